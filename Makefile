@@ -1,0 +1,29 @@
+PYTHON ?= python3
+PY ?= .venv/bin/python
+# PY=python uses the environment you are in (conda) instead of making .venv
+ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
+
+.PHONY: env demo test test-slow lint lab
+
+env: $(ENV)
+
+.venv/.done: pyproject.toml pins.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c pins.txt -e '.[dev]'
+	touch $@
+
+demo: $(ENV) ## three arms in the embedded world, and their report
+	$(PY) -m lib.run params/demo.yaml
+
+test: $(ENV) ## ten minutes at most, no network
+	$(PY) -m pytest
+
+test-slow: $(ENV) ## what does not fit in ten minutes
+	$(PY) -m pytest -m slow
+
+lint: $(ENV)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+lab: $(ENV) ## JupyterLab on this machine alone, with a token
+	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=.
