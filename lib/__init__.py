@@ -1,0 +1,1 @@
+"""The machinery behind the notebooks: plain functions on rows."""
