@@ -1,0 +1,160 @@
+"""Sources: the records of a file, a folder or a hub data set, each with the place it came from."""
+
+import glob
+import gzip
+import io
+import json
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pyarrow.parquet as pq
+from datasets import DatasetDict, load_dataset
+
+from lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+SUFFIXES = (".json", ".jsonl", ".parquet")
+OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+Placed = tuple[str, object]  # where a record stands ("a.jsonl, line 3") and the record
+
+
+class BadInput(UserError, ValueError):
+    """Data that cannot become rows: names the file, its line or row, and the way out."""
+
+
+def recorded_data() -> Path:
+    """The folder of recorded data, which may be absent: RECORDED_DATA, else ../shared/data from the project."""
+    return (ROOT / os.environ.get("RECORDED_DATA", "../shared/data")).resolve()
+
+
+def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
+    """The parts of a source, (name, placed records): one a file in path order, or one for a hub data set.
+
+    Raises BadInput for what is missing, unreadable or unreachable.
+    """
+    path = expand(source)
+    files = local_files(path)
+    if not files:
+        yield source, hub(path)
+    for file in files:
+        yield file.name, records(file)
+
+
+def expand(source: str) -> str:
+    for name in ("${RECORDED_DATA}", "$RECORDED_DATA"):
+        source = source.replace(name, str(recorded_data()))
+    path = os.path.expanduser(os.path.expandvars(source))
+    if "$" in path:
+        raise BadInput(f"{source}: a variable in this path is not set; export it, or write the path out")
+    return path
+
+
+def local_files(source: str) -> list[Path]:
+    """The files that a path, folder or glob names; none when it can only be a hub name."""
+    path = Path(source)
+    if path.is_dir():
+        visible = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
+        return [file for file in visible if suffix(file) in SUFFIXES] or nothing(source, "holds")
+    if path.is_file():
+        return [path] if suffix(path) in SUFFIXES else nothing(source, "is")
+    if glob.has_magic(source):
+        found = sorted(Path(name) for name in glob.glob(source, recursive=True))
+        return [file for file in found if suffix(file) in SUFFIXES] or nothing(source, "matches")
+    if source.startswith((".", "/")) or source.count("/") > 1 or suffix(path) in SUFFIXES:
+        raise BadInput(f"{source} does not exist (looked from {Path.cwd()}): check the path")
+    return []
+
+
+def nothing(source: str, verb: str) -> NoReturn:
+    raise BadInput(f"{source} {verb} no .json, .jsonl or .parquet file, plain or .gz or .xz")
+
+
+def suffix(path: Path) -> str:
+    """ ".jsonl" for a.jsonl and a.jsonl.xz."""
+    return (path.with_suffix("") if path.suffix in OPENERS else path).suffix
+
+
+def records(path: Path) -> Iterator[Placed]:
+    """The records of one file, whatever their type."""
+    reader = {".json": json_records, ".jsonl": json_lines, ".parquet": parquet_records}[suffix(path)]
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rb") as stream:
+            yield from reader(stream, path)
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise BadInput(f"{path} is truncated or not {path.suffix} ({error}): fetch it again") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
+
+
+def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+    """A list of records, one record, or {"data": [records], ...}, whose other keys go to every record."""
+    content = decode(stream.read(), str(path))
+    try:
+        data = json.loads(content) if content.strip() else []
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # a second document: JSON lines under the name .json
+            yield from json_lines(io.BytesIO(content.encode()), path)
+            return
+        raise BadInput(
+            f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    shared = {}
+    if isinstance(data, dict) and isinstance(data.get("data"), list):
+        shared, data = {key: value for key, value in data.items() if key != "data"}, data["data"]
+    for i, record in enumerate(data if isinstance(data, list) else [data], 1):
+        yield f"{path}, row {i}", shared | record if isinstance(record, dict) else record
+
+
+def json_lines(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+    """A record a line; blank lines are no records."""
+    for i, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{path}, line {i}", json.loads(decode(line, f"{path}, line {i}"))
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path}: broken JSON at line {i}, column {error.colno}: {error.msg}") from None
+
+
+def decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: not UTF-8 at byte {error.start}: save the file as UTF-8") from None
+
+
+def parquet_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+    first = 1
+    try:
+        for batch in pq.ParquetFile(stream).iter_batches(batch_size=10_000):
+            yield from ((f"{path}, row {i}", record) for i, record in enumerate(batch.to_pylist(), first))
+            first += len(batch)
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{path} is not a readable Parquet file ({error}): fetch it again") from None
+
+
+def hub(source: str) -> Iterator[Placed]:
+    """The records of "name" (its train or only split) or "name:split"."""
+    name, _, split = source.partition(":")
+    try:
+        data = load_dataset(name, split=split or None)
+    except Exception as error:  # each kind of absence has its own class, from four libraries
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise BadInput(
+            f"{source} is no local file, and the hub does not give it ({reason}): "
+            "check the name and the network, or give a path"
+        ) from None
+    if isinstance(data, DatasetDict):
+        if "train" not in data and len(data) > 1:
+            raise BadInput(f"{source}: choose a split: {', '.join(f'{name}:{part}' for part in data)}")
+        data = data["train" if "train" in data else next(iter(data))]
+    first = 1
+    for table in data.with_format("arrow").iter(batch_size=10_000):
+        yield from ((f"{source}, row {i}", record) for i, record in enumerate(table.to_pylist(), first))
+        first += len(table)

@@ -1,0 +1,292 @@
+"""Every format becomes the same rows; what cannot, becomes one error that says where and what to do."""
+
+import gzip
+import json
+import lzma
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lib import corpus, records
+from lib.errors import UserError
+
+ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
+TALK = [("system", "Be brief."), ("human", "Hi."), ("gpt", "Hello."), ("human", "Add 2 and 3."), ("gpt", "5")]
+
+
+def save(path, content):
+    content = content if isinstance(content, str | bytes) else json.dumps(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def lines(*rows):
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+def refusal(*args):
+    with pytest.raises(corpus.BadInput) as error:
+        corpus.load(*args)
+    return str(error.value)
+
+
+def test_an_alpaca_row_keeps_its_texts_and_has_the_content_id(tmp_path):
+    row = corpus.load(save(tmp_path / "a.json", [ROW]))[0]
+    assert (row["instruction"], row["input"], row["response"]) == ("Add the numbers.", "2 and 3", "5")
+    assert (row["corpus_response"], row["response_from"], row["source"]) == ("5", "corpus", "a.json")
+    assert row["id"] == records.row_id("Add the numbers.", "2 and 3")
+
+
+def test_rows_have_the_one_schema(tmp_path):
+    assert corpus.load(save(tmp_path / "a.json", [ROW])).features == records.FEATURES
+
+
+@pytest.mark.parametrize(
+    "name", ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.xz", "a.parquet", "a.parquet.gz"]
+)
+def test_every_container_gives_the_same_rows(tmp_path, name):
+    pq.write_table(pa.Table.from_pylist([ROW, ROW]), tmp_path / "plain.parquet")
+    plain = {
+        "json": json.dumps([ROW, ROW]).encode(),
+        "jsonl": lines(ROW, ROW).encode(),
+        "parquet": (tmp_path / "plain.parquet").read_bytes(),
+    }[name.split(".")[1]]
+    packed = (
+        gzip.compress(plain)
+        if name.endswith("gz")
+        else lzma.compress(plain)
+        if name.endswith("xz")
+        else plain
+    )
+    rows = corpus.load(save(tmp_path / name, packed))
+    assert rows["response"][:] == ["5", "5"]
+    assert rows["id"][1] == rows["id"][0] + "-2"
+
+
+def test_json_lines_under_the_name_json_are_read(tmp_path):
+    assert len(corpus.load(save(tmp_path / "a.json", lines(ROW, ROW, ROW)))) == 3
+
+
+def test_a_folder_is_read_in_path_order_and_each_file_by_its_own_format(tmp_path):
+    save(tmp_path / "b.json", [ROW])
+    save(tmp_path / "a.jsonl", lines({"messages": [{"role": "user", "content": "Hi."}]}))
+    save(tmp_path / "notes.txt", "not data")
+    assert corpus.load(str(tmp_path))["instruction"][:] == ["Hi.", "Add the numbers."]
+    assert corpus.load(str(tmp_path / "*.json"))["source"][:] == ["b.json"]
+
+
+def test_variables_in_a_path_are_expanded(tmp_path, monkeypatch):
+    save(tmp_path / "a.json", [ROW])
+    monkeypatch.setenv("SOMEWHERE", str(tmp_path))
+    monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
+    assert len(corpus.load("$SOMEWHERE/a.json")) == len(corpus.load("${RECORDED_DATA}/a.json")) == 1
+
+
+@pytest.mark.parametrize("names", [("conversations", "from", "value"), ("messages", "role", "content")])
+def test_a_conversation_ends_in_instruction_and_response(tmp_path, names):
+    whole, who, what = names
+    talk = {whole: [{who: role, what: said} for role, said in TALK], "id": "talk_7"}
+    row = corpus.load(save(tmp_path / "a.jsonl", lines(talk)), "messages" if who == "role" else "sharegpt")[0]
+    assert (row["instruction"], row["response"]) == ("Add 2 and 3.", "5")
+    assert [turn["role"] for turn in row["turns"]] == ["system", "user", "assistant"]
+    assert row["id"] == records.row_id("Add 2 and 3.", "", row["turns"])
+    assert json.loads(row["meta"]) == {"id": "talk_7"}
+
+
+def test_a_conversation_that_ends_with_the_user_has_no_response(tmp_path):
+    row = corpus.load(save(tmp_path / "a.json", [{"messages": [{"role": "user", "content": "Hi."}]}]))[0]
+    assert row["response"] is None and row["response_from"] is None
+
+
+def test_what_else_a_turn_had_is_kept_in_meta(tmp_path):
+    talk = {
+        "messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho.", "weight": 0}]
+    }
+    row = corpus.load(save(tmp_path / "a.json", [talk]))[0]
+    assert json.loads(row["meta"]) == {"turn_fields": [{}, {"weight": 0}]}
+
+
+def test_a_task_file_gives_a_row_an_instance_with_all_its_outputs(tmp_path):
+    task = {
+        "Definition": ["Name a colour of the flag."],
+        "Positive Examples": [{"input": "Italy", "output": "green"}],
+        "Instances": [
+            {"id": "t-1", "input": "France", "output": ["blue", "red"]},
+            {"input": "Japan", "output": ["red"]},
+        ],
+        "Instance License": ["MIT"],
+    }
+    france, japan = corpus.load(save(tmp_path / "task.json", task))
+    assert (france["instruction"], france["input"]) == ("Name a colour of the flag.", "France")
+    assert (france["response"], france["references"], japan["references"]) == (
+        "blue",
+        ["blue", "red"],
+        ["red"],
+    )
+    assert france["licence"] == "MIT"
+    assert json.loads(france["meta"])["Positive Examples"] == task["Positive Examples"]
+
+
+PAIR = {
+    "Instruction": "Add 2 and 3.",
+    "Answer1": "5",
+    "Answer2": "6",
+    "review": "9 2\nThe first is right.",
+    "review_reverse": "3 8\nThe second is right.",
+    "scores_reverse": "[3.0, 8.0]",
+}
+
+
+@pytest.mark.parametrize(("side", "oracle", "orders"), [("first", "5", [0, 1]), ("second", "6", [1, 0])])
+def test_a_recorded_pair_says_which_side_is_the_oracle(tmp_path, side, oracle, orders):
+    path = save(tmp_path / "pairs.json", {"Meta_Info": {"n": 1}, "data": [PAIR]})
+    row = corpus.load(path, f"cherry_llm:{side}")[0]
+    assert row["oracle_response"] == row["response"] == oracle
+    names = ["oracle_first", "student_first"]
+    assert [(v["order"], v["reply"][:3]) for v in row["verdicts"]] == [
+        (names[orders[0]], "9 2"),
+        (names[orders[1]], "3 8"),
+    ]
+    assert json.loads(row["meta"]) == {"Meta_Info": {"n": 1}, "scores_reverse": "[3.0, 8.0]"}
+
+
+def test_a_recorded_pair_without_a_side_is_refused_with_both_names(tmp_path):
+    assert "cherry_llm:first or cherry_llm:second" in refusal(save(tmp_path / "pairs.json", [PAIR]))
+
+
+def test_answers_and_scores_that_a_corpus_carries_are_kept(tmp_path):
+    verdict = {"order": "oracle_first", "attempt": 1, "reply": "9 4", "finish": "stop"}
+    given = {
+        "oracle_response": "5",
+        "student_response": "6",
+        "oracle_score": 9,
+        "verdicts": [verdict],
+        "origin": "x",
+    }
+    row = corpus.load(save(tmp_path / "a.json", [ROW | given]))[0]
+    assert (row["oracle_response"], row["student_response"], row["oracle_score"]) == ("5", "6", 9.0)
+    assert row["verdicts"] == [verdict] and json.loads(row["meta"]) == {"origin": "x"}
+
+
+def test_rows_of_our_own_come_back_unchanged(tmp_path):
+    refined = ROW | {"response": "It is 5.", "response_from": "refined", "task": "Math", "meta": {"level": 2}}
+    rows = corpus.load(save(tmp_path / "a.json", [ROW, ROW, refined | {"input": "2, 3"}]))
+    again = corpus.load(str(records.write(rows, tmp_path / "rows.parquet")))
+    assert again.to_dict() == rows.to_dict()
+
+
+def test_null_bytes_and_lone_surrogates_survive_the_hash_and_parquet(tmp_path):
+    path = save(
+        tmp_path / "a.json", '[{"instruction": "a\\u0000b \\ud800!", "output": "\\udc00", "note": "\\ud800"}]'
+    )
+    rows = corpus.load(path)
+    assert rows[0]["instruction"] == "a\0b \ufffd!" and rows[0]["response"] == "\ufffd"
+    assert records.read(records.write(rows, tmp_path / "rows.parquet"))[0] == rows[0]
+
+
+def test_a_hub_name_is_read_as_a_data_set_and_its_split_chosen(monkeypatch):
+    data = datasets.DatasetDict(
+        {"train": datasets.Dataset.from_list([ROW, ROW]), "test": datasets.Dataset.from_list([ROW])}
+    )
+    monkeypatch.setattr("lib.sources.load_dataset", lambda name, split: data[split] if split else data)
+    assert [len(corpus.load(name)) for name in ("someone/sums", "someone/sums:test")] == [2, 1]
+
+
+def test_an_unreachable_hub_name_says_so(monkeypatch):
+    def unreachable(name, split):
+        raise ConnectionError("Couldn't reach the Hub\nmore")
+
+    monkeypatch.setattr("lib.sources.load_dataset", unreachable)
+    message = refusal("someone/nothing")
+    assert "someone/nothing" in message and "Couldn't reach the Hub" in message and "more" not in message
+
+
+BROKEN = {
+    "a row without instruction": (
+        "a.json",
+        [ROW, {"instruction": " ", "output": "5"}],
+        "row 2: row without instruction",
+    ),
+    "a null instruction": ("a.jsonl", {"instruction": None}, "line 1: row without instruction"),
+    "no user turn": (
+        "a.json",
+        [{"messages": [{"role": "assistant", "content": "5"}]}],
+        "row 1: row without instruction",
+    ),
+    "broken json": ("a.json", '[\n{"instruction": "x"},\n{"instruct', "broken JSON at line 3, column 2"),
+    "a broken line": ("a.jsonl", lines(ROW, ROW) + '\n{"instruction": ', "broken JSON at line 3"),
+    "an unknown format": (
+        "a.json",
+        [{"question": "?", "answer": "!"}],
+        "its keys are answer, question. Known are alpaca",
+    ),
+    "a list of outputs": ("a.json", [ROW, ROW | {"output": ["5", "6"]}], "row 2: `output` is a list"),
+    "a number for a text": ("a.jsonl", ROW | {"output": 5}, "line 1: `output` must be a text, found int 5"),
+    "a text for a score": ("a.json", [ROW | {"oracle_score": "9"}], "row 1: `oracle_score` must be a number"),
+    "true for a score": ("a.json", [ROW | {"oracle_score": True}], "row 1: `oracle_score` must be a number"),
+    "half a turn": (
+        "a.json",
+        [ROW | {"turns": [{"role": "user"}]}],
+        "row 1: `turns` must be objects of role, content",
+    ),
+    "a row that is a list": ("a.json", [ROW, ["x"]], "row 2: expected an object with named fields"),
+    "a bare text": ("a.json", '"x"', "expected an object with named fields"),
+    "an empty file": ("a.jsonl", "", "is empty"),
+    "an empty list": ("a.json", [], "is empty"),
+    "an unknown role": (
+        "a.json",
+        [{"messages": [{"role": "narrator", "content": "x"}]}],
+        "turn 1: unknown role 'narrator'",
+    ),
+    "two last replies": (
+        "a.json",
+        [{"messages": [{"role": role, "content": "x"} for role in ("user", "assistant", "assistant")]}],
+        "after the last user turn come assistant, assistant",
+    ),
+    "an instance without output": (
+        "a.json",
+        {"Definition": "x", "Instances": [{"input": "y"}]},
+        "instance 1: an instance has",
+    ),
+    "latin-1": (
+        "a.jsonl",
+        lines(ROW).encode() + b'\n{"instruction": "caf\xe9"}',
+        "line 2: not UTF-8 at byte 20",
+    ),
+    "a truncated gz": (
+        "a.json.gz",
+        gzip.compress(json.dumps([ROW] * 99).encode())[:-20],
+        "is truncated or not .gz",
+    ),
+    "a truncated xz": (
+        "a.json.xz",
+        lzma.compress(json.dumps([ROW] * 99).encode())[:-20],
+        "is truncated or not .xz",
+    ),
+    "a plain file named gz": ("a.json.gz", lines(ROW), "is truncated or not .gz"),
+    "a broken parquet": ("a.parquet", b"PAR1 nothing", "is not a readable Parquet file"),
+    "another kind of file": ("a.csv", "instruction,output", "no .json, .jsonl or .parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_bad_input_is_one_error_that_names_file_and_place(tmp_path, case):
+    name, content, expected = BROKEN[case]
+    message = refusal(save(tmp_path / name, content))
+    assert name in message and expected in message and "\n" not in message
+
+
+def test_a_missing_file_an_unset_variable_and_an_empty_folder_are_named(tmp_path):
+    assert "nothing.json does not exist" in refusal(str(tmp_path / "nothing.json"))
+    assert "a variable in this path is not set" in refusal("$NOT_SET_ANYWHERE/a.json")
+    assert f"{tmp_path} holds no .json" in refusal(str(tmp_path))
+
+
+def test_an_unknown_format_name_lists_the_known_ones(tmp_path):
+    assert "known are auto, alpaca, sharegpt" in refusal(save(tmp_path / "a.json", [ROW]), "alpacca")
+
+
+def test_bad_input_is_an_error_the_runner_shows_without_a_traceback():
+    assert issubclass(corpus.BadInput, ValueError) and issubclass(corpus.BadInput, UserError)
