@@ -1,0 +1,95 @@
+"""Duplicates: exact and near, the first in file order kept; judged on text, or on the embedded world's payload."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+
+from datasets import Dataset
+from rensa import RMinHash, RMinHashLSH
+
+PERMUTATIONS = 128
+MOST_MISSED = 1e-4  # share of pairs at the threshold that the index may not find
+Key = str | Callable[[dict], str]
+
+
+def drop_exact(rows: Dataset, key: Key = "text") -> tuple[Dataset, list[tuple[str, str]]]:
+    """The rows without repeats of an earlier key, and (dropped id, kept id) pairs.
+
+    key: "text" (turns, instruction and input; case, width and white space do not count), "payload" (the embedded
+    world's family and canonical payload, from `meta`), another column, or a function of the row.
+    """
+    ids = list(rows["id"])
+    first: dict[str, int] = {}
+    kept_for = [first.setdefault(one, i) for i, one in enumerate(keys(rows, key))]
+    kept = [i for i, j in enumerate(kept_for) if i == j]
+    return rows.select(kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
+
+
+def drop_near(
+    rows: Dataset, threshold: float = 0.8, key: Key = "text", words: int = 3
+) -> tuple[Dataset, list[tuple[str, str, float]]]:
+    """The rows without near-repeats, and (dropped id, kept id, similarity) triples.
+
+    A row is dropped when the Jaccard similarity of its word n-grams to those of an earlier kept row reaches the
+    threshold (0 to 1). MinHash proposes the pairs (it misses fewer than one in 10,000 at the threshold), the true
+    similarity decides; so which rows stay depends on their order and on nothing else.
+    """
+    ids, sets = list(rows["id"]), [shingles(one, words) for one in keys(rows, key)]
+    sketches = RMinHash.from_token_sets([sorted(one) for one in sets], PERMUTATIONS, 0)
+    index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
+    kept, dropped = [], []
+    for i, sketch in enumerate(sketches):
+        near = max(((jaccard(sets[i], sets[j]), -j) for j in index.query(sketch)), default=(0.0, 0))
+        if near[0] >= threshold:
+            dropped.append((ids[i], ids[-near[1]], near[0]))
+        else:
+            kept.append(i)
+            index.insert(i, sketch)
+    return rows.select(kept), dropped
+
+
+def bands(threshold: float) -> int:
+    """The fewest bands of the index that miss at most MOST_MISSED of the pairs at the threshold."""
+    sizes = (16, 8, 4, 2, 1)
+    missed = {size: (1 - threshold**size) ** (PERMUTATIONS // size) for size in sizes}
+    return PERMUTATIONS // next((size for size in sizes if missed[size] <= MOST_MISSED), 1)
+
+
+def keys(rows: Dataset, key: Key = "text") -> list[str]:
+    """What duplication is judged on, one text a row; a ValueError names a row without a payload."""
+    if callable(key):
+        return [key(row) for row in rows]
+    if key == "text":
+        columns = (rows["turns"], rows["instruction"], rows["input"])
+        return [normal(full_text(*row)) for row in zip(*columns, strict=True)]
+    if key == "payload":
+        return [payload(*row) for row in zip(rows["meta"], rows["id"], strict=True)]
+    return list(rows[key])
+
+
+def full_text(turns: list[dict], instruction: str, input: str) -> str:
+    return "\n".join([*(turn["content"] for turn in turns), instruction, input])
+
+
+def normal(text: str) -> str:
+    """The text without differences of case, character width or white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def payload(meta: str, id: str) -> str:
+    facts = json.loads(meta or "{}")
+    if "payload" not in facts:
+        raise ValueError(f"row {id} has no payload in its meta: judge its duplication on key='text'")
+    return json.dumps([facts.get("family"), facts["payload"]], sort_keys=True, ensure_ascii=False)
+
+
+def shingles(text: str, words: int) -> set[str]:
+    """The word n-grams of a text; of one shorter than that, the whole."""
+    found = re.findall(r"\w+", text) or [text]
+    return {" ".join(found[i : i + words]) for i in range(max(len(found) - words, 0) + 1)}
+
+
+def jaccard(one: set[str], other: set[str]) -> float:
+    both = len(one & other)
+    return both / (len(one) + len(other) - both)

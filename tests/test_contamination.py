@@ -1,0 +1,107 @@
+"""A row that holds a benchmark's prompt is found by one of three measures, and counted once."""
+
+import json
+
+import pytest
+
+from lib import contamination, records, sources
+
+PROMPT = "Explain in simple words why the sky over the sea is blue at noon."  # 14 words
+
+
+def find(prompt, *rows):
+    data = records.build(row if isinstance(row, dict) else {"instruction": row} for row in rows)
+    return contamination.find(data, {"bench": [prompt]})
+
+
+def causes(prompt, row):
+    return [cause for cause, rows in find(prompt, row)["causes"].items() if rows]
+
+
+def test_an_equal_prompt_is_found_at_any_length_whatever_its_case_and_signs():
+    assert causes("Why?", "why") == ["exact"]
+    assert causes("Who is Ada?", {"instruction": "Answer.", "input": "WHO IS ADA"}) == ["exact"]
+    assert causes("Answer: who is Ada?", {"instruction": "Answer:", "input": "Who is Ada?"}) == ["exact"]
+
+
+def test_an_equal_prompt_in_an_earlier_turn_is_found():
+    turns = [{"role": "user", "content": "Who is Ada?"}, {"role": "assistant", "content": "A mathematician."}]
+    assert causes("Who is Ada?", {"instruction": "Go on.", "turns": turns}) == ["exact"]
+
+
+def test_eight_words_in_a_row_are_found_and_seven_are_not():
+    assert causes(PROMPT, "Tell me: why the sky over the sea is blue.") == ["words"]
+    assert causes(PROMPT, "Tell me: why the sky over the sea is.") == []
+
+
+def test_characters_count_as_the_share_of_the_prompt_found_in_the_row():
+    prompt = "abcdefghijklmn"  # ten 5-grams
+    assert causes(prompt, "abcdefghijkl and a long row around it") == ["characters"]  # eight of them
+    assert causes(prompt, "abcdefghijk and a long row around it") == []  # seven
+    assert (
+        causes("abcdefghijklmn and a long prompt around it", "abcdefghijklmn") == []
+    )  # the row lies in the prompt
+
+
+def test_a_row_counts_once_by_its_first_cause():
+    report = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
+    assert report["causes"] == {"exact": 1, "words": 1, "characters": 0}
+    assert (report["rows"], report["hit"], report["benchmarks"]["bench"]["hit"]) == (3, 2, 2)
+
+
+def test_a_prompt_touched_by_many_rows_counts_once():
+    bench = find(PROMPT, PROMPT, PROMPT)["benchmarks"]["bench"]
+    assert (bench["touched"], bench["prompts"]) == ([0], 1)
+
+
+def test_a_row_that_touches_two_benchmarks_counts_in_both_and_once_in_the_total():
+    data = records.build([{"instruction": PROMPT}])
+    report = contamination.find(data, {"one": ["Why?", PROMPT], "two": [PROMPT + " Please."]})
+    assert [report["benchmarks"][name]["touched"] for name in ("one", "two")] == [[1], [0]]
+    assert report["causes"] == {"exact": 1, "words": 0, "characters": 0}
+
+
+def test_any_turn_of_a_question_touches_it():
+    data = records.build([{"instruction": "Now say it in rhyme, please."}])
+    report = contamination.find(data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]})
+    assert report["benchmarks"]["bench"]["touched"] == [0]
+
+
+def test_drop_keeps_the_other_rows_in_order():
+    data = records.build({"instruction": text} for text in ("Name a river.", "Why?", "Name a hill."))
+    kept, report = contamination.drop(data, {"bench": ["why"]})
+    assert kept["instruction"][:] == ["Name a river.", "Name a hill."]
+    assert report["examples"] == [{"id": data["id"][1], "benchmark": "bench", "prompt": 0, "cause": "exact"}]
+
+
+def test_the_lookup_agrees_with_a_full_comparison():
+    words = ["red", "blue", "sea", "sky", "boat", "wind", "sand", "rain"]
+    texts = [" ".join(words[(i * k + k) % 8] for k in range(2 + i % 6)) for i in range(80)]
+    prompts, instructions = texts[::2], texts[1::2]
+    index = contamination.build_index({"bench": prompts})
+    for text in instructions:
+        own = contamination.characters(text)
+        grams = [contamination.characters(prompt) for prompt in prompts]
+        full = {("bench", i) for i, one in enumerate(grams) if one and len(one & own) / len(one) >= 0.8}
+        assert contamination.hits(index, [], text, "")[2] == full
+
+
+@pytest.mark.parametrize("key", ["instruction", "prompt", "turns"])
+def test_each_benchmark_file_is_read_by_its_own_field(tmp_path, key):
+    value = ["Name a river.", "Another."] if key == "turns" else "Name a river."
+    (tmp_path / "a.jsonl").write_text(json.dumps({key: value, "output": "x"}))
+    assert contamination.prompts(str(tmp_path / "a.jsonl")) == [value]
+
+
+def test_a_file_without_prompts_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"answer": "x"}')
+    with pytest.raises(sources.BadInput, match="line 1: no benchmark prompt"):
+        contamination.prompts(str(tmp_path / "a.jsonl"))
+
+
+def test_the_description_names_every_figure():
+    report = find(PROMPT, PROMPT, "Name a river.")
+    assert (
+        contamination.describe(report)
+        == "bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
+    )

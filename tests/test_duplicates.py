@@ -1,0 +1,87 @@
+"""The first of each cluster stays; which rows are dropped follows from true similarity alone."""
+
+import json
+
+import pytest
+
+from lib import duplicates, records
+
+LONG = (
+    "write a short story about a young sailor who finds an old map and sails away at dawn to the far island"
+)
+
+
+def rows(*instructions, **columns):
+    return records.build(
+        {"instruction": text} | {name: values[i] for name, values in columns.items()}
+        for i, text in enumerate(instructions)
+    )
+
+
+def test_case_width_and_white_space_do_not_make_a_new_row():
+    data = rows("Add 2 and 3.", "  add ２  and 3.\n", "Add 2 and 4.")
+    kept, dropped = duplicates.drop_exact(data)
+    assert kept["instruction"][:] == ["Add 2 and 3.", "Add 2 and 4."]
+    assert dropped == [(data["id"][1], data["id"][0])]
+
+
+def test_the_same_question_after_other_turns_is_no_duplicate():
+    turns = [[], [{"role": "user", "content": "Name a river."}], []]
+    assert len(duplicates.drop_exact(rows("Go on.", "Go on.", "Go on.", turns=turns))[0]) == 2
+
+
+def test_a_near_repeat_goes_and_the_first_in_file_order_stays():
+    data = rows(LONG + " today", "Name a river.", LONG, LONG.replace("sailor", "boy").replace("map", "key"))
+    kept, dropped = duplicates.drop_near(data)
+    assert kept["id"][:] == [data["id"][i] for i in (0, 1, 3)]
+    assert dropped == [(data["id"][2], data["id"][0], pytest.approx(20 / 21))]
+
+
+def test_similarity_at_the_threshold_drops_and_just_below_it_keeps():
+    data = rows("a b c d e", "a b c d", "x y z")  # the first two share 4 of 5 words
+    assert len(duplicates.drop_near(data, 0.8, words=1)[0]) == 2
+    assert len(duplicates.drop_near(data, 0.81, words=1)[0]) == 3
+
+
+def test_a_chain_of_small_changes_is_held_against_kept_rows_only():
+    data = rows("a b c d e f", "b c d e f g", "c d e f g h")  # neighbours share 5 of 7 words, the ends 4 of 8
+    kept, _ = duplicates.drop_near(data, threshold=0.7, words=1)
+    assert kept["instruction"][:] == ["a b c d e f", "c d e f g h"]
+
+
+def test_the_index_finds_every_near_pair_that_a_full_comparison_finds():
+    texts = [" ".join(str((i * j) % (7 + i % 5)) for j in range(30)) for i in range(60)]
+    sets = [duplicates.shingles(text, 3) for text in texts]
+    kept = []
+    for i in range(len(sets)):
+        if all(duplicates.jaccard(sets[i], sets[j]) < 0.8 for j in kept):
+            kept.append(i)
+    data = rows(*texts)
+    assert duplicates.drop_near(data)[0]["id"][:] == [data["id"][i] for i in kept] and 1 < len(kept) < 60
+
+
+def test_payload_decides_in_the_embedded_world_whatever_the_wording():
+    facts = [
+        {"family": "sum", "payload": [2, 3]},
+        {"family": "sum", "payload": [2, 3]},
+        {"family": "gcd", "payload": [2, 3]},
+    ]
+    data = rows("Add 2 and 3.", "What is 2 plus 3?", "Add 2 and 3.", meta=[json.dumps(one) for one in facts])
+    kept, _ = duplicates.drop_exact(data, key="payload")
+    assert kept["id"][:] == [data["id"][0], data["id"][2]]
+
+
+def test_a_row_without_payload_is_named():
+    with pytest.raises(ValueError, match="has no payload"):
+        duplicates.drop_exact(rows("Add 2 and 3."), key="payload")
+
+
+def test_a_column_or_a_function_can_be_the_key():
+    data = rows("a", "b", "c", task=["Math", "Math", "Art"])
+    assert len(duplicates.drop_exact(data, key="task")[0]) == 2
+    assert len(duplicates.drop_exact(data, key=lambda row: row["task"][0])[0]) == 2
+
+
+def test_nothing_in_nothing_out():
+    data = rows("a").select([])
+    assert len(duplicates.drop_exact(data)[0]) == len(duplicates.drop_near(data)[0]) == 0
