@@ -1,0 +1,247 @@
+"""Run a study: python -m lib.run params/demo.yaml [-p name=value …] [--run NAME]
+
+Stages that nothing has changed for are not run again; a killed run goes on where it was with the same command.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import digests, folders, keys, params, provenance, summary
+from lib.runner.execute import run_notebook, write_page
+from lib.runner.plan import Planned, plan, source
+from lib.runner.study import Study, contrasts, load
+
+BAR = 24  # characters
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command; returns the exit code: 0, 1 after an error, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m lib.run", description=__doc__.splitlines()[0])
+    parser.add_argument("params", type=Path, help="a YAML file, such as params/demo.yaml")
+    parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
+    parser.add_argument("--run", help="name of the run, and of its folder in outputs (default: the file's)")
+    given = parser.parse_args(words)
+    try:
+        run_study(given.params, dict(map(_pair, given.overrides)), given.run)
+    except (UserError, OSError) as error:  # a full disk is the user's to repair, too
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"-p {text}: write name=value")
+    return name.strip(), value
+
+
+@dataclass
+class Run:
+    """One run of a study: where it lies, and what is done."""
+
+    study: Study
+    name: str
+    folder: Path
+    done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the folder that holds its files
+    lines: list[dict] = field(default_factory=list)  # of summary.json
+    comparisons: dict = field(default_factory=dict)
+
+
+def run_study(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> dict:
+    """Run every stage that needs it and return the content of summary.json.
+
+    Raises UserError before anything runs when the study is not right, and after a stage failed.
+    """
+    study, name = load(path), Path(path).stem if name is None else name
+    planned = plan(study, name, overrides or {})
+    run = Run(study, name, folders.outputs() / name)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with folders.lock(run.folder / "lock", 0, f"the run {name}"):
+        return _run_all(run, planned)
+
+
+def _run_all(run: Run, planned: list[Planned]) -> dict:
+    status = "failed"
+    try:
+        for stage in [p for p in planned if not p.once]:
+            _do(run, stage)
+        run.comparisons = summary.comparisons(contrasts(run.study), run.done, run.folder / "comparisons.json")
+        _write_summary(run, "partial")  # what a page about the run reads
+        for stage in [p for p in planned if p.once]:
+            _do(run, stage)
+        status = "complete"
+    except KeyboardInterrupt:
+        status = "partial"
+        raise
+    finally:
+        found = _write_summary(run, status)
+    print(folders.short(_copy_page(run) or run.folder / "summary.json"))
+    return found
+
+
+def _write_summary(run: Run, status: str) -> dict:
+    about = {key: run.study.text[key] for key in ("title", "question", "primary") if key in run.study.text}
+    found = {
+        "run": run.name,
+        "status": status,
+        "arms": summary.arms(run.done),
+        "comparisons": run.comparisons,
+        "stages": run.lines,
+        "oracle": summary.oracle(folder for _, folder in run.done),
+        **about,
+    }
+    folders.write_json(run.folder / "summary.json", found)
+    return found
+
+
+def _copy_page(run: Run) -> Path | None:
+    """The report, lifted out of its stage's folder to the top of the run."""
+    for stage, folder in run.done:
+        if stage.once:
+            shutil.copyfile(folder / "notebook.html", run.folder / "report.html.tmp")
+            return (run.folder / "report.html.tmp").replace(run.folder / "report.html")
+    return None
+
+
+# --- one stage
+
+
+def _do(run: Run, stage: Planned) -> None:
+    """Reuse or run a stage, and write it down."""
+    final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
+    line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
+    label, started = f"{stage.name} · {stage.arm} · s{stage.seed}", time.monotonic()
+    _draw(label)
+    try:
+        real, status = _reuse_or_execute(run, stage, final, label)
+    except UserError as error:
+        seconds = round(time.monotonic() - started, 1)
+        run.lines.append(line | {"status": "failed", "seconds": seconds})
+        _say(label, f"failed {seconds:.0f} s")
+        raise UserError(f"{label} {error}") from None
+    record = folders.record(real)
+    digests.remember(real, record)
+    run.done.append((stage, real))
+    place = real.relative_to(run.folder).as_posix()
+    run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
+    _say(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
+    _write_summary(run, "partial")
+
+
+def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
+    notebook = params.read_notebook(folders.notebook_path(stage.notebook))
+    inputs = _inputs(run, stage)
+    key = keys.stage_key(notebook, stage.values, inputs, _also(run, stage), showing=stage.once)
+    real = _reuse(run, final, key)
+    return (real, "reused") if real else (_execute(run, stage, final, key, inputs, label), "done")
+
+
+def _inputs(run: Run, stage: Planned) -> dict[str, Path | None]:
+    """Where the inputs lie, shared stages followed. Raises UserError for one that was not written."""
+    places = {id(p): folder for p, folder in run.done}
+    found = {}
+    for name in stage.values:
+        if name.endswith("_from"):
+            means = source(stage, name, [p for p, _ in run.done])
+            found[name] = places[id(means[0])] / means[1] if isinstance(means, tuple) else means
+            if found[name] and not found[name].exists():
+                raise UserError(
+                    f"cannot start: {name} means {folders.short(found[name])}, which that stage did not write"
+                )
+    return found
+
+
+def _also(run: Run, stage: Planned) -> object:
+    """A page about the run depends on all of it."""
+    if not stage.once:
+        return None
+    return (
+        [folders.record(folder)["key"] for p, folder in run.done if not p.once],
+        run.comparisons,
+        run.study.text,
+    )
+
+
+def _reuse(run: Run, final: Path, key: str) -> Path | None:
+    """The folder of a complete stage with this key: this one, or another of the run, which is then shared or moved here."""
+    own = folders.record(final)
+    if own and own["key"] == key:
+        if folders.is_complete(final):
+            return folders.stored(final)
+        if wrong := folders.damage(folders.stored(final)):
+            print(f"{wrong}, so it is not reused …", end=" ", flush=True)
+    found = next((f for f in folders.complete_stages(run.folder) if folders.record(f)["key"] == key), None)
+    if found is None:
+        return None
+    if final.exists():
+        folders.supersede(final)
+    if folders.is_aside(found):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        return found.rename(final)
+    final.mkdir(parents=True)
+    folders.write_json(
+        final / "stage.json", {"key": key, "stored_in": found.relative_to(run.folder).as_posix()}
+    )
+    return found
+
+
+def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, label: str) -> Path:
+    part = folders.open_part(final, key)
+    folders.lock(
+        part / "lock", folders.KERNEL_GONE_S, folders.short(part)
+    ).close()  # an earlier kernel may be dying still
+    (part / "progress.json").unlink(missing_ok=True)
+    work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
+    folders.write_json(part / "plan.json", work)
+    run_notebook(
+        folders.notebook_path(stage.notebook), part, _to_set(run, stage), lambda: _redraw(label, part)
+    )
+    write_page(part)
+    provenance.complete(work, part, final)
+    return final
+
+
+def _to_set(run: Run, stage: Planned) -> dict:
+    """Values that differ from the notebook's defaults; the reserved ones always."""
+    declared = run.study.declared[stage.notebook]
+    return {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
+
+
+# --- the terminal
+
+
+def _draw(label: str, rest: str = "") -> None:
+    """Begin a stage's line, or on a terminal draw it again."""
+    if sys.stdout.isatty():
+        print("\r\x1b[K" + f"{label} … {rest}"[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+    else:
+        print(f"{label} … ", end="", flush=True)
+
+
+def _say(label: str, result: str) -> None:
+    """End a stage's line."""
+    print(f"\r\x1b[K{label} … {result}" if sys.stdout.isatty() else result, flush=True)
+
+
+def _redraw(label: str, part: Path) -> None:
+    """The bar of a stage under way, on a terminal."""
+    progress = folders.read_json(part / "progress.json") or {}
+    if not sys.stdout.isatty() or not progress.get("label"):
+        return
+    done, total = progress["done"], progress["total"]
+    filled = int(BAR * min(1, done / total)) if total else 0
+    count = f"[{'█' * filled}{'·' * (BAR - filled)}] {done:,}/{total:,}" if total else f"{done:,}"
+    _draw(label, f"{count} {progress['label']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

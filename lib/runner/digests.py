@@ -1,0 +1,60 @@
+"""Hashes of files and folders, and the versions of what a student learns with."""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+from lib.runner import folders
+
+LIBRARIES = ("torch", "transformers", "trl")
+_known: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, or of a folder's names and contents. A stage's own records (time, cost) do not count."""
+    if path.is_file():
+        return _file_digest(path)
+    files = [(p, p.relative_to(path).as_posix()) for p in folders.files_of(path)]
+    lines = [
+        f"{name} {_file_digest(p)}"
+        for p, name in files
+        if name not in folders.OWN_FILES and "__pycache__" not in name
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    status = path.stat()
+    known = (str(path), status.st_size, status.st_mtime_ns)
+    if known not in _known:
+        with open(path, "rb") as file:
+            _known[known] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _known[known]
+
+
+def listing(folder: Path) -> dict[str, dict]:
+    """Size, time and hash of every file of a stage, for its stage.json."""
+    return {p.relative_to(folder).as_posix(): _entry(p) for p in folders.files_of(folder)}
+
+
+def _entry(path: Path) -> dict:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _file_digest(path)}
+
+
+def remember(folder: Path, data: dict) -> None:
+    """Take the hashes in a stage.json as known, so that an unchanged student of many gigabytes is not read again."""
+    for name, entry in data.get("files", {}).items():
+        _known[str(folder / name), entry["size"], entry["mtime_ns"]] = entry["sha256"]
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide what a student learns; read from their metadata, not imported."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"

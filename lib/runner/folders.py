@@ -1,0 +1,184 @@
+"""Where a stage's files lie, when they are complete, and who may write them.
+
+outputs/<run>/<arm>/s<seed>/<notebook>@<round>/        complete: holds a stage.json whose files are all there
+outputs/<run>/<arm>/s<seed>/<notebook>@<round>.<key8>.part/    work in progress, continued after a restart
+outputs/<run>/<arm>/s<seed>/<notebook>@<round>.superseded-<n>/    an earlier result; nothing is deleted
+"""
+
+import fcntl
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+from lib.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
+PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
+OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook.html")
+
+
+def outputs() -> Path:
+    """The folder of all runs: $OUTPUTS, or outputs/ in the project."""
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs").resolve()
+
+
+def notebook_path(name: str) -> Path:
+    return ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:
+    return outputs() / run / arm / f"s{seed}" / f"{notebook}@{round}"
+
+
+def short(path: Path) -> str:
+    """The path to show: from the project on, where it lies inside."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def write_json(path: Path, data: dict) -> None:
+    """Write at once or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_json(path: Path) -> dict | None:
+    """The file's content, or None where it is missing or unreadable."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+# --- complete stages
+
+
+def record(folder: Path) -> dict | None:
+    """The stage.json of a complete stage, or None. A shared stage's record says where it is stored."""
+    data = read_json(folder / "stage.json")
+    return data if data and "key" in data else None
+
+
+def stored(folder: Path) -> Path:
+    """The folder that really holds a stage's files: its own, or the one a shared stage names."""
+    elsewhere = (record(folder) or {}).get("stored_in")
+    return run_of(folder) / elsewhere if elsewhere else folder
+
+
+def run_of(folder: Path) -> Path:
+    """The run's folder, of any folder inside it."""
+    return outputs() / folder.resolve().relative_to(outputs()).parts[0]
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a stage that says it is complete: a file gone or of another size. None: nothing."""
+    for name, written in (record(folder) or {}).get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != written["size"]:
+            return f"{name} has {path.stat().st_size} bytes, {written['size']} were written"
+    return None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether its own stage.json, or the stage that it is shared with, is whole."""
+    real = stored(folder)
+    found = record(real)
+    return bool(
+        found and "stored_in" not in found and found["key"] == record(folder)["key"] and not damage(real)
+    )
+
+
+def is_aside(folder: Path) -> bool:
+    """Superseded, or complete but for its name (a runner killed at the last moment): free to be moved."""
+    return folder.suffix == ".part" or ".superseded-" in folder.name
+
+
+def complete_stages(run: Path) -> list[Path]:
+    """Folders of a run that hold a whole stage, those in use before those set aside."""
+    found = [path.parent for path in run.glob("*/s*/**/stage.json")]
+    whole = [f for f in found if is_complete(f) and stored(f) == f]
+    return sorted(whole, key=lambda f: (is_aside(f), str(f)))
+
+
+def supersede(folder: Path) -> Path:
+    """Rename a folder out of the way: "4_training@1.superseded-1", or the next number."""
+    stem = re.sub(r"(@\d+)\.\w{8}\.part$", r"\1", folder.name)
+    n = 1
+    while (aside := folder.with_name(f"{stem}.superseded-{n}")).exists():
+        n += 1
+    return folder.rename(aside)
+
+
+# --- work in progress
+
+
+def open_part(final: Path, key: str, wait_s: float = KERNEL_GONE_S) -> Path:
+    """The folder to work in: the one left by an earlier attempt at the same key, else a new one.
+
+    Raises UserError when another process still writes to it, or to one of another key, after wait_s seconds.
+    """
+    part = final.with_name(f"{final.name}.{key[:8]}.part")
+    for left in final.parent.glob(f"{final.name}.*.part"):
+        lock(left / "lock", wait_s, str(left)).close()
+        if left != part:
+            supersede(left)
+    part.mkdir(parents=True, exist_ok=True)
+    return part
+
+
+def clear(part: Path) -> None:
+    """Remove what only matters while a stage is worked on, and half-written files."""
+    for path in [*(part / name for name in PASSING), *part.glob("*.tmp")]:
+        path.unlink(missing_ok=True)
+
+
+def complete(part: Path, final: Path, data: dict) -> None:
+    """Write stage.json, the last file of a stage, and give the folder its name; what was there is superseded."""
+    write_json(part / "stage.json", data)
+    if final.exists():
+        supersede(final)
+    part.rename(final)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files of a stage but its stage.json, in a fixed order."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "stage.json")
+
+
+# --- locks
+
+
+def lock(path: Path, wait_s: float = 0, what: str = "it"):
+    """Take the lock file and write our pid into it; closing the returned file, or dying, gives it back.
+
+    Raises UserError naming the holder's pid after wait_s seconds.
+    """
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
+    until = time.monotonic() + wait_s
+    while not _locked(file):
+        if time.monotonic() >= until:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise UserError(f"{what} is in use by process {holder}: wait for it, or stop it (kill {holder})")
+        time.sleep(0.1)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _locked(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

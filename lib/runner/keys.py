@@ -1,0 +1,214 @@
+"""The reuse key: everything that decides what a stage writes, in one hash.
+
+Code cells, the lib modules they import, declared parameters, the content of every file that a parameter, prompt
+or taxonomy names, the content of the inputs, and the versions of torch, transformers and trl. Comments and
+formatting do not count. The modules that only show or only run things are left out.
+"""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import digests, folders
+
+SHOWING = {"plots.py", "report.py"}
+RUNNING = {"errors.py", "run.py", "runs.py"}  # and all of lib/runner
+RESERVED = ("run", "arm", "seed", "round")
+
+
+def stage_key(
+    notebook: dict, values: dict, inputs: dict[str, Path | None], also: object = None, showing: bool = False
+) -> str:
+    """The key of a notebook (its JSON) with these parameter values and these folders or files as inputs.
+
+    `also` is anything else that decides the result; `showing` counts plots and report in, for a page of pictures.
+    """
+    code = code_cells(notebook)
+    used = modules(code, showing)
+    counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, code)}
+    files = named_files(counted.values()) | mentioned_files(code, used)
+    parts = {
+        "code": [_shape(source) for source in code],
+        "modules": {folders.short(path): _shape(_text(path), path) for path in used},
+        "parameters": counted,
+        "files": {folders.short(path): digests.digest(path) for path in sorted(files)},
+        "inputs": {name: path and digests.digest(path) for name, path in inputs.items()},
+        "versions": digests.versions(),
+        "also": also,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# --- code
+
+
+def code_cells(notebook: dict) -> list[str]:
+    """Sources of the code cells, without the parameters cell (its values count by themselves) and magics."""
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" not in tags(c)]
+    return [_without_magics("".join(cell["source"])) for cell in cells]
+
+
+def tags(cell: dict) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+@cache
+def parse(source: str, path: object = "a cell") -> ast.Module:
+    """The syntax tree of a cell or module. Raises UserError naming path and line."""
+    try:
+        return compile(source, str(path), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+
+
+@cache
+def _shape(source: str, path: object = "a cell") -> str:
+    return hashlib.sha256(ast.dump(parse(source, path)).encode()).hexdigest()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _counts(name: str, code: list[str]) -> bool:
+    """run and arm never count; seed and round where the code uses them, so that other arms can share the stage."""
+    if name not in RESERVED:
+        return True
+    return name in ("seed", "round") and any(
+        isinstance(node, ast.Name) and node.id == name for source in code for node in ast.walk(parse(source))
+    )
+
+
+def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
+    """Files of the lib modules that code imports, directly or through others, lazy imports included; sorted."""
+    left_out = {folders.ROOT / "lib" / name for name in (RUNNING if showing else RUNNING | SHOWING)}
+    left_out |= set((folders.ROOT / "lib/runner").glob("*.py"))
+    found: set[Path] = set()
+    waiting = {path for source in code for path in _imports(parse(source), ())}
+    while waiting:
+        path = waiting.pop()
+        if path in found or path in left_out:
+            continue
+        found.add(path)
+        package = path.relative_to(folders.ROOT).parent.parts
+        waiting |= set(_imports(parse(_text(path), path), package))
+    return sorted(found)
+
+
+def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[Path]:
+    """Files under lib that the imports of a tree mean; package is the importing module's, for relative imports."""
+    for node in ast.walk(tree):
+        names: list[tuple[str, ...]] = []
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            names = [base, *((*base, alias.name) for alias in node.names)]
+        for name in names:
+            if name[:1] == ("lib",):
+                yield from _files_of_module(name)
+
+
+def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
+    """The module's file, and the __init__.py of every package on the way to it."""
+    for n in range(1, len(name) + 1):
+        path = folders.ROOT.joinpath(*name[:n])
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                yield file
+
+
+# --- files
+
+
+def named_files(values: Iterable[object]) -> set[Path]:
+    """Files and folders named by texts inside values, and by the texts inside a YAML file that they name."""
+    bases = [folders.ROOT, folders.ROOT / "params"]
+    found: set[Path] = set()
+    waiting = set(_texts(list(values)))
+    seen: set[str] = set()
+    while waiting:
+        text = waiting.pop()
+        seen.add(text)
+        for path in _existing(text, bases) - found:
+            found.add(path)
+            if path.suffix in (".yaml", ".yml") and path.is_file():
+                waiting |= set(_texts(_read_yaml(path))) - seen
+    return found
+
+
+def mentioned_files(code: Iterable[str], used: Iterable[Path]) -> set[Path]:
+    """Files that the code itself names: "params/prompts/judge.md", or "words.txt" beside the module.
+
+    "prompts" alone means the whole folder of prompts.
+    """
+    prompts = folders.ROOT / "params/prompts"
+    found: set[Path] = set()
+    for words, beside in [(_words(c), folders.ROOT) for c in code] + [
+        (_words(_text(p), p), p.parent) for p in used
+    ]:
+        found |= {path for word in words for path in _existing(word, [folders.ROOT, beside])}
+        found |= {beside / word for word in words if beside != folders.ROOT and _is_data(beside / word)}
+        found |= {prompts} if "prompts" in words and prompts.is_dir() else set()
+    return {path for path in found if path.suffix != ".py" and _belongs(path)}
+
+
+@cache
+def _words(source: str, path: object = "a cell") -> frozenset[str]:
+    """The texts in code that could be names of files."""
+    texts = {
+        n.value
+        for n in ast.walk(parse(source, path))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    return frozenset(text for text in texts if text.strip("./") and not set(text) & set(" \n\0"))
+
+
+def _is_data(path: Path) -> bool:
+    return path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists()
+
+
+def _belongs(path: Path) -> bool:
+    """Part of the project: a folder of the machine or of results that code happens to name is not."""
+    path = path.resolve()
+    return path.is_relative_to(folders.ROOT) and not path.is_relative_to(folders.outputs())
+
+
+def _existing(text: str, bases: list[Path]) -> set[Path]:
+    """A bare word names a file only; a folder is meant where there is a slash."""
+    text = os.path.expanduser(os.path.expandvars(text))
+    if not 0 < len(text) < 500 or "\n" in text or "\0" in text or text.strip("./") == "":
+        return set()
+    candidates = {base / text for base in bases}
+    candidates |= {
+        folders.ROOT / "params/prompts" / f"{text}.md",
+        folders.ROOT / "params/tasks" / f"{text}.yaml",
+    }
+    return {path for path in candidates if path.is_file() or ("/" in text and path.is_dir())}
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _read_yaml(path: Path) -> object:
+    import yaml
+
+    try:
+        return yaml.safe_load(_text(path))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # its reader will say so; its content counts all the same

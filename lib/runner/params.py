@@ -1,0 +1,157 @@
+"""What a notebook declares in its parameters cell, and values made to fit it."""
+
+import ast
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner.keys import parse, tags
+
+SECRET = ("_key", "_token")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: str  # as annotated: int, float, bool, str, list[str], dict[str, float] …
+    default: object
+
+
+def read_notebook(path: Path) -> dict:
+    """The notebook's JSON. Raises UserError naming the file."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        return notebook | {"cells": list(notebook["cells"])}
+    except FileNotFoundError:
+        raise UserError(f"there is no notebook {path}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a notebook: {error}") from None
+
+
+def declared(notebook: dict, path: object) -> dict[str, Parameter]:
+    """The parameters of a notebook, by name; none where no cell is tagged "parameters".
+
+    Raises UserError for a line that is not `name: type = literal`, an unknown type, a default of another type,
+    and a secret: derived values would keep their old value, and keys come from the environment only.
+    """
+    statements = parse(_cell(notebook), f"{path}, parameters cell").body
+    found = [_parameter(statement, path) for statement in statements]
+    return {parameter.name: parameter for parameter in found}
+
+
+def _cell(notebook: dict) -> str:
+    sources = [
+        "".join(c["source"])
+        for c in notebook["cells"]
+        if c["cell_type"] == "code" and "parameters" in tags(c)
+    ]
+    return sources[0] if sources else ""
+
+
+def _parameter(statement: ast.stmt, path: object) -> Parameter:
+    where = f"{path}, parameters cell, line {statement.lineno}"
+    if not (
+        isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value
+    ):
+        raise UserError(f"{where}: write every parameter as `name: type = value  # help`")
+    name, kind = statement.target.id, ast.unparse(statement.annotation)
+    if name.endswith(SECRET):
+        raise UserError(
+            f"{where}: {name} looks like a secret; keys come from the environment, never from a parameter"
+        )
+    try:
+        return Parameter(name, kind, coerce(ast.literal_eval(statement.value), kind, f"{where}: {name}"))
+    except ValueError:
+        raise UserError(f"{where}: the default of {name} must be a plain value, not a computed one") from None
+
+
+def check_inference(notebook: dict, path: object) -> None:
+    """Refuse a parameters cell that papermill reads differently than Python does, for it would hide a parameter.
+
+    A second "=" on a line (in a comment, in a URL) and `int | None` do that.
+    """
+    from papermill.translators import PythonTranslator
+
+    seen = {p.name: p for p in PythonTranslator.inspect({"source": _cell(notebook)})}
+    for name, parameter in declared(notebook, path).items():
+        if name not in seen or not _same(seen[name], parameter):
+            raise UserError(
+                f"{path}: papermill cannot read the parameter {name}; keep it on a line with one '=' "
+                "and no '#' in its value, and annotate it with a plain type (not `| None`)"
+            )
+
+
+def _same(inferred, parameter: Parameter) -> bool:
+    try:
+        default = coerce(ast.literal_eval(inferred.default), parameter.kind, parameter.name)
+    except (ValueError, SyntaxError, UserError):
+        return False
+    return default == parameter.default and inferred.inferred_type_name.replace(
+        " ", ""
+    ) == parameter.kind.replace(" ", "")
+
+
+# --- values
+
+
+def coerce(value: object, kind: str, name: str) -> object:
+    """A value as its declared type. "2e-5" (a text to YAML) becomes a number and int becomes float; nothing else changes.
+
+    Raises UserError naming the parameter.
+    """
+    if kind.startswith(("list", "dict")):
+        return _coerce_collection(value, kind, name)
+    if kind not in ("int", "float", "bool", "str"):
+        raise UserError(
+            f"{name}: unknown type {kind}; use int, float, bool, str, list[...] or dict[str, ...]"
+        )
+    wrong = UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r}")
+    if kind in ("bool", "str"):
+        if type(value).__name__ != kind:
+            raise wrong
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str) if kind == "float" else (int, str)):
+        raise wrong
+    try:
+        return float(value) if kind == "float" else int(value)
+    except ValueError:
+        raise wrong from None
+
+
+def _kind_of(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _coerce_collection(value: object, kind: str, name: str) -> object:
+    outer, _, inner = kind.removesuffix("]").partition("[")
+    if type(value).__name__ != outer:
+        raise UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r}")
+    if not inner:
+        return value
+    if outer == "list":
+        return [coerce(part, inner, f"{name}[{i}]") for i, part in enumerate(value)]
+    of_key, _, of_value = inner.partition(",")
+    return {
+        coerce(k, of_key.strip(), name): coerce(v, of_value.strip(), f"{name}.{k}") for k, v in value.items()
+    }
+
+
+def from_text(text: object, kind: str | None, name: str) -> object:
+    """The value of `-p name=text`: read as YAML unless the parameter is a str. A kind of None is the runner's own."""
+    import yaml
+
+    if isinstance(text, str) and kind != "str":
+        try:
+            text = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"{name}: cannot read {text!r}") from None
+    return coerce(text, kind, name) if kind else text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ " (did you mean …?)", or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

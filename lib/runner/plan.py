@@ -1,0 +1,158 @@
+"""The plan of a run: every stage of every seed and arm, in order, with its parameters and what it reads.
+
+A later one wins: notebook default < params < arm < stage entry < -p.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import params, references
+from lib.runner.keys import RESERVED
+from lib.runner.study import Entry, Study, check_name, check_value, entries, logic, own_names
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stage to run: a notebook in a round, for an arm and a seed."""
+
+    notebook: str
+    arm: str
+    seed: int
+    round: int
+    values: dict  # of every declared parameter, the reserved ones included
+    once: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.notebook}@{self.round}"
+
+
+def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
+    """All stages in the order they run; those marked `once` come last, for the arm "all".
+
+    Raises UserError for whatever would fail later for want of a value, a type or an input.
+    """
+    check_name(run, "run")
+    if run == "interactive":
+        raise UserError(
+            "the run name interactive belongs to notebooks opened by hand: choose another --run name"
+        )
+    over = _overrides(study, overrides)
+    planned = [p for seed in study.seeds for arm in study.arms for p in _of_arm(study, run, arm, seed, over)]
+    for entry in entries(study.stages):
+        if entry.once:
+            values = study.text["params"] | entry.values | _for_arm(over, None)
+            planned.append(_planned(study, entry, values, run, "all", study.seeds[0], 0))
+    _check_sources(study, planned)
+    return planned
+
+
+def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple[Planned, str] | None:
+    """What the parameter `<x>_from` means: a path, or an earlier stage and a file in it; None where it is empty or before round 0.
+
+    Without "@n" it is the latest round so far of that notebook, in the same arm and seed.
+    """
+    means = references.read(stage.values[name], stage.round, f"{stage.name}: {name}")
+    if not isinstance(means, tuple):
+        return means
+    notebook, number, rest = means
+    ours = [p for p in before if (p.notebook, p.arm, p.seed) == (notebook, stage.arm, stage.seed)]
+    fitting = [p for p in ours if (p.round <= stage.round if number is None else p.round == number)]
+    if not fitting:
+        raise UserError(
+            f"{stage.name} ({stage.arm}): {name} is '{stage.values[name]}', but nothing runs that before it"
+        )
+    return max(fitting, key=lambda p: p.round), rest
+
+
+def _check_sources(study: Study, planned: list[Planned]) -> None:
+    seen: dict[tuple, Planned] = {}
+    for stage in planned:
+        for name in stage.values:
+            if name.endswith("_from"):
+                source(stage, name, seen.values())
+        place = stage.arm, stage.seed, stage.name
+        if place in seen:
+            raise UserError(f"{study.path}: {stage.name} stands twice for the arm {stage.arm}; keep one")
+        seen[place] = stage
+
+
+# --- values
+
+
+def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | None, str], object]:
+    """-p values by (arm or None, name). Raises UserError for one that an arm's own value would contradict."""
+    found = {}
+    for key, value in overrides.items():
+        arm, _, name = key.rpartition(".")
+        if arm and arm not in study.arms:
+            raise UserError(f"-p {key}: there is no arm {arm}{params.nearest(arm, study.arms)}")
+        known = set(study.kinds) | own_names(study)
+        if name in RESERVED or name not in known:
+            check_value(study, f"-p {key}", name, None, known)
+        setting = [a for a, values in study.arms.items() if name in values]
+        if not arm and setting:
+            clear = f"-p {setting[0]}.{name}={value}"
+            raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {clear}")
+        found[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
+    return found
+
+
+def _for_arm(over: dict, arm: str | None) -> dict:
+    return {name: value for (of, name), value in over.items() if of == arm}
+
+
+def _of_arm(study: Study, run: str, arm: str, seed: int, over: dict) -> Iterator[Planned]:
+    base, given = study.text["params"] | study.arms[arm], _for_arm(over, None) | _for_arm(over, arm)
+    number = 0  # of the latest round: stages before a repeat are round 0, those after it its last
+    for stage in study.stages:
+        repeat, inside = (None, [stage]) if isinstance(stage, Entry) else stage
+        rounds = [number]
+        if repeat is not None:
+            rounds = range(number + 1, number + 1 + _times(study, repeat, base | given, arm))
+        for number in rounds:
+            for entry in inside:
+                values = base | entry.values | given
+                if not entry.once and _applies(study, entry, number, values, arm):
+                    yield _planned(study, entry, values, run, arm, seed, number)
+
+
+def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed: int, number: int) -> Planned:
+    declared = study.declared[entry.notebook]
+    values = values | {"run": run, "arm": arm, "seed": seed, "round": number}
+    full = {n: params.coerce(values[n], p.kind, n) if n in values else p.default for n, p in declared.items()}
+    return Planned(entry.notebook, arm, seed, number, full, entry.once)
+
+
+def _value(study: Study, name: str, values: dict, arm: str, guarded: str = "") -> object:
+    """What a name in `repeat` or `when` stands for: a value set, else the default in the guarded notebook, or in any."""
+    if name in values:
+        return params.coerce(values[name], study.kinds[name], name) if name in study.kinds else values[name]
+    for declared in [study.declared.get(guarded, {}), *study.declared.values()]:
+        if name in declared:
+            return declared[name].default
+    raise UserError(f"{study.path}: {name} has no value for the arm {arm}; set it under `params`")
+
+
+def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
+    times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
+    if type(times) is not int or times < 0:
+        raise UserError(
+            f"{study.path}: repeat {repeat} must be a whole number from 0 on (arm {arm}), not {times!r}"
+        )
+    return times
+
+
+def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) -> bool:
+    if entry.when is None:
+        return True
+    tree = logic(entry.when, study.path)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"round"}
+    known = {name: _value(study, name, values, arm, entry.notebook) for name in names} | {"round": number}
+    try:
+        return bool(eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known))
+    except TypeError as error:
+        raise UserError(f"{study.path}: `when: {entry.when}`: {error}") from None

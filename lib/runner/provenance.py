@@ -1,0 +1,44 @@
+"""What a stage's record says about how it was made: commit, versions, inputs, time, and every file."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lib.runner import digests, folders
+
+
+def new_plan(name: str, key: str, values: dict, inputs: dict[str, Path | None], run: str) -> dict:
+    """What a stage is about to do; stage.json repeats it."""
+    return {
+        "name": name,
+        "run": run,
+        "key": key,
+        "parameters": values,
+        "inputs": {name: path and str(path) for name, path in inputs.items()},
+        "commit": commit(),
+        "versions": {"python": sys.version.split()[0]} | digests.versions(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "started_at": time.time(),
+    }
+
+
+def complete(plan: dict, part: Path, final: Path) -> None:
+    """Close the books of a stage: the plan, how long it took and every file go to stage.json."""
+    folders.clear(part)
+    seconds = round(time.time() - plan["started_at"], 1)
+    folders.complete(part, final, plan | {"seconds": seconds, "files": digests.listing(part)})
+
+
+def commit() -> str:
+    """The git commit, with a plus where tracked files differ; "none" outside git."""
+    shown = _git("rev-parse", "--short=12", "HEAD")
+    return (shown + "+" * bool(_git("status", "--porcelain", "--untracked-files=no"))) if shown else "none"
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=folders.ROOT, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,71 @@
+"""What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/1_data_selection/rows.parquet", a path."""
+
+import os
+import re
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import folders
+
+REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
+
+
+def read(text: str, round: int, name: str) -> Path | tuple[str, int | None, str] | None:
+    """A path that exists, or (notebook, round, file in it), the round None for the latest.
+
+    None where the text is empty or means a round before the first. Raises UserError for anything else.
+    """
+    text = fill_round(text, round)
+    if not text:
+        return None
+    path = folders.ROOT / Path(os.path.expandvars(text)).expanduser()
+    if path.exists():
+        return path
+    found = _split(text)
+    if not found or not folders.notebook_path(found[0]).is_file():
+        raise UserError(f"{name} is '{text}', which is neither a file nor the stage of a notebook")
+    return None if found[1] is not None and found[1] < 0 else found
+
+
+def fill_round(text: str, round: int) -> str:
+    """Put numbers for {round}, {round-1} and {round+1}; any other brace is refused."""
+    filled = re.sub(r"\{round([+-]1)?\}", lambda m: str(round + int(m[1] or 0)), text)
+    if "{" in filled or "}" in filled:
+        raise UserError(f"'{text}': only {{round}}, {{round-1}} and {{round+1}} may stand in braces")
+    return filled
+
+
+def _split(text: str) -> tuple[str, int | None, str] | None:
+    if found := REFERENCE.fullmatch(text):
+        return found["notebook"], int(found["round"]), found["rest"] or ""
+    parts = text.split("/")
+    for n in range(len(parts), 0, -1):
+        if folders.notebook_path("/".join(parts[:n])).is_file():
+            return "/".join(parts[:n]), None, "/".join(parts[n:])
+    return None
+
+
+def find(text: str, where: dict, name: str) -> Path | None:
+    """Look a reference up on disk, in the run, arm and seed of `where`. Raises UserError naming the notebook to run."""
+    means = read(text, where["round"], name)
+    if not isinstance(means, tuple):
+        return means
+    notebook, number, rest = means
+    number = _latest(notebook, where) if number is None else number
+    folder = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, number)
+    if not folders.is_complete(folder):
+        raise UserError(
+            f"{name}: {notebook}@{number} has no result in {folders.short(folder)}. Run notebooks/{notebook}.ipynb "
+            f'first (round = {number}), or set run = "demo" to read what that run wrote'
+        )
+    return folders.stored(folder) / rest
+
+
+def _latest(notebook: str, where: dict) -> int:
+    """The last round, up to this one, that has a result; 0 where none has, for the error to name."""
+    for number in range(where["round"], 0, -1):
+        if folders.is_complete(
+            folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, number)
+        ):
+            return number
+    return 0

@@ -1,0 +1,204 @@
+"""A params file, read and checked against the notebooks it names.
+
+    stages: [tapir/1_data_selection, {repeat: rounds, stages: [tapir/4_training: {when: "round > 1"}]}, report: {once: true}]
+    arms: {random: {selection: random}, tapir: {}}
+    seeds: [0]
+    params: {rounds: 2}
+
+Everything is checked before anything runs.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import folders, params, params_file
+from lib.runner.keys import RESERVED
+
+LOGIC = (
+    *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Name, ast.Load),
+    *(ast.Constant, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line under `stages`."""
+
+    notebook: str
+    values: dict
+    when: str | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    path: Path
+    text: dict  # the params file, `extends` followed
+    stages: list  # of Entry, or (repeat, [Entry])
+    arms: dict[str, dict]
+    seeds: list[int]
+    declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        return {name: p.kind for of in self.declared.values() for name, p in of.items()}
+
+
+def load(path: str | Path) -> Study:
+    """Read a params file and the parameters cells of its notebooks. Raises UserError naming file and entry."""
+    text = params_file.read(Path(path))
+    stages = [_stage(entry, path) for entry in _list(text, "stages", path)]
+    declared = {entry.notebook: _declared(entry.notebook) for entry in entries(stages)}
+    arms = {str(arm): values or {} for arm, values in (text.get("arms") or {"main": {}}).items()}
+    for arm, values in arms.items():
+        check_name(arm, "arm")
+        params_file.check_mapping(values, f"{path}: the arm {arm}")
+    study = Study(Path(path), text, stages, arms, _list(text, "seeds", path) or [0], declared)
+    _check_types(declared)
+    _check(study)
+    return study
+
+
+# --- the file
+
+
+def _list(text: dict, key: str, path: object) -> list:
+    value = text.get(key) or []
+    if not isinstance(value, list) or (key == "seeds" and any(type(seed) is not int for seed in value)):
+        raise UserError(
+            f"{path}: {key} must be a list{' of whole numbers' if key == 'seeds' else ''}, not {value!r}"
+        )
+    if key == "stages" and not value:
+        raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
+    return value
+
+
+def _stage(entry: object, path: object) -> Entry | tuple[object, list[Entry]]:
+    if isinstance(entry, dict) and "repeat" in entry:
+        if set(entry) != {"repeat", "stages"}:
+            raise UserError(
+                f"{path}: a repeat has the entries `repeat` and `stages`, not {', '.join(map(str, entry))}"
+            )
+        return entry["repeat"], [_entry(inner, path) for inner in _list(entry, "stages", path)]
+    return _entry(entry, path)
+
+
+def _entry(entry: object, path: object) -> Entry:
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise UserError(
+            f"{path}: a stage is a notebook's name, or `name: {{when: …, once: …, parameter: value}}`, not {entry!r}"
+        )
+    [(notebook, values)] = entry.items()
+    params_file.check_mapping(values or {}, f"{path}: {notebook}")
+    values = dict(values or {})
+    once, when = values.pop("once", False), values.pop("when", None)
+    if when is not None:
+        logic(str(when), path)
+    return Entry(str(notebook), values, None if when is None else str(when), once is True)
+
+
+def entries(stages: list) -> Iterator[Entry]:
+    for stage in stages:
+        yield from [stage] if isinstance(stage, Entry) else stage[1]
+
+
+def _declared(notebook: str) -> dict[str, params.Parameter]:
+    path = folders.notebook_path(notebook)
+    if not path.is_file():
+        top = folders.ROOT / "notebooks"
+        known = [p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.ipynb")]
+        raise UserError(f"there is no notebook {notebook}{params.nearest(notebook, known)}")
+    content = params.read_notebook(path)
+    params.check_inference(content, path)
+    return params.declared(content, path)
+
+
+# --- checks
+
+
+def _check_types(declared: dict[str, dict[str, params.Parameter]]) -> None:
+    """One name has one type in all notebooks."""
+    first: dict[str, tuple[str, str]] = {}
+    for notebook, of in declared.items():
+        for name, parameter in of.items():
+            kind, where = first.setdefault(name, (parameter.kind, notebook))
+            if kind != parameter.kind:
+                raise UserError(
+                    f"{name} is {kind} in {where} but {parameter.kind} in {notebook}: give them one type"
+                )
+
+
+def _check(study: Study) -> None:
+    everywhere = set(study.kinds) | own_names(study)
+    for where, values in [
+        ("params", study.text["params"]),
+        *((f"arm {arm}", v) for arm, v in study.arms.items()),
+    ]:
+        for name, value in values.items():
+            check_value(study, f"{study.path}, {where}", name, value, everywhere)
+    for entry in entries(study.stages):
+        for name, value in entry.values.items():
+            check_value(study, f"{study.path}, {entry.notebook}", name, value, study.declared[entry.notebook])
+    for contrast in contrasts(study):
+        a, _, b = contrast.partition("_vs_")
+        for arm in (a, b):
+            if arm not in study.arms:
+                raise UserError(
+                    f"{study.path}: {contrast} compares {arm or '?'}, which is no arm{params.nearest(arm, study.arms)}"
+                )
+
+
+def contrasts(study: Study) -> list[str]:
+    """The comparisons to make, primary ones first."""
+    listed = [*_list(study.text, "primary", study.path), *_list(study.text, "comparisons", study.path)]
+    return list(dict.fromkeys(map(str, listed)))
+
+
+def own_names(study: Study) -> set[str]:
+    """Names that the study itself uses, in `repeat` and `when`."""
+    repeats = {
+        stage[0] for stage in study.stages if not isinstance(stage, Entry) and isinstance(stage[0], str)
+    }
+    trees = [logic(entry.when, study.path) for entry in entries(study.stages) if entry.when]
+    return (repeats | {n.id for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Name)}) - {"round"}
+
+
+def check_value(study: Study, where: str, name: str, value: object, known: set[str] | dict) -> None:
+    if name in RESERVED:
+        raise UserError(
+            f"{where}: {name} is set by the runner (--run, arms, seeds, repeat), not as a parameter"
+        )
+    if str(name).endswith(params.SECRET):
+        raise UserError(
+            f"{where}: {name} looks like a secret; keys come from the environment, never from a parameter"
+        )
+    if name not in known:
+        raise UserError(f"{where}: no notebook declares {name}{params.nearest(str(name), known)}")
+    if name in study.kinds:
+        params.coerce(value, study.kinds[name], f"{where}: {name}")
+
+
+def check_name(name: str, what: str) -> None:
+    if not name or name in (".", "..", "all") or any(c in name for c in "/\\ {}@:") or name.startswith("."):
+        raise UserError(
+            f"{what} name {name!r} must be a plain word, as it names a folder{' (all is taken)' * (name == 'all')}"
+        )
+
+
+def logic(text: str, path: object) -> ast.Expression:
+    """A condition: names, numbers, comparisons, and/or/not."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError:
+        raise UserError(f"{path}: cannot read the condition `when: {text}`") from None
+    for node in ast.walk(tree):
+        if not isinstance(node, LOGIC) or (
+            isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str)
+        ):
+            raise UserError(f"{path}: `when: {text}` may use names, numbers, comparisons, and, or, not")
+    return tree

@@ -1,0 +1,82 @@
+"""summary.json: what a run found, by arm; rewritten after every stage and present after a failure too."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import folders, keys
+from lib.runner.plan import Planned
+
+COUNTED = ("calls", "cached", "unread", "cut", "usd")
+
+
+def merge_metrics(of_seeds: Iterable[dict[str, float | None]]) -> dict[str, float]:
+    """The mean over seeds of every metric; a seed without it, or with null, does not count."""
+    values: dict[str, list[float]] = {}
+    for metrics in of_seeds:
+        for name, value in metrics.items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    return {name: sum(of) / len(of) for name, of in values.items()}
+
+
+def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
+    """Metrics by arm and seed; where rounds or stages share a name, the later one stands."""
+    of_seed: dict[str, dict[int, dict]] = {}
+    for stage, folder in done:
+        if not stage.once:
+            metrics = of_seed.setdefault(stage.arm, {}).setdefault(stage.seed, {})
+            metrics.update(folders.read_json(folder / "metrics.json") or {})
+    return {
+        arm: {
+            "metrics": merge_metrics(seeds.values()),
+            "seeds": {str(n): {"metrics": m} for n, m in seeds.items()},
+        }
+        for arm, seeds in of_seed.items()
+    }
+
+
+def oracle(used: Iterable[Path]) -> dict[str, float]:
+    """Calls, calls answered by the ledger, unread and cut verdicts, and dollars; a shared stage counts once."""
+    total = dict.fromkeys(COUNTED, 0)
+    for folder in sorted(set(used)):
+        metrics = folders.read_json(folder / "metrics.json") or {}
+        for name in COUNTED:
+            total[name] += metrics.get(f"oracle.{name}") or 0
+    return total
+
+
+def comparisons(names: list[str], done: list[tuple[Planned, Path]], cache: Path) -> dict[str, dict]:
+    """For each "a_vs_b" what lib.benchmarks.compare finds in the arms' scored stages.
+
+    Kept in `cache` as long as the stages and the comparing code stay the same, for it resamples many times.
+    """
+    if not names or not (folders.ROOT / "lib/benchmarks.py").is_file():
+        return {}
+    used = sorted({folders.record(folder)["key"] for _, folder in done})
+    notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}
+    key = keys.stage_key(notebook, {}, {}, also=[names, used])
+    kept = folders.read_json(cache) or {}
+    if kept.get("key") != key:
+        kept = {"key": key, "comparisons": {name: _compare(name, done) for name in names}}
+        folders.write_json(cache, kept)
+    return kept["comparisons"]
+
+
+def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
+    from lib import benchmarks
+
+    a, _, b = name.partition("_vs_")
+    try:
+        return benchmarks.compare(_scored(a, done), _scored(b, done))
+    except Exception as error:
+        raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
+
+
+def _scored(arm: str, done: list[tuple[Planned, Path]]) -> list[Path]:
+    """The folders with a scores.parquet of an arm, by seed and notebook; of several rounds the last."""
+    found = {}
+    for stage, folder in done:
+        if stage.arm == arm and (folder / "scores.parquet").is_file():
+            found[stage.seed, stage.notebook] = folder
+    return list(found.values())

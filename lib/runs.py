@@ -1,0 +1,233 @@
+"""A notebook's place in a run: what it reads, where it writes, how far it is.
+
+    stage = runs.open_stage("tapir/4_training", globals())
+    student = load(stage.input("student_from"))
+    for batch in stage.progress(batches, label="steps"): ...
+    stage.write_metrics({"training.loss": 0.61})
+    stage.close()
+
+Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it works in outputs/interactive,
+which the runner never touches.
+"""
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.runner import folders, keys, params, provenance, references
+from lib.runner.folders import ROOT
+
+__all__ = ["ROOT", "Stage", "UserError", "die_with_parent", "open_stage", "say"]
+
+WRITE_EVERY_S = 0.5
+SHOW_EVERY_S = 2.0
+_locks: dict[Path, object] = {}  # held until the kernel ends or closes the stage
+
+
+def open_stage(notebook: str, values: dict) -> "Stage":
+    """Open the stage of a notebook; values are its globals(), of which the declared parameters count.
+
+    Raises UserError when an input is missing (naming the notebook to run first) or another process writes here.
+    """
+    part = os.environ.get("STAGE")
+    if part:
+        die_with_parent(int(os.environ["STAGE_RUNNER"]))
+        stage = Stage(Path(part), folders.read_json(Path(part) / "plan.json"))
+        if stage.name.rpartition("@")[0] != notebook:
+            raise UserError(
+                f"this notebook opens the stage {notebook}, but it is {stage.name}: correct its name"
+            )
+    else:
+        stage = _open_by_hand(notebook, values)
+    _take(stage.folder)
+    _show(_header(stage))
+    return stage
+
+
+class Stage:
+    """An open stage. `folder` is the place to write rows, students and pictures."""
+
+    def __init__(self, part: Path, plan: dict, final: Path | None = None):
+        self.name: str = plan["name"]
+        self.folder = part
+        self._plan = plan
+        self._final = final  # None under the runner, which completes the stage itself
+        self._metrics: dict = {}
+        self._started = self._written = self._shown = time.monotonic()
+        self._display = None
+
+    @property
+    def run_folder(self) -> Path:
+        """outputs/<run>, where summary.json lies: for a page about the whole run."""
+        return folders.outputs() / self._plan["run"]
+
+    def input(self, name: str) -> Path | None:
+        """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
+        if name not in self._plan["inputs"]:
+            known = ", ".join(self._plan["inputs"]) or "none"
+            raise UserError(
+                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({known})"
+            )
+        found = self._plan["inputs"][name]
+        if found and not Path(found).exists():
+            raise UserError(f"{self.name}: {name} means {found}, which the stage before it did not write")
+        return Path(found) if found else None
+
+    def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
+        """Yield the items while saying how many are done; total is their number where they have no length."""
+        total = len(items) if total is None and hasattr(items, "__len__") else total
+        self.report_progress(0, total, label)
+        for done, item in enumerate(items, 1):
+            yield item
+            self.report_progress(done, total, label)
+
+    def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
+        """Say that `done` of `total` are done; written at most twice a second, and at the end."""
+        now = time.monotonic()
+        if done == 0:
+            self._started, self._written, self._shown, self._display = now, 0.0, 0.0, None
+        ended = total is not None and done >= total
+        if ended or now - self._written >= WRITE_EVERY_S:
+            self._written = now
+            folders.write_json(self.folder / "progress.json", {"label": label, "done": done, "total": total})
+        if ended or now - self._shown >= SHOW_EVERY_S:
+            self._shown = now
+            self._update(_sentence(done, total, label, now - self._started))
+
+    def _update(self, text: str) -> None:
+        if self._display is None:
+            self._display = _show(text, display_id=True)
+        elif hasattr(self._display, "update"):
+            self._display.update(_markdown(text))
+
+    def write_metrics(self, metrics: dict[str, float | None]) -> None:
+        """Add flat dotted numbers ("gym.accuracy") to metrics.json; what is not finite becomes null."""
+        self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
+        folders.write_json(self.folder / "metrics.json", self._metrics)
+
+    def close(self) -> Path:
+        """The last cell. By hand: give the folder its final name; an earlier result is renamed, not deleted."""
+        folders.write_json(self.folder / "progress.json", {"closed": True})
+        if self._final is None:
+            return self.folder
+        provenance.complete(self._plan, self.folder, self._final)
+        _release()
+        self.folder = self._final
+        say(f"Written to `{folders.short(self._final)}`.")
+        return self.folder
+
+
+def say(text: str) -> None:
+    """Show one sentence (markdown) below the cell."""
+    _show(text)
+
+
+# --- by hand
+
+
+def _open_by_hand(notebook: str, values: dict) -> Stage:
+    path = folders.notebook_path(notebook)
+    content = params.read_notebook(path)
+    declared = params.declared(content, path)
+    mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
+    where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
+    where |= {name: mine[name] for name in keys.RESERVED if name in mine}
+    inputs = {n: references.find(text, where, n) for n, text in mine.items() if n.endswith("_from")}
+    key = keys.stage_key(content, mine, inputs)
+    final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
+    plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])
+    _release()  # of a stage that this kernel opened before
+    return Stage(folders.open_part(final, key, wait_s=2), plan, final)
+
+
+# --- locks and death
+
+
+def _take(folder: Path) -> None:
+    """Hold the folder's lock as long as this kernel lives."""
+    if folder not in _locks:
+        _locks[folder] = folders.lock(folder / "lock", folders.KERNEL_GONE_S, folders.short(folder))
+
+
+def _release() -> None:
+    while _locks:
+        _locks.popitem()[1].close()
+
+
+def die_with_parent(parent: int) -> None:
+    """Make this process end when its parent does: at once on Linux, within 0.2 s elsewhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+# --- shown in the notebook
+
+
+def _header(stage: Stage) -> str:
+    """A small table: what runs, with which parameters, commit and versions."""
+    plan = stage._plan
+    state = "continued" if _has_work(stage.folder) else "new"
+    inputs = {name: folders.short(Path(path)) for name, path in plan["inputs"].items() if path}
+    versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
+    rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
+    lines = [f"| `{stage.name}` | {state} in `{folders.short(stage.folder)}` |", "| --- | --- |"]
+    lines += [f"| {name} | `{_cell(value)}` |" for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _has_work(folder: Path) -> bool:
+    return any(path.name not in folders.OWN_FILES for path in folder.iterdir())
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
+
+
+def _sentence(done: int, total: int | None, label: str, seconds: float) -> str:
+    if total is None:
+        return f"{label}: {done:,} after {seconds:.0f} s"
+    left = f", about {seconds / done * (total - done):.0f} s left" if 0 < done < total else ""
+    return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
+
+
+def _number(name: str, value: object) -> float | int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UserError(f"the metric {name} must be a number or None, not {value!r}")
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _show(text: str, **how):
+    """Markdown in a notebook, plain text elsewhere."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        return display(_markdown(text), **how)
+    return print(text)
+
+
+def _markdown(text: str):
+    from IPython.display import Markdown
+
+    return Markdown(text)

@@ -1,0 +1,62 @@
+"""A small project of its own for tests of the runner: real notebooks, real kernels, nothing of the suite's size."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from lib.runner.keys import RUNNING
+
+RESERVED = """run: str = "interactive"  # name of the run
+arm: str = "main"  # variant of the study
+seed: int = 0  # of every draw
+round: int = 0  # of the curriculum
+"""
+
+
+class Project:
+    """A folder with notebooks/, params/, lib/ (the runner's modules) and outputs/."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for name in ("notebooks", "params", "lib"):
+            (root / name).mkdir()
+        for name in RUNNING | {"__init__.py"}:
+            shutil.copy(Path(__file__).parents[1] / "lib" / name, root / "lib")
+        shutil.copytree(Path(__file__).parents[1] / "lib/runner", root / "lib/runner")
+
+    def notebook(self, name: str, parameters: str, *cells: str, reserved: str = RESERVED) -> Path:
+        """Write a notebook that opens its stage, runs these cells and closes it."""
+        opening = f'from lib import runs\nstage = runs.open_stage("{name}", globals())'
+        cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
+        first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})
+        path = self.root / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new_notebook(cells=[first, *cells]), path)
+        return path
+
+    def params(self, text: str, name: str = "demo") -> Path:
+        path = self.root / "params" / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+    def module(self, name: str, text: str) -> None:
+        (self.root / "lib" / f"{name}.py").write_text(text)
+
+    def read(self, path: str) -> str:
+        return (self.root / "outputs" / path).read_text()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    from lib import runs
+    from lib.runner import folders
+
+    monkeypatch.setattr(folders, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.delenv("OUTPUTS", raising=False)
+    monkeypatch.delenv("STAGE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path)

@@ -1,0 +1,292 @@
+"""Parameters, params files and plans: what is refused, and which value wins. No kernel is started."""
+
+import pytest
+
+from lib.errors import UserError
+from lib.runner import folders, keys, params
+from lib.runner.plan import plan, source
+from lib.runner.study import load
+
+TRAIN = 'learning_rate: float = 2e-5  # peak\nselection: str = "mfd"  # of hard rows\nrounds: int = 1  # of the curriculum'
+
+
+def planned(project, text: str, **overrides):
+    return plan(load(project.params(text)), "demo", overrides)
+
+
+def refusal(project, text: str, **overrides) -> str:
+    with pytest.raises(UserError) as error:
+        planned(project, text, **overrides)
+    return str(error.value)
+
+
+def cell(source: str) -> dict:
+    return {"cells": [{"cell_type": "code", "source": source, "metadata": {"tags": ["parameters"]}}]}
+
+
+def test_a_later_override_wins(project):
+    project.notebook("train", TRAIN)
+    params = "params: {learning_rate: 1e-5}"
+    arm = "arms: {a: {learning_rate: 4e-5}}"
+    entry = "stages: [train: {learning_rate: 3e-5}]"
+
+    def rate(*lines, **overrides):
+        return planned(project, "\n".join(lines), **overrides)[0].values["learning_rate"]
+
+    assert rate("stages: [train]") == 2e-5
+    assert rate("stages: [train]", params) == 1e-5
+    assert rate("stages: [train]", params, arm) == 4e-5
+    assert rate(entry, params, arm) == 3e-5  # what a stage alone is given holds in every arm
+    assert rate(entry, params, learning_rate="5e-5") == 5e-5
+
+
+def test_an_override_of_what_an_arm_sets_must_name_the_arm(project):
+    project.notebook("train", TRAIN)
+    text = "stages: [train]\narms: {a: {selection: random}, b: {}}"
+    assert "-p a.selection=longest" in refusal(project, text, selection="longest")
+    stages = planned(project, text, **{"a.selection": "longest"})
+    assert [s.values["selection"] for s in stages] == ["longest", "mfd"]
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_name(project):
+    project.notebook("train", TRAIN)
+    wrong = refusal(project, "stages: [train]\nparams: {learning_rat: 1}")
+    assert "learning_rat" in wrong and "did you mean learning_rate?" in wrong and "demo.yaml" in wrong
+    assert "did you mean selection?" in refusal(project, "stages: [train]", selectoin="mfd")
+    assert "did you mean train?" in refusal(project, "stages: [trian]")
+    assert "did you mean seeds?" in refusal(project, "stages: [train]\nseed: [1]")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("params: {seed: 3}", "seed is set by the runner"),
+        ("params: {oracle_key: abc}", "keys come from the environment"),
+        ("params: {rounds: 2.5}", "rounds must be int, not float"),
+        ("params: {rounds: true}", "rounds must be int, not bool"),
+        ("params: {selection: 5}", "selection must be str, not int"),
+        ("params: {rounds: 1, rounds: 2}", "rounds stands twice"),
+        ("arms: {all: {}}", "all is taken"),
+        ("primary: [main_vs_other]", "compares other, which is no arm"),
+        ("seeds: [a]", "seeds must be a list of whole numbers"),
+        ("extends: demo.yaml", "extends itself"),
+        ("params: [", "demo.yaml"),
+    ],
+)
+def test_a_wrong_params_file_is_refused(project, text, words):
+    project.notebook("train", TRAIN)
+    assert words in refusal(project, f"stages: [train]\n{text}")
+
+
+@pytest.mark.parametrize("name", ["../demo", "a/b", "..", "interactive", ""])
+def test_a_run_name_that_is_no_plain_word_is_refused(project, name):
+    project.notebook("train", TRAIN)
+    study = load(project.params("stages: [train]"))
+    with pytest.raises(UserError):
+        plan(study, name, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "becomes"),
+    [
+        ("2e-5", "float", 2e-5),
+        (3, "float", 3.0),
+        ("12", "int", 12),
+        (True, "bool", True),
+        ([1, "2"], "list[int]", [1, 2]),
+        ({"a": 1}, "dict[str, float]", {"a": 1.0}),
+    ],
+)
+def test_values_are_made_to_fit_their_type(value, kind, becomes):
+    got = params.coerce(value, kind, "x")
+    assert got == becomes and type(got) is type(becomes)
+
+
+def test_a_list_on_the_command_line_is_read_as_yaml_and_a_text_is_taken_as_it_is():
+    assert params.from_text("[1, 2]", "list[int]", "x") == [1, 2]
+    assert params.from_text("5", "str", "x") == "5"
+    with pytest.raises(UserError, match="must be list"):
+        params.from_text("1", "list[int]", "x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'url: str = "http://x/?a=1"  # a second equals sign',
+        "x: int = 1  # 1 = one",
+        "x: float | None = None",
+        'x: str = "a # b"  # a hash in the value',
+        "x: int = 2 * 3",
+        "x = 3",
+        'api_key: str = ""',
+    ],
+)
+def test_a_parameters_cell_that_papermill_would_misread_is_refused(line):
+    with pytest.raises(UserError):
+        params.check_inference(cell(f"before: int = 1  # fine\n{line}\nafter: int = 1"), "n.ipynb")
+
+
+def test_a_plain_parameters_cell_is_read_with_types_and_defaults():
+    source = '# a remark\nx: float = -1  # least\nnames: list[str] = ["a", "b"]  # two\nmix: dict[str, float] = {"a": 1}'
+    params.check_inference(cell(source), "n.ipynb")
+    found = params.declared(cell(source), "n.ipynb")
+    assert [(p.name, p.kind, p.default) for p in found.values()] == [
+        ("x", "float", -1.0),
+        ("names", "list[str]", ["a", "b"]),
+        ("mix", "dict[str, float]", {"a": 1.0}),
+    ]
+
+
+def test_one_name_with_two_types_is_refused(project):
+    project.notebook("a", "length: int = 1")
+    project.notebook("b", "length: float = 1.0")
+    assert "length is int in a but float in b" in refusal(project, "stages: [a, b]")
+
+
+# --- plans
+
+
+def test_stages_before_a_repeat_are_round_0_and_those_after_it_the_last_round(project):
+    for name in ("data", "judge", "train", "gym", "report"):
+        project.notebook(name, "")
+    text = """
+stages: [data, train, {repeat: rounds, stages: [judge: {when: "round == 1 or rejudge"}, train]}, gym, report: {once: true}]
+arms: {warm_up: {rounds: 0}, full: {}}
+params: {rounds: 2, rejudge: false}
+"""
+    stages = planned(project, text)
+    assert [s.name for s in stages if s.arm == "warm_up"] == ["data@0", "train@0", "gym@0"]
+    full = ["data@0", "train@0", "judge@1", "train@1", "train@2", "gym@2"]
+    assert [s.name for s in stages if s.arm == "full"] == full
+    assert [(s.name, s.arm) for s in stages if s.once] == [("report@0", "all")]
+    again = [s.name for s in planned(project, text, rejudge="true") if s.arm == "full"]
+    assert again.count("judge@2") == 1
+
+
+@pytest.mark.parametrize(
+    "when", ["__import__('os')", "round + 1", "round.real", "[1]", "round ==", "unknown > 1"]
+)
+def test_a_condition_that_is_more_than_a_comparison_is_refused(project, when):
+    project.notebook("train", "")
+    assert "demo.yaml" in refusal(project, f'stages: [train: {{when: "{when}"}}]')
+
+
+def test_an_input_that_nothing_writes_before_is_refused(project):
+    project.notebook("data", "")
+    project.notebook("train", 'rows_from: str = "data/rows.txt"  # the corpus')
+    assert [s.name for s in planned(project, "stages: [data, train]")] == ["data@0", "train@0"]
+    assert "nothing runs that before it" in refusal(project, "stages: [train, data]")
+    assert "neither a file nor" in refusal(project, "stages: [data, train: {rows_from: nothing.txt}]")
+    assert "{round}" in refusal(project, 'stages: [data, train: {rows_from: "data@{round*2}/rows.txt"}]')
+
+
+def test_a_params_file_holds_only_its_differences_from_the_one_it_extends(project):
+    project.notebook("train", TRAIN)
+    project.params("stages: [train]\nparams: {rounds: 3, selection: mfd}\nseeds: [0, 1]", "base")
+    stages = planned(project, "extends: base.yaml\nparams: {selection: random}")
+    assert [(s.seed, s.values["rounds"], s.values["selection"]) for s in stages] == [
+        (0, 3, "random"),
+        (1, 3, "random"),
+    ]
+
+
+# --- keys
+
+
+def key(notebook, values=None, **inputs):
+    return keys.stage_key(params.read_notebook(notebook), values or {}, inputs)
+
+
+def test_the_key_follows_code_and_imported_modules_but_not_comments_or_plots(project):
+    path = project.notebook("train", "", "from lib import a, plots")
+    project.module("a", "def f():\n    from lib import b")
+    project.module("b", "X = 1")
+    project.module("plots", "COLOUR = 1")
+    before = key(path)
+    project.module("b", "X = 1  # a reason")
+    project.module("plots", "COLOUR = 2")
+    assert key(path) == before
+    project.module("b", "X = 2")
+    assert key(path) != before
+    project.module("b", "X = 1")
+    assert key(path) == before
+    assert key(project.notebook("train", "", "from lib import a, plots\nx = 1")) != before
+
+
+def test_modules_of_a_package_are_found_through_relative_imports(project):
+    package = project.root / "lib/gym"
+    package.mkdir()
+    for name, text in {"__init__": "", "draw": "from .world import X", "world": "X = 1", "other": ""}.items():
+        (package / f"{name}.py").write_text(text)
+    found = keys.modules(["from lib.gym.draw import draw"])
+    assert {p.name for p in found if p.parent == package} == {"__init__.py", "draw.py", "world.py"}
+
+
+def test_seed_and_round_count_only_where_the_code_uses_them(project):
+    unused, used = project.notebook("a", ""), project.notebook("b", "", "print(seed)")
+    assert key(unused, {"seed": 0, "round": 1}) == key(unused, {"seed": 1, "round": 2})
+    assert key(used, {"seed": 0, "round": 1}) == key(used, {"seed": 0, "round": 2})
+    assert key(used, {"seed": 0}) != key(used, {"seed": 1})
+
+
+def test_the_key_follows_the_content_of_named_files_and_of_prompts_in_a_taxonomy(project, monkeypatch):
+    path = project.notebook("train", "")
+    (project.root / "params/prompts").mkdir()
+    prompt = project.root / "params/prompts/steps.md"
+    prompt.write_text("Think.")
+    (project.root / "params/tasks.yaml").write_text("math: {refine: params/prompts/steps.md}")
+    (project.root / "recorded").mkdir()
+    rows = project.root / "recorded/rows.json"
+    rows.write_text("[]")
+    monkeypatch.setenv("RECORDED", str(rows.parent))
+    values = {"tasks": "params/tasks.yaml", "corpus": "$RECORDED/rows.json"}
+    first = key(path, values)
+    prompt.write_text("Think twice.")
+    second = key(path, values)
+    rows.write_text("[1]")
+    assert len({first, second, key(path, values)}) == 3
+
+
+def test_the_record_of_an_input_stage_does_not_count_but_its_rows_do(project):
+    path = project.notebook("train", "")
+    folder = project.root / "input"
+    folder.mkdir()
+    (folder / "rows.txt").write_text("1")
+    before = key(path, rows_from=folder)
+    (folder / "metrics.json").write_text('{"seconds": 3}')
+    assert key(path, rows_from=folder) == before
+    (folder / "rows.txt").write_text("2")
+    assert key(path, rows_from=folder) != before
+
+
+# --- the notebooks of this project
+
+
+def notebooks():
+    return sorted((folders.ROOT / "notebooks").rglob("*.ipynb"))
+
+
+def test_committed_notebooks_hold_no_outputs():
+    for path in notebooks():
+        for cell in params.read_notebook(path)["cells"]:
+            assert not cell.get("outputs") and cell.get("execution_count") is None, (
+                f"{path}: clear its outputs"
+            )
+
+
+def test_one_name_has_one_type_and_a_help_text_in_all_notebooks():
+    kinds = {}
+    for path in notebooks():
+        content = params.read_notebook(path)
+        params.check_inference(content, path)
+        for name, parameter in params.declared(content, path).items():
+            assert kinds.setdefault(name, parameter.kind) == parameter.kind, f"{path}: {name}"
+
+
+def test_a_reference_to_a_round_before_the_first_is_no_input_and_without_a_round_it_is_the_latest(project):
+    project.notebook("train", 'student_from: str = "train@{round-1}/student"  # the round before')
+    project.notebook("gym", 'student_from: str = "train/student"  # the latest')
+    stages = planned(project, "stages: [train, {repeat: 2, stages: [train]}, gym]")
+    assert source(stages[0], "student_from", []) is None
+    assert source(stages[1], "student_from", stages[:1]) == (stages[0], "student")
+    assert source(stages[3], "student_from", stages[:3]) == (stages[2], "student")

@@ -1,0 +1,259 @@
+"""Runs of small notebooks by the real papermill: reuse, restarts, failures, what lies in outputs/."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+import lib
+from lib import runs
+from lib.errors import UserError
+from lib.run import main, run_study
+from lib.runner import folders
+
+DATA = '(stage.folder / "rows.txt").write_text("a b c")'
+TRAIN = """text = stage.input("rows_from").read_text() + f" {selection}"
+_ = (stage.folder / "scores.parquet").write_text(text)
+stage.write_metrics({"gym.accuracy": len(text) + seed, "oracle.calls": 2, "gym.lost": float("nan")})"""
+ROWS_FROM = 'rows_from: str = "data/rows.txt"  # the corpus\nselection: str = "mfd"  # of hard rows'
+SLOW = """import time
+path = stage.folder / "rows.txt"
+have = len(path.read_text().splitlines()) if path.exists() else 0
+for i in stage.progress(range(have, 12), label="rows"):
+    with open(path, "a") as file:
+        _ = file.write(f"row {i}\\n")
+    time.sleep(0.1)"""
+
+
+def statuses(summary):
+    return [(line["name"], line["arm"], line["status"]) for line in summary["stages"]]
+
+
+@pytest.fixture
+def study(project):
+    """Data shared by two arms, and training which differs."""
+    project.notebook("data", "", DATA)
+    project.notebook("train", ROWS_FROM, "from lib import a", TRAIN)
+    project.module("a", "X = 1")
+    project.module("plots", "COLOUR = 1")
+    project.module("benchmarks", "")
+    return project
+
+
+def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys, monkeypatch):
+    text = "stages: [data, train]\narms: {random: {selection: random}, mfd: {}}\nprimary: [mfd_vs_random]"
+    path = study.params(text)
+    stub = types.ModuleType("benchmarks")
+    stub.compare = lambda a, b: {
+        "files": [f"{x.parents[1].name} {y.parents[1].name}" for x, y in zip(a, b, strict=True)]
+    }
+    monkeypatch.setitem(sys.modules, "lib.benchmarks", stub)
+    monkeypatch.setattr(lib, "benchmarks", stub, raising=False)
+    first = run_study(path)
+    assert statuses(first) == [
+        ("data@0", "random", "done"),
+        ("train@0", "random", "done"),
+        ("data@0", "mfd", "reused"),
+        ("train@0", "mfd", "done"),
+    ]
+    assert json.loads(study.read("demo/mfd/s0/data@0/stage.json"))["stored_in"] == "random/s0/data@0"
+    assert "reused" in capsys.readouterr().out
+    assert_summary_is_as_designed(study, first)
+    assert_record_is_as_designed(study)
+
+    study.module("plots", "COLOUR = 2")
+    assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
+
+    study.module("a", "X = 2")
+    again = run_study(path)
+    assert [status for _, _, status in statuses(again)] == ["reused", "done", "reused", "done"]
+    assert study.read("demo/mfd/s0/train@0.superseded-1/scores.parquet") == "a b c mfd"
+
+    study.module("a", "X = 1")
+    back = run_study(path)
+    assert {status for _, _, status in statuses(back)} == {"reused"}
+    assert back["arms"] == first["arms"]
+
+    (study.root / "outputs/demo/mfd/s0/train@0/scores.parquet").write_text("a b")
+    repaired = run_study(path)
+    assert [status for _, _, status in statuses(repaired)] == ["reused", "reused", "reused", "done"]
+    assert "scores.parquet has 3 bytes" in capsys.readouterr().out
+
+
+def assert_summary_is_as_designed(study, summary):
+    assert json.loads(study.read("demo/summary.json")) == summary
+    assert (summary["run"], summary["status"]) == ("demo", "complete")
+    assert summary["arms"]["random"]["metrics"] == {"gym.accuracy": 12, "oracle.calls": 2}
+    assert summary["arms"]["mfd"]["seeds"]["0"]["metrics"]["gym.accuracy"] == 9
+    assert summary["comparisons"] == {"mfd_vs_random": {"files": ["mfd random"]}}
+    assert summary["oracle"] == {"calls": 4, "cached": 0, "unread": 0, "cut": 0, "usd": 0}
+
+
+def assert_record_is_as_designed(study):
+    folder = study.root / "outputs/demo/random/s0/train@0"
+    written = {"scores.parquet", "metrics.json", "stage.json", "notebook.ipynb", "notebook.html"}
+    assert {path.name for path in folder.iterdir()} == written
+    record = json.loads((folder / "stage.json").read_text())
+    assert {"key", "parameters", "inputs", "commit", "versions", "seconds", "started", "files"} <= set(record)
+    assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo"
+    assert record["inputs"]["rows_from"].endswith("random/s0/data@0/rows.txt")
+    assert "<script" not in (folder / "notebook.html").read_text().lower()
+
+
+def test_metrics_are_means_over_seeds_and_the_report_comes_last(study):
+    report = """import json
+found = json.loads((stage.run_folder / "summary.json").read_text())
+print("accuracy", found["arms"]["main"]["metrics"]["gym.accuracy"])"""
+    study.notebook("report", "", report)
+    path = study.params("stages: [data, train, report: {once: true}]\nseeds: [0, 1]")
+    summary = run_study(path)
+    assert summary["arms"]["main"]["metrics"]["gym.accuracy"] == 9.5
+    assert statuses(summary)[2:] == [
+        ("data@0", "main", "reused"),
+        ("train@0", "main", "done"),
+        ("report@0", "all", "done"),
+    ]
+    assert "accuracy 9.5" in study.read("demo/report.html")
+    assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
+
+
+def test_a_failure_is_three_lines_and_leaves_a_summary(project, capsys):
+    project.notebook("data", "", "x = 1 / 0")
+    assert main([str(project.params("stages: [data]"))]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 3
+    assert "data@0" in lines[0] and "x = 1 / 0" in lines[0]
+    assert lines[1] == "ZeroDivisionError: division by zero"
+    assert lines[2].startswith("see ") and os.path.exists(lines[2].removeprefix("see "))
+    summary = json.loads(project.read("demo/summary.json"))
+    assert summary["status"] == "failed" and statuses(summary) == [("data@0", "main", "failed")]
+
+
+def test_a_wrong_study_writes_nothing_and_is_one_line(project, capsys):
+    project.notebook("data", "")
+    assert main([str(project.params("stages: [data]\nparams: {x: 1}"))]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (project.root / "outputs").exists()
+
+
+def test_a_second_runner_on_the_same_run_is_refused(project):
+    project.notebook("data", "")
+    path = project.params("stages: [data]")
+    folder = folders.outputs() / "demo"
+    folder.mkdir(parents=True)
+    with folders.lock(folder / "lock"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+        run_study(path)
+
+
+# --- death and restart
+
+
+def rows_so_far(project) -> list[str]:
+    found = list(project.root.glob("outputs/demo/main/s0/slow@0.*.part/rows.txt"))
+    return found[0].read_text().splitlines() if found else []
+
+
+def start(project, path):
+    """The command, in a process group of its own; returns once its stage has written a row more."""
+    before = len(rows_so_far(project))
+    words = [sys.executable, "-m", "lib.run", str(path)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    runner = subprocess.Popen(words, cwd=project.root, start_new_session=True, **quiet)
+    until = time.monotonic() + 30
+    while len(rows_so_far(project)) <= before:
+        assert runner.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    return runner
+
+
+def kernel_of(project) -> int:
+    return int(next(project.root.glob("outputs/demo/*/s0/slow@0.*.part/lock")).read_text())
+
+
+def finished_rows(project, path) -> list[str]:
+    run_study(path)
+    return project.read("demo/main/s0/slow@0/rows.txt").splitlines()
+
+
+ALL_ROWS = [f"row {i}" for i in range(12)]
+
+
+def test_killing_the_runners_group_and_repeating_the_command_ends_with_the_same_rows(project):
+    project.notebook("slow", "", SLOW)
+    path = project.params("stages: [slow]")
+    runner = start(project, path)
+    kernel = kernel_of(project)
+    os.killpg(runner.pid, signal.SIGKILL)
+    runner.communicate()
+    assert 0 < len(rows_so_far(project)) < 12
+    assert finished_rows(project, path) == ALL_ROWS
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+
+
+def test_a_killed_kernel_fails_the_stage_and_ctrl_c_stops_it_and_both_can_be_resumed(project):
+    project.notebook("slow", "", SLOW)
+    path = project.params("stages: [slow]")
+    runner = start(project, path)
+    os.kill(kernel_of(project), signal.SIGKILL)
+    assert "the kernel died" in runner.communicate(timeout=30)[1]
+    assert runner.returncode == 1
+    runner = start(project, path)
+    os.kill(runner.pid, signal.SIGINT)
+    assert "the same command goes on" in runner.communicate(timeout=30)[1]
+    assert runner.returncode == 130
+    assert json.loads(project.read("demo/summary.json"))["status"] == "partial"
+    assert finished_rows(project, path) == ALL_ROWS
+
+
+def test_work_left_by_other_parameters_is_set_aside_and_not_continued(project):
+    final = folders.stage_folder("demo", "main", 0, "data", 0)
+    old = folders.open_part(final, "a" * 64)
+    (old / "rows.txt").write_text("old")
+    new = folders.open_part(final, "b" * 64)
+    assert not list(new.iterdir())
+    assert (final.parent / "data@0.superseded-1/rows.txt").read_text() == "old"
+
+
+# --- by hand
+
+
+def values(**own):
+    return {"run": "interactive", "arm": "main", "seed": 0, "round": 0} | own
+
+
+def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earlier_result(study, capsys):
+    for text in ("first", "second"):
+        stage = runs.open_stage("data", values())
+        (stage.folder / "rows.txt").write_text(text)
+        stage.write_metrics({"data.rows": 1})
+        stage.close()
+    assert study.read("interactive/main/s0/data@0/rows.txt") == "second"
+    assert study.read("interactive/main/s0/data@0.superseded-1/rows.txt") == "first"
+    assert "| commit |" in capsys.readouterr().out
+
+
+def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study):
+    with pytest.raises(UserError, match=r"Run notebooks/data.ipynb first"):
+        runs.open_stage("train", values(rows_from="data/rows.txt"))
+    stage = runs.open_stage("data", values())
+    (stage.folder / "rows.txt").write_text("by hand")
+    stage.close()
+    stage = runs.open_stage("train", values(rows_from="data/rows.txt"))
+    assert stage.input("rows_from").read_text() == "by hand"
+    with pytest.raises(UserError, match="must be a number"):
+        stage.write_metrics({"gym.accuracy": "high"})
+    stage.close()
+
+
+def test_progress_is_written_for_the_runner_to_show(study):
+    stage = runs.open_stage("data", values())
+    assert list(stage.progress("abc", label="letters")) == ["a", "b", "c"]
+    written = json.loads((stage.folder / "progress.json").read_text())
+    assert written == {"label": "letters", "done": 3, "total": 3}
+    stage.close()
