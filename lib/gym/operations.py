@@ -1,0 +1,108 @@
+"""String operations, named and composed: what the student's pre-training teaches, and what it never saw."""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import permutations
+from random import Random
+
+from lib.gym.draw import split_of
+from lib.gym.families import common_words
+
+VOWELS = "aeiouAEIOU"
+
+
+def _next_letter(char: str) -> str:
+    if not char.isalpha():
+        return char
+    first = ord("a") if char.islower() else ord("A")
+    return chr(first + (ord(char) - first + 1) % 26)
+
+
+OPERATIONS: dict[str, tuple[Callable[[str], str], list[str]]] = {  # name: (function, how it is asked)
+    "reverse": (lambda s: s[::-1], ["reverse it", "write it backwards"]),
+    "upper": (str.upper, ["write it in upper case", "use capital letters"]),
+    "double": (lambda s: "".join(c + c for c in s), ["double each letter", "write every letter twice"]),
+    "sort": (lambda s: "".join(sorted(s)), ["sort the letters", "put the letters in order"]),
+    "drop_first": (lambda s: s[1:], ["drop the first letter", "leave out the first letter"]),
+    "drop_last": (lambda s: s[:-1], ["drop the last letter", "leave out the last letter"]),
+    "swap_ends": (
+        lambda s: s[-1] + s[1:-1] + s[0] if len(s) > 1 else s,
+        ["swap the first and last letter", "swap the ends"],
+    ),
+    "rotate_left": (lambda s: s[1:] + s[:1], ["move the first letter to the end", "rotate it to the left"]),
+    "rotate_right": (
+        lambda s: s[-1:] + s[:-1],
+        ["move the last letter to the front", "rotate it to the right"],
+    ),
+    "repeat": (lambda s: s + s, ["write it twice", "repeat it"]),
+    "shift": (
+        lambda s: "".join(map(_next_letter, s)),
+        ["replace each letter by the next", "shift the letters by one"],
+    ),
+    "dashes": (lambda s: "-".join(s), ["put dashes between the letters", "join the letters by dashes"]),
+    "drop_vowels": (
+        lambda s: "".join(c for c in s if c not in VOWELS),
+        ["drop the vowels", "leave out the vowels"],
+    ),
+    "mirror": (lambda s: s + s[::-1], ["add its mirror image", "append it backwards"]),
+    "star_vowels": (
+        lambda s: "".join("*" if c in VOWELS else c for c in s),
+        ["replace vowels by stars", "star the vowels"],
+    ),
+    "brackets": (lambda s: f"[{s}]", ["put it in brackets", "add brackets around it"]),
+}
+
+
+def apply(names: tuple[str, ...], text: str) -> str:
+    """The operations one after the other; empty when nothing is left at some step."""
+    for name in names:
+        text = OPERATIONS[name][0](text) if text else ""
+    return text
+
+
+@cache
+def compositions(split: str = "train") -> list[tuple[str, str]]:
+    """Ordered pairs of two operations; one pair in ten is held out, by the rule that holds out instances."""
+    return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
+
+
+def describe(names: tuple[str, ...], rng: Random) -> str:
+    """The instruction that names the operations: "Reverse it, then double each letter."."""
+    text = ", then ".join(rng.choice(OPERATIONS[name][1]) for name in names)
+    return text[0].upper() + text[1:] + "."
+
+
+def word(rng: Random) -> str:
+    """A lower-case string of 3 to 5 letters: an English word or, half of the time, random letters."""
+    if rng.random() < 0.5:
+        return rng.choice(common_words(5))
+    return "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 5)))
+
+
+def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
+    """`n` (input, output) pairs with different inputs, none of them with an empty output."""
+    found: dict[str, str] = {}
+    while len(found) < n:
+        text = word(rng)
+        if apply(names, text):
+            found[text] = apply(names, text)
+    return list(found.items())
+
+
+def as_turns(
+    names: tuple[str, ...], demos: list[tuple[str, str]], text: str, instruction: str = ""
+) -> list[dict]:
+    """A prompt whose demonstrations are earlier turns, the instruction the system message."""
+    turns = [{"role": "system", "content": instruction}] if instruction else []
+    for given, made in demos:
+        turns += [{"role": "user", "content": given}, {"role": "assistant", "content": made}]
+    return turns + [{"role": "user", "content": text}]
+
+
+def as_text(
+    names: tuple[str, ...], demos: list[tuple[str, str]], text: str, instruction: str = ""
+) -> list[dict]:
+    """The same prompt written out in one user message."""
+    shown = "".join(f"Input: {given}\nOutput: {made}\n" for given, made in demos)
+    head = f"{instruction}\n" if instruction else ""
+    return [{"role": "user", "content": f"{head}{shown}Input: {text}\nOutput:"}]

@@ -1,0 +1,127 @@
+"""The exact oracle of the embedded world: it knows the answers, and can be as fallible as a real one."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from datasets import Dataset
+
+from lib import judge, records
+from lib.gym import draw, world
+from lib.gym.families import FAMILIES, Exercise
+
+# Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
+SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
+FIRST_EDGE = -0.163  # points by which the response shown first is ahead: those judges favour the second
+ROUNDING = 1 / 12  # variance that rounding to whole points adds by itself
+UNREAD = 0.0  # share of replies without readable scores: 0 of 956
+
+
+@dataclass
+class ExactOracle:
+    """Answers, scores, classifies, expands and refines rows of the embedded world, whole batches at a time.
+
+    `judge_noise` multiplies the fitted spread, position edge and unread share; `oracle_error` is the share of
+    wrong oracle responses. Both 0: an exact judge. `known` holds payloads that expansion may not repeat.
+    """
+
+    judge_noise: float = 1.0
+    oracle_error: float = 0.0
+    seed: int = 0
+    known: set[str] = field(default_factory=set)
+    drawn: int = 0  # expansions so far, so that asking once more is another draw
+
+    def answer(self, rows: Dataset) -> Dataset:
+        """Add oracle_response, terse: the answer line alone."""
+        told = [
+            world.ANSWER + self._told(meta, row_id)
+            for meta, row_id in zip(rows["meta"], rows["id"], strict=True)
+        ]
+        return records.update(rows, oracle_response=told)
+
+    def classify(self, rows: Dataset) -> Dataset:
+        """Add the task of each row."""
+        return records.update(rows, task=[FAMILIES[json.loads(meta)["family"]].task for meta in rows["meta"]])
+
+    def score(self, rows: Dataset) -> Dataset:
+        """Judge oracle_response against student_response in both orders, as raw replies that are then read.
+
+        A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
+        An unreadable reply is asked for once more.
+        """
+        verdicts = []
+        for row in rows.select_columns(["id", "meta", "oracle_response", "student_response"]):
+            about = json.loads(row["meta"])
+            samples = about.get("samples") or [row["student_response"]]
+            right = sum(world.credit(about, text or "") for text in samples) / len(samples)
+            oracle = 1 + 9 * world.credit(about, row["oracle_response"])
+            verdicts.append(
+                [v for order in judge.ORDERS for v in self._verdicts(row["id"], order, oracle, 1 + 9 * right)]
+            )
+        return judge.apply(records.update(rows, verdicts=verdicts))
+
+    def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
+        """One new instance for each row: same family, same level; plus the rejected ones by cause."""
+        made, drops = [], Counter()
+        for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
+            about = json.loads(meta)
+            rng = Random(f"expand {self.seed} {parent} {self.drawn}")
+            self.drawn += 1
+            instance = next(draw.draw(about["family"], about["level"], rng))
+            key = f"{instance.family} {instance.payload}"
+            if key in self.known:
+                drops["duplicate"] += 1
+                continue
+            self.known.add(key)
+            made.append(self._child(instance, parent, rng) | {"hard": hard})
+        return records.build(made), drops
+
+    def _child(self, instance: Exercise, parent: str, rng: Random) -> dict:
+        fresh = world.row(instance, draw.phrase(instance, rng), None)
+        told = world.ANSWER + self._told(fresh["meta"], fresh["instruction"])
+        return fresh | {
+            "oracle_response": told,
+            "task": FAMILIES[instance.family].task,
+            "source": f"expanded:{parent}",
+        }
+
+    def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
+        """The refined response of each row in the style of its task; None where there is nothing to refine."""
+        refined = []
+        for task, meta, told in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
+            steps = json.loads(meta)["steps"]
+            refined.append(f"{steps}\n{told}" if styles[task] == "worked" and steps else None)
+        return refined
+
+    def without_samples(self, meta: str) -> str:
+        return json.dumps(json.loads(meta) | {"samples": []}, ensure_ascii=False)
+
+    def _told(self, meta: str, row_id: str) -> str:
+        """The answer the oracle gives: right, or with probability `oracle_error` that of another instance."""
+        about, rng = json.loads(meta), Random(f"oracle {self.seed} {row_id}")
+        if rng.random() < self.oracle_error:
+            return world.wrong_answer(about["family"], about["level"], about["answer"], rng)
+        return about["answer"]
+
+    def _verdicts(self, row_id: str, order: str, oracle: float, student: float) -> list[dict]:
+        """The judge's reply in one order, asked a second time where the first can't be read."""
+        made = []
+        for attempt in (1, 2):
+            rng = Random(f"judge {self.seed} {row_id} {order} {attempt}")
+            reply = self._reply(rng, *((oracle, student) if order == judge.ORDERS[0] else (student, oracle)))
+            made.append({"order": order, "attempt": attempt, "reply": reply, "finish": "stop"})
+            if judge.read_scores(reply):
+                break
+        return made
+
+    def _reply(self, rng: Random, first: float, second: float) -> str:
+        if rng.random() < self.judge_noise * UNREAD:
+            return "Both responses have their merits."
+        edge = self.judge_noise * FIRST_EDGE / 2
+        spread = self.judge_noise * (SPREAD**2 - ROUNDING) ** 0.5
+        noisy = [score + rng.gauss(0, spread) for score in (first + edge, second - edge)]
+        shown = [min(10.0, max(1.0, score)) for score in noisy]
+        if self.judge_noise:
+            shown = [round(score) for score in shown]  # 94 % of the recorded scores are whole points
+        return " ".join(f"{score:g}" for score in shown)

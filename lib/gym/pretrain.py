@@ -1,0 +1,215 @@
+"""Make the embedded student, once: `python -m lib.gym.pretrain --out lib/gym/student`.
+
+A Llama of 1.3 M parameters over bytes, trained on packed documents of short exercises with loss on all
+tokens. Everything is counted in steps; nothing is downloaded.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import torch
+from reasoning_gym.data import read_data_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_linear_schedule_with_warmup,
+)
+
+from lib.gym import draw, operations
+
+CONTEXT = 1024  # bytes
+SPECIAL = ["<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte (256 of them) and six markers; any text can be written and read back."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytewise = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytewise.decoder = decoders.ByteLevel()
+    bytewise.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bytewise,
+        pad_token="<|pad|>",
+        bos_token="<|bos|>",
+        eos_token="<|end|>",
+        additional_special_tokens=SPECIAL[2:5],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def fresh_model(vocabulary: int, bos: int, eos: int, pad: int) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            initializer_range=0.05,  # 0.02 learns these tasks far later
+            tie_word_embeddings=False,
+            bos_token_id=bos,
+            eos_token_id=eos,
+            pad_token_id=pad,
+        )
+    )
+
+
+def chat(messages: list[dict], reply: str) -> str:
+    """A conversation as the chat template writes it."""
+    turns = messages + [{"role": "assistant", "content": reply}]
+    return "<|bos|>" + "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in turns)
+
+
+def operation_episode(rng: Random) -> str:
+    """Operations from their name (half of the time), from 0 to 6 demonstrations, or from both."""
+    names = (
+        rng.choice(operations.compositions())
+        if rng.random() < 0.85
+        else (rng.choice(list(operations.OPERATIONS)),)
+    )
+    named = rng.random() < 0.5
+    count = rng.randint(0 if named else 2, 6)
+    *demos, (text, made) = operations.pairs(names, rng, count + 1)
+    layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
+    return chat(layout(names, demos, text, operations.describe(names, rng) if named else ""), made)
+
+
+def two_turn_exchange(rng: Random) -> str:
+    """An operation on a word, then another one on what came out."""
+    first, second = rng.choice(operations.compositions())
+    ((text, made),) = operations.pairs((first, second), rng, 1)
+    half = operations.apply((first,), text)
+    asked = f"{operations.describe((first,), rng)} {text}"
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": half}]
+    return chat(
+        turns + [{"role": "user", "content": f"Now {operations.describe((second,), rng).lower()}"}], made
+    )
+
+
+def basic_skill(rng: Random) -> str:
+    """A family's exercise in shorthand, not in any of the wordings a student is later asked in."""
+    family, level = rng.choice(draw.cells())
+    instance = next(draw.draw(family, level, rng))
+    steps = f"{instance.steps}\n" if instance.steps and rng.random() < 0.5 else ""
+    return f"<|bos|>{family} | {instance.payload}\n{steps}= {instance.answer}\n"
+
+
+@cache
+def story() -> str:
+    """Jules Verne's "In the Year 2889", which reasoning-gym carries (public domain)."""
+    return " ".join(read_data_file("in_the_year_2889.txt").split())
+
+
+def passage(rng: Random, longest: int) -> str:
+    text, length = story(), rng.randint(20, longest)
+    start = rng.randrange(len(text) - length)
+    return text[start : start + length].strip()
+
+
+def echo(rng: Random, longest: int) -> str:
+    """A text to repeat: English, shuffled words or letters, so that copying can't be guessing."""
+    text, kind = passage(rng, longest), rng.random()
+    if kind < 0.6:
+        words = text.split()
+        rng.shuffle(words)
+        text = " ".join(words)
+    if kind < 0.2:
+        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz    ", k=rng.randint(10, longest))).strip()
+    return chat([{"role": "user", "content": f"Repeat: {text}"}], text)
+
+
+def new_input(rng: Random) -> str:
+    """Inputs that belong together, and one more of the kind."""
+    family, level = rng.choice(draw.cells())
+    kinds = [lambda: operations.word(rng), lambda: next(draw.draw(family, level, rng)).slots["x"]]
+    kind, heading = rng.choice(kinds), "Give one more input."
+    shown = "".join(f"Input: {kind()}\n" for _ in range(rng.randint(2, 6)))
+    return chat([{"role": "user", "content": f"{shown}{heading}"}], kind())
+
+
+def documents(rng: Random, length: int) -> Iterator[str]:
+    """Documents without end; `length` is the context they are packed into."""
+    longest = min(500, length // 2 - 20)
+    while True:
+        yield rng.choices(
+            [
+                lambda: operation_episode(rng),
+                lambda: two_turn_exchange(rng),
+                lambda: basic_skill(rng),
+                lambda: echo(rng, longest),
+                lambda: f"<|bos|>{passage(rng, longest)}",
+                lambda: new_input(rng),
+            ],
+            weights=[60, 14, 24, 3 if length < CONTEXT else 5, 3, 4],
+        )[0]()
+
+
+def batch(tokenizer, step: int, seed: int, rows: int, length: int) -> torch.Tensor:
+    """Packed token ids [rows, length] of a step: a function of seed and step alone."""
+    rng = Random(f"{seed} {step}")
+    ids: list[int] = []
+    for text in documents(rng, length):
+        ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) >= rows * length:
+            return torch.tensor(ids[: rows * length]).view(rows, length)
+
+
+def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: bool = False) -> None:
+    """Train from scratch: the first 70 % of the steps on short contexts, the rest on the whole one."""
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in ("<|bos|>", "<|end|>", "<|pad|>")]
+    model = fresh_model(len(tokenizer), *ids)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    schedule = get_linear_schedule_with_warmup(optimizer, 300, steps)
+    compiled = torch.compile(model) if fast else model  # pays on the short contexts alone
+    started, running = time.time(), 0.0
+    for step in range(steps):
+        length = CONTEXT // 4 if step < 0.7 * steps else CONTEXT
+        x = batch(tokenizer, step, seed, tokens // length, length)
+        forward = compiled if length < CONTEXT else model
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            loss = forward(input_ids=x, labels=x, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        running = loss.item() if not step else 0.98 * running + 0.02 * loss.item()
+        if step % 100 == 99:
+            print(
+                f"step {step + 1} of {steps}, loss {running:.3f}, {time.time() - started:.0f} s", flush=True
+            )
+        if step % 1000 == 999 or step + 1 == steps:
+            model.save_pretrained(out)
+            tokenizer.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--steps", type=int, default=11_000)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument(
+        "--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)"
+    )
+    given = arguments.parse_args()
+    pretrain(given.out, given.steps, given.seed, fast=given.fast)

@@ -1,0 +1,369 @@
+"""The embedded world: what is held out stays out, answers and steps are right, credit is exact."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from decimal import Decimal
+from random import Random
+
+import pandas as pd
+import pytest
+from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+from lib.gym import draw, families, world
+from lib.gym.families import FAMILIES
+from lib.gym.oracle import ExactOracle
+
+CELLS = draw.cells() + draw.cells(trained=False)
+STEPPED = [name for name in FAMILIES if families.exercise(name, 1, Random(0)).steps]
+
+
+def instances(family, level, n=200):
+    rng = Random(f"{family} {level}")
+    return [families.exercise(family, level, rng) for _ in range(n)]
+
+
+def abouts(rows):
+    return [json.loads(meta) for meta in rows["meta"]]
+
+
+def payloads(rows):
+    return {(about["family"], about["payload"]) for about in abouts(rows)}
+
+
+def cells_of(rows):
+    return Counter((about["family"], about["level"]) for about in abouts(rows))
+
+
+def slots(about):
+    return dict(part.split("=", 1) for part in about["payload"].split(" | "))
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return world.corpus(1500, seed=0)
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return {split: world.evaluation_set(split, 10) for split in ("dev", "test")}
+
+
+# What is held out
+
+
+def test_an_instance_is_held_out_iff_its_digest_is_divisible_by_ten():
+    for family, level in CELLS:
+        for instance in instances(family, level, 50):
+            digest = hashlib.sha256(f"{family}\n{instance.payload}".encode()).hexdigest()
+            held_out = draw.split_of(family, instance.payload) in ("dev", "test")
+            assert held_out == (int(digest, 16) % 10 == 0)
+
+
+def test_about_one_instance_in_ten_is_held_out_half_of_it_for_each_use():
+    splits = Counter(draw.split_of(c[0], one.payload) for c in CELLS for one in instances(*c))
+    total = sum(splits.values())
+    assert splits["train"] / total == pytest.approx(0.9, abs=0.02)
+    assert splits["dev"] / total == pytest.approx(0.05, abs=0.015)
+
+
+def test_train_dev_and_test_share_no_instance_at_any_level():
+    for family in FAMILIES:
+        found = {split: set() for split in ("train", "dev", "test")}
+        for level in range(1, len(FAMILIES[family].levels) + 1):
+            for split, seen in found.items():
+                rng = Random(f"{split} {level}")
+                seen |= {one.payload for one in draw.distinct(family, level, rng, split, 60)}
+        assert not found["train"] & (found["dev"] | found["test"])
+        assert not found["dev"] & found["test"]
+
+
+def test_corpus_and_expansion_share_no_instance_with_either_evaluation_set(corpus, evaluation):
+    expanded, _ = ExactOracle().expand(corpus.select(range(500)))
+    taught = payloads(corpus) | payloads(expanded)
+    for rows in evaluation.values():
+        assert not taught & payloads(rows)
+        assert not set(corpus["instruction"]) & set(rows["instruction"])
+
+
+def test_dev_and_test_share_no_instance_but_of_what_only_pre_training_taught(evaluation):
+    assert {family for family, _ in payloads(evaluation["dev"]) & payloads(evaluation["test"])} <= {
+        "operations"
+    }
+
+
+def test_no_evaluation_set_asks_the_same_thing_twice(evaluation):
+    for rows in evaluation.values():
+        asked = [key for key in payloads(rows) if key[0] != "operations"]
+        assert len(asked) == sum(about["family"] != "operations" for about in abouts(rows))
+
+
+def test_evaluation_keeps_the_unseen_apart_from_the_taught(evaluation):
+    for about in abouts(evaluation["test"]):
+        cell = (about["family"], about["level"])
+        taught = about["kind"] in ("trained", "unseen_phrasing")
+        assert about["family"] == "operations" or taught == (cell in draw.cells())
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0]}-{cell[1]}")
+def test_every_family_and_level_has_5000_distinct_instances(cell):
+    rng, seen = Random(0), set()
+    for _ in range(12_000):
+        seen.add(families.exercise(*cell, rng).payload)
+        if len(seen) == 5000:
+            break
+    assert len(seen) == 5000
+
+
+def test_a_space_that_is_used_up_is_an_error_that_names_it():
+    class Stuck(Random):
+        def randrange(self, *_):
+            return 2
+
+    with pytest.raises(ValueError, match="chain_sum level 1 has no 2 distinct train instances left: found 1"):
+        draw.distinct("chain_sum", 1, Stuck(), "train", 2)
+
+
+# Wordings
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_eight_wordings_of_the_same_content_two_of_them_held_out(family):
+    wordings = draw.phrasings()[family]
+    needed = [set(re.findall(r"{(\w+)}", text)) for text in wordings]
+    assert len(set(wordings)) >= 8
+    assert all(names == needed[0] for names in needed)
+    assert set(families.exercise(family, 1, Random(0)).slots) == needed[0]
+    assert len(draw.held_out_phrasings(family)) == 2
+    assert not set(draw.held_out_phrasings(family)) & set(draw.trained_phrasings(family))
+
+
+def test_no_corpus_row_is_asked_in_a_held_out_wording(corpus, evaluation):
+    def asked_by(about, wordings):
+        return {text.format(**slots(about)).casefold() for text in wordings(about["family"])}
+
+    for about, instruction in zip(abouts(corpus), corpus["instruction"], strict=True):
+        assert instruction.casefold() in asked_by(about, draw.trained_phrasings)
+        assert instruction.casefold() not in asked_by(about, draw.held_out_phrasings)
+    for about, instruction in zip(abouts(evaluation["dev"]), evaluation["dev"]["instruction"], strict=True):
+        if about["kind"] == "unseen_phrasing":
+            assert instruction.casefold() in asked_by(about, draw.held_out_phrasings)
+
+
+# Answers
+
+
+def package_answer(family, item):
+    """reasoning-gym's own answer, in the words of ours."""
+    if family in ("number_sorting", "number_filtering"):
+        return ", ".join(f"{float(n):.0f}" for n in ast.literal_eval(item["answer"])) or "none"
+    return {"True": "yes", "False": "no"}.get(item["answer"], item["answer"])
+
+
+@pytest.mark.parametrize("family", [name for name, about in FAMILIES.items() if about.dataset])
+def test_answers_agree_with_the_package(family):
+    for level in range(1, len(FAMILIES[family].levels) + 1):
+        dataset = families._dataset(family, level)
+        for i in range(0, 10**7, 10**5):
+            _, answer, _ = FAMILIES[family].read(dataset[i], Random(0))
+            about = {"family": family, "answer": answer}
+            assert world.credit(about, f"Answer: {package_answer(family, dataset[i])}") == 1
+
+
+def filtered(x, verb, side, bound):
+    beyond = (lambda n: n > int(bound)) if side == "larger" else (lambda n: n < int(bound))
+    return ", ".join(n for n in x.split(", ") if beyond(int(n)) == (verb == "keep")) or "none"
+
+
+def constrained(x, constraints):
+    words, rules = x.split(), constraints.split(", ")
+    for rule in rules:
+        if rule.startswith("give exactly"):
+            words = words[: int(rule.split()[2])]
+    text = (", " if "separate the words by commas" in rules else " ").join(words)
+    text = text.upper() if "use upper case" in rules else text
+    prefix = [rule.split()[-1] for rule in rules if rule.startswith("begin with")]
+    return " ".join(prefix + [text])
+
+
+SOLVERS = {
+    "chain_sum": lambda x: str(eval(x)),
+    "decimal_chain_sum": lambda x: str(eval(re.sub(r"[\d.]+", r"Decimal('\g<0>')", x), {"Decimal": Decimal})),
+    "leg_counting": lambda x: str(sum(int(part.split()[0]) * ANIMALS[part.split(maxsplit=1)[1]] for part in x.split(", "))),
+    "letter_counting": lambda letter, x: str(x.count(letter)),
+    "word_sorting": lambda x, direction: ", ".join(sorted(x.split(", "), reverse=direction == "descending")),
+    "number_sorting": lambda x, direction: ", ".join(sorted(x.split(", "), key=int, reverse=direction == "descending")),
+    "spell_backward": lambda x: "".join(reversed(x)),
+    "word_sequence_reversal": lambda x: ", ".join(reversed(x.split(", "))),
+    "number_filtering": filtered,
+    "needle_haystack": lambda x, fact: next(s for s in x[:-1].split(". ") if s.endswith(fact)).removesuffix(f" {fact}"),
+    "format_constraints": constrained,
+    "ransom_note": lambda x, letters: "yes" if Counter(x) <= Counter(letters) else "no",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_agree_with_an_independent_computation(family):
+    for level in range(1, len(FAMILIES[family].levels) + 1):
+        for one in instances(family, level):
+            about = {"family": family, "answer": one.answer, "payload": one.payload}
+            assert world.credit(about, f"Answer: {SOLVERS[family](**one.slots)}") == 1, one
+
+
+# Worked steps
+
+SUM = re.compile(r"(-?\d+) ([-+x]) (\d+) = (-?\d+)")
+
+
+def value(step):
+    """The result of an arithmetic step, after checking every equation in it."""
+    equations = SUM.findall(step)
+    for a, sign, b, result in equations:
+        right = {"+": int(a) + int(b), "-": int(a) - int(b), "x": int(a) * int(b)}[sign]
+        assert right == int(result), step
+    return equations[-1][-1]
+
+
+def counted(line):
+    letters, count = line.split(": ")
+    return letters.split(), int(count)
+
+
+CONCLUSIONS = {  # what worked steps lead to
+    "chain_sum": lambda steps, given: [value(step) for step in steps][-1],
+    "leg_counting": lambda steps, given: [value(step) for step in steps][-1],
+    "letter_counting": lambda steps, given: str(sum(counted(line)[1] for line in steps)),
+    "word_sorting": lambda steps, given: ", ".join(line.split(": ")[1] for line in steps),
+    "number_sorting": lambda steps, given: ", ".join(line.split(": ")[1] for line in steps),
+    "spell_backward": lambda steps, given: steps[-1].replace(" ", ""),
+    "number_filtering": lambda steps, given: ", ".join(s.split()[0] for s in steps if s.endswith("kept")) or "none",
+    "needle_haystack": lambda steps, given: steps[0].removesuffix(f" {given['fact']}."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", STEPPED)
+def test_worked_steps_are_right_and_lead_to_the_answer(family):
+    for level in range(1, len(FAMILIES[family].levels) + 1):
+        for one in instances(family, level):
+            assert CONCLUSIONS[family](one.steps.splitlines(), one.slots) == one.answer, one
+
+
+def test_each_letter_is_counted_in_the_word_that_is_spelled_out():
+    for one in instances("letter_counting", 2):
+        words = [counted(line) for line in one.steps.splitlines()]
+        assert " ".join("".join(letters) for letters, _ in words) == one.slots["x"]
+        assert all(letters.count(one.slots["letter"]) == count for letters, count in words)
+
+
+# Credit
+
+SUM_OF_105 = {"family": "chain_sum", "answer": "105"}
+ASKED = "constraints=use upper case, give exactly 2 words, separate the words by commas | x=red blue green"
+UPPER = {"family": "format_constraints", "answer": "RED, BLUE", "payload": ASKED}
+LISTED = {"family": "format_constraints", "payload": "constraints=begin with the word list: | x=red blue"}
+
+
+@pytest.mark.parametrize(
+    ("about", "response", "credit"),
+    [
+        (SUM_OF_105, "Answer: 105", 1),
+        (SUM_OF_105, "48 + 50 = 98\n98 + 7 = 105\nAnswer: 105", 1),
+        (SUM_OF_105, "Answer: 105.  \n", 1),
+        (SUM_OF_105, "answer:105", 1),
+        (SUM_OF_105, "Answer: 106", 0),
+        (SUM_OF_105, "105", 0),
+        (SUM_OF_105, "The Answer: 105", 0),
+        (SUM_OF_105, "Answer: 106\nAnswer: 105", 1),
+        (SUM_OF_105, "Answer: 105\nAnswer: 106", 0),
+        (SUM_OF_105, "Answer:", 0),
+        (SUM_OF_105, "", 0),
+        ({"family": "decimal_chain_sum", "answer": "7.14"}, "Answer: 7.140", 1),
+        ({"family": "decimal_chain_sum", "answer": "-7"}, "Answer: -7.0", 1),
+        ({"family": "chain_sum", "answer": "10"}, "Answer: 1", 0),
+        ({"family": "word_sorting", "answer": "blue, red"}, "Answer: Blue,red", 1),
+        ({"family": "word_sorting", "answer": "blue, red"}, "Answer: red, blue", 0),
+        (UPPER, "Answer: RED, BLUE", 1),
+        (UPPER, "Answer: red, blue", 0),
+        (UPPER, "Answer: RED BLUE", 0),
+        (UPPER, "Answer: RED, GREEN", 1),
+        (UPPER, "Answer: GREEN, RED", 0),
+        (UPPER, "Answer: RED, RED", 0),
+        (UPPER, "Answer: RED, BLUE, GREEN", 0),
+        (LISTED, "Answer: list: red blue", 1),
+        (LISTED, "Answer: List: red, blue", 1),
+        (LISTED, "Answer: red blue", 0),
+        (LISTED, "Answer: list: red", 0),
+        ({"family": "operations", "answer": "tac"}, "tac", 1),
+        ({"family": "operations", "answer": "TAC"}, "tac", 0),
+    ],
+)
+def test_credit_is_one_for_the_right_answer_line_and_else_zero(about, response, credit):
+    assert world.credit(about, response) == credit
+
+
+def test_scores_weigh_taught_cells_alike_and_once_more_as_the_corpus_does():
+    replies = pd.DataFrame(
+        {
+            "kind": ["trained", "trained", "unseen_level"],
+            "family": ["chain_sum", "spell_backward", "chain_sum"],
+            "level": [1, 2, 3],
+            "id": ["a", "b", "c"],
+            "credit": [1.0, 0.0, 1.0],
+        }
+    )
+    table = world.score_table(replies).set_index(["metric", "id"])["weight"]
+    assert table["gym.accuracy"].to_dict() == {"a": 1, "b": 1}
+    assert table["gym.corpus_mix"].to_dict() == pytest.approx({"a": 0.04 * 0.6, "b": 0.20 * 0.4})
+    assert table["gym.unseen_level"].to_dict() == {"c": 1}
+
+
+# The corpus
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0])
+def test_the_noise_asked_for_is_the_share_of_wrong_corpus_responses(noise):
+    rows = world.corpus(1500, seed=3, noise=noise)
+    credits = [world.credit(a, text) for a, text in zip(abouts(rows), rows["corpus_response"], strict=True)]
+    assert 1 - sum(credits) / len(credits) == pytest.approx(noise, abs=0.035 if 0 < noise < 1 else 0)
+
+
+def test_corpus_responses_are_terse_and_what_is_trained_on(corpus):
+    assert all(re.fullmatch(r"Answer: .+", text) for text in corpus["corpus_response"])
+    assert corpus["response"][:] == corpus["corpus_response"][:]
+
+
+def test_the_corpus_has_the_uneven_mix_and_no_instance_twice(corpus):
+    counts = cells_of(corpus)
+    assert counts["spell_backward", 1] == 1500 * 0.20 * 0.6
+    assert counts["leg_counting", 2] == 1500 * 0.02 * 0.4
+    assert len(payloads(corpus)) == len(corpus)
+
+
+def test_a_left_out_family_is_absent_and_the_others_keep_their_rows(corpus):
+    counts = cells_of(world.corpus(1500, seed=0, leave_out=("chain_sum",)))
+    full = cells_of(corpus)
+    assert counts == {cell: n for cell, n in full.items() if cell[0] != "chain_sum"}
+
+
+DIGEST = """
+import hashlib
+from lib.gym import world
+rows = world.corpus(300, seed=5)
+text = repr([rows[name][:] for name in ("id", "instruction", "response", "meta")])
+print(hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
+def test_the_corpus_is_a_function_of_the_seed_alone():
+    digests = set()
+    for hash_seed in "12":
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        made = subprocess.run([sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True)
+        digests.add(made.stdout)
+    assert len(digests) == 1 and digests != {""}
+    assert payloads(world.corpus(300, seed=5)) != payloads(world.corpus(300, seed=6))

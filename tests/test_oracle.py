@@ -1,0 +1,179 @@
+"""The exact oracle: right when asked to be, as fallible as a recorded judge otherwise, and never repeating itself."""
+
+import json
+import re
+from random import Random
+
+import pytest
+
+from lib import judge, records, tasks
+from lib.gym import draw, oracle, world
+from lib.gym.families import FAMILIES
+from lib.gym.oracle import ExactOracle
+
+STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/gym.yaml").items()}
+
+
+def rows_of(family, level=1, n=3, **columns):
+    """Corpus-like rows with a right oracle response."""
+    rng = Random(0)
+    made = draw.distinct(family, level, rng, "train", n)
+    right = [{"oracle_response": f"Answer: {one.answer}"} | columns for one in made]
+    return records.build(
+        world.row(one, draw.phrase(one, rng), None) | more for one, more in zip(made, right, strict=True)
+    )
+
+
+def with_samples(rows, right):
+    """Four sampled student responses a row, `right` of them right."""
+    metas = []
+    for meta in rows["meta"]:
+        about = json.loads(meta)
+        samples = [f"Answer: {about['answer']}"] * right + ["Answer: no idea"] * (4 - right)
+        metas.append(json.dumps(about | {"samples": samples}))
+    return records.update(rows, meta=metas, student_response=["Answer: no idea"] * len(rows))
+
+
+def payloads(rows):
+    return [f"{about['family']} {about['payload']}" for about in map(json.loads, rows["meta"])]
+
+
+# Judging
+
+
+@pytest.mark.parametrize("right", range(5))
+def test_an_exact_judge_scores_a_student_by_the_share_of_its_right_samples(right):
+    judged = ExactOracle(judge_noise=0).score(with_samples(rows_of("chain_sum"), right))
+    assert judged["oracle_score"][:] == [10, 10, 10]
+    assert judged["student_score"][:] == [1 + 9 * right / 4] * 3
+
+
+def test_a_single_student_response_is_right_or_wrong():
+    rows = rows_of("chain_sum", n=2)
+    rows = records.update(rows, student_response=[rows["oracle_response"][0], None])
+    assert ExactOracle(judge_noise=0).score(rows)["student_score"][:] == [10, 1]
+
+
+def test_a_verdict_shows_the_response_of_its_order_first():
+    judged = ExactOracle(judge_noise=0).score(with_samples(rows_of("chain_sum", n=1), 2))
+    assert [(v["order"], v["reply"]) for v in judged["verdicts"][0]] == [
+        ("oracle_first", "10 5.5"),
+        ("student_first", "5.5 10"),
+    ]
+
+
+def test_the_noise_is_the_fitted_one_away_from_the_ends_of_the_scale():
+    embedded = ExactOracle()
+    verdicts = [
+        {"verdicts": [v for order in judge.ORDERS for v in embedded._verdicts(str(i), order, 5.5, 5.5)]}
+        for i in range(3000)
+    ]
+    measured = judge.noise(records.build({"instruction": "x"} | one for one in verdicts))
+    assert measured["spread"] == pytest.approx(oracle.SPREAD, abs=0.07)
+    assert measured["edge"] == pytest.approx(oracle.FIRST_EDGE, abs=0.05)
+    assert measured["unread"] == oracle.UNREAD
+
+
+def test_noise_stays_on_the_scale_and_in_whole_points():
+    judged = ExactOracle(judge_noise=3).score(with_samples(rows_of("chain_sum", n=50), 2))
+    replies = [verdict["reply"] for verdicts in judged["verdicts"] for verdict in verdicts]
+    assert all(re.fullmatch(r"([1-9]|10) ([1-9]|10)", reply) for reply in replies)
+
+
+def test_a_score_is_null_unless_both_orders_were_read(monkeypatch):
+    monkeypatch.setattr(oracle, "UNREAD", 0.5)
+    judged = ExactOracle().score(with_samples(rows_of("chain_sum", n=100), 2))
+    read = [{v["order"] for v in vs if judge.read_scores(v["reply"])} for vs in judged["verdicts"]]
+    assert 0 < sum(len(orders) == 2 for orders in read) < 100
+    for orders, student, told in zip(read, judged["student_score"], judged["oracle_score"], strict=True):
+        assert (student is None) == (told is None) == (len(orders) < 2)
+
+
+def test_an_unreadable_verdict_is_asked_for_once_more(monkeypatch):
+    monkeypatch.setattr(oracle, "UNREAD", 1.0)
+    judged = ExactOracle().score(with_samples(rows_of("chain_sum", n=1), 2))
+    assert [(v["order"], v["attempt"]) for v in judged["verdicts"][0]] == [
+        ("oracle_first", 1),
+        ("oracle_first", 2),
+        ("student_first", 1),
+        ("student_first", 2),
+    ]
+
+
+# Answering
+
+
+def wrong_share(rows):
+    abouts = map(json.loads, rows["meta"])
+    return 1 - sum(map(world.credit, abouts, rows["oracle_response"])) / len(rows)
+
+
+@pytest.mark.parametrize("family", ["letter_counting", "word_sorting"])
+def test_the_oracle_is_wrong_as_often_as_asked(family):
+    rows = rows_of(family, n=600)
+    assert wrong_share(ExactOracle().answer(rows)) == 0
+    assert wrong_share(ExactOracle(oracle_error=0.3).answer(rows)) == pytest.approx(0.3, abs=0.06)
+    assert wrong_share(ExactOracle(oracle_error=1).answer(rows)) == 1
+
+
+def test_every_family_has_a_task_of_the_taxonomy():
+    labelled = ExactOracle().classify(rows_of("leg_counting"))
+    assert labelled["task"][:] == ["Arithmetic"] * 3
+    assert {family.task for family in FAMILIES.values()} == set(STYLES)
+
+
+# Expanding
+
+
+def test_expansion_keeps_family_level_and_split_and_never_repeats_what_is_known():
+    parents = rows_of("spell_backward", level=2, n=300)
+    expander = ExactOracle(known=set(payloads(parents)))
+    first, dropped = expander.expand(parents)
+    second, _ = expander.expand(parents)
+    made = payloads(first) + payloads(second)
+    assert len(first) + dropped["duplicate"] == 300
+    assert len(set(made)) == len(made) and not set(made) & set(payloads(parents))
+    for about in map(json.loads, first["meta"]):
+        assert (about["family"], about["level"]) == ("spell_backward", 2)
+        assert draw.split_of(about["family"], about["payload"]) == "train"
+
+
+def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():
+    parents = records.update(rows_of("chain_sum"), hard=[True, False, None], mfd=[9.0, 0.0, None])
+    children, _ = ExactOracle().expand(parents)
+    assert children["source"][:] == [f"expanded:{parent}" for parent in parents["id"]]
+    assert children["hard"][:] == [True, False, None]
+    assert children["mfd"][:] == [None] * 3
+    assert wrong_share(children) == 0
+
+
+def test_asking_once_more_after_a_duplicate_is_another_draw():
+    parent = rows_of("chain_sum", n=1)
+    child, _ = ExactOracle().expand(parent)
+    expander = ExactOracle(known=set(payloads(child)))
+    assert expander.expand(parent)[1] == {"duplicate": 1}
+    again, _ = expander.expand(parent)
+    assert payloads(again) != payloads(child)
+
+
+# Refining
+
+
+def test_refinement_adds_worked_steps_only_where_the_style_asks_and_there_are_any():
+    asked = [rows_of(name, n=1) for name in ("chain_sum", "word_sequence_reversal", "format_constraints")]
+    stepped, stepless, plain = (ExactOracle().refine(ExactOracle().classify(r), STYLES)[0] for r in asked)
+    about = json.loads(asked[0]["meta"][0])
+    assert stepped == f"{about['steps']}\nAnswer: {about['answer']}"
+    assert stepless is None and plain is None
+    unstyled = ExactOracle().refine(ExactOracle().classify(asked[0]), {"Arithmetic": "none"})
+    assert unstyled == [None]
+
+
+def test_the_same_seed_gives_the_same_oracle_and_another_seed_another():
+    def everything(seed):
+        made = ExactOracle(oracle_error=0.5, seed=seed)
+        rows = made.score(made.answer(with_samples(rows_of("word_sorting", n=20), 2)))
+        return rows.to_list(), made.expand(rows)[0].to_list()
+
+    assert everything(1) == everything(1)
+    assert all(one != other for one, other in zip(everything(1), everything(2), strict=True))
