@@ -1,0 +1,91 @@
+"""Scores with intervals: stratified means, and two arms compared on the same rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES = 2000
+LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
+
+# An evaluation stage writes scores.parquet in long form: metric, stratum, weight (of the stratum in that
+# metric), id, score. A metric is the weighted mean of its strata's means.
+
+
+def means(scores: pd.DataFrame) -> dict[str, float]:
+    """Every metric of a stage's scores."""
+    return {metric: _estimate(_strata(rows)) for metric, rows in scores.groupby("metric")}
+
+
+def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of every metric, rows resampled within their stratum."""
+    return {
+        metric: _percentiles(_resampled(_strata(rows), np.random.default_rng(seed)))
+        for metric, rows in scores.groupby("metric")
+    }
+
+
+def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
+    """{metric: {"difference", "low", "high"}} of arm a over arm b; entry i of both lists is the same seed.
+
+    Rows are paired by metric and id. The interval resamples seeds, then rows within their stratum; with one
+    seed it holds row sampling only. Raises ValueError when the two arms were not scored on the same rows.
+    """
+    pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
+    return {
+        metric: _difference([pair[pair["metric"] == metric] for pair in pairs], seed)
+        for metric in sorted(set(pairs[0]["metric"]))
+    }
+
+
+def _read(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(Path(folder) / "scores.parquet")
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    both = a.merge(
+        b, on=["metric", "id"], suffixes=("", "_b"), how="outer", indicator=True, validate="one_to_one"
+    )
+    alone = (both["_merge"] != "both").sum()
+    if alone:
+        raise ValueError(f"{alone} rows were scored in one arm alone: evaluate both on the same rows")
+    return both.assign(score=both["score"] - both["score_b"])
+
+
+def _difference(seeds: list[pd.DataFrame], seed: int) -> dict[str, float]:
+    """Every seed saw the same rows, so a replicate draws its seeds and then one set of rows for them all."""
+    rng, total, estimate, weights = np.random.default_rng(seed), np.zeros(RESAMPLES), 0.0, 0.0
+    chosen = rng.integers(len(seeds), size=(RESAMPLES, len(seeds)))
+    share_of_seed = np.stack([(chosen == i).mean(axis=1) for i in range(len(seeds))], axis=1)
+    joined = pd.concat([rows.assign(seed=i) for i, rows in enumerate(seeds)])
+    for _, stratum in joined.groupby("stratum"):
+        scores = stratum.pivot(index="seed", columns="id", values="score").to_numpy(float)
+        if np.isnan(scores).any():
+            raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
+        picks = rng.integers(scores.shape[1], size=(RESAMPLES, scores.shape[1]))
+        weight = stratum["weight"].iloc[0]
+        total += weight * np.take_along_axis(share_of_seed @ scores, picks, axis=1).mean(axis=1)
+        estimate, weights = estimate + weight * scores.mean(), weights + weight
+    low, high = _percentiles(total / weights)
+    return {"difference": float(estimate / weights), "low": low, "high": high}
+
+
+def _strata(rows: pd.DataFrame) -> list[tuple[float, np.ndarray]]:
+    return [(group["weight"].iloc[0], group["score"].to_numpy(float)) for _, group in rows.groupby("stratum")]
+
+
+def _estimate(strata: list[tuple[float, np.ndarray]]) -> float:
+    return float(sum(w * scores.mean() for w, scores in strata) / sum(w for w, _ in strata))
+
+
+def _resampled(strata: list[tuple[float, np.ndarray]], rng: np.random.Generator) -> np.ndarray:
+    total = np.zeros(RESAMPLES)
+    for weight, scores in strata:
+        picks = rng.integers(len(scores), size=(RESAMPLES, len(scores)))
+        total += weight * scores[picks].mean(axis=1)
+    return total / sum(w for w, _ in strata)
+
+
+def _percentiles(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(draws, LEVEL)
+    return float(low), float(high)

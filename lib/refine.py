@@ -1,0 +1,45 @@
+"""Better responses for hard and expanded rows, in the style of their task (TAPIR, section 3.2)."""
+
+from datasets import Dataset
+
+from lib import records
+from lib.tasks import Task
+
+
+def refine(rows: Dataset, oracle, taxonomy: dict[str, Task]) -> tuple[Dataset, dict[str, int]]:
+    """Have the oracle rewrite responses, and let the judge reject a rewrite that it scores lower.
+
+    Every row then trains on the refined response where it was kept, else on the oracle's. Returns the rows
+    and {"refined", "kept", "rejected", "unread"}.
+    """
+    styles = {label: task.refine for label, task in taxonomy.items()}
+    refined = oracle.refine(rows, styles)
+    candidates = [i for i, text in enumerate(refined) if text is not None]
+    compared = rows.select(candidates)
+    compared = records.update(
+        compared,
+        student_response=[refined[i] for i in candidates],
+        meta=[oracle.without_samples(text) for text in compared["meta"]],
+        verdicts=[[] for _ in candidates],
+    )
+    judged = oracle.score(compared)
+    keeps = {
+        i: new is not None and new >= old
+        for i, new, old in zip(candidates, judged["student_score"], judged["oracle_score"], strict=True)
+    }
+    unread = sum(score is None for score in judged["student_score"])
+    kept = sum(keeps.values())
+    final = [refined[i] if keeps.get(i) else None for i in range(len(rows))]
+    out = records.update(
+        rows,
+        refined_response=final,
+        response=[text or fallback for text, fallback in zip(final, rows["oracle_response"], strict=True)],
+        response_from=["refined" if text else "oracle" for text in final],
+    )
+    counts = {
+        "refined": len(candidates),
+        "kept": kept,
+        "rejected": len(candidates) - kept - unread,
+        "unread": unread,
+    }
+    return out, counts

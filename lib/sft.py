@@ -1,0 +1,148 @@
+"""Supervised fine-tuning through TRL: loss on the last response alone, counted in response tokens."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from datasets import Dataset, Features, List, Value
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PrinterCallback, TrainerCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from lib.errors import UserError
+from lib.student import Student, messages
+
+IGNORED = -100  # label of a token without loss
+ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
+
+
+def encode(tokenizer, row: dict, max_length: int) -> dict[str, list[int]]:
+    """Token ids and labels of a row: its prompt, then its response with the closing marker.
+
+    Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end.
+    """
+    prompt = tokenizer.apply_chat_template(messages(row), tokenize=False, add_generation_prompt=True)
+    reply = [{"role": "assistant", "content": row["response"]}]
+    whole = tokenizer.apply_chat_template(messages(row) + reply, tokenize=False)
+    if not whole.startswith(prompt):
+        raise UserError("the chat template renders a prompt differently once a response follows it")
+    start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    response = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
+    ids = (start + response)[:max_length]
+    return {"input_ids": ids, "labels": ([IGNORED] * len(start) + response)[:max_length]}
+
+
+def encode_all(tokenizer, rows: Dataset, max_length: int) -> Dataset:
+    """All rows as token ids and labels.
+
+    Raises UserError when a row has no response, or no room for one behind its prompt.
+    """
+    needed = rows.select_columns(["id", "instruction", "input", "turns", "response"])
+    empty = [row["id"] for row in needed if not row["response"]]
+    if empty:
+        raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
+    encoded = [encode(tokenizer, row, max_length) for row in needed]
+    full = [row_id for row_id, row in zip(needed["id"], encoded, strict=True) if row["labels"][-1] == IGNORED]
+    if full:
+        raise UserError(
+            f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
+        )
+    columns = {name: [row[name] for row in encoded] for name in ENCODED}
+    return Dataset.from_dict(columns, features=ENCODED)
+
+
+def response_tokens(encoded: Dataset) -> list[int]:
+    """Tokens in the loss, row by row: the response and its closing marker."""
+    return [sum(label != IGNORED for label in labels) for labels in encoded["labels"]]
+
+
+@torch.inference_mode()
+def response_losses(
+    student: Student,
+    encoded: Dataset,
+    batch_size: int = 32,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[float]:
+    """The summed loss of each row's response, in nats, in row order."""
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
+    losses = [0.0] * len(encoded)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        ids, labels = (
+            pad_sequence([torch.tensor(encoded[i][name]) for i in batch], True, fill)
+            for name, fill in (("input_ids", 0), ("labels", IGNORED))
+        )
+        logits = student.model(input_ids=ids.to(student.model.device)).logits[:, :-1].float()
+        flat = cross_entropy(
+            logits.transpose(1, 2), labels[:, 1:].to(logits.device), reduction="none", ignore_index=IGNORED
+        )
+        for i, loss in zip(batch, flat.sum(dim=1).tolist(), strict=True):
+            losses[i] = loss
+        report(min(start + batch_size, len(order)), len(order))
+    return losses
+
+
+class _Progress(TrainerCallback):
+    def __init__(self, report: Callable[[int, int], None]):
+        self.report = report
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.report(state.global_step, state.max_steps)
+
+
+def train(
+    student: Student,
+    encoded: Dataset,
+    folder: Path,
+    epochs: float = 3.0,
+    learning_rate: float = 2e-5,
+    warmup: float = 0.03,
+    batch_size: int = 32,
+    seed: int = 0,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict]:
+    """Fine-tune on encoded rows with a fresh optimizer and schedule; save the student as safetensors.
+
+    Returns the losses as [{"step", "loss"}]; raises UserError when the loss is no number.
+    """
+    set_seed(seed)
+    steps = math.ceil(len(encoded) / batch_size) * epochs
+    trainer = SFTTrainer(
+        model=student.model.train(),
+        processing_class=student.tokenizer,
+        train_dataset=encoded,
+        callbacks=[_Progress(report)],
+        args=SFTConfig(
+            output_dir=str(folder / "trainer"),
+            num_train_epochs=epochs,
+            learning_rate=learning_rate,
+            warmup_steps=round(warmup * steps),
+            lr_scheduler_type="cosine",
+            per_device_train_batch_size=batch_size,
+            train_sampling_strategy="group_by_length",
+            max_length=None,  # rows are already cut
+            bf16=torch.cuda.is_available(),
+            use_cpu=not torch.cuda.is_available(),
+            activation_checkpointing=False,
+            save_strategy="no",
+            logging_steps=max(1, int(steps / 40)),
+            logging_nan_inf_filter=False,  # it would log a diverged loss as 0
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            report_to="none",
+            seed=seed,
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
+    trainer.train()
+    losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
+    lost = next((entry for entry in losses if not math.isfinite(entry["loss"])), None)
+    if lost:
+        raise UserError(
+            f"the loss became {lost['loss']} at step {lost['step']}: lower learning_rate ({learning_rate})"
+        )
+    student.model.eval().save_pretrained(folder / "student")
+    student.tokenizer.save_pretrained(folder / "student")
+    return losses

@@ -1,0 +1,179 @@
+"""The student: loading it, and its responses in length-sorted batches that a restart continues."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from lib import records
+from lib.errors import UserError
+
+logging.disable_progress_bar()  # a stage has one display of its own
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Student(NamedTuple):
+    """A causal language model and its tokenizer, ready to be asked."""
+
+    model: torch.nn.Module
+    tokenizer: object
+
+
+class Reply(NamedTuple):
+    """One response; `finish` is "length" when the token limit cut it, else "stop"."""
+
+    text: str
+    finish: str
+    tokens: int
+
+
+def load(student: str | Path, full_precision: bool = False) -> Student:
+    """Load a student from a folder or by its hub name: in float32 on a CPU, on a GPU in bfloat16.
+
+    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away).
+    Raises UserError when the folder has no safetensors weights or the tokenizer no chat template.
+    """
+    place = _place(student)
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
+    if not tokenizer.chat_template:
+        raise UserError(f"the student {student} has no chat template: set one in its tokenizer_config.json")
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return Student(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer)
+
+
+def _place(student: str | Path) -> str:
+    """A folder below the project's root or anywhere else, or a hub name as it is."""
+    path = ROOT / os.path.expandvars(str(student))
+    if not path.exists():
+        if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(student)):
+            raise UserError(f"the student folder {student} does not exist")
+        return str(student)
+    if not list(path.glob("*.safetensors")):
+        raise UserError(
+            f"the student folder {student} has no *.safetensors weights (pickled weights are refused)"
+        )
+    return str(path)
+
+
+def messages(row: dict) -> list[dict]:
+    """What the student is asked: earlier turns, then the instruction with its input."""
+    asked = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
+    return [dict(turn) for turn in row["turns"] or []] + [{"role": "user", "content": asked}]
+
+
+def answer(
+    student: Student,
+    prompts: list[list[dict]],
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    batch_size: int = 128,
+    seed: int = 0,
+    folder: Path | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> list[list[Reply]]:
+    """`samples` replies to each prompt, in the order of the prompts; temperature 0 is greedy.
+
+    Batches are a fixed function of the prompts and every batch has a seed of its own, so that a restart
+    which finds batches of an earlier start in `folder` ends with the same replies.
+    """
+    texts = [
+        student.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts
+    ]
+    replies: list[list[Reply]] = [[] for _ in prompts]
+    done = 0
+    for number, batch in enumerate(_batches(texts, batch_size)):
+        asked = [texts[i] for i in batch]
+        store = _store(folder, number, asked, samples, temperature, max_new_tokens, seed) if folder else None
+        if store and store.exists():
+            made = [[Reply(*reply) for reply in row] for row in json.loads(store.read_text())]
+        else:
+            torch.manual_seed(seed * 1_000_003 + number)
+            made = _generate(student, asked, samples, temperature, max_new_tokens)
+            if store:
+                _write(store, json.dumps(made))
+        for i, row in zip(batch, made, strict=True):
+            replies[i] = row
+        done += len(batch)
+        if report:
+            report(done, len(prompts))
+    return replies
+
+
+def respond(rows: Dataset, student: Student, samples: int = 1, **how) -> tuple[Dataset, dict[str, int]]:
+    """Add student_response to the rows that lack one, and with several samples all of them to `meta.samples`.
+
+    `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
+    """
+    missing = [i for i, text in enumerate(rows["student_response"]) if text is None]
+    asked = [messages(rows[i]) for i in missing]
+    made = dict(zip(missing, answer(student, asked, samples, **how), strict=True))
+    texts, metas = rows["student_response"][:], rows["meta"][:]
+    for i, replies in made.items():
+        texts[i] = replies[0].text
+        if samples > 1:
+            metas[i] = json.dumps(json.loads(metas[i] or "{}") | {"samples": [r.text for r in replies]})
+    flat = [reply for replies in made.values() for reply in replies]
+    counts = {"responses": len(flat), "cut": sum(r.finish == "length" for r in flat)}
+    return records.update(rows, student_response=texts, meta=metas), counts | {
+        "tokens": sum(r.tokens for r in flat)
+    }
+
+
+def _batches(texts: list[str], size: int) -> Iterator[list[int]]:
+    """Positions of the texts by falling length, so that a batch wastes little on padding."""
+    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+@torch.inference_mode()
+def _generate(
+    student: Student, texts: list[str], samples: int, temperature: float, limit: int
+) -> list[list[Reply]]:
+    model, tokenizer = student
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    )
+    ids = model.generate(
+        **{key: inputs[key] for key in ("input_ids", "attention_mask")},
+        **{"do_sample": False} | sampling,
+        num_return_sequences=samples,
+        max_new_tokens=limit,
+        pad_token_id=tokenizer.pad_token_id,
+    )[:, inputs["input_ids"].shape[1] :]
+    ends = set(torch.tensor(model.generation_config.eos_token_id).flatten().tolist()) | {
+        tokenizer.eos_token_id
+    }
+    flat = [_reply(row, ends, tokenizer) for row in ids.tolist()]
+    return [flat[i : i + samples] for i in range(0, len(flat), samples)]
+
+
+def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
+    stop = next((i for i, token in enumerate(ids) if token in ends), None)
+    text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
+    return Reply(text, "length" if stop is None else "stop", len(ids) if stop is None else stop + 1)
+
+
+def _store(folder: Path, *what) -> Path:
+    """Where a batch's replies lie: named by all that decides them, but the student whose folder it is."""
+    return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,83 @@
+"""Tasks: the taxonomy, the mix of a set of rows, and how many rows of each task a pool needs (TAPIR, 3.2)."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import yaml
+from datasets import Dataset, concatenate_datasets
+
+from lib.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """One label: its share of the pool, 0 to 1, and the style in which its responses are refined."""
+
+    share: float
+    refine: str
+
+
+def load_taxonomy(path: str | Path) -> dict[str, Task]:
+    """Read params/tasks/*.yaml; raises UserError unless the shares are in [0, 1] and sum to 1 within 0.01."""
+    tasks = {label: Task(**entry) for label, entry in yaml.safe_load(Path(path).read_text()).items()}
+    total = sum(task.share for task in tasks.values())
+    if abs(total - 1) > 0.01 or any(not 0 <= task.share <= 1 for task in tasks.values()):
+        raise UserError(f"{path}: the shares must lie in [0, 1] and sum to 1, they sum to {total:g}")
+    return tasks
+
+
+def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
+    """The share of each task among the rows; raises UserError on a label that the taxonomy lacks."""
+    counts = Counter(rows["task"])
+    unknown = sorted(str(label) for label in set(counts) - set(taxonomy))
+    if unknown:
+        raise UserError(
+            f"the taxonomy has no task named {', '.join(unknown)}: add it, or label the rows again"
+        )
+    return {label: counts[label] / max(len(rows), 1) for label in taxonomy}
+
+
+def quotas(taxonomy: dict[str, Task], size: int) -> dict[str, int]:
+    """Rows of each task in a pool of `size`, by largest remainder, so that they sum to it exactly."""
+    total = sum(task.share for task in taxonomy.values())
+    exact = {label: task.share / total * size for label, task in taxonomy.items()}
+    counts = {label: int(value) for label, value in exact.items()}
+    for label in sorted(exact, key=lambda label: counts[label] - exact[label])[: size - sum(counts.values())]:
+        counts[label] += 1
+    return counts
+
+
+def rebalance(parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, seed: int, tries: int = 5):
+    """A pool of `size` rows in the taxonomy's mix: parents where there are enough, else expanded from them.
+
+    Never by repeating rows. Returns the pool and {"<task>": {"parents", "expanded", "short", "dropped: <why>"}}.
+    """
+    parts, account = [], {}
+    for label, wanted in quotas(taxonomy, size).items():
+        own = parents.filter(lambda row, label=label: row["task"] == label).shuffle(seed=seed)
+        kept = own.select(range(min(wanted, len(own))))
+        made, drops = _expand(kept, oracle, wanted - len(kept), tries)
+        account[label] = {
+            "parents": len(kept),
+            "expanded": len(made),
+            "short": wanted - len(kept) - len(made),
+        } | {f"dropped: {why}": n for why, n in drops.items()}
+        parts += [kept, *([made] if len(made) else [])]
+    return concatenate_datasets(parts), account
+
+
+def _expand(parents: Dataset, oracle, wanted: int, tries: int) -> tuple[Dataset, Counter]:
+    """Up to `wanted` new rows from parents taken in turn; every rejected one is counted once, by cause."""
+    made, drops = parents.select([]), Counter()
+    for attempt in range(tries if len(parents) else 0):
+        missing = wanted - len(made)
+        if missing <= 0:
+            break
+        turn = Random(f"{attempt}").sample(range(len(parents)), len(parents))
+        asked = parents.select([turn[i % len(parents)] for i in range(missing)])
+        fresh, rejected = oracle.expand(asked)
+        made = concatenate_datasets([made, fresh])
+        drops.update(rejected)
+    return made, drops

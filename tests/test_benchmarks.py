@@ -1,0 +1,127 @@
+"""Scores with intervals that can be trusted: right by hand, right on average, and blind to the order of rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import benchmarks
+
+
+def table(*strata, metric="gym.accuracy"):
+    """Scores from (stratum, weight, [score, …]); ids are "<stratum> <i>"."""
+    return pd.DataFrame(
+        {"metric": metric, "stratum": name, "weight": weight, "id": f"{name} {i}", "score": float(score)}
+        for name, weight, scores in strata
+        for i, score in enumerate(scores)
+    )
+
+
+def stored(folder, name, scores):
+    (folder / name).mkdir()
+    scores.to_parquet(folder / name / "scores.parquet")
+    return folder / name
+
+
+def test_a_metric_is_the_weighted_mean_of_its_strata():
+    easy, hard = ("easy", 3.0, [1, 1, 1, 1]), ("hard", 1.0, [0, 1])
+    assert benchmarks.means(table(easy, hard)) == {"gym.accuracy": (3 * 1 + 1 * 0.5) / 4}
+
+
+def test_strata_of_equal_weight_count_alike_however_many_rows_they_have():
+    assert benchmarks.means(table(("a", 1.0, [1] * 9), ("b", 1.0, [0]))) == {"gym.accuracy": 0.5}
+
+
+def test_metrics_are_told_apart():
+    both = pd.concat([table(("a", 1.0, [1]), metric="m"), table(("a", 1.0, [0]), metric="n")])
+    assert benchmarks.means(both) == {"m": 1, "n": 0}
+
+
+def test_an_interval_contains_the_mean_and_shrinks_with_the_rows():
+    widths = []
+    for n in (10, 40, 160):
+        scores = table(("a", 1.0, [0, 1] * n), ("b", 1.0, [0, 0, 0, 1] * n))
+        ((low, high),) = benchmarks.bootstrap_interval(scores).values()
+        assert low < benchmarks.means(scores)["gym.accuracy"] < high
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)  # four times the rows, half the width
+    assert widths[1] / widths[2] == pytest.approx(2, rel=0.15)
+
+
+def test_an_interval_has_the_width_of_theory():
+    ((low, high),) = benchmarks.bootstrap_interval(table(("a", 1.0, [0, 1] * 200))).values()
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
+
+
+def test_strata_without_spread_leave_no_doubt_however_far_apart_they_are():
+    ((low, high),) = benchmarks.bootstrap_interval(table(("a", 1.0, [1] * 5), ("b", 1.0, [0] * 5))).values()
+    assert low == high == 0.5
+
+
+def test_a_difference_is_that_of_the_means(tmp_path):
+    a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1, 0]), ("y", 1.0, [1, 0])))
+    b = stored(tmp_path, "b", table(("x", 1.0, [1, 0, 0, 0]), ("y", 1.0, [0, 0])))
+    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    assert found["difference"] == pytest.approx(0.5)
+    assert found["low"] <= 0.5 <= found["high"]
+
+
+def test_rows_are_paired_by_id_so_their_order_does_not_matter(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = table(("x", 1.0, rng.integers(0, 2, 50)), ("y", 2.0, rng.integers(0, 2, 30)))
+    better = scores.assign(score=scores["score"].to_numpy() * 0.5 + 0.5)
+    a, b = stored(tmp_path, "a", better), stored(tmp_path, "b", scores)
+    shuffled = stored(tmp_path, "shuffled", scores.sample(frac=1, random_state=1, ignore_index=True))
+    assert benchmarks.compare([a], [shuffled]) == benchmarks.compare([a], [b])
+
+
+def test_pairing_takes_away_what_rows_have_in_common(tmp_path):
+    base = np.random.default_rng(0).normal(size=100)
+    a = stored(tmp_path, "a", table(("x", 1.0, base + 0.01)))
+    b = stored(tmp_path, "b", table(("x", 1.0, base)))
+    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    assert [found[key] for key in ("difference", "low", "high")] == pytest.approx([0.01] * 3)
+
+
+def test_seeds_are_averaged(tmp_path):
+    arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, [score] * 4))) for i, score in enumerate([1, 0.5, 0])]
+    found = benchmarks.compare([arms[0], arms[1]], [arms[2], arms[2]])["gym.accuracy"]
+    assert (found["difference"], found["low"], found["high"]) == (0.75, 0.5, 1.0)
+
+
+def test_arms_scored_on_different_rows_are_not_compared(tmp_path):
+    a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1])))
+    b = stored(tmp_path, "b", table(("x", 1.0, [1, 1])))
+    with pytest.raises(ValueError, match="1 rows were scored in one arm alone"):
+        benchmarks.compare([a], [b])
+
+
+def test_a_row_scored_twice_is_not_paired_twice(tmp_path):
+    once = table(("x", 1.0, [1, 0]))
+    a, b = stored(tmp_path, "a", pd.concat([once, once])), stored(tmp_path, "b", once)
+    with pytest.raises(ValueError, match="(?i)not a one-to-one merge|not unique"):
+        benchmarks.compare([a], [b])
+
+
+def share_of_intervals_without_zero(folder, effect, studies, rows=60):
+    """Repeated studies of two arms whose rows are right with a chance of 0.5, and of 0.5 + effect."""
+    rng, found = np.random.default_rng(0), 0
+    places = [folder / "a", folder / "b"]
+    for place in places:
+        place.mkdir()
+    for _ in range(studies):
+        for place, chance in zip(places, (0.5 + effect, 0.5), strict=True):
+            strata = [(name, 1.0, rng.random(rows) < chance) for name in "uvwx"]
+            table(*strata).to_parquet(place / "scores.parquet")
+        interval = benchmarks.compare([places[0]], [places[1]])["gym.accuracy"]
+        found += not interval["low"] <= 0 <= interval["high"]
+    return found / studies
+
+
+def test_two_arms_that_do_not_differ_are_told_apart_one_time_in_twenty(tmp_path):
+    # 5 % of 150 studies, give or take 3.2 standard errors of 1.8 %
+    assert share_of_intervals_without_zero(tmp_path, effect=0, studies=150) <= 0.107
+
+
+def test_a_planted_effect_is_detected(tmp_path):
+    # 0.15 is 3.3 standard errors of a difference over 240 rows
+    assert share_of_intervals_without_zero(tmp_path, effect=0.15, studies=40) >= 0.75

@@ -1,0 +1,105 @@
+"""What is hard for a student, and how much of it a round teaches."""
+
+import pytest
+
+from lib import curriculum, records
+from lib.errors import UserError
+
+
+def rows(name, n):
+    return records.build({"instruction": f"{name} {i}"} for i in range(n))
+
+
+def side(name, n, tokens=1):
+    return rows(name, n), [tokens] * n
+
+
+def test_mfd_is_high_when_the_oracle_beats_the_student():
+    assert curriculum.mfd(oracle_score=10, student_score=1) == 9
+    assert curriculum.mfd(oracle_score=6, student_score=6) == 0
+    assert curriculum.mfd(oracle_score=1, student_score=10) == -9
+
+
+def test_mfd_is_none_where_a_score_is_unread():
+    assert curriculum.mfd(None, 5) is None
+    assert curriculum.mfd(5, None) is None
+
+
+def test_a_row_is_hard_from_the_threshold_on_and_neither_where_unread():
+    assert curriculum.is_hard(2.0, threshold=2) is True
+    assert curriculum.is_hard(1.9, threshold=2) is False
+    assert curriculum.is_hard(None, threshold=2) is None
+
+
+def test_the_share_of_hard_rows_rises_by_the_step():
+    assert [curriculum.share_of_hard(r, 0.3, 0.2) for r in (1, 2, 3)] == pytest.approx([0.3, 0.5, 0.7])
+    assert curriculum.share_of_hard(3, 0.5, 0.25) == 1.0
+    assert curriculum.share_of_hard(4, 0.3, -0.1) == 0.0
+
+
+@pytest.mark.parametrize(("alpha", "step", "share"), [(0.8, 0.2, "1.2"), (0.3, -0.2, "-0.1")])
+def test_a_share_outside_zero_to_one_is_refused_with_the_values_that_gave_it(alpha, step, share):
+    with pytest.raises(UserError, match=f"alpha={alpha}.*alpha_step={step}.*{share} in round 3"):
+        curriculum.share_of_hard(3, alpha, step)
+
+
+def test_a_round_draws_its_share_without_replacement():
+    drawn = curriculum.draw_round(side("hard", 5), side("easy", 9), share=0.3, rows=10, tokens=0, seed=1)
+    assert len(set(drawn["id"])) == 10
+    assert sum(text.startswith("hard") for text in drawn["instruction"]) == 3
+
+
+def test_a_round_can_use_up_both_sides():
+    drawn = curriculum.draw_round(side("hard", 2), side("easy", 2), share=0.5, rows=4, tokens=0, seed=1)
+    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "hard 0", "hard 1"]
+
+
+def test_a_warm_up_needs_no_hard_rows():
+    drawn = curriculum.draw_round(side("hard", 0), side("easy", 3), share=0.0, rows=3, tokens=0, seed=1)
+    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "easy 2"]
+
+
+@pytest.mark.parametrize("budget", [7, 100, 333])
+def test_a_token_budget_is_met_to_half_a_row(budget):
+    lengths = [3 + i % 7 for i in range(80)]
+    pool, rest = (rows("hard", 80), lengths), (rows("easy", 80), lengths[::-1])
+    drawn = curriculum.draw_round(pool, rest, share=0.5, rows=0, tokens=budget, seed=2)
+    known = dict(zip(pool[0]["id"], pool[1], strict=True)) | dict(zip(rest[0]["id"], rest[1], strict=True))
+    assert abs(sum(known[row_id] for row_id in drawn["id"]) - budget) <= max(lengths) / 2
+    assert abs(sum(text.startswith("hard") for text in drawn["instruction"]) - len(drawn) / 2) <= 0.5
+
+
+def test_long_and_short_responses_get_the_same_budget_in_fewer_and_more_rows():
+    long = curriculum.draw_round(side("hard", 50, 20), side("easy", 50, 20), 0.5, rows=0, tokens=200, seed=1)
+    short = curriculum.draw_round(side("hard", 50, 5), side("easy", 50, 5), 0.5, rows=0, tokens=200, seed=1)
+    assert (len(long), len(short)) == (10, 40)
+
+
+@pytest.mark.parametrize(
+    ("hard", "easy", "message"),
+    [(2, 9, "needs 3 hard rows and has 2"), (9, 2, "needs 7 other rows and has 2")],
+)
+def test_a_shortfall_names_both_numbers(hard, easy, message):
+    with pytest.raises(UserError, match=message):
+        curriculum.draw_round(side("hard", hard), side("easy", easy), share=0.3, rows=10, tokens=0, seed=1)
+
+
+def test_a_token_budget_beyond_the_rows_is_a_shortfall():
+    with pytest.raises(UserError, match="1000 response tokens.*runs out of rows at 5 tokens"):
+        curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
+
+
+def test_a_round_is_a_function_of_its_seed():
+    def drawn(seed):
+        return curriculum.draw_round(side("hard", 30), side("easy", 30), 0.5, 10, tokens=0, seed=seed)["id"][
+            :
+        ]
+
+    assert drawn(1) == drawn(1)
+    assert set(drawn(1)) != set(drawn(2))
+
+
+def test_realised_shares_count_rows_and_tokens():
+    three = rows("row", 3)
+    shares = curriculum.realised_shares(three, pool_ids={three["id"][0]}, tokens=[6, 1, 1])
+    assert shares == {"rows": pytest.approx(1 / 3), "tokens": 0.75}

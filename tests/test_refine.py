@@ -1,0 +1,76 @@
+"""A rewrite is kept only where the judge does not score it lower."""
+
+import json
+
+import pytest
+
+from lib import records, refine, tasks
+from lib.gym import oracle as oracles
+from lib.gym import world
+from lib.gym.oracle import ExactOracle
+
+TAXONOMY = tasks.load_taxonomy("params/tasks/gym.yaml")
+
+
+class Spoiled(ExactOracle):
+    """Rewrites that lose the answer."""
+
+    def refine(self, rows, styles):
+        return [text and text.replace("Answer: ", "Answer: not ") for text in super().refine(rows, styles)]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    oracle = ExactOracle()
+    return oracle.classify(oracle.answer(world.corpus(150, seed=0)))
+
+
+def can_be_refined(row):
+    return TAXONOMY[row["task"]].refine == "worked" and json.loads(row["meta"])["steps"] != ""
+
+
+def test_an_exact_judge_keeps_every_right_rewrite(rows):
+    refined, counts = refine.refine(rows, ExactOracle(judge_noise=0), TAXONOMY)
+    able = sum(map(can_be_refined, rows))
+    assert counts == {"refined": able, "kept": able, "rejected": 0, "unread": 0}
+    for row in refined:
+        assert row["response_from"] == ("refined" if can_be_refined(row) else "oracle")
+        assert row["response"] == (row["refined_response"] or row["oracle_response"])
+        assert world.credit(json.loads(row["meta"]), row["response"]) == 1
+
+
+def test_an_exact_judge_rejects_every_rewrite_that_loses_the_answer(rows):
+    refined, counts = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
+    able = sum(map(can_be_refined, rows))
+    assert counts == {"refined": able, "kept": 0, "rejected": able, "unread": 0}
+    assert refined["response"][:] == rows["oracle_response"][:]
+    assert set(refined["response_from"]) == {"oracle"} and set(refined["refined_response"]) == {None}
+
+
+def test_a_noisy_judge_rejects_some_right_rewrites(rows):
+    _, counts = refine.refine(rows, ExactOracle(), TAXONOMY)
+    assert 0 < counts["rejected"] < counts["kept"]
+
+
+def test_an_unread_verdict_keeps_the_first_response(rows, monkeypatch):
+    monkeypatch.setattr(oracles, "UNREAD", 1.0)
+    refined, counts = refine.refine(rows, ExactOracle(), TAXONOMY)
+    assert counts["unread"] == counts["refined"] > 0 and counts["kept"] == counts["rejected"] == 0
+    assert set(refined["response_from"]) == {"oracle"}
+
+
+def test_what_the_row_was_judged_on_before_stays(rows):
+    sampled = [json.dumps(json.loads(meta) | {"samples": ["Answer: a"]}) for meta in rows["meta"]]
+    judged = ExactOracle(judge_noise=0).score(
+        records.update(rows, meta=sampled, student_response=["Answer: a"] * len(rows))
+    )
+    refined, _ = refine.refine(judged, ExactOracle(judge_noise=0), TAXONOMY)
+    for name in ("id", "meta", "verdicts", "student_response", "student_score", "oracle_score"):
+        assert refined[name][:] == judged[name][:]
+
+
+def test_rows_that_no_task_refines_train_on_the_oracles_response(rows):
+    plain = rows.filter(lambda row: row["task"] == "Format")
+    refined, counts = refine.refine(plain, ExactOracle(), TAXONOMY)
+    assert counts == {"refined": 0, "kept": 0, "rejected": 0, "unread": 0}
+    assert refined["response"][:] == plain["oracle_response"][:]

@@ -1,0 +1,166 @@
+"""Training takes its loss on the last response alone, repeats with the seed, and leaves safetensors only."""
+
+import pytest
+import tiny
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from lib import records, sft, student
+from lib.errors import UserError
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+ROWS = records.build(
+    [
+        {"instruction": "Say", "input": "cat", "response": "cat"},
+        {"instruction": "Go on", "turns": TURNS, "response": "I do."},
+        {"instruction": "Say", "input": "owls", "response": "owls"},
+    ]
+)
+QUICK = {"epochs": 8, "learning_rate": 1e-3, "batch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return student.load(folder).tokenizer
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """(folder, losses) of a student trained on the three rows."""
+    out = tmp_path_factory.mktemp("trained")
+    return out, train(folder, out)
+
+
+def train(folder, out, **how):
+    asked = student.load(folder)
+    return sft.train(asked, sft.encode_all(asked.tokenizer, ROWS, 64), out, **QUICK | how)
+
+
+def learnt(tokenizer, row):
+    return tokenizer.decode([label for label in row["labels"] if label != sft.IGNORED])
+
+
+# What is in the loss
+
+
+def test_the_loss_covers_the_response_and_its_end_marker(tokenizer):
+    row = sft.encode(tokenizer, ROWS[0], 64)
+    assert tokenizer.decode(row["input_ids"]) == "<|bos|><|user|>Say\n\ncat<|end|><|assistant|>cat<|end|>"
+    assert learnt(tokenizer, row) == "cat<|end|>"
+
+
+def test_earlier_turns_of_the_assistant_are_not_in_the_loss(tokenizer):
+    row = sft.encode(tokenizer, ROWS[1], 64)
+    assert "<|assistant|>Yes?<|end|>" in tokenizer.decode(row["input_ids"])
+    assert learnt(tokenizer, row) == "I do.<|end|>"
+
+
+def test_labels_stand_where_their_tokens_stand(tokenizer):
+    for row in sft.encode_all(tokenizer, ROWS, 64):
+        pairs = zip(row["labels"], row["input_ids"], strict=True)
+        assert all(label in (sft.IGNORED, token) for label, token in pairs)
+
+
+def test_response_tokens_count_the_end_marker(tokenizer):
+    assert sft.response_tokens(sft.encode_all(tokenizer, ROWS, 64)) == [4, 6, 5]
+
+
+def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
+    whole = sft.encode(tokenizer, ROWS[0], 64)
+    cut = sft.encode(tokenizer, ROWS[0], len(whole["input_ids"]) - 2)
+    assert learnt(tokenizer, cut) == "ca"
+
+
+def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
+    said = [[{"role": "assistant", "content": row["response"]}] for row in ROWS]
+    columns = {"prompt": [student.messages(row) for row in ROWS], "completion": said}
+    asked = student.load(folder)
+    plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none"}
+    settings = SFTConfig(output_dir=str(tmp_path), max_length=64, **plain)
+    prepared = SFTTrainer(
+        model=asked.model,
+        processing_class=asked.tokenizer,
+        args=settings,
+        train_dataset=sft.Dataset.from_dict(columns),
+    ).train_dataset
+    ours = sft.encode_all(tokenizer, ROWS, 64)
+    assert ours["input_ids"][:] == prepared["input_ids"][:]
+    assert ours["labels"][:] == prepared["labels"][:]
+
+
+def test_a_row_without_a_response_is_refused_by_id(tokenizer):
+    rows = records.build([{"instruction": "x", "response": "y"}, {"instruction": "z"}])
+    with pytest.raises(UserError, match=f"1 rows have no response.*{rows['id'][1]}"):
+        sft.encode_all(tokenizer, rows, 64)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
+    with pytest.raises(UserError, match=f"3 prompts fill max_length=10.*{ROWS['id'][0]}"):
+        sft.encode_all(tokenizer, ROWS, 10)
+
+
+# Measuring
+
+
+def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
+    asked = student.load(folder)
+    encoded = sft.encode_all(asked.tokenizer, ROWS, 64)
+    together = sft.response_losses(asked, encoded, batch_size=3)
+    alone = [sft.response_losses(asked, encoded.select([i]))[0] for i in range(3)]
+    assert together == pytest.approx(alone, rel=1e-5)
+    one = torch.tensor([encoded[0]["input_ids"]])
+    with torch.inference_mode():
+        said = asked.model(one).logits[0, -5:-1].log_softmax(-1)
+    assert together[0] == pytest.approx(-said.gather(1, one[0, -4:, None]).sum().item(), rel=1e-5)
+
+
+# Training
+
+
+def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
+    asked = student.load(folder)
+    encoded = sft.encode_all(asked.tokenizer, ROWS, 64)
+    expected = sum(sft.response_losses(asked, encoded)) / sum(sft.response_tokens(encoded))
+    losses = sft.train(asked, encoded, tmp_path, epochs=1, batch_size=3)
+    assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
+
+
+def test_a_few_steps_lower_the_loss_of_what_is_taught(folder, trained):
+    out, losses = trained
+    assert [entry["step"] for entry in losses] == list(range(1, 17))  # 8 epochs of 2 steps
+    before, after = student.load(folder), student.load(out / "student")
+    encoded = sft.encode_all(before.tokenizer, ROWS, 64)
+    assert sum(sft.response_losses(after, encoded)) < sum(sft.response_losses(before, encoded)) / 3
+
+
+def test_the_same_seed_gives_equal_weights_and_another_seed_others(folder, trained, tmp_path):
+    again, other = tmp_path / "again", tmp_path / "other"
+    assert train(folder, again) == trained[1]
+    train(folder, other, seed=1)
+    first, second, third = (
+        (out / "student" / "model.safetensors").read_bytes() for out in (trained[0], again, other)
+    )
+    assert first == second != third
+
+
+def test_a_student_is_saved_without_a_single_pickle(trained):
+    files = [path for path in trained[0].rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".jinja"}
+    assert trained[0] / "student" / "model.safetensors" in files
+
+
+def test_every_step_is_reported(folder, tmp_path):
+    seen = []
+    train(folder, tmp_path, epochs=1, report=lambda *done: seen.append(done))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path):
+    with pytest.raises(UserError, match=r"became nan at step \d+: lower learning_rate \(1e\+30\)"):
+        train(folder, tmp_path, learning_rate=1e30)
+    assert not (tmp_path / "student").exists()

@@ -1,0 +1,203 @@
+"""The student answers the same however its prompts are batched, and a restart goes on where it was."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+import torch
+
+from lib import records, student
+from lib.errors import UserError
+from lib.gym.pretrain import byte_tokenizer, chat
+
+TEXTS = [
+    "hi",
+    "a somewhat longer question?",
+    "three",
+    "count to ten, and then back to one again, please",
+    "x",
+]
+PROMPTS = [[{"role": "user", "content": text}] for text in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def asked(folder):
+    return student.load(folder)
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+# Answering
+
+
+def test_batched_replies_equal_those_made_one_by_one(asked):
+    together = student.answer(asked, PROMPTS, max_new_tokens=12, batch_size=8)
+    alone = [student.answer(asked, [prompt], max_new_tokens=12)[0] for prompt in PROMPTS]
+    assert together == alone
+
+
+def test_replies_come_in_the_order_of_the_prompts(asked):
+    forward = student.answer(asked, PROMPTS, max_new_tokens=12, batch_size=2)
+    backward = student.answer(asked, PROMPTS[::-1], max_new_tokens=12, batch_size=2)
+    assert forward == backward[::-1]
+
+
+def test_samples_differ_from_each_other_and_repeat_with_the_seed(asked):
+    how = {"samples": 4, "temperature": 1.0, "max_new_tokens": 8, "batch_size": 2}
+    first, again, other = (student.answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))
+    assert [len(replies) for replies in first] == [4] * 5
+    assert all(len({reply.text for reply in replies}) > 1 for replies in first)
+    assert first == again != other
+
+
+def test_a_reply_that_the_limit_cuts_is_marked_and_its_tokens_counted(asked):
+    for (reply,) in student.answer(asked, PROMPTS, max_new_tokens=3):
+        assert (reply.finish, reply.tokens) == ("length", 3)
+
+
+def test_a_reply_ends_at_its_end_marker():
+    tokenizer = byte_tokenizer()
+    end, pad, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|pad|>", "i"))
+    assert student._reply([i, i, end, pad, pad], {end}, tokenizer) == ("ii", "stop", 3)
+    assert student._reply([i, i, i, i, end], {end}, tokenizer) == ("iiii", "stop", 5)
+    assert student._reply([i, i], {end}, tokenizer) == ("ii", "length", 2)
+
+
+def test_a_restart_continues_with_the_batches_it_finds(asked, tmp_path):
+    how = {"samples": 2, "temperature": 1.0, "max_new_tokens": 8, "batch_size": 1, "folder": tmp_path}
+    first = student.answer(asked, PROMPTS, **how)
+    stored = sorted(tmp_path.iterdir())
+    assert len(stored) == 5 and all(path.suffix == ".json" for path in stored)
+    kept = {path: path.stat().st_mtime_ns for path in stored[::2]}
+    for path in stored[1::2]:
+        path.unlink()
+    assert student.answer(asked, PROMPTS, **how) == first
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert sorted(tmp_path.iterdir()) == stored
+
+
+def test_stored_batches_serve_no_other_question(asked, tmp_path):
+    how = {"max_new_tokens": 8, "folder": tmp_path}
+    student.answer(asked, PROMPTS, **how)
+    others = [[{"role": "user", "content": text.upper()}] for text in TEXTS]
+    assert student.answer(asked, others, **how) == student.answer(asked, others, max_new_tokens=8)
+    assert all(
+        reply.tokens <= 2 for (reply,) in student.answer(asked, PROMPTS, **how | {"max_new_tokens": 2})
+    )
+
+
+def test_progress_reaches_the_number_of_prompts(asked):
+    seen = []
+    student.answer(asked, PROMPTS, max_new_tokens=1, batch_size=2, report=lambda *done: seen.append(done))
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_nobody_asked_is_nothing_answered(asked):
+    assert student.answer(asked, []) == []
+
+
+# Rows
+
+
+def test_only_rows_without_a_response_are_answered(asked):
+    rows = records.build([{"instruction": "one", "student_response": "kept"}, {"instruction": "two"}])
+    answered, counts = student.respond(rows, asked, max_new_tokens=4)
+    (expected,) = student.answer(asked, [[{"role": "user", "content": "two"}]], max_new_tokens=4)
+    assert answered["student_response"][:] == ["kept", expected[0].text]
+    assert counts == {"responses": 1, "cut": 1, "tokens": 4}
+
+
+def test_several_samples_are_kept_beside_what_the_row_already_knew(asked):
+    rows = records.build([{"instruction": "one", "meta": '{"family": "x"}'}, {"instruction": "two"}])
+    answered, counts = student.respond(rows, asked, samples=3, temperature=1.0, max_new_tokens=4)
+    first, second = map(json.loads, answered["meta"])
+    assert first["family"] == "x" and len(first["samples"]) == len(second["samples"]) == 3
+    assert answered["student_response"][0] == first["samples"][0]
+    assert counts["responses"] == 6
+
+
+def test_a_prompt_holds_the_turns_then_the_instruction_with_its_input():
+    turns = [{"role": "system", "content": "Be brief."}]
+    row = records.build([{"instruction": "Sum", "input": "1 2", "turns": turns}, {"instruction": "Hi"}])
+    assert student.messages(row[0]) == turns + [{"role": "user", "content": "Sum\n\n1 2"}]
+    assert student.messages(row[1]) == [{"role": "user", "content": "Hi"}]
+
+
+# Loading
+
+
+def test_a_folder_without_weights_is_refused_by_name(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=f"{copy} has no .*safetensors"):
+        student.load(copy)
+
+
+def test_pickled_weights_are_refused(copy):
+    (copy / "model.safetensors").unlink()
+    torch.save({}, copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled weights are refused"):
+        student.load(copy)
+
+
+def test_a_student_without_a_chat_template_is_refused(copy):
+    (copy / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match=f"{copy} has no chat template"):
+        student.load(copy)
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "/nowhere/at/all", "outputs/demo/nowhere", "./nowhere"])
+def test_a_folder_that_does_not_exist_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(UserError, match=f"{name} does not exist"):
+        student.load(name)
+
+
+# The tokenizer
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "tab\tnew\n\nline  two spaces ", "naïve – 7 €", "👩‍🔬 漢字 🇫🇷", "\x00\x7f\u200b", ""]
+)
+def test_any_text_is_written_in_bytes_and_read_back(text):
+    tokenizer = byte_tokenizer()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) == len(text.encode())
+    assert tokenizer.decode(ids) == text
+
+
+def test_every_byte_has_a_token_and_every_marker_one_more():
+    tokenizer = byte_tokenizer()
+    assert len(tokenizer) == 256 + 6
+    every = "".join(map(chr, range(0x250))) + "\U0010ffff"
+    assert tokenizer.decode(tokenizer(every, add_special_tokens=False)["input_ids"]) == every
+
+
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "Bye"},
+    {"role": "assistant", "content": "Bye."},
+]
+
+
+def test_the_chat_template_marks_what_the_assistant_says():
+    tokenizer = byte_tokenizer()
+    marked = tokenizer.apply_chat_template(
+        CONVERSATION, return_dict=True, tokenize=True, return_assistant_tokens_mask=True
+    )
+    said = [i for i, m in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if m]
+    assert tokenizer.decode(said) == "Yes?<|end|>Bye.<|end|>"
+
+
+def test_pre_training_writes_conversations_as_the_chat_template_does():
+    written = byte_tokenizer().apply_chat_template(CONVERSATION, tokenize=False)
+    assert chat(CONVERSATION[:-1], "Bye.") == written

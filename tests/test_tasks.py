@@ -1,0 +1,102 @@
+"""The taxonomy: its quotas are exact, and a pool meets them without repeating a row."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from lib import records, tasks
+from lib.errors import UserError
+from lib.gym import world
+from lib.gym.oracle import ExactOracle
+from lib.tasks import Task
+
+HALVES = {"Arithmetic": Task(0.5, "worked"), "Rewriting": Task(0.5, "worked")}
+TAXONOMIES = ["params/tasks/gym.yaml"]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """120 labelled rows: 7 of them arithmetic, 48 of them rewriting."""
+    return ExactOracle().classify(world.corpus(120, seed=0))
+
+
+def known_to(rows):
+    return {f"{about['family']} {about['payload']}" for about in map(json.loads, rows["meta"])}
+
+
+def test_quotas_follow_the_largest_remainder():
+    thirds = {"a": Task(0.5, "none"), "b": Task(0.3, "none"), "c": Task(0.2, "none")}
+    assert tasks.quotas(thirds, 10) == {"a": 5, "b": 3, "c": 2}
+    assert tasks.quotas(thirds, 7) == {"a": 4, "b": 2, "c": 1}  # 3.5, 2.1, 1.4
+
+
+@pytest.mark.parametrize("path", TAXONOMIES)
+def test_quotas_sum_to_the_pool_exactly(path):
+    taxonomy = tasks.load_taxonomy(path)
+    assert all(sum(tasks.quotas(taxonomy, size).values()) == size for size in range(300))
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.4), (0.7, 0.7), (1.5, -0.5)])
+def test_a_taxonomy_whose_shares_do_not_sum_to_one_is_refused(tmp_path, shares):
+    path = tmp_path / "mine.yaml"
+    path.write_text("".join(f"task{i}: {{share: {share}, refine: none}}\n" for i, share in enumerate(shares)))
+    with pytest.raises(UserError, match=r"mine\.yaml: the shares must"):
+        tasks.load_taxonomy(path)
+
+
+def test_the_mix_counts_every_label_of_the_taxonomy():
+    rows = records.build({"instruction": str(i), "task": "Arithmetic"} for i in range(3))
+    assert tasks.mix(rows, HALVES) == {"Arithmetic": 1, "Rewriting": 0}
+
+
+def test_a_label_that_the_taxonomy_lacks_is_refused():
+    rows = records.build([{"instruction": "x", "task": "Poetry"}])
+    with pytest.raises(UserError, match="no task named Poetry"):
+        tasks.mix(rows, HALVES)
+
+
+def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
+    pool, account = tasks.rebalance(corpus, ExactOracle(known=known_to(corpus)), HALVES, 40, seed=0)
+    assert Counter(pool["task"]) == {"Arithmetic": 20, "Rewriting": 20}
+    assert account["Arithmetic"] == {"parents": 7, "expanded": 13, "short": 0}
+    assert account["Rewriting"] == {"parents": 20, "expanded": 0, "short": 0}
+    assert Counter(source.split(":")[0] for source in pool["source"]) == {"gym": 27, "expanded": 13}
+
+
+def test_a_pool_never_holds_an_instance_twice_nor_one_left_in_the_corpus(corpus):
+    pool, _ = tasks.rebalance(corpus, ExactOracle(known=known_to(corpus)), HALVES, 400, seed=0)
+    made = pool.filter(lambda row: row["source"].startswith("expanded:"))
+    assert len(set(pool["id"])) == len(known_to(pool)) == 400
+    assert not known_to(made) & known_to(corpus)
+
+
+def test_each_rejected_row_is_counted_once_and_made_up_for():
+    parents = (
+        ExactOracle().classify(world.corpus(100, seed=0)).filter(lambda row: row["task"] == "Arithmetic")
+    )
+    first, _ = tasks.rebalance(parents, ExactOracle(), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0)
+    known = known_to(first)
+    pool, account = tasks.rebalance(
+        parents, ExactOracle(known=set(known)), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0
+    )
+    made = account["Arithmetic"]["expanded"]
+    assert account["Arithmetic"]["dropped: duplicate"] == 30 - len(parents)  # the first try, all known by now
+    assert made == 30 - len(parents) and len(pool) == 30
+    assert not known & known_to(pool.select(range(len(parents), 30)))
+
+
+def test_a_task_without_parents_stays_short_and_says_so(corpus):
+    parents = corpus.filter(lambda row: row["task"] == "Rewriting")
+    pool, account = tasks.rebalance(parents, ExactOracle(), HALVES, 10, seed=0)
+    assert account["Arithmetic"] == {"parents": 0, "expanded": 0, "short": 5}
+    assert Counter(pool["task"]) == {"Rewriting": 5}
+
+
+def test_a_pool_is_a_function_of_its_seeds(corpus):
+    def pool(seed):
+        oracle = ExactOracle(seed=seed, known=known_to(corpus))
+        return tasks.rebalance(corpus, oracle, HALVES, 40, seed=seed)[0]["id"][:]
+
+    assert pool(1) == pool(1)
+    assert pool(1) != pool(2)
