@@ -1,0 +1,127 @@
+"""Figures in one style: colour-blind safe (Okabe and Ito), the same colour for the same arm everywhere."""
+
+import zlib
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
+ARMS = {"tapir": "#0072B2", "balanced": "#E69F00", "random": "#009E73", "warm_up": "#7F7F7F"}
+
+plt.rcParams.update(
+    {
+        "figure.figsize": (7.0, 3.2),
+        "figure.dpi": 110,
+        "savefig.dpi": 160,
+        "font.size": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#E3E3E3",
+        "grid.linewidth": 0.7,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "figure.constrained_layout.use": True,
+    }
+)
+
+
+def colour(arm: str) -> str:
+    """The colour of an arm: fixed for the usual ones, by its name for any other."""
+    return ARMS.get(arm) or PALETTE[3 + zlib.crc32(arm.encode()) % 3]
+
+
+def histogram(
+    values: Sequence[float], title: str, x: str, bins=30, line: float | None = None, label: str = ""
+):
+    """How many rows have which value; `line` marks a threshold."""
+    figure, axes = plt.subplots()
+    axes.hist(values, bins=bins, color=PALETTE[0], edgecolor="white")
+    axes.set(title=title, xlabel=x, ylabel="rows")
+    if line is not None:
+        axes.axvline(line, color=PALETTE[5], linestyle="--", label=label)
+        axes.legend()
+    return figure
+
+
+def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool = True):
+    """Horizontal bars, one group of them a label: {"before": {"Arithmetic": 0.06, …}, "after": {…}}."""
+    labels = list(next(iter(groups.values())))
+    height = 0.8 / len(groups)
+    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(labels) * max(1, len(groups) / 2)))
+    for i, (name, shares) in enumerate(groups.items()):
+        at = np.arange(len(labels)) + (i - (len(groups) - 1) / 2) * height
+        axes.barh(
+            at, [shares[label] for label in labels], height, label=name, color=ARMS.get(name, PALETTE[i % 7])
+        )
+    axes.set(title=title, xlabel=x)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    if percent:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    if len(groups) > 1:
+        axes.legend()
+    return figure
+
+
+def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str):
+    """Lines over x, one an arm: {"tapir": (steps, losses), …}."""
+    figure, axes = plt.subplots()
+    for name, (at, values) in lines.items():
+        axes.plot(at, values, label=name, color=colour(name.split(" ")[0]))
+    axes.set(title=title, xlabel=x, ylabel=y)
+    if len(lines) > 1:
+        axes.legend()
+    return figure
+
+
+def intervals(values: dict[str, tuple[float, float, float]], title: str, x: str, zero: bool = False):
+    """One line a label with its 95 % interval: {label: (value, low, high)}, in percent."""
+    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
+    for i, (name, (value, low, high)) in enumerate(values.items()):
+        shade = colour(name) if name in ARMS else PALETTE[0]
+        axes.plot([100 * low, 100 * high], [i, i], color=shade, solid_capstyle="butt", linewidth=2.4)
+        axes.plot([100 * value], [i], "o", color=shade, markersize=6)
+        axes.annotate(
+            f"{100 * value:.1f}", (100 * value, i), (0, 6), textcoords="offset points", ha="center", size=8
+        )
+    if zero:
+        axes.axvline(0, color="#444444", linewidth=1)
+    axes.set(title=title, xlabel=x, ylim=(len(values) - 0.4, -0.7))
+    axes.set_yticks(range(len(values)), list(values))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
+    """A labelled point each: {"chain_sum 1": (x, y), …}."""
+    figure, axes = plt.subplots(figsize=(7.0, 4.0))
+    for name, (a, b) in points.items():
+        axes.plot([a], [b], "o", color=PALETTE[0], markersize=5)
+        axes.annotate(name, (a, b), (4, 2), textcoords="offset points", size=7, color="#444444")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure
+
+
+def grid(cells: dict[str, dict[str, float]], title: str):
+    """A table of percentages with shaded cells: {row: {column: share}}."""
+    rows, columns = list(cells), list(next(iter(cells.values())))
+    values = np.array([[100 * cells[row][column] for column in columns] for row in rows])
+    figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(rows)))
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=130, aspect="auto")
+    for i, j in np.ndindex(*values.shape):
+        axes.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", size=8, color="#111111")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.set_title(title, pad=22)
+    axes.grid(visible=False)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    return figure

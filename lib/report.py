@@ -1,0 +1,119 @@
+"""What a report reads: the stages of a run as tables, arms and rounds side by side."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from lib import records
+from lib.curriculum import mfd
+from lib.errors import UserError
+from lib.judge import latest
+from lib.runner import folders
+
+
+def summary(run: Path) -> dict:
+    """summary.json of a run; raises UserError when there is none yet."""
+    found = folders.read_json(run / "summary.json")
+    if not found or not found["arms"]:
+        raise UserError(
+            f"{folders.short(run)} holds no finished run: python -m lib.run params/demo.yaml makes one"
+        )
+    return found
+
+
+def stages(run: Path) -> pd.DataFrame:
+    """One line a stage: notebook, round, arm, seed, status, seconds and the folder of its files."""
+    table = pd.DataFrame(summary(run)["stages"])
+    table[["notebook", "round"]] = table["name"].str.split("@", expand=True)
+    return table.assign(round=table["round"].astype(int), folder=[run / place for place in table["folder"]])
+
+
+def places(run: Path, notebook: str, round: int | None = None) -> dict[tuple[str, int], Path]:
+    """{(arm, seed): folder} of a notebook, in one round or in each arm's latest."""
+    table = stages(run)
+    mine = table[(table["notebook"] == notebook) & ((table["round"] == round) if round is not None else True)]
+    return {(row.arm, row.seed): row.folder for row in mine.sort_values("round").itertuples()}
+
+
+def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
+    """The evaluated replies of every arm and seed, one below the other."""
+    found = places(run, notebook)
+    parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in found.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Training loss by arm over the steps of all its rounds after the warm-up, of its first seed."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    table = stages(run)
+    for row in table[(table["notebook"] == "tapir/4_training") & (table["round"] > 0)].itertuples():
+        if row.seed == table["seed"].min():
+            steps, values = lines.setdefault(row.arm, ([], []))
+            before = steps[-1] if steps else 0
+            for entry in json.loads((row.folder / "losses.json").read_text()):
+                steps.append(before + entry["step"])
+                values.append(entry["loss"])
+    return lines
+
+
+def budget(run: Path) -> pd.DataFrame:
+    """What each arm's training after the warm-up took, as means over seeds."""
+    lines = []
+    table = stages(run)
+    for (arm, seed), mine in table.groupby(["arm", "seed"]):
+        trained = mine[(mine["notebook"] == "tapir/4_training") & (mine["round"] > 0)]
+        if len(trained):
+            lines.append({"arm": arm, "seed": seed} | _spent(mine, trained))
+    return pd.DataFrame(lines).drop(columns="seed").groupby("arm").mean()
+
+
+def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
+    metrics = {}
+    for folder in mine["folder"]:
+        for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
+            metrics.setdefault(name, []).append(value or 0)
+
+    def total(ending: str) -> float:
+        rounds = [f"training.round_{n}.{ending}" for n in trained["round"]]
+        return sum(metrics[name][0] for name in rounds)
+
+    ids = [row_id for folder in trained["folder"] for row_id in records.read(folder / "rows.parquet")["id"]]
+    return {
+        "response tokens": total("response_tokens"),
+        "rows": total("rows"),
+        "unique rows": len(set(ids)),
+        "steps": total("steps"),
+        "oracle calls": sum(metrics.get("oracle.calls", [0])),
+        "student tokens": sum(metrics.get("judging.student_tokens", [0])),
+        "US$": sum(metrics.get("oracle.usd", [0])),
+    }
+
+
+def validity(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:
+    """Does MFD find what the student fails at? One line a family and level of the embedded world.
+
+    Columns: mean MFD over both orders and in the first alone, share of rows hard at 1, 2 and 3, and `failure`, the
+    student's failure rate on fresh instances in `evaluated`.
+    """
+    rows = records.read(judged / "rows.parquet").to_pandas()
+    about = pd.DataFrame(map(json.loads, rows["meta"]))[["family", "level"]]
+    first = [latest(verdicts).get("oracle_first") for verdicts in rows["verdicts"]]
+    table = about.assign(mfd=rows["mfd"], one_order=[mfd(*scores) if scores else None for scores in first])
+    for threshold in (1, 2, 3):
+        table[f"hard_{threshold}"] = table["mfd"] >= threshold
+    fresh = evaluated[evaluated["kind"] == "trained"].groupby(["family", "level"])["credit"].mean()
+    return table.groupby(["family", "level"]).mean().assign(failure=1 - fresh)
+
+
+def differing(evaluated: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0) -> pd.DataFrame:
+    """`n` instances drawn at random among those where the credit of two arms differs."""
+    first = evaluated["seed"].min()
+    sides = [
+        evaluated[(evaluated["arm"] == arm) & (evaluated["seed"] == first)].set_index("id") for arm in (a, b)
+    ]
+    table = sides[0][["family", "level", "instruction", "answer"]].assign(
+        **{a: sides[0]["response"], b: sides[1]["response"], "won": sides[0]["credit"] - sides[1]["credit"]}
+    )
+    table = table[table["won"] != 0].assign(won=lambda t: t["won"].map({1.0: a, -1.0: b}))
+    return table.sample(min(n, len(table)), random_state=seed).reset_index(drop=True)

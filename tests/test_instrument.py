@@ -1,0 +1,25 @@
+"""Really trained arms tell whether the study finds an effect that is there, and none that is not."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.run import run_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def contrasts(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        return run_study(Path(__file__).parent / "params/instrument.yaml")["comparisons"]
+
+
+def test_two_arms_that_differ_by_chance_alone_do_not_differ(contrasts):
+    found = contrasts["again_vs_random"]["gym.accuracy"]
+    assert found["low"] <= 0 <= found["high"]
+
+
+def test_an_arm_taught_families_that_the_other_lacks_is_better(contrasts):
+    assert contrasts["random_vs_lacking"]["gym.accuracy"]["low"] > 0

@@ -1,0 +1,81 @@
+"""The notebooks as people meet them: stripped in git, readable, and run from the first to the last."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib.run import run_study
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+LONGEST_CELL = 18  # lines; only lists of parameters come near
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def test_no_notebook_carries_outputs(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+
+
+def test_a_notebook_begins_with_a_title_and_a_question(notebook):
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and "?**" in first.source
+
+
+def test_a_notebook_has_one_parameters_cell_and_no_long_cells(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    long = [cell.source for cell in notebook.cells if len(cell.source.splitlines()) > LONGEST_CELL]
+    assert len(tagged) == 1 and not long
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory):
+    """The micro run: every notebook through papermill, really trained and judged."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTPUTS", str(outputs))
+        return run_study(ROOT / "tests/params/micro.yaml"), outputs / "micro"
+
+
+def test_every_notebook_runs_in_the_micro_run(micro):
+    summary, _ = micro
+    run = {stage["name"].split("@")[0] for stage in summary["stages"]}
+    assert summary["status"] == "complete"
+    assert run == {str(path.relative_to(ROOT / "notebooks").with_suffix("")) for path in NOTEBOOKS}
+
+
+def test_the_summary_holds_what_others_read(micro):
+    summary, folder = micro
+    assert summary == json.loads((folder / "summary.json").read_text())
+    for arm in ("warm_up", "balanced", "tapir"):
+        metrics = summary["arms"][arm]["metrics"]
+        assert (
+            0 <= metrics["gym.accuracy_low"] <= metrics["gym.accuracy"] <= metrics["gym.accuracy_high"] <= 1
+        )
+    for contrast in ("tapir_vs_balanced", "tapir_vs_warm_up"):
+        found = summary["comparisons"][contrast]["gym.accuracy"]
+        assert found["low"] <= found["difference"] <= found["high"]
+
+
+def test_arms_share_the_warm_up_and_are_taught_as_many_response_tokens(micro):
+    summary, _ = micro
+    shared = [s["folder"] for s in summary["stages"] if s["name"] == "tapir/4_training@0"]
+    taught = [
+        sum(summary["arms"][arm]["metrics"][f"training.round_{r}.response_tokens"] for r in (1, 2))
+        for arm in ("balanced", "tapir")
+    ]
+    assert len(shared) == 3 and len(set(shared)) == 1
+    assert max(taught) / min(taught) < 1.05  # one row of 30 tokens in 800; the demo's rounds are within 2 %
+
+
+def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):
+    _, folder = micro
+    page = (folder / "report.html").read_text()
+    assert all(arm in page for arm in ("warm_up", "balanced", "tapir"))
+    assert "<script" not in page.lower() and "http://" not in page.replace("http://www.w3.org", "")
