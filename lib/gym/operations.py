@@ -6,7 +6,7 @@ from itertools import permutations
 from random import Random
 
 from lib.gym.draw import split_of
-from lib.gym.families import common_words
+from lib.gym.formats import common_words
 
 VOWELS = "aeiouAEIOU"
 

@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from lib import records
 from lib.gym import draw, operations
-from lib.gym.families import FAMILIES, Exercise, obeys
+from lib.gym.families import FAMILIES, Exercise
+from lib.gym.formats import obeys
 
 CORPUS_MIX = {  # share of each family: much of what is easy, little of what is not
     "spell_backward": 0.20,
