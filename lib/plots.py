@@ -7,7 +7,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
-ARMS = {"tapir": "#0072B2", "balanced": "#E69F00", "random": "#009E73", "warm_up": "#7F7F7F"}
+ARMS = {
+    "tapir": "#0072B2",
+    "balanced": "#E69F00",
+    "random": "#009E73",
+    "warm_up": "#7F7F7F",
+    "corpus": "#BFBFBF",
+}
 
 plt.rcParams.update(
     {

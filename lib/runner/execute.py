@@ -18,15 +18,7 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 # no scripts (nbconvert's come from a CDN); parameters stay in sight, other code that is out of the way folds
-FOLDED = """{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block input_group -%}
-{%- if 'hide-input' in cell.metadata.get('tags', []) or 'injected-parameters' in cell.metadata.get('tags', []) -%}
-<details><summary style="cursor: pointer; color: #777">code</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock -%}"""
+PAGE = Path(__file__).with_name("page.html.j2")
 
 
 def run_notebook(source: Path, part: Path, values: dict, watch: Callable[[], None]) -> None:
@@ -140,7 +132,7 @@ def write_page(part: Path) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(raw_template=FOLDED)
+    exporter = HTMLExporter(raw_template=PAGE.read_text())
     title = {"metadata": {"name": part.name.partition(".")[0]}}
     page, _ = exporter.from_notebook_node(nbformat.read(part / "notebook.ipynb", as_version=4), title)
     (part / "notebook.html").write_text(page, encoding="utf-8")
