@@ -1,5 +1,6 @@
 """Task families: what reasoning-gym draws, read as slots for our phrasings, an exact answer and worked steps."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ class Family:
     levels: tuple[dict, ...]
     read: Callable[[dict, Random], tuple[dict[str, str], str, list[str]]]  # -> slots, answer, steps
     dataset: str | None = None  # reasoning-gym's name; None: `read` draws by itself
+    parts: str = ""  # pattern of what in slot x can change places and stay the same instance
     trained: bool = True
 
 
@@ -176,17 +178,26 @@ def _note(n: int) -> dict:
     }
 
 
+LISTED = r"[^,]+"  # what commas separate
+TERMS = r"(?:[+-] )?[\d.]+"
+
 FAMILIES = {
-    "chain_sum": Family("Arithmetic", (_terms(2), _terms(3), _terms(4)), chain_sum, "chain_sum"),
+    "chain_sum": Family("Arithmetic", (_terms(2), _terms(3), _terms(4)), chain_sum, "chain_sum", parts=TERMS),
     "leg_counting": Family(
-        "Arithmetic", (_legs(2, 9), _legs(3, 9), _legs(4, 9)), leg_counting, "leg_counting"
+        "Arithmetic", (_legs(2, 9), _legs(3, 9), _legs(4, 9)), leg_counting, "leg_counting", parts=LISTED
     ),
     "letter_counting": Family(
-        "Counting", (_words(2), _words(4), _words(6)), letter_counting, "letter_counting"
+        "Counting", (_words(2), _words(4), _words(6)), letter_counting, "letter_counting", parts=r"\S+"
     ),
-    "word_sorting": Family("Ordering", (_short(3), _short(4), _short(6)), word_sorting, "word_sorting"),
+    "word_sorting": Family(
+        "Ordering", (_short(3), _short(4), _short(6)), word_sorting, "word_sorting", parts=LISTED
+    ),
     "number_sorting": Family(
-        "Ordering", (_numbers(3, 3), _numbers(4, 4), _numbers(6, 6)), number_sorting, "number_sorting"
+        "Ordering",
+        (_numbers(3, 3), _numbers(4, 4), _numbers(6, 6)),
+        number_sorting,
+        "number_sorting",
+        parts=LISTED,
     ),
     "spell_backward": Family(
         "Rewriting", (_letters(3, 5), _letters(6, 7), _letters(8, 9)), spell_backward, "spell_backward"
@@ -195,18 +206,29 @@ FAMILIES = {
         "Rewriting", (_words(3), _words(5), _words(7)), word_sequence_reversal, "word_sequence_reversal"
     ),
     "number_filtering": Family(
-        "Reading", (_numbers(3, 4), _numbers(5, 6), _numbers(7, 8)), number_filtering, "number_filtering"
+        "Reading",
+        (_numbers(3, 4), _numbers(5, 6), _numbers(7, 8)),
+        number_filtering,
+        "number_filtering",
+        parts=LISTED,
     ),
     "needle_haystack": Family(
-        "Reading", (_facts(2), _facts(3), _facts(5)), needle_haystack, "needle_haystack"
+        "Reading", (_facts(2), _facts(3), _facts(5)), needle_haystack, "needle_haystack", parts=r"[^.]+\."
     ),
     "format_constraints": Family(
         "Format", ({"constraints": 1}, {"constraints": 2}, {"constraints": 3}), format_constraints
     ),
     "decimal_chain_sum": Family(
-        "Arithmetic", (_decimals(2), _decimals(3)), decimal_chain_sum, "decimal_chain_sum", trained=False
+        "Arithmetic",
+        (_decimals(2), _decimals(3)),
+        decimal_chain_sum,
+        "decimal_chain_sum",
+        trained=False,
+        parts=TERMS,
     ),
-    "ransom_note": Family("Reading", (_note(3), _note(5)), ransom_note, "ransom_note", trained=False),
+    "ransom_note": Family(
+        "Reading", (_note(3), _note(5)), ransom_note, "ransom_note", trained=False, parts=r"\w"
+    ),
 }
 
 
@@ -221,5 +243,11 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
     about = FAMILIES[family]
     item = _dataset(family, level)[rng.randrange(SPACE)] if about.dataset else about.levels[level - 1]
     slots, answer, steps = about.read(item, rng)
-    payload = " | ".join(f"{key}={value}" for key, value in sorted(slots.items()))
+    about_x = " ".join(_parts(about.parts, slots["x"])) if about.parts else slots["x"]
+    payload = " | ".join(f"{key}={value}" for key, value in sorted((slots | {"x": about_x}).items()))
     return Exercise(family, level, payload, slots, answer, "\n".join(steps))
+
+
+def _parts(pattern: str, text: str) -> list[str]:
+    """The parts in a fixed order: "12 + 30" and "30 + 12" are one instance, and so held out together."""
+    return sorted(part.strip().removeprefix("+ ") for part in re.findall(pattern, text))

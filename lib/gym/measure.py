@@ -24,7 +24,7 @@ def composed(pairs: list[tuple[str, ...]], demos: int, named: bool, layout=opera
     for names in pairs:
         for _ in range(WORDS):
             *shown, (text, made) = operations.pairs(names, rng, demos + 1)
-            cases.append((layout(names, shown, text, operations.describe(names, rng) if named else ""), made))
+            cases.append((layout(names, shown, text, operations.describe(names) if named else ""), made))
     return cases
 
 
@@ -34,8 +34,8 @@ def two_turns() -> list[Case]:
     for first, second in held_out():
         for text, made in operations.pairs((first, second), rng, WORDS):
             half = operations.apply((first,), text)
-            asked = f"{operations.describe((first,), rng)} {text}"
-            then = f"Now {operations.describe((second,), rng).lower()}"
+            asked = f"{operations.describe((first,))} {text}"
+            then = f"Now {operations.describe((second,)).lower()}"
             turns = [("user", asked), ("assistant", half), ("user", then)]
             cases.append(([{"role": role, "content": content} for role, content in turns], made))
     return cases

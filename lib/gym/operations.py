@@ -18,38 +18,24 @@ def _next_letter(char: str) -> str:
     return chr(first + (ord(char) - first + 1) % 26)
 
 
-OPERATIONS: dict[str, tuple[Callable[[str], str], list[str]]] = {  # name: (function, how it is asked)
-    "reverse": (lambda s: s[::-1], ["reverse it", "write it backwards"]),
-    "upper": (str.upper, ["write it in upper case", "use capital letters"]),
-    "double": (lambda s: "".join(c + c for c in s), ["double each letter", "write every letter twice"]),
-    "sort": (lambda s: "".join(sorted(s)), ["sort the letters", "put the letters in order"]),
-    "drop_first": (lambda s: s[1:], ["drop the first letter", "leave out the first letter"]),
-    "drop_last": (lambda s: s[:-1], ["drop the last letter", "leave out the last letter"]),
-    "swap_ends": (
-        lambda s: s[-1] + s[1:-1] + s[0] if len(s) > 1 else s,
-        ["swap the first and last letter", "swap the ends"],
-    ),
-    "rotate_left": (lambda s: s[1:] + s[:1], ["move the first letter to the end", "rotate it to the left"]),
-    "rotate_right": (
-        lambda s: s[-1:] + s[:-1],
-        ["move the last letter to the front", "rotate it to the right"],
-    ),
-    "repeat": (lambda s: s + s, ["write it twice", "repeat it"]),
-    "shift": (
-        lambda s: "".join(map(_next_letter, s)),
-        ["replace each letter by the next", "shift the letters by one"],
-    ),
-    "dashes": (lambda s: "-".join(s), ["put dashes between the letters", "join the letters by dashes"]),
-    "drop_vowels": (
-        lambda s: "".join(c for c in s if c not in VOWELS),
-        ["drop the vowels", "leave out the vowels"],
-    ),
-    "mirror": (lambda s: s + s[::-1], ["add its mirror image", "append it backwards"]),
-    "star_vowels": (
-        lambda s: "".join("*" if c in VOWELS else c for c in s),
-        ["replace vowels by stars", "star the vowels"],
-    ),
-    "brackets": (lambda s: f"[{s}]", ["put it in brackets", "add brackets around it"]),
+OPERATIONS: dict[str, tuple[Callable[[str], str], str]] = {  # name: (function, how it is asked)
+    "reverse": (lambda s: s[::-1], "reverse it"),
+    "upper": (str.upper, "use capitals"),
+    "capitalise": (lambda s: s[:1].upper() + s[1:], "begin with a capital"),
+    "double": (lambda s: "".join(c + c for c in s), "double each letter"),
+    "drop_first": (lambda s: s[1:], "drop the first letter"),
+    "drop_last": (lambda s: s[:-1], "drop the last letter"),
+    "rotate_left": (lambda s: s[1:] + s[:1], "move the first letter to the end"),
+    "rotate_right": (lambda s: s[-1:] + s[:-1], "move the last letter to the front"),
+    "repeat": (lambda s: s + s, "write it twice"),
+    "shift": (lambda s: "".join(map(_next_letter, s)), "take the next letter of each"),
+    "dashes": (lambda s: "-".join(s), "put dashes between"),
+    "drop_vowels": (lambda s: "".join(c for c in s if c not in VOWELS), "leave out the vowels"),
+    "mirror": (lambda s: s + s[::-1], "add its mirror image"),
+    "star_vowels": (lambda s: "".join("*" if c in VOWELS else c for c in s), "replace vowels by stars"),
+    "first_two": (lambda s: s[:2], "keep the first two letters"),
+    "x_behind": (lambda s: s + "x", "put an x behind it"),
+    "a_before": (lambda s: "a" + s, "put an a before it"),
 }
 
 
@@ -66,9 +52,9 @@ def compositions(split: str = "train") -> list[tuple[str, str]]:
     return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
 
 
-def describe(names: tuple[str, ...], rng: Random) -> str:
+def describe(names: tuple[str, ...]) -> str:
     """The instruction that names the operations: "Reverse it, then double each letter."."""
-    text = ", then ".join(rng.choice(OPERATIONS[name][1]) for name in names)
+    text = ", then ".join(OPERATIONS[name][1] for name in names)
     return text[0].upper() + text[1:] + "."
 
 

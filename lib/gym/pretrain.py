@@ -77,17 +77,17 @@ def chat(messages: list[dict], reply: str) -> str:
 
 
 def operation_episode(rng: Random) -> str:
-    """Operations from their name (half of the time), from 0 to 6 demonstrations, or from both."""
+    """Operations from their name (in 45 of 100), from 0 to 6 demonstrations, or from both."""
     names = (
         rng.choice(operations.compositions())
         if rng.random() < 0.85
         else (rng.choice(list(operations.OPERATIONS)),)
     )
-    named = rng.random() < 0.5
+    named = rng.random() < 0.45
     count = rng.randint(0 if named else 2, 6)
     *demos, (text, made) = operations.pairs(names, rng, count + 1)
     layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
-    return chat(layout(names, demos, text, operations.describe(names, rng) if named else ""), made)
+    return chat(layout(names, demos, text, operations.describe(names) if named else ""), made)
 
 
 def two_turn_exchange(rng: Random) -> str:
@@ -95,11 +95,9 @@ def two_turn_exchange(rng: Random) -> str:
     first, second = rng.choice(operations.compositions())
     ((text, made),) = operations.pairs((first, second), rng, 1)
     half = operations.apply((first,), text)
-    asked = f"{operations.describe((first,), rng)} {text}"
+    asked = f"{operations.describe((first,))} {text}"
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": half}]
-    return chat(
-        turns + [{"role": "user", "content": f"Now {operations.describe((second,), rng).lower()}"}], made
-    )
+    return chat(turns + [{"role": "user", "content": f"Now {operations.describe((second,)).lower()}"}], made)
 
 
 def basic_skill(rng: Random) -> str:
@@ -107,7 +105,8 @@ def basic_skill(rng: Random) -> str:
     family, level = rng.choice(draw.cells())
     instance = next(draw.draw(family, level, rng))
     steps = f"{instance.steps}\n" if instance.steps and rng.random() < 0.5 else ""
-    return f"<|bos|>{family} | {instance.payload}\n{steps}= {instance.answer}\n"
+    slots = " | ".join(f"{name}={value}" for name, value in sorted(instance.slots.items()))
+    return f"<|bos|>{family} | {slots}\n{steps}= {instance.answer}\n"
 
 
 @cache
@@ -156,7 +155,7 @@ def documents(rng: Random, length: int) -> Iterator[str]:
                 lambda: f"<|bos|>{passage(rng, longest)}",
                 lambda: new_input(rng),
             ],
-            weights=[60, 14, 24, 3 if length < CONTEXT else 5, 3, 4],
+            weights=[65, 8, 14, 7 if length < CONTEXT else 4, 3, 3],
         )[0]()
 
 
@@ -171,19 +170,19 @@ def batch(tokenizer, step: int, seed: int, rows: int, length: int) -> torch.Tens
 
 
 def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: bool = False) -> None:
-    """Train from scratch: the first 70 % of the steps on short contexts, the rest on the whole one."""
+    """Train from scratch: the first 85 % of the steps on short contexts, the rest on the whole one."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     ids = [tokenizer.convert_tokens_to_ids(token) for token in ("<|bos|>", "<|end|>", "<|pad|>")]
     model = fresh_model(len(tokenizer), *ids)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     schedule = get_linear_schedule_with_warmup(optimizer, 300, steps)
     compiled = torch.compile(model) if fast else model  # pays on the short contexts alone
     started, running = time.time(), 0.0
     for step in range(steps):
-        length = CONTEXT // 4 if step < 0.7 * steps else CONTEXT
+        length = CONTEXT // 4 if step < 0.85 * steps else CONTEXT
         x = batch(tokenizer, step, seed, tokens // length, length)
         forward = compiled if length < CONTEXT else model
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
@@ -206,7 +205,7 @@ def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: boo
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=11_000)
+    arguments.add_argument("--steps", type=int, default=11_500)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument(
         "--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)"

@@ -1,6 +1,6 @@
 """What a student of the embedded world meets: a corpus as uneven and terse as Alpaca, and the evaluation sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import pandas as pd
@@ -75,7 +75,7 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     rows += _asked("unseen_level", levels, half, split, rng, seen)
     rows += _asked("unseen_family", families, per_cell, split, rng, seen)
     rows += _asked("unseen_phrasing", trained, half, split, rng, seen, draw.held_out_phrasings)
-    return records.build(rows + [_operation(rng) for _ in range(4 * per_cell)])
+    return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
 
 
 def _asked(
@@ -91,11 +91,19 @@ def _asked(
     return [row(one, draw.phrase(one, rng, wordings), None, kind) for one in instances]
 
 
-def _operation(rng: Random) -> dict:
+def _operation(split: str, rng: Random) -> dict:
+    """A taught composition on a word that belongs to the split."""
     names = rng.choice(operations.compositions())
-    ((text, made),) = operations.pairs(names, rng, 1)
+    text, made = next(
+        pair for pair in _endless(names, rng) if draw.split_of(" ".join(names), pair[0]) == split
+    )
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, made, "")
-    return row(instance, f"{operations.describe(names, rng)} {text}", None, "forgetting")
+    return row(instance, f"{operations.describe(names)} {text}", None, "forgetting")
+
+
+def _endless(names: tuple[str, str], rng: Random) -> Iterator[tuple[str, str]]:
+    while True:
+        yield from operations.pairs(names, rng, 1)
 
 
 def extract(response: str) -> str | None:
