@@ -51,16 +51,18 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
 
 
 def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple[Planned, str] | None:
-    """What the parameter `<x>_from` means: a path, or an earlier stage and a file in it; None where it is empty or before round 0.
+    """What the parameter `<x>_from` means: a path, or an earlier stage and a file in it; None where it is empty, before round 0, or optional and not there.
 
     Without "@n" it is the latest round so far of that notebook, in the same arm and seed.
     """
     means = references.read(stage.values[name], stage.round, f"{stage.name}: {name}")
-    if not isinstance(means, tuple):
+    if not isinstance(means, references.Reference):
         return means
-    notebook, number, rest = means
+    notebook, number, rest, optional = means
     ours = [p for p in before if (p.notebook, p.arm, p.seed) == (notebook, stage.arm, stage.seed)]
     fitting = [p for p in ours if (p.round <= stage.round if number is None else p.round == number)]
+    if not fitting and optional:
+        return None
     if not fitting:
         raise UserError(
             f"{stage.name} ({stage.arm}): {name} is '{stage.values[name]}', but nothing runs that before it"

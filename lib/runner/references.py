@@ -1,8 +1,9 @@
-"""What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/1_data_selection/rows.parquet", a path."""
+"""What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/3_refinement/pool.parquet?", a path."""
 
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from lib.errors import UserError
 from lib.runner import folders
@@ -10,8 +11,17 @@ from lib.runner import folders
 REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
 
 
-def read(text: str, round: int, name: str) -> Path | tuple[str, int | None, str] | None:
-    """A path that exists, or (notebook, round, file in it), the round None for the latest.
+class Reference(NamedTuple):
+    """A file or folder of a stage; round None means the latest, optional (a "?" behind it) that there may be none."""
+
+    notebook: str
+    round: int | None
+    rest: str
+    optional: bool
+
+
+def read(text: str, round: int, name: str) -> Path | Reference | None:
+    """A path that exists, or a reference to an earlier stage.
 
     None where the text is empty or means a round before the first. Raises UserError for anything else.
     """
@@ -21,10 +31,10 @@ def read(text: str, round: int, name: str) -> Path | tuple[str, int | None, str]
     path = folders.ROOT / Path(os.path.expandvars(text)).expanduser()
     if path.exists():
         return path
-    found = _split(text)
-    if not found or not folders.notebook_path(found[0]).is_file():
+    found = _split(text.removesuffix("?"), text.endswith("?"))
+    if not found or not folders.notebook_path(found.notebook).is_file():
         raise UserError(f"{name} is '{text}', which is neither a file nor the stage of a notebook")
-    return None if found[1] is not None and found[1] < 0 else found
+    return None if found.round is not None and found.round < 0 else found
 
 
 def fill_round(text: str, round: int) -> str:
@@ -35,25 +45,27 @@ def fill_round(text: str, round: int) -> str:
     return filled
 
 
-def _split(text: str) -> tuple[str, int | None, str] | None:
+def _split(text: str, optional: bool) -> Reference | None:
     if found := REFERENCE.fullmatch(text):
-        return found["notebook"], int(found["round"]), found["rest"] or ""
+        return Reference(found["notebook"], int(found["round"]), found["rest"] or "", optional)
     parts = text.split("/")
     for n in range(len(parts), 0, -1):
         if folders.notebook_path("/".join(parts[:n])).is_file():
-            return "/".join(parts[:n]), None, "/".join(parts[n:])
+            return Reference("/".join(parts[:n]), None, "/".join(parts[n:]), optional)
     return None
 
 
 def find(text: str, where: dict, name: str) -> Path | None:
     """Look a reference up on disk, in the run, arm and seed of `where`. Raises UserError naming the notebook to run."""
     means = read(text, where["round"], name)
-    if not isinstance(means, tuple):
+    if not isinstance(means, Reference):
         return means
-    notebook, number, rest = means
+    notebook, number, rest, optional = means
     number = _latest(notebook, where) if number is None else number
     folder = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, number)
     if not folders.is_complete(folder):
+        if optional:
+            return None
         raise UserError(
             f"{name}: {notebook}@{number} has no result in {folders.short(folder)}. Run notebooks/{notebook}.ipynb "
             f'first (round = {number}), or set run = "demo" to read what that run wrote'
