@@ -3,12 +3,14 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
-.PHONY: env demo test test-slow lint lab
+.PHONY: env demo test test-slow lint strip lab
 
 env: $(ENV)
 
 .venv/.done: pyproject.toml pins.txt
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		(echo "Python 3.11 or later is needed: make $(MAKECMDGOALS) PYTHON=/path/to/it"; exit 1)
+	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c pins.txt -e '.[dev]'
 	touch $@
 
@@ -24,6 +26,9 @@ test-slow: $(ENV) ## what does not fit in ten minutes
 lint: $(ENV)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+
+strip: $(ENV) ## take the outputs out of the notebooks before a commit
+	$(PY) -m jupyter nbconvert --clear-output --inplace notebooks/*.ipynb notebooks/*/*.ipynb
 
 lab: $(ENV) ## JupyterLab on this machine alone, with a token
 	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=.

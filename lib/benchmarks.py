@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 RESAMPLES = 2000
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
@@ -32,9 +33,13 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
     seed it holds row sampling only. Raises ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    return {
-        metric: _difference([pair[pair["metric"] == metric] for pair in pairs], seed)
+    found = {
+        metric: _interval([pair[pair["metric"] == metric] for pair in pairs], seed)
         for metric in sorted(set(pairs[0]["metric"]))
+    }
+    return {
+        metric: dict(zip(("difference", "low", "high"), three, strict=True))
+        for metric, three in found.items()
     }
 
 
@@ -52,22 +57,43 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return both.assign(score=both["score"] - both["score_b"])
 
 
-def _difference(seeds: list[pd.DataFrame], seed: int) -> dict[str, float]:
-    """Every seed saw the same rows, so a replicate draws its seeds and then one set of rows for them all."""
-    rng, total, estimate, weights = np.random.default_rng(seed), np.zeros(RESAMPLES), 0.0, 0.0
+def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
+    """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals."""
+    tables = [_read(folder) for folder in folders]
+    found = {
+        metric: _interval([table[table["metric"] == metric] for table in tables], seed)
+        for metric in sorted(set(tables[0]["metric"]))
+    }
+    return {metric: dict(zip(("mean", "low", "high"), three, strict=True)) for metric, three in found.items()}
+
+
+def _interval(seeds: list[pd.DataFrame], seed: int) -> tuple[float, float, float]:
+    """Estimate, low and high of one metric.
+
+    Every seed saw the same rows, so a replicate draws its seeds and then one set of rows for them all. Few seeds
+    show less than the spread they come from: their effects are widened to what a t interval would allow.
+    """
+    rng, total = np.random.default_rng(seed), np.zeros(RESAMPLES)
     chosen = rng.integers(len(seeds), size=(RESAMPLES, len(seeds)))
     share_of_seed = np.stack([(chosen == i).mean(axis=1) for i in range(len(seeds))], axis=1)
-    joined = pd.concat([rows.assign(seed=i) for i, rows in enumerate(seeds)])
+    effects = np.array([_estimate(_strata(rows)) for rows in seeds])
+    wider = (_widening(len(seeds)) - 1) * (effects - effects.mean())
+    joined = pd.concat([rows.assign(seed=i, score=rows["score"] + wider[i]) for i, rows in enumerate(seeds)])
     for _, stratum in joined.groupby("stratum"):
         scores = stratum.pivot(index="seed", columns="id", values="score").to_numpy(float)
         if np.isnan(scores).any():
             raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
         picks = rng.integers(scores.shape[1], size=(RESAMPLES, scores.shape[1]))
-        weight = stratum["weight"].iloc[0]
-        total += weight * np.take_along_axis(share_of_seed @ scores, picks, axis=1).mean(axis=1)
-        estimate, weights = estimate + weight * scores.mean(), weights + weight
-    low, high = _percentiles(total / weights)
-    return {"difference": float(estimate / weights), "low": low, "high": high}
+        total += stratum["weight"].iloc[0] * np.take_along_axis(share_of_seed @ scores, picks, axis=1).mean(
+            axis=1
+        )
+    weights = seeds[0].groupby("stratum")["weight"].first().sum()
+    return float(effects.mean()), *_percentiles(total / weights)
+
+
+def _widening(n: int) -> float:
+    """What turns the spread of a bootstrap of n seed effects into that of a t interval; 1 for one seed."""
+    return np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) / t.ppf(0.975, np.inf) if n > 1 else 1.0
 
 
 def _strata(rows: pd.DataFrame) -> list[tuple[float, np.ndarray]]:

@@ -75,9 +75,9 @@ def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, 
 
 
 def describe(report: dict) -> str:
-    """One line a benchmark: "alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"."""
+    """One line a benchmark: "- alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"."""
     return "\n".join(
-        f"{name}: {len(one['touched'])} of {one['prompts']:,} prompts touched, by {one['hit']:,} rows "
+        f"- {name}: {len(one['touched'])} of {one['prompts']:,} prompts touched, by {one['hit']:,} rows "
         f"({', '.join(f'{rows:,} {cause}' for cause, rows in one['causes'].items())})"
         for name, one in report["benchmarks"].items()
     )

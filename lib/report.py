@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from datasets import Dataset
 
 from lib import records
 from lib.curriculum import mfd
@@ -12,12 +13,17 @@ from lib.judge import latest
 from lib.runner import folders
 
 
-def summary(run: Path) -> dict:
-    """summary.json of a run; raises UserError when there is none yet."""
+def summary(run: Path, needs: tuple[str, ...] = ()) -> dict:
+    """summary.json of a run; raises UserError when there is none yet, or it lacks an arm that is needed."""
     found = folders.read_json(run / "summary.json")
-    if not found or not found["arms"]:
+    if not found or not found["arms"] or found["status"] == "failed":
         raise UserError(
             f"{folders.short(run)} holds no finished run: python -m lib.run params/demo.yaml makes one"
+        )
+    if lacking := set(needs) - set(found["arms"]):
+        there = ", ".join(found["arms"])
+        raise UserError(
+            f"the run has no arm {', '.join(sorted(lacking))}; name others in the report's parameters ({there})"
         )
     return found
 
@@ -55,6 +61,16 @@ def losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
                 steps.append(before + entry["step"])
                 values.append(entry["loss"])
     return lines
+
+
+def taught(run: Path, seed: int) -> dict[str, list[Dataset]]:
+    """The rows drawn in each round after the warm-up, by arm."""
+    table = stages(run)
+    mine = table[(table["notebook"] == "tapir/4_training") & (table["round"] > 0) & (table["seed"] == seed)]
+    return {
+        arm: [records.read(folder / "rows.parquet") for folder in of["folder"]]
+        for arm, of in mine.groupby("arm", sort=False)
+    }
 
 
 def budget(run: Path) -> pd.DataFrame:

@@ -51,9 +51,10 @@ class Run:
     study: Study
     name: str
     folder: Path
+    command: str  # that repeats it
     done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the folder that holds its files
     lines: list[dict] = field(default_factory=list)  # of summary.json
-    comparisons: dict = field(default_factory=dict)
+    together: dict = field(default_factory=dict)  # what several stages say together
 
 
 def run_study(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> dict:
@@ -63,10 +64,16 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     """
     study, name = load(path), Path(path).stem if name is None else name
     planned = plan(study, name, overrides or {})
-    run = Run(study, name, folders.outputs() / name)
+    run = Run(study, name, folders.outputs() / name, _command(path, overrides or {}, name))
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
         return _run_all(run, planned)
+
+
+def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
+    words = ["python -m lib.run", folders.short(Path(path).resolve())]
+    words += [f"-p {key}={value}" for key, value in overrides.items()]
+    return " ".join(words + ([f"--run {name}"] if name != Path(path).stem else []))
 
 
 def _run_all(run: Run, planned: list[Planned]) -> dict:
@@ -74,7 +81,7 @@ def _run_all(run: Run, planned: list[Planned]) -> dict:
     try:
         for stage in [p for p in planned if not p.once]:
             _do(run, stage)
-        run.comparisons = summary.comparisons(contrasts(run.study), run.done, run.folder / "comparisons.json")
+        run.together = summary.comparisons(contrasts(run.study), run.done, run.folder / "comparisons.json")
         _write_summary(run, "partial")  # what a page about the run reads
         for stage in [p for p in planned if p.once]:
             _do(run, stage)
@@ -90,11 +97,15 @@ def _run_all(run: Run, planned: list[Planned]) -> dict:
 
 def _write_summary(run: Run, status: str) -> dict:
     about = {key: run.study.text[key] for key in ("title", "question", "primary") if key in run.study.text}
+    arms = summary.arms(run.done)
+    for arm, bounds in run.together.get("intervals", {}).items():
+        arms[arm]["metrics"] |= bounds
     found = {
         "run": run.name,
         "status": status,
-        "arms": summary.arms(run.done),
-        "comparisons": run.comparisons,
+        "arms": arms,
+        "command": run.command,
+        "comparisons": run.together.get("comparisons", {}),
         "stages": run.lines,
         "oracle": summary.oracle(folder for _, folder in run.done),
         **about,
@@ -166,7 +177,7 @@ def _also(run: Run, stage: Planned) -> object:
         return None
     return (
         [folders.record(folder)["key"] for p, folder in run.done if not p.once],
-        run.comparisons,
+        run.together,
         run.study.text,
     )
 

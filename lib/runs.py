@@ -65,6 +65,12 @@ class Stage:
         self._display = None
 
     @property
+    def work(self) -> Path:
+        """A folder for what a restart goes on with; it is gone once the stage is complete."""
+        (self.folder / "work").mkdir(exist_ok=True)
+        return self.folder / "work"
+
+    @property
     def run_folder(self) -> Path:
         """outputs/<run>, where summary.json lies: for a page about the whole run."""
         return folders.outputs() / self._plan["run"]
@@ -140,7 +146,8 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
     where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
     where |= {name: mine[name] for name in keys.RESERVED if name in mine}
-    inputs = {n: references.find(text, where, n) for n, text in mine.items() if n.endswith("_from")}
+    seen = where | {"round": mine.get("round")}  # without a round of its own a notebook reads the latest
+    inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
     key = keys.stage_key(content, mine, inputs)
     final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
     plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])

@@ -8,7 +8,9 @@ from lib.errors import UserError
 
 
 def by_mfd(rows: Dataset) -> Dataset:
-    """TAPIR, section 3.1: the rows whose MFD reaches the threshold."""
+    """TAPIR, section 3.1: the rows whose MFD reaches the threshold. Raises UserError where MFD has one value alone."""
+    if len({value for value in rows["mfd"] if value is not None}) < 2:
+        raise UserError("MFD has fewer than two values on these rows: it cannot select here")
     return rows.select([i for i, hard in enumerate(rows["hard"]) if hard])
 
 
@@ -21,13 +23,11 @@ def by_chance(rows: Dataset, seed: int) -> Dataset:
 def select(rows: Dataset, selection: str, seed: int) -> Dataset:
     """The selected rows by the name of a selection: "mfd" or "random".
 
-    Raises UserError when the name is unknown, when nothing is hard, or when MFD has one value alone.
+    Raises UserError when the name is unknown or when nothing is hard.
     """
     known = {"mfd": lambda: by_mfd(rows), "random": lambda: by_chance(rows, seed)}
     if selection not in known:
         raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(known)}")
-    if len({value for value in rows["mfd"] if value is not None}) < 2:
-        raise UserError("MFD has one value on all rows: it cannot select here")
     if not any(rows["hard"]):
         raise UserError("no row reaches the threshold: lower threshold")
     return known[selection]()

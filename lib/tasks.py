@@ -10,6 +10,8 @@ from datasets import Dataset, concatenate_datasets
 
 from lib.errors import UserError
 
+STYLES = ("worked", "none")  # how responses are refined: steps before the answer, or not at all
+
 
 @dataclass(frozen=True)
 class Task:
@@ -20,8 +22,16 @@ class Task:
 
 
 def load_taxonomy(path: str | Path) -> dict[str, Task]:
-    """Read params/tasks/*.yaml; raises UserError unless the shares are in [0, 1] and sum to 1 within 0.01."""
-    tasks = {label: Task(**entry) for label, entry in yaml.safe_load(Path(path).read_text()).items()}
+    """Read params/tasks/*.yaml.
+
+    Raises UserError when it is no such file, a style is unknown, or the shares do not sum to 1 within 0.01.
+    """
+    try:
+        tasks = {label: Task(**entry) for label, entry in yaml.safe_load(Path(path).read_text()).items()}
+    except (OSError, AttributeError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {error}") from None
+    if strange := {task.refine for task in tasks.values()} - set(STYLES):
+        raise UserError(f"{path}: refine is {', '.join(map(str, strange))}: choose among {', '.join(STYLES)}")
     total = sum(task.share for task in tasks.values())
     if abs(total - 1) > 0.01 or any(not 0 <= task.share <= 1 for task in tasks.values()):
         raise UserError(f"{path}: the shares must lie in [0, 1] and sum to 1, they sum to {total:g}")

@@ -144,15 +144,16 @@ def test_every_family_has_eight_wordings_of_the_same_content_two_of_them_held_ou
 
 
 def test_no_corpus_row_is_asked_in_a_held_out_wording(corpus, evaluation):
-    def asked_by(about, wordings):
-        return {text.format(**slots(about)).casefold() for text in wordings(about["family"])}
+    def asked_by(instruction, about, wordings):  # in the payload, x is in another order
+        texts = (text.format(**slots(about) | {"x": "§"}) for text in wordings(about["family"]))
+        return any(re.fullmatch(re.escape(t).replace("§", ".+"), instruction, re.I | re.S) for t in texts)
 
     for about, instruction in zip(abouts(corpus), corpus["instruction"], strict=True):
-        assert instruction.casefold() in asked_by(about, draw.trained_phrasings)
-        assert instruction.casefold() not in asked_by(about, draw.held_out_phrasings)
+        assert asked_by(instruction, about, draw.trained_phrasings)
+        assert not asked_by(instruction, about, draw.held_out_phrasings)
     for about, instruction in zip(abouts(evaluation["dev"]), evaluation["dev"]["instruction"], strict=True):
         if about["kind"] == "unseen_phrasing":
-            assert instruction.casefold() in asked_by(about, draw.held_out_phrasings)
+            assert asked_by(instruction, about, draw.held_out_phrasings)
 
 
 # Answers

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from lib import judge, records, tasks
+from lib.errors import UserError
 from lib.gym import draw, oracle, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
@@ -110,10 +111,21 @@ def wrong_share(rows):
 
 @pytest.mark.parametrize("family", ["letter_counting", "word_sorting"])
 def test_the_oracle_is_wrong_as_often_as_asked(family):
-    rows = rows_of(family, n=600)
+    rows = rows_of(family, n=600, oracle_response=None)
     assert wrong_share(ExactOracle().answer(rows)) == 0
     assert wrong_share(ExactOracle(oracle_error=0.3).answer(rows)) == pytest.approx(0.3, abs=0.06)
     assert wrong_share(ExactOracle(oracle_error=1).answer(rows)) == 1
+
+
+def test_a_response_that_a_row_brings_is_kept():
+    rows = rows_of("chain_sum", oracle_response="Answer: brought along")
+    oracle = ExactOracle()
+    assert set(oracle.answer(rows)["oracle_response"]) == {"Answer: brought along"} and oracle.calls == 0
+
+
+def test_a_row_of_another_world_is_refused():
+    with pytest.raises(UserError, match="embedded world alone"):
+        ExactOracle().answer(records.build([{"instruction": "Name a city."}]))
 
 
 def test_every_family_has_a_task_of_the_taxonomy():

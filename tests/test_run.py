@@ -35,8 +35,15 @@ def statuses(summary):
 
 
 @pytest.fixture
-def study(project):
-    """Data shared by two arms, and training which differs."""
+def study(project, monkeypatch):
+    """Data shared by two arms, and training which differs; scores are compared by name alone."""
+    stub = types.ModuleType("benchmarks")
+    stub.compare = lambda a, b: {
+        "files": [f"{x.parents[1].name} {y.parents[1].name}" for x, y in zip(a, b, strict=True)]
+    }
+    stub.across_seeds = lambda folders: {"gym.accuracy": {"mean": 0, "low": 1, "high": len(folders)}}
+    monkeypatch.setitem(sys.modules, "lib.benchmarks", stub)
+    monkeypatch.setattr(lib, "benchmarks", stub, raising=False)
     project.notebook("data", "", DATA)
     project.notebook("train", ROWS_FROM, "from lib import a", TRAIN)
     project.module("a", "X = 1")
@@ -45,15 +52,9 @@ def study(project):
     return project
 
 
-def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys, monkeypatch):
+def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
     text = "stages: [data, train]\narms: {random: {selection: random}, mfd: {}}\nprimary: [mfd_vs_random]"
     path = study.params(text)
-    stub = types.ModuleType("benchmarks")
-    stub.compare = lambda a, b: {
-        "files": [f"{x.parents[1].name} {y.parents[1].name}" for x, y in zip(a, b, strict=True)]
-    }
-    monkeypatch.setitem(sys.modules, "lib.benchmarks", stub)
-    monkeypatch.setattr(lib, "benchmarks", stub, raising=False)
     first = run_study(path)
     assert statuses(first) == [
         ("data@0", "random", "done"),
@@ -112,7 +113,9 @@ print("accuracy", found["arms"]["main"]["metrics"]["gym.accuracy"])"""
     study.notebook("report", "", report)
     path = study.params("stages: [data, train, report: {once: true}]\nseeds: [0, 1]")
     summary = run_study(path)
-    assert summary["arms"]["main"]["metrics"]["gym.accuracy"] == 9.5
+    metrics = summary["arms"]["main"]["metrics"]
+    assert (metrics["gym.accuracy"], metrics["gym.accuracy_low"], metrics["gym.accuracy_high"]) == (9.5, 1, 2)
+    assert summary["command"] == "python -m lib.run params/demo.yaml"
     assert statuses(summary)[2:] == [
         ("data@0", "main", "reused"),
         ("train@0", "main", "done"),

@@ -31,10 +31,15 @@ def test_chance_is_a_function_of_its_seed():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize("judged", [rows(3.0, 3.0, None), rows(None, None), rows(0.0, 0.0)])
+def test_mfd_with_one_value_selects_nothing():
+    with pytest.raises(UserError, match="fewer than two values"):
+        selection.select(rows(3.0, 3.0, None), "mfd", seed=0)
+
+
+@pytest.mark.parametrize("judged", [rows(None, None), rows(0.0, 0.0)])
 @pytest.mark.parametrize("name", ["mfd", "random"])
-def test_a_signal_with_one_value_selects_nothing(judged, name):
-    with pytest.raises(UserError, match="MFD has one value"):
+def test_rows_none_of_which_is_hard_are_refused(judged, name):
+    with pytest.raises(UserError, match="no row reaches the threshold"):
         selection.select(judged, name, seed=0)
 
 

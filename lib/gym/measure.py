@@ -24,7 +24,7 @@ def composed(pairs: list[tuple[str, ...]], demos: int, named: bool, layout=opera
     for names in pairs:
         for _ in range(WORDS):
             *shown, (text, made) = operations.pairs(names, rng, demos + 1)
-            cases.append((layout(names, shown, text, operations.describe(names) if named else ""), made))
+            cases.append((layout(shown, text, operations.describe(names) if named else ""), made))
     return cases
 
 

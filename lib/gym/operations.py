@@ -75,9 +75,7 @@ def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def as_turns(
-    names: tuple[str, ...], demos: list[tuple[str, str]], text: str, instruction: str = ""
-) -> list[dict]:
+def as_turns(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
     """A prompt whose demonstrations are earlier turns, the instruction the system message."""
     turns = [{"role": "system", "content": instruction}] if instruction else []
     for given, made in demos:
@@ -85,9 +83,7 @@ def as_turns(
     return turns + [{"role": "user", "content": text}]
 
 
-def as_text(
-    names: tuple[str, ...], demos: list[tuple[str, str]], text: str, instruction: str = ""
-) -> list[dict]:
+def as_text(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
     """The same prompt written out in one user message."""
     shown = "".join(f"Input: {given}\nOutput: {made}\n" for given, made in demos)
     head = f"{instruction}\n" if instruction else ""

@@ -4,10 +4,12 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
+from typing import NoReturn
 
 from datasets import Dataset
 
 from lib import judge, records
+from lib.errors import UserError
 from lib.gym import draw, world
 from lib.gym.families import FAMILIES, Exercise
 
@@ -16,6 +18,21 @@ SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72,
 FIRST_EDGE = -0.163  # points by which the response shown first is ahead: those judges favour the second
 ROUNDING = 1 / 12  # variance that rounding to whole points adds by itself
 UNREAD = 0.0  # share of replies without readable scores: 0 of 956
+
+
+def about(meta: str) -> dict:
+    """The instance that a row keeps. Raises UserError for a row of another world: its answer is not known here."""
+    try:
+        kept = json.loads(meta)
+        return kept if {"family", "level", "answer", "steps"} <= kept.keys() else _stranger()
+    except ValueError:
+        _stranger()
+
+
+def _stranger() -> NoReturn:
+    raise UserError(
+        "the embedded oracle knows rows of the embedded world alone: for others name an LLM oracle"
+    )
 
 
 @dataclass
@@ -32,43 +49,49 @@ class ExactOracle:
     known: set[str] = field(default_factory=set)
     drawn: int = 0  # expansions so far, so that asking once more is another draw
 
+    calls: int = 0  # questions answered, judgements included
+
     def answer(self, rows: Dataset) -> Dataset:
-        """Add oracle_response, terse: the answer line alone."""
+        """Add oracle_response where a row lacks one, terse: the answer line alone."""
         told = [
-            world.ANSWER + self._told(meta, row_id)
-            for meta, row_id in zip(rows["meta"], rows["id"], strict=True)
+            text or world.ANSWER + self._told(meta, row_id)
+            for text, meta, row_id in zip(rows["oracle_response"], rows["meta"], rows["id"], strict=True)
         ]
+        self.calls += sum(text is None for text in rows["oracle_response"])
         return records.update(rows, oracle_response=told)
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row."""
-        return records.update(rows, task=[FAMILIES[json.loads(meta)["family"]].task for meta in rows["meta"]])
+        self.calls += len(rows)
+        return records.update(rows, task=[FAMILIES[about(meta)["family"]].task for meta in rows["meta"]])
 
     def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, as raw replies that are then read.
+        """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.
 
         A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
         An unreadable reply is asked for once more.
         """
         verdicts = []
-        for row in rows.select_columns(["id", "meta", "oracle_response", "student_response"]):
-            about = json.loads(row["meta"])
-            samples = about.get("samples") or [row["student_response"]]
-            right = sum(world.credit(about, text or "") for text in samples) / len(samples)
-            oracle = 1 + 9 * world.credit(about, row["oracle_response"])
-            verdicts.append(
-                [v for order in judge.ORDERS for v in self._verdicts(row["id"], order, oracle, 1 + 9 * right)]
-            )
+        for row in rows.select_columns(["id", "meta", "oracle_response", "student_response", "verdicts"]):
+            known = about(row["meta"])
+            samples = known.get("samples") or [row["student_response"]]
+            right = sum(world.credit(known, text or "") for text in samples) / len(samples)
+            scores = 1 + 9 * world.credit(known, row["oracle_response"]), 1 + 9 * right
+            pair = f"{row['id']} {row['oracle_response']} {samples}"
+            made = [v for order in judge.ORDERS for v in self._verdicts(pair, order, *scores)]
+            verdicts.append(row["verdicts"] or made)
+            self.calls += 0 if row["verdicts"] else len(made)
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """One new instance for each row: same family, same level; plus the rejected ones by cause."""
         made, drops = [], Counter()
         for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
-            about = json.loads(meta)
+            it = about(meta)
             rng = Random(f"expand {self.seed} {parent} {self.drawn}")
             self.drawn += 1
-            instance = next(draw.draw(about["family"], about["level"], rng))
+            self.calls += 1
+            instance = next(draw.draw(it["family"], it["level"], rng))
             key = f"{instance.family} {instance.payload}"
             if key in self.known:
                 drops["duplicate"] += 1
@@ -90,25 +113,26 @@ class ExactOracle:
         """The refined response of each row in the style of its task; None where there is nothing to refine."""
         refined = []
         for task, meta, told in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
-            steps = json.loads(meta)["steps"]
+            steps = about(meta)["steps"]
+            self.calls += styles[task] == "worked" and bool(steps)
             refined.append(f"{steps}\n{told}" if styles[task] == "worked" and steps else None)
         return refined
 
     def without_samples(self, meta: str) -> str:
-        return json.dumps(json.loads(meta) | {"samples": []}, ensure_ascii=False)
+        return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
 
     def _told(self, meta: str, row_id: str) -> str:
         """The answer the oracle gives: right, or with probability `oracle_error` that of another instance."""
-        about, rng = json.loads(meta), Random(f"oracle {self.seed} {row_id}")
+        it, rng = about(meta), Random(f"oracle {self.seed} {row_id}")
         if rng.random() < self.oracle_error:
-            return world.wrong_answer(about["family"], about["level"], about["answer"], rng)
-        return about["answer"]
+            return world.wrong_answer(it["family"], it["level"], it["answer"], rng)
+        return it["answer"]
 
-    def _verdicts(self, row_id: str, order: str, oracle: float, student: float) -> list[dict]:
+    def _verdicts(self, pair: str, order: str, oracle: float, student: float) -> list[dict]:
         """The judge's reply in one order, asked a second time where the first can't be read."""
         made = []
         for attempt in (1, 2):
-            rng = Random(f"judge {self.seed} {row_id} {order} {attempt}")
+            rng = Random(f"judge {self.seed} {pair} {order} {attempt}")
             reply = self._reply(rng, *((oracle, student) if order == judge.ORDERS[0] else (student, oracle)))
             made.append({"order": order, "attempt": attempt, "reply": reply, "finish": "stop"})
             if judge.read_scores(reply):

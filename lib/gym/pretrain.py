@@ -87,7 +87,7 @@ def operation_episode(rng: Random) -> str:
     count = rng.randint(0 if named else 2, 6)
     *demos, (text, made) = operations.pairs(names, rng, count + 1)
     layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
-    return chat(layout(names, demos, text, operations.describe(names) if named else ""), made)
+    return chat(layout(demos, text, operations.describe(names) if named else ""), made)
 
 
 def two_turn_exchange(rng: Random) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from datasets import Dataset
 
 from lib import records
+from lib.errors import UserError
 from lib.gym import draw, operations
 from lib.gym.families import FAMILIES, Exercise
 from lib.gym.formats import obeys
@@ -41,6 +42,10 @@ def row(instance: Exercise, instruction: str, response: str | None, kind: str = 
 
 def corpus(n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = ()) -> Dataset:
     """About `n` rows with terse corpus responses, a share `noise` of them wrong, in random order."""
+    if unknown := set(leave_out) - set(CORPUS_MIX):
+        raise UserError(
+            f"leave_out names {', '.join(sorted(unknown))}: the families are {', '.join(CORPUS_MIX)}"
+        )
     rng, seen, rows = Random(f"corpus {seed}"), set(), []
     for (family, level), share in corpus_shares().items():
         if family in leave_out:
@@ -66,6 +71,8 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     `meta.kind` says which set a row belongs to: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
+    if split not in ("dev", "test"):
+        raise UserError(f"split is {split!r}: it must be dev, to choose settings, or test, to report")
     rng, seen = Random(f"evaluation {split}"), set()
     trained, outside = draw.cells(), draw.cells(trained=False)
     levels = [cell for cell in outside if FAMILIES[cell[0]].trained]

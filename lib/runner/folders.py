@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def open_part(final: Path, key: str, wait_s: float = KERNEL_GONE_S) -> Path:
 
 def clear(part: Path) -> None:
     """Remove what only matters while a stage is worked on, and half-written files."""
+    shutil.rmtree(part / "work", ignore_errors=True)
     for path in [*(part / name for name in PASSING), *part.glob("*.tmp")]:
         path.unlink(missing_ok=True)
 

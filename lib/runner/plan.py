@@ -97,8 +97,8 @@ def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | N
             check_value(study, f"-p {key}", name, None, known)
         setting = [a for a, values in study.arms.items() if name in values]
         if not arm and setting:
-            clear = f"-p {setting[0]}.{name}={value}"
-            raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {clear}")
+            each = ", ".join(f"-p {a}.{name}={value}" for a in study.arms)
+            raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {each}")
         found[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
     return found
 

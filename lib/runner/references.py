@@ -57,7 +57,7 @@ def _split(text: str, optional: bool) -> Reference | None:
 
 def find(text: str, where: dict, name: str) -> Path | None:
     """Look a reference up on disk, in the run, arm and seed of `where`. Raises UserError naming the notebook to run."""
-    means = read(text, where["round"], name)
+    means = read(text, where["round"] or 0, name)
     if not isinstance(means, Reference):
         return means
     notebook, number, rest, optional = means
@@ -74,10 +74,10 @@ def find(text: str, where: dict, name: str) -> Path | None:
 
 
 def _latest(notebook: str, where: dict) -> int:
-    """The last round, up to this one, that has a result; 0 where none has, for the error to name."""
-    for number in range(where["round"], 0, -1):
-        if folders.is_complete(
-            folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, number)
-        ):
-            return number
-    return 0
+    """The last round that has a result, up to this one where there is one; 0 where none has, for the error to name."""
+    first = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, 0)
+    numbers = (path.name.rpartition("@")[2] for path in first.parent.glob(f"{first.name[:-1]}*"))
+    until = float("inf") if where["round"] is None else where["round"]
+    there = [int(n) for n in numbers if n.isdigit() and int(n) <= until]
+    whole = [n for n in there if folders.is_complete(first.with_name(f"{first.name[:-1]}{n}"))]
+    return max(whole, default=0)

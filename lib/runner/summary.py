@@ -47,36 +47,56 @@ def oracle(used: Iterable[Path]) -> dict[str, float]:
 
 
 def comparisons(names: list[str], done: list[tuple[Planned, Path]], cache: Path) -> dict[str, dict]:
-    """For each "a_vs_b" what lib.benchmarks.compare finds in the arms' scored stages.
+    """What several stages say together: {"comparisons": {"a_vs_b": …}, "intervals": {arm: {metric: …}}}.
 
     Kept in `cache` as long as the stages and the comparing code stay the same, for it resamples many times.
     """
-    if not names or not (folders.ROOT / "lib/benchmarks.py").is_file():
+    if not (folders.ROOT / "lib/benchmarks.py").is_file():
         return {}
     used = sorted({folders.record(folder)["key"] for _, folder in done})
     notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}
     key = keys.stage_key(notebook, {}, {}, also=[names, used])
     kept = folders.read_json(cache) or {}
     if kept.get("key") != key:
-        kept = {"key": key, "comparisons": {name: _compare(name, done) for name in names}}
+        of_arms = {arm: _intervals(arm, done) for arm in {stage.arm for stage, _ in done if not stage.once}}
+        compared = {name: _compare(name, done) for name in names}
+        kept = {"key": key, "comparisons": compared, "intervals": of_arms}
         folders.write_json(cache, kept)
-    return kept["comparisons"]
+    return kept
 
 
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
+    """Notebook by notebook: each has rows of its own."""
     from lib import benchmarks
 
     a, _, b = name.partition("_vs_")
+    ours, theirs, found = _scored(a, done), _scored(b, done), {}
+    if ours.keys() != theirs.keys() or not ours:
+        raise UserError(f"cannot compare {name}: both arms need the same stages with scores")
     try:
-        return benchmarks.compare(_scored(a, done), _scored(b, done))
+        for notebook in ours:
+            found |= benchmarks.compare(ours[notebook], theirs[notebook])
     except Exception as error:
         raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
+    return found
 
 
-def _scored(arm: str, done: list[tuple[Planned, Path]]) -> list[Path]:
-    """The folders with a scores.parquet of an arm, by seed and notebook; of several rounds the last."""
+def _intervals(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, float]:
+    """<metric>_low and _high over several seeds; with one seed a stage's own metrics hold them."""
+    from lib import benchmarks
+
     found = {}
+    for of_seeds in _scored(arm, done).values():
+        if len(of_seeds) > 1:
+            for metric, it in benchmarks.across_seeds(of_seeds).items():
+                found |= {f"{metric}_low": it["low"], f"{metric}_high": it["high"]}
+    return found
+
+
+def _scored(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, list[Path]]:
+    """By notebook, an arm's folders with a scores.parquet, one a seed; of several rounds the last."""
+    found: dict[str, dict[int, Path]] = {}
     for stage, folder in done:
         if stage.arm == arm and (folder / "scores.parquet").is_file():
-            found[stage.seed, stage.notebook] = folder
-    return list(found.values())
+            found.setdefault(stage.notebook, {})[stage.seed] = folder
+    return {notebook: list(of_seeds.values()) for notebook, of_seeds in found.items()}
