@@ -103,5 +103,5 @@ def test_the_description_names_every_figure():
     report = find(PROMPT, PROMPT, "Name a river.")
     assert (
         contamination.describe(report)
-        == "bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
+        == "- bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
     )

@@ -74,7 +74,7 @@ def table(student: students.Student) -> dict[str, float]:
         "compositions never seen, name and three demonstrations": composed(unseen, 3, True),
         "compositions never seen, in two turns": two_turns(),
         "echo of 100 to 200 bytes": echo(100, 200),
-        "echo of 450 to 500 bytes": echo(450, 500),
+        "echo of 490 to 500 bytes, each copied from past 500 bytes back": echo(490, 500),
     }
     return {skill: exact_match(student, cases) for skill, cases in skills.items()}
 
