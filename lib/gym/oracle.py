@@ -48,7 +48,6 @@ class ExactOracle:
     seed: int = 0
     known: set[str] = field(default_factory=set)
     drawn: int = 0  # expansions so far, so that asking once more is another draw
-
     calls: int = 0  # questions answered, judgements included
 
     def answer(self, rows: Dataset) -> Dataset:
@@ -71,17 +70,21 @@ class ExactOracle:
         A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
         An unreadable reply is asked for once more.
         """
-        verdicts = []
-        for row in rows.select_columns(["id", "meta", "oracle_response", "student_response", "verdicts"]):
-            known = about(row["meta"])
-            samples = known.get("samples") or [row["student_response"]]
-            right = sum(world.credit(known, text or "") for text in samples) / len(samples)
-            scores = 1 + 9 * world.credit(known, row["oracle_response"]), 1 + 9 * right
-            pair = f"{row['id']} {row['oracle_response']} {samples}"
-            made = [v for order in judge.ORDERS for v in self._verdicts(pair, order, *scores)]
-            verdicts.append(row["verdicts"] or made)
-            self.calls += 0 if row["verdicts"] else len(made)
-        return judge.apply(records.update(rows, verdicts=verdicts))
+        needed = rows.select_columns(["id", "meta", "oracle_response", "student_response", "verdicts"])
+        return judge.apply(
+            records.update(rows, verdicts=[row["verdicts"] or self._judge(row) for row in needed])
+        )
+
+    def _judge(self, row: dict) -> list[dict]:
+        """The verdicts of one row, in both orders."""
+        known = about(row["meta"])
+        samples = known.get("samples") or [row["student_response"]]
+        right = sum(world.credit(known, text or "") for text in samples) / len(samples)
+        scores = 1 + 9 * world.credit(known, row["oracle_response"]), 1 + 9 * right
+        pair = f"{row['id']} {row['oracle_response']} {samples}"
+        made = [verdict for order in judge.ORDERS for verdict in self._verdicts(pair, order, *scores)]
+        self.calls += len(made)
+        return made
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """One new instance for each row: same family, same level; plus the rejected ones by cause."""
@@ -113,9 +116,9 @@ class ExactOracle:
         """The refined response of each row in the style of its task; None where there is nothing to refine."""
         refined = []
         for task, meta, told in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
-            steps = about(meta)["steps"]
-            self.calls += styles[task] == "worked" and bool(steps)
-            refined.append(f"{steps}\n{told}" if styles[task] == "worked" and steps else None)
+            steps = about(meta)["steps"] if styles[task] == "worked" else ""
+            refined.append(f"{steps}\n{told}" if steps else None)
+        self.calls += sum(text is not None for text in refined)
         return refined
 
     def without_samples(self, meta: str) -> str:
