@@ -23,9 +23,8 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.runner import folders, keys, params, provenance, references
-from lib.runner.folders import ROOT
 
-__all__ = ["ROOT", "Stage", "UserError", "die_with_parent", "open_stage", "say"]
+__all__ = ["Stage", "UserError", "die_with_parent", "open_stage", "say"]
 
 WRITE_EVERY_S = 0.5
 SHOW_EVERY_S = 2.0

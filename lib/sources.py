@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import lzma
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import NoReturn
 import pyarrow.parquet as pq
 from datasets import DatasetDict, load_dataset
 
+from lib import paths
 from lib.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = (".json", ".jsonl", ".parquet")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 Placed = tuple[str, object]  # where a record stands ("a.jsonl, line 3") and the record
@@ -24,11 +23,6 @@ Placed = tuple[str, object]  # where a record stands ("a.jsonl, line 3") and the
 
 class BadInput(UserError, ValueError):
     """Data that cannot become rows: names the file, its line or row, and the way out."""
-
-
-def recorded_data() -> Path:
-    """The folder of recorded data, which may be absent: RECORDED_DATA, else ../shared/data from the project."""
-    return (ROOT / os.environ.get("RECORDED_DATA", "../shared/data")).resolve()
 
 
 def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
@@ -45,9 +39,7 @@ def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
 
 
 def expand(source: str) -> str:
-    for name in ("${RECORDED_DATA}", "$RECORDED_DATA"):
-        source = source.replace(name, str(recorded_data()))
-    path = os.path.expanduser(os.path.expandvars(source))
+    path = paths.expand(source)
     if "$" in path:
         raise BadInput(f"{source}: a variable in this path is not set; export it, or write the path out")
     return path
@@ -55,14 +47,14 @@ def expand(source: str) -> str:
 
 def local_files(source: str) -> list[Path]:
     """The files that a path, folder or glob names; none when it can only be a hub name."""
-    path = Path(source)
+    path = paths.local(source)
     if path.is_dir():
         visible = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
         return [file for file in visible if suffix(file) in SUFFIXES] or nothing(source, "holds")
     if path.is_file():
         return [path] if suffix(path) in SUFFIXES else nothing(source, "is")
     if glob.has_magic(source):
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True))
+        found = paths.matching(source)
         return [file for file in found if suffix(file) in SUFFIXES] or nothing(source, "matches")
     if source.startswith((".", "/")) or source.count("/") > 1 or suffix(path) in SUFFIXES:
         raise BadInput(f"{source} does not exist (looked from {Path.cwd()}): check the path")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from lib import records
+from lib import decoding, paths, records
 from lib.errors import UserError
 
 logging.disable_progress_bar()  # a stage has one display of its own
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Student(NamedTuple):
@@ -55,7 +52,7 @@ def load(student: str | Path, full_precision: bool = False) -> Student:
 
 def _place(student: str | Path) -> str:
     """A folder below the project's root or anywhere else, or a hub name as it is."""
-    path = ROOT / os.path.expandvars(str(student))
+    path = paths.local(str(student))
     if not path.exists():
         if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(student)):
             raise UserError(f"the student folder {student} does not exist")
@@ -141,33 +138,23 @@ def _batches(texts: list[str], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-@torch.inference_mode()
 def _generate(
     student: Student, texts: list[str], samples: int, temperature: float, limit: int
 ) -> list[list[Reply]]:
     model, tokenizer = student
     inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-    sampling = (
-        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    named = torch.tensor(model.generation_config.eos_token_id or []).flatten().tolist()
+    ends = torch.tensor(sorted({*named, tokenizer.eos_token_id}), device=model.device)
+    made = decoding.decode(
+        model, inputs["input_ids"], inputs["attention_mask"], ends, limit, samples, temperature
     )
-    ids = model.generate(
-        **{key: inputs[key] for key in ("input_ids", "attention_mask")},
-        **{"do_sample": False} | sampling,
-        num_return_sequences=samples,
-        max_new_tokens=limit,
-        pad_token_id=tokenizer.pad_token_id,
-    )[:, inputs["input_ids"].shape[1] :]
-    ends = set(torch.tensor(model.generation_config.eos_token_id).flatten().tolist()) | {
-        tokenizer.eos_token_id
-    }
-    flat = [_reply(row, ends, tokenizer) for row in ids.tolist()]
+    flat = [_reply(ids, set(ends.tolist()), tokenizer) for ids in made]
     return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
 
 def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
-    stop = next((i for i, token in enumerate(ids) if token in ends), None)
-    text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
-    return Reply(text, "length" if stop is None else "stop", len(ids) if stop is None else stop + 1)
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    return Reply(text, "stop" if ids[-1] in ends else "length", len(ids))
 
 
 def _store(folder: Path, *what) -> Path:

@@ -8,6 +8,7 @@ from random import Random
 import yaml
 from datasets import Dataset, concatenate_datasets
 
+from lib import paths
 from lib.errors import UserError
 
 STYLES = ("worked", "none")  # how responses are refined: steps before the answer, or not at all
@@ -27,7 +28,10 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
     Raises UserError when it is no such file, a style is unknown, or the shares do not sum to 1 within 0.01.
     """
     try:
-        tasks = {label: Task(**entry) for label, entry in yaml.safe_load(Path(path).read_text()).items()}
+        tasks = {
+            label: Task(**entry)
+            for label, entry in yaml.safe_load(paths.local(str(path)).read_text()).items()
+        }
     except (OSError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {error}") from None
     if strange := {task.refine for task in tasks.values()} - set(STYLES):

@@ -51,11 +51,9 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    from lib import runs
-    from lib.runner import folders
+    from lib import paths
 
-    monkeypatch.setattr(folders, "ROOT", tmp_path)
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.delenv("OUTPUTS", raising=False)
     monkeypatch.delenv("STAGE", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lib import corpus, records
+from lib import corpus, paths, records
 from lib.errors import UserError
 
 ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
@@ -82,6 +82,19 @@ def test_variables_in_a_path_are_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("SOMEWHERE", str(tmp_path))
     monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
     assert len(corpus.load("$SOMEWHERE/a.json")) == len(corpus.load("${RECORDED_DATA}/a.json")) == 1
+
+
+@pytest.mark.parametrize("named", ["data/a.json", "data/*.json", "data"])
+def test_a_relative_path_starts_at_the_project_whatever_the_working_directory(tmp_path, monkeypatch, named):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    save(tmp_path / "data/a.json", [ROW])
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(corpus.load(named)) == 1
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    assert len(corpus.load(named)) == 1
 
 
 @pytest.mark.parametrize("names", [("conversations", "from", "value"), ("messages", "role", "content")])

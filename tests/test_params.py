@@ -2,8 +2,9 @@
 
 import pytest
 
+from lib import paths
 from lib.errors import UserError
-from lib.runner import folders, keys, params
+from lib.runner import keys, params
 from lib.runner.plan import plan, source
 from lib.runner.study import load
 
@@ -247,6 +248,20 @@ def test_the_key_follows_the_content_of_named_files_and_of_prompts_in_a_taxonomy
     assert len({first, second, key(path, values)}) == 3
 
 
+@pytest.mark.parametrize("named", ["$RECORDED_DATA/rows.json", "$RECORDED_DATA/*.json", "data/*.json"])
+def test_the_key_follows_recorded_data_that_is_not_named_and_files_that_a_pattern_names(
+    project, monkeypatch, named
+):
+    path, rows = project.notebook("train", ""), project.root / "data/rows.json"
+    rows.parent.mkdir()
+    rows.write_text("[]")
+    monkeypatch.delenv("RECORDED_DATA", raising=False)
+    monkeypatch.setattr(paths, "recorded_data", lambda: rows.parent)
+    before = key(path, {"source": named})
+    rows.write_text("[1]")
+    assert key(path, {"source": named}) != before
+
+
 def test_the_record_of_an_input_stage_does_not_count_but_its_rows_do(project):
     path = project.notebook("train", "")
     folder = project.root / "input"
@@ -263,7 +278,7 @@ def test_the_record_of_an_input_stage_does_not_count_but_its_rows_do(project):
 
 
 def notebooks():
-    return sorted((folders.ROOT / "notebooks").rglob("*.ipynb"))
+    return sorted((paths.ROOT / "notebooks").rglob("*.ipynb"))
 
 
 def test_committed_notebooks_hold_no_outputs():

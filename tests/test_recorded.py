@@ -5,9 +5,9 @@ import lzma
 
 import pytest
 
-from lib import contamination, corpus, duplicates, judge, sources
+from lib import contamination, corpus, duplicates, judge, paths
 
-DATA = sources.recorded_data()
+DATA = paths.recorded_data()
 if not DATA.is_dir():
     pytest.skip(f"recorded data is absent ({DATA}): set RECORDED_DATA to its folder", allow_module_level=True)
 

@@ -66,8 +66,8 @@ def test_a_reply_that_the_limit_cuts_is_marked_and_its_tokens_counted(asked):
 
 def test_a_reply_ends_at_its_end_marker():
     tokenizer = byte_tokenizer()
-    end, pad, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|pad|>", "i"))
-    assert student._reply([i, i, end, pad, pad], {end}, tokenizer) == ("ii", "stop", 3)
+    end, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "i"))
+    assert student._reply([i, i, end], {end}, tokenizer) == ("ii", "stop", 3)
     assert student._reply([i, i, i, i, end], {end}, tokenizer) == ("iiii", "stop", 5)
     assert student._reply([i, i], {end}, tokenizer) == ("ii", "length", 2)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders
 
@@ -60,7 +61,7 @@ def _execute(source: Path, part: Path, values: dict, started: list, failure: lis
             language="python",
             progress_bar=False,
             log_output=False,
-            cwd=folders.ROOT,
+            cwd=paths.ROOT,
             extra_arguments=["--IPKernelApp.log_level=50"],  # it complains of being shut down quickly
             kernel_manager_class=_own_kernel(part, started),
         )
@@ -80,7 +81,7 @@ def _own_kernel(part: Path, started: list) -> type:
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
-    path = os.pathsep.join(filter(None, [str(folders.ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
     own = {
         "OUTPUTS": str(folders.outputs()),
         "STAGE": str(part),

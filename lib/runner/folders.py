@@ -13,9 +13,9 @@ import shutil
 import time
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
 OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook.html")
@@ -23,11 +23,11 @@ OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook
 
 def outputs() -> Path:
     """The folder of all runs: $OUTPUTS, or outputs/ in the project."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs").resolve()
+    return Path(os.environ.get("OUTPUTS") or paths.ROOT / "outputs").resolve()
 
 
 def notebook_path(name: str) -> Path:
-    return ROOT / "notebooks" / f"{name}.ipynb"
+    return paths.ROOT / "notebooks" / f"{name}.ipynb"
 
 
 def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:
@@ -36,7 +36,7 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 
 def short(path: Path) -> str:
     """The path to show: from the project on, where it lies inside."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    return str(path.relative_to(paths.ROOT)) if path.is_relative_to(paths.ROOT) else str(path)
 
 
 def write_json(path: Path, data: dict) -> None:

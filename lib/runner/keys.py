@@ -6,18 +6,19 @@ formatting do not count. The modules that only show or only run things are left 
 """
 
 import ast
+import glob
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import digests, folders
 
 SHOWING = {"plots.py", "report.py"}
-RUNNING = {"errors.py", "run.py", "runs.py"}  # and all of lib/runner
+RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 
 
@@ -90,8 +91,8 @@ def _counts(name: str, code: list[str]) -> bool:
 
 def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
     """Files of the lib modules that code imports, directly or through others, lazy imports included; sorted."""
-    left_out = {folders.ROOT / "lib" / name for name in (RUNNING if showing else RUNNING | SHOWING)}
-    left_out |= set((folders.ROOT / "lib/runner").glob("*.py"))
+    left_out = {paths.ROOT / "lib" / name for name in (RUNNING if showing else RUNNING | SHOWING)}
+    left_out |= set((paths.ROOT / "lib/runner").glob("*.py"))
     found: set[Path] = set()
     waiting = {path for source in code for path in _imports(parse(source), ())}
     while waiting:
@@ -99,7 +100,7 @@ def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
         if path in found or path in left_out:
             continue
         found.add(path)
-        package = path.relative_to(folders.ROOT).parent.parts
+        package = path.relative_to(paths.ROOT).parent.parts
         waiting |= set(_imports(parse(_text(path), path), package))
     return sorted(found)
 
@@ -122,7 +123,7 @@ def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[Path]:
 def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
     """The module's file, and the __init__.py of every package on the way to it."""
     for n in range(1, len(name) + 1):
-        path = folders.ROOT.joinpath(*name[:n])
+        path = paths.ROOT.joinpath(*name[:n])
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
                 yield file
@@ -133,7 +134,7 @@ def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
 
 def named_files(values: Iterable[object]) -> set[Path]:
     """Files and folders named by texts inside values, and by the texts inside a YAML file that they name."""
-    bases = [folders.ROOT, folders.ROOT / "params"]
+    bases = [paths.ROOT, paths.ROOT / "params"]
     found: set[Path] = set()
     waiting = set(_texts(list(values)))
     seen: set[str] = set()
@@ -152,13 +153,13 @@ def mentioned_files(code: Iterable[str], used: Iterable[Path]) -> set[Path]:
 
     "prompts" alone means the whole folder of prompts.
     """
-    prompts = folders.ROOT / "params/prompts"
+    prompts = paths.ROOT / "params/prompts"
     found: set[Path] = set()
-    for words, beside in [(_words(c), folders.ROOT) for c in code] + [
+    for words, beside in [(_words(c), paths.ROOT) for c in code] + [
         (_words(_text(p), p), p.parent) for p in used
     ]:
-        found |= {path for word in words for path in _existing(word, [folders.ROOT, beside])}
-        found |= {beside / word for word in words if beside != folders.ROOT and _is_data(beside / word)}
+        found |= {path for word in words for path in _existing(word, [paths.ROOT, beside])}
+        found |= {beside / word for word in words if beside != paths.ROOT and _is_data(beside / word)}
         found |= {prompts} if "prompts" in words and prompts.is_dir() else set()
     return {path for path in found if path.suffix != ".py" and _belongs(path)}
 
@@ -181,20 +182,21 @@ def _is_data(path: Path) -> bool:
 def _belongs(path: Path) -> bool:
     """Part of the project: a folder of the machine or of results that code happens to name is not."""
     path = path.resolve()
-    return path.is_relative_to(folders.ROOT) and not path.is_relative_to(folders.outputs())
+    return path.is_relative_to(paths.ROOT) and not path.is_relative_to(folders.outputs())
 
 
 def _existing(text: str, bases: list[Path]) -> set[Path]:
     """A bare word names a file only; a folder is meant where there is a slash."""
-    text = os.path.expanduser(os.path.expandvars(text))
+    text = paths.expand(text)
     if not 0 < len(text) < 500 or "\n" in text or "\0" in text or text.strip("./") == "":
         return set()
     candidates = {base / text for base in bases}
     candidates |= {
-        folders.ROOT / "params/prompts" / f"{text}.md",
-        folders.ROOT / "params/tasks" / f"{text}.yaml",
+        paths.ROOT / "params/prompts" / f"{text}.md",
+        paths.ROOT / "params/tasks" / f"{text}.yaml",
     }
-    return {path for path in candidates if path.is_file() or ("/" in text and path.is_dir())}
+    several = set(paths.matching(text)) if "/" in text and glob.has_magic(text) else set()
+    return several | {path for path in candidates if path.is_file() or ("/" in text and path.is_dir())}
 
 
 def _texts(value: object) -> Iterator[str]:

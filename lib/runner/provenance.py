@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from lib import paths
 from lib.runner import digests, folders
 
 
@@ -38,7 +39,7 @@ def commit() -> str:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(["git", *words], cwd=folders.ROOT, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

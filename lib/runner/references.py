@@ -1,10 +1,10 @@
 """What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/3_refinement/pool.parquet?", a path."""
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders
 
@@ -28,7 +28,7 @@ def read(text: str, round: int, name: str) -> Path | Reference | None:
     text = fill_round(text, round)
     if not text:
         return None
-    path = folders.ROOT / Path(os.path.expandvars(text)).expanduser()
+    path = paths.local(text)
     if path.exists():
         return path
     found = _split(text.removesuffix("?"), text.endswith("?"))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders, params, params_file
 from lib.runner.keys import RESERVED
@@ -110,7 +111,7 @@ def entries(stages: list) -> Iterator[Entry]:
 def _declared(notebook: str) -> dict[str, params.Parameter]:
     path = folders.notebook_path(notebook)
     if not path.is_file():
-        top = folders.ROOT / "notebooks"
+        top = paths.ROOT / "notebooks"
         known = [p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.ipynb")]
         raise UserError(f"there is no notebook {notebook}{params.nearest(notebook, known)}")
     content = params.read_notebook(path)

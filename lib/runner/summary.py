@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders, keys
 from lib.runner.plan import Planned
@@ -51,7 +52,7 @@ def comparisons(names: list[str], done: list[tuple[Planned, Path]], cache: Path)
 
     Kept in `cache` as long as the stages and the comparing code stay the same, for it resamples many times.
     """
-    if not (folders.ROOT / "lib/benchmarks.py").is_file():
+    if not (paths.ROOT / "lib/benchmarks.py").is_file():
         return {}
     used = sorted({folders.record(folder)["key"] for _, folder in done})
     notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}

@@ -1,0 +1,33 @@
+"""The project's root, and what a path written in a parameter means, wherever the notebook or the shell stands."""
+
+import glob
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def recorded_data() -> Path:
+    """The folder of recorded data, which may be absent: $RECORDED_DATA, else ../shared/data from the project."""
+    return (ROOT / os.environ.get("RECORDED_DATA", "../shared/data")).resolve()
+
+
+def expand(text: str) -> str:
+    """The text with its variables and ~ filled in; $RECORDED_DATA is known even when it is not set."""
+    for name in ("${RECORDED_DATA}", "$RECORDED_DATA"):
+        text = text.replace(name, str(recorded_data()))
+    return os.path.expanduser(os.path.expandvars(text))
+
+
+def local(text: str) -> Path:
+    """The path from the project's root on where it exists there, else from the working directory."""
+    below = ROOT / expand(text)
+    return below if below.exists() else Path(expand(text))
+
+
+def matching(pattern: str) -> list[Path]:
+    """The files that a pattern with *, ? or [] names, in path order; looked for like `local`."""
+    for place in (ROOT, Path.cwd()):
+        if found := glob.glob(str(place / expand(pattern)), recursive=True):
+            return sorted(map(Path, found))
+    return []
