@@ -18,39 +18,46 @@ IGNORED = -100  # label of a token without loss
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 
 
-def encode(tokenizer, row: dict, max_length: int) -> dict[str, list[int]]:
-    """Token ids and labels of a row: its prompt, then its response with the closing marker.
+def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
+    """Token ids and labels of each row: its prompt, then its response with the closing marker.
 
-    Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end.
+    Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end. Raises UserError when a row has no
+    response, or no room for one behind its prompt.
     """
-    prompt = tokenizer.apply_chat_template(messages(row), tokenize=False, add_generation_prompt=True)
-    reply = [{"role": "assistant", "content": row["response"]}]
-    whole = tokenizer.apply_chat_template(messages(row) + reply, tokenize=False)
-    if not whole.startswith(prompt):
-        raise UserError("the chat template renders a prompt differently once a response follows it")
-    start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    response = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
-    ids = (start + response)[:max_length]
-    return {"input_ids": ids, "labels": ([IGNORED] * len(start) + response)[:max_length]}
-
-
-def encode_all(tokenizer, rows: Dataset, max_length: int) -> Dataset:
-    """All rows as token ids and labels.
-
-    Raises UserError when a row has no response, or no room for one behind its prompt.
-    """
-    needed = rows.select_columns(["id", "instruction", "input", "turns", "response"])
-    empty = [row["id"] for row in needed if not row["response"]]
-    if empty:
+    needed = rows.select_columns(["id", "instruction", "input", "turns", "response"]).to_list()
+    if empty := [row["id"] for row in needed if not row["response"]]:
         raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
-    encoded = [encode(tokenizer, row, max_length) for row in needed]
-    full = [row_id for row_id, row in zip(needed["id"], encoded, strict=True) if row["labels"][-1] == IGNORED]
-    if full:
+    prompts, responses = _rendered(tokenizer, needed)
+    encoded = [
+        ((start + response)[:max_length], ([IGNORED] * len(start) + response)[:max_length])
+        for start, response in zip(_tokens(tokenizer, prompts), _tokens(tokenizer, responses), strict=True)
+    ]
+    if full := [row["id"] for row, (_, labels) in zip(needed, encoded, strict=True) if labels[-1] == IGNORED]:
         raise UserError(
             f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
         )
-    columns = {name: [row[name] for row in encoded] for name in ENCODED}
+    columns = {name: [row[i] for row in encoded] for i, name in enumerate(ENCODED)}
     return Dataset.from_dict(columns, features=ENCODED)
+
+
+def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
+    """Prompts and responses as the chat template writes them, the response with its closing marker."""
+    asked = [messages(row) for row in rows]
+    told = [
+        [*turns, {"role": "assistant", "content": row["response"]}]
+        for turns, row in zip(asked, rows, strict=True)
+    ]
+    prompts = [
+        tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked
+    ]
+    wholes = [tokenizer.apply_chat_template(turns, tokenize=False) for turns in told]
+    if not all(whole.startswith(prompt) for whole, prompt in zip(wholes, prompts, strict=True)):
+        raise UserError("the chat template renders a prompt differently once a response follows it")
+    return prompts, [whole[len(prompt) :] for whole, prompt in zip(wholes, prompts, strict=True)]
+
+
+def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def response_tokens(encoded: Dataset) -> list[int]:

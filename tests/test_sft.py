@@ -38,7 +38,7 @@ def trained(folder, tmp_path_factory):
 
 def train(folder, out, **how):
     asked = student.load(folder)
-    return sft.train(asked, sft.encode_all(asked.tokenizer, ROWS, 64), out, **QUICK | how)
+    return sft.train(asked, sft.encode(asked.tokenizer, ROWS, 64), out, **QUICK | how)
 
 
 def learnt(tokenizer, row):
@@ -49,30 +49,30 @@ def learnt(tokenizer, row):
 
 
 def test_the_loss_covers_the_response_and_its_end_marker(tokenizer):
-    row = sft.encode(tokenizer, ROWS[0], 64)
+    row = sft.encode(tokenizer, ROWS.select([0]), 64)[0]
     assert tokenizer.decode(row["input_ids"]) == "<|bos|><|user|>Say\n\ncat<|end|><|assistant|>cat<|end|>"
     assert learnt(tokenizer, row) == "cat<|end|>"
 
 
 def test_earlier_turns_of_the_assistant_are_not_in_the_loss(tokenizer):
-    row = sft.encode(tokenizer, ROWS[1], 64)
+    row = sft.encode(tokenizer, ROWS.select([1]), 64)[0]
     assert "<|assistant|>Yes?<|end|>" in tokenizer.decode(row["input_ids"])
     assert learnt(tokenizer, row) == "I do.<|end|>"
 
 
 def test_labels_stand_where_their_tokens_stand(tokenizer):
-    for row in sft.encode_all(tokenizer, ROWS, 64):
+    for row in sft.encode(tokenizer, ROWS, 64):
         pairs = zip(row["labels"], row["input_ids"], strict=True)
         assert all(label in (sft.IGNORED, token) for label, token in pairs)
 
 
 def test_response_tokens_count_the_end_marker(tokenizer):
-    assert sft.response_tokens(sft.encode_all(tokenizer, ROWS, 64)) == [4, 6, 5]
+    assert sft.response_tokens(sft.encode(tokenizer, ROWS, 64)) == [4, 6, 5]
 
 
 def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
-    whole = sft.encode(tokenizer, ROWS[0], 64)
-    cut = sft.encode(tokenizer, ROWS[0], len(whole["input_ids"]) - 2)
+    whole = sft.encode(tokenizer, ROWS.select([0]), 64)[0]
+    cut = sft.encode(tokenizer, ROWS.select([0]), len(whole["input_ids"]) - 2)[0]
     assert learnt(tokenizer, cut) == "ca"
 
 
@@ -88,7 +88,7 @@ def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
         args=settings,
         train_dataset=sft.Dataset.from_dict(columns),
     ).train_dataset
-    ours = sft.encode_all(tokenizer, ROWS, 64)
+    ours = sft.encode(tokenizer, ROWS, 64)
     assert ours["input_ids"][:] == prepared["input_ids"][:]
     assert ours["labels"][:] == prepared["labels"][:]
 
@@ -96,12 +96,12 @@ def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
 def test_a_row_without_a_response_is_refused_by_id(tokenizer):
     rows = records.build([{"instruction": "x", "response": "y"}, {"instruction": "z"}])
     with pytest.raises(UserError, match=f"1 rows have no response.*{rows['id'][1]}"):
-        sft.encode_all(tokenizer, rows, 64)
+        sft.encode(tokenizer, rows, 64)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
     with pytest.raises(UserError, match=f"3 prompts fill max_length=10.*{ROWS['id'][0]}"):
-        sft.encode_all(tokenizer, ROWS, 10)
+        sft.encode(tokenizer, ROWS, 10)
 
 
 # Measuring
@@ -109,7 +109,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
 
 def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
     asked = student.load(folder)
-    encoded = sft.encode_all(asked.tokenizer, ROWS, 64)
+    encoded = sft.encode(asked.tokenizer, ROWS, 64)
     together = sft.response_losses(asked, encoded, batch_size=3)
     alone = [sft.response_losses(asked, encoded.select([i]))[0] for i in range(3)]
     assert together == pytest.approx(alone, rel=1e-5)
@@ -124,7 +124,7 @@ def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
 
 def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
     asked = student.load(folder)
-    encoded = sft.encode_all(asked.tokenizer, ROWS, 64)
+    encoded = sft.encode(asked.tokenizer, ROWS, 64)
     expected = sum(sft.response_losses(asked, encoded)) / sum(sft.response_tokens(encoded))
     losses = sft.train(asked, encoded, tmp_path, epochs=1, batch_size=3)
     assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
@@ -134,7 +134,7 @@ def test_a_few_steps_lower_the_loss_of_what_is_taught(folder, trained):
     out, losses = trained
     assert [entry["step"] for entry in losses] == list(range(1, 17))  # 8 epochs of 2 steps
     before, after = student.load(folder), student.load(out / "student")
-    encoded = sft.encode_all(before.tokenizer, ROWS, 64)
+    encoded = sft.encode(before.tokenizer, ROWS, 64)
     assert sum(sft.response_losses(after, encoded)) < sum(sft.response_losses(before, encoded)) / 3
 
 
