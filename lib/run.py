@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.runner import digests, folders, keys, params, provenance, summary
+from lib.runner import digests, folders, keys, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook, write_page
 from lib.runner.plan import Planned, plan, source
 from lib.runner.study import Study, contrasts, load
-
-BAR = 24  # characters
 
 
 def main(words: list[str] | None = None) -> int:
@@ -131,20 +129,20 @@ def _do(run: Run, stage: Planned) -> None:
     final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
     line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
     label, started = f"{stage.name} · {stage.arm} · s{stage.seed}", time.monotonic()
-    _draw(label)
+    terminal.begin(label)
     try:
         real, status = _reuse_or_execute(run, stage, final, label)
     except UserError as error:
         seconds = round(time.monotonic() - started, 1)
         run.lines.append(line | {"status": "failed", "seconds": seconds})
-        _say(label, f"failed {seconds:.0f} s")
+        terminal.end(label, f"failed {seconds:.0f} s")
         raise UserError(f"{label} {error}") from None
     record = folders.record(real)
     digests.remember(real, record)
     run.done.append((stage, real))
     place = real.relative_to(run.folder).as_posix()
     run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
-    _say(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
+    terminal.end(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
     _write_summary(run, "partial")
 
 
@@ -214,7 +212,10 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
     folders.write_json(part / "plan.json", work)
     run_notebook(
-        folders.notebook_path(stage.notebook), part, _to_set(run, stage), lambda: _redraw(label, part)
+        folders.notebook_path(stage.notebook),
+        part,
+        _to_set(run, stage),
+        lambda: terminal.show_bar(label, part),
     )
     write_page(part)
     provenance.complete(work, part, final)
@@ -225,33 +226,6 @@ def _to_set(run: Run, stage: Planned) -> dict:
     """Values that differ from the notebook's defaults; the reserved ones always."""
     declared = run.study.declared[stage.notebook]
     return {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
-
-
-# --- the terminal
-
-
-def _draw(label: str, rest: str = "") -> None:
-    """Begin a stage's line, or on a terminal draw it again."""
-    if sys.stdout.isatty():
-        print("\r\x1b[K" + f"{label} … {rest}"[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-    else:
-        print(f"{label} … ", end="", flush=True)
-
-
-def _say(label: str, result: str) -> None:
-    """End a stage's line."""
-    print(f"\r\x1b[K{label} … {result}" if sys.stdout.isatty() else result, flush=True)
-
-
-def _redraw(label: str, part: Path) -> None:
-    """The bar of a stage under way, on a terminal."""
-    progress = folders.read_json(part / "progress.json") or {}
-    if not sys.stdout.isatty() or not progress.get("label"):
-        return
-    done, total = progress["done"], progress["total"]
-    filled = int(BAR * min(1, done / total)) if total else 0
-    count = f"[{'█' * filled}{'·' * (BAR - filled)}] {done:,}/{total:,}" if total else f"{done:,}"
-    _draw(label, f"{count} {progress['label']}")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def train(
             per_device_train_batch_size=batch_size,
             train_sampling_strategy="group_by_length",
             max_length=None,  # rows are already cut
-            bf16=torch.cuda.is_available(),
+            bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
             use_cpu=not torch.cuda.is_available(),
             activation_checkpointing=False,
             save_strategy="no",

@@ -166,7 +166,7 @@ def package_answer(family, item):
     return {"True": "yes", "False": "no"}.get(item["answer"], item["answer"])
 
 
-@pytest.mark.parametrize("family", [name for name, about in FAMILIES.items() if about.dataset])
+@pytest.mark.parametrize("family", [name for name, about in FAMILIES.items() if not about.ours])
 def test_answers_agree_with_the_package(family):
     for level in range(1, len(FAMILIES[family].levels) + 1):
         dataset = families._dataset(family, level)

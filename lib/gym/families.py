@@ -34,7 +34,7 @@ class Family:
     task: str  # label in params/tasks/gym.yaml
     levels: tuple[dict, ...]
     read: Callable[[dict, Random], tuple[dict[str, str], str, list[str]]]  # -> slots, answer, steps
-    dataset: str | None = None  # reasoning-gym's name; None: `read` draws by itself
+    ours: bool = False  # `read` draws by itself; else reasoning-gym draws, under the family's name
     parts: str = ""  # pattern of what in slot x can change places and stay the same instance
     trained: bool = True
 
@@ -182,66 +182,41 @@ LISTED = r"[^,]+"  # what commas separate
 TERMS = r"(?:[+-] )?[\d.]+"
 
 FAMILIES = {
-    "chain_sum": Family("Arithmetic", (_terms(2), _terms(3), _terms(4)), chain_sum, "chain_sum", parts=TERMS),
-    "leg_counting": Family(
-        "Arithmetic", (_legs(2, 9), _legs(3, 9), _legs(4, 9)), leg_counting, "leg_counting", parts=LISTED
-    ),
-    "letter_counting": Family(
-        "Counting", (_words(2), _words(4), _words(6)), letter_counting, "letter_counting", parts=r"\S+"
-    ),
-    "word_sorting": Family(
-        "Ordering", (_short(3), _short(4), _short(6)), word_sorting, "word_sorting", parts=LISTED
-    ),
+    "chain_sum": Family("Arithmetic", (_terms(2), _terms(3), _terms(4)), chain_sum, parts=TERMS),
+    "leg_counting": Family("Arithmetic", (_legs(2, 9), _legs(3, 9), _legs(4, 9)), leg_counting, parts=LISTED),
+    "letter_counting": Family("Counting", (_words(2), _words(4), _words(6)), letter_counting, parts=r"\S+"),
+    "word_sorting": Family("Ordering", (_short(3), _short(4), _short(6)), word_sorting, parts=LISTED),
     "number_sorting": Family(
-        "Ordering",
-        (_numbers(3, 3), _numbers(4, 4), _numbers(6, 6)),
-        number_sorting,
-        "number_sorting",
-        parts=LISTED,
+        "Ordering", (_numbers(3, 3), _numbers(4, 4), _numbers(6, 6)), number_sorting, parts=LISTED
     ),
-    "spell_backward": Family(
-        "Rewriting", (_letters(3, 5), _letters(6, 7), _letters(8, 9)), spell_backward, "spell_backward"
-    ),
-    "word_sequence_reversal": Family(
-        "Rewriting", (_words(3), _words(5), _words(7)), word_sequence_reversal, "word_sequence_reversal"
-    ),
+    "spell_backward": Family("Rewriting", (_letters(3, 5), _letters(6, 7), _letters(8, 9)), spell_backward),
+    "word_sequence_reversal": Family("Rewriting", (_words(3), _words(5), _words(7)), word_sequence_reversal),
     "number_filtering": Family(
-        "Reading",
-        (_numbers(3, 4), _numbers(5, 6), _numbers(7, 8)),
-        number_filtering,
-        "number_filtering",
-        parts=LISTED,
+        "Reading", (_numbers(3, 4), _numbers(5, 6), _numbers(7, 8)), number_filtering, parts=LISTED
     ),
     "needle_haystack": Family(
-        "Reading", (_facts(2), _facts(3), _facts(5)), needle_haystack, "needle_haystack", parts=r"[^.]+\."
+        "Reading", (_facts(2), _facts(3), _facts(5)), needle_haystack, parts=r"[^.]+\."
     ),
     "format_constraints": Family(
-        "Format", ({"constraints": 1}, {"constraints": 2}, {"constraints": 3}), format_constraints
+        "Format", ({"constraints": 1}, {"constraints": 2}, {"constraints": 3}), format_constraints, ours=True
     ),
     "decimal_chain_sum": Family(
-        "Arithmetic",
-        (_decimals(2), _decimals(3)),
-        decimal_chain_sum,
-        "decimal_chain_sum",
-        trained=False,
-        parts=TERMS,
+        "Arithmetic", (_decimals(2), _decimals(3)), decimal_chain_sum, trained=False, parts=TERMS
     ),
-    "ransom_note": Family(
-        "Reading", (_note(3), _note(5)), ransom_note, "ransom_note", trained=False, parts=r"\w"
-    ),
+    "ransom_note": Family("Reading", (_note(3), _note(5)), ransom_note, trained=False, parts=r"\w"),
 }
 
 
 @cache
 def _dataset(family: str, level: int):
     settings = FAMILIES[family].levels[level - 1]
-    return reasoning_gym.create_dataset(FAMILIES[family].dataset, seed=0, size=SPACE, **settings)
+    return reasoning_gym.create_dataset(family, seed=0, size=SPACE, **settings)
 
 
 def exercise(family: str, level: int, rng: Random) -> Exercise:
     """Draw one instance of a family (levels count from 1); any instance, held out or not."""
     about = FAMILIES[family]
-    item = _dataset(family, level)[rng.randrange(SPACE)] if about.dataset else about.levels[level - 1]
+    item = about.levels[level - 1] if about.ours else _dataset(family, level)[rng.randrange(SPACE)]
     slots, answer, steps = about.read(item, rng)
     about_x = " ".join(_parts(about.parts, slots["x"])) if about.parts else slots["x"]
     payload = " | ".join(f"{key}={value}" for key, value in sorted((slots | {"x": about_x}).items()))

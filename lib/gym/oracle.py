@@ -86,6 +86,10 @@ class ExactOracle:
         self.calls += len(made)
         return made
 
+    def know(self, rows: Dataset) -> None:
+        """Remember what these rows are about: expansion repeats none of it."""
+        self.known |= {f"{it['family']} {it['payload']}" for it in map(about, rows["meta"])}
+
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """One new instance for each row: same family, same level; plus the rejected ones by cause."""
         made, drops = [], Counter()

@@ -99,13 +99,14 @@ def _asked(
 
 
 def _operation(split: str, rng: Random) -> dict:
-    """A taught composition on a word that belongs to the split."""
+    """A taught composition on a word that belongs to the split, asked as pre-training does: named by the system."""
     names = rng.choice(operations.compositions())
     text, made = next(
         pair for pair in _endless(names, rng) if draw.split_of(" ".join(names), pair[0]) == split
     )
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, made, "")
-    return row(instance, f"{operations.describe(names)} {text}", None, "forgetting")
+    *system, _ = operations.as_turns([], text, operations.describe(names))
+    return row(instance, text, None, "forgetting") | {"turns": system}
 
 
 def _endless(names: tuple[str, str], rng: Random) -> Iterator[tuple[str, str]]:
