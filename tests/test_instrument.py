@@ -1,4 +1,4 @@
-"""Really trained arms tell whether the study finds no effect where there is none."""
+"""Really trained arms tell whether the study finds no effect where there is none, and one where there is one."""
 
 from pathlib import Path
 
@@ -19,3 +19,7 @@ def contrasts(tmp_path_factory):
 def test_two_arms_that_differ_by_chance_alone_do_not_differ(contrasts):
     found = contrasts["again_vs_random"]["gym.accuracy"]
     assert found["low"] <= 0 <= found["high"]
+
+
+def test_an_arm_given_the_families_that_another_lacks_is_found_to_be_better(contrasts):
+    assert contrasts["random_vs_lacking"]["gym.accuracy"]["low"] > 0
