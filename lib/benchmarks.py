@@ -70,30 +70,25 @@ def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, floa
 def _interval(seeds: list[pd.DataFrame], seed: int) -> tuple[float, float, float]:
     """Estimate, low and high of one metric.
 
-    Every seed saw the same rows, so a replicate draws its seeds and then one set of rows for them all. Few seeds
-    show less than the spread they come from: their effects are widened to what a t interval would allow.
+    Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
+    given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
     """
-    rng, total = np.random.default_rng(seed), np.zeros(RESAMPLES)
-    chosen = rng.integers(len(seeds), size=(RESAMPLES, len(seeds)))
-    share_of_seed = np.stack([(chosen == i).mean(axis=1) for i in range(len(seeds))], axis=1)
+    rng = np.random.default_rng(seed)
     effects = np.array([_estimate(_strata(rows)) for rows in seeds])
-    wider = (_widening(len(seeds)) - 1) * (effects - effects.mean())
-    joined = pd.concat([rows.assign(seed=i, score=rows["score"] + wider[i]) for i, rows in enumerate(seeds)])
-    for _, stratum in joined.groupby("stratum"):
-        scores = stratum.pivot(index="seed", columns="id", values="score").to_numpy(float)
-        if np.isnan(scores).any():
-            raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
-        picks = rng.integers(scores.shape[1], size=(RESAMPLES, scores.shape[1]))
-        total += stratum["weight"].iloc[0] * np.take_along_axis(share_of_seed @ scores, picks, axis=1).mean(
-            axis=1
-        )
-    weights = seeds[0].groupby("stratum")["weight"].first().sum()
-    return float(effects.mean()), *_percentiles(total / weights)
+    draws = _resampled(_strata(_mean_over(seeds)), rng)
+    if len(seeds) > 1:
+        levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
+        spread = effects.std(ddof=1) / np.sqrt(len(seeds))
+        draws += spread * rng.permutation(t.ppf(levels, len(seeds) - 1))
+    return float(effects.mean()), *_percentiles(draws)
 
 
-def _widening(n: int) -> float:
-    """What turns the spread of a bootstrap of n seed effects into that of a t interval; 1 for one seed."""
-    return np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) / t.ppf(0.975, np.inf) if n > 1 else 1.0
+def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
+    """Every row's score as the mean over the seeds; raises ValueError where they were not scored on the same rows."""
+    grouped = pd.concat(seeds).groupby(["stratum", "id"], sort=False)
+    if (grouped.size() != len(seeds)).any():
+        raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
+    return grouped.agg({"score": "mean", "weight": "first"}).reset_index()
 
 
 def _strata(rows: pd.DataFrame) -> list[tuple[float, np.ndarray]]:

@@ -91,7 +91,7 @@ def _size_for(tokens: int, share: float, sums: list[list[int]]) -> int:
                 f"a round of {tokens} response tokens with a share of {share:g} hard rows runs out of rows at "
                 f"{total(size - 1)} tokens: lower round_tokens or alpha, or enlarge the pool or the corpus"
             )
-    return min((size, max(size - 1, 0)), key=lambda n: abs(total(n) - tokens))
+    return min((size, max(size - 1, 1)), key=lambda n: abs(total(n) - tokens))
 
 
 def realised_shares(rows: Dataset, pool_ids: set[str], tokens: list[int]) -> dict[str, float]:

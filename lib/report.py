@@ -13,19 +13,35 @@ from lib.judge import latest
 from lib.runner import folders
 
 
-def summary(run: Path, needs: tuple[str, ...] = ()) -> dict:
-    """summary.json of a run; raises UserError when there is none yet, or it lacks an arm that is needed."""
+def summary(run: Path) -> dict:
+    """summary.json of a run; raises UserError when there is none yet."""
     found = folders.read_json(run / "summary.json")
     if not found or not found["arms"] or found["status"] == "failed":
         raise UserError(
             f"{folders.short(run)} holds no finished run: python -m lib.run params/demo.yaml makes one"
         )
-    if lacking := set(needs) - set(found["arms"]):
+    return found
+
+
+def main_pair(found: dict, candidate: str = "", baseline: str = "") -> tuple[str, str]:
+    """The two arms to look at closely: those named, else those of the first comparison, else the last arm and the first.
+
+    Raises UserError when the run has no arm of that name.
+    """
+    first = next(iter(found["comparisons"]), "")
+    pair = first.split("_vs_") if first else (list(found["arms"])[-1], next(iter(found["arms"])))
+    pair = candidate or pair[0], baseline or pair[1]
+    if lacking := set(pair) - set(found["arms"]):
         there = ", ".join(found["arms"])
         raise UserError(
             f"the run has no arm {', '.join(sorted(lacking))}; name others in the report's parameters ({there})"
         )
-    return found
+    return pair
+
+
+def parameter(run: Path, notebook: str, name: str) -> object:
+    """What a parameter of a notebook was in the run, in the arm that ran it last."""
+    return folders.record(list(places(run, notebook).values())[-1])["parameters"][name]
 
 
 def stages(run: Path) -> pd.DataFrame:
@@ -120,6 +136,23 @@ def validity(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:
         table[f"hard_{threshold}"] = table["mfd"] >= threshold
     fresh = evaluated[evaluated["kind"] == "trained"].groupby(["family", "level"])["credit"].mean()
     return table.groupby(["family", "level"]).mean().assign(failure=1 - fresh)
+
+
+def agreement(checked: pd.DataFrame) -> pd.DataFrame:
+    """How well each measure in the table of `validity` tells the true failure rate, 0 to 1.
+
+    Columns: rank correlation, the failure rate it implies on average, and its mean distance from the true one.
+    """
+    implied = checked.drop(columns="failure").assign(
+        mfd=checked["mfd"] / 9, one_order=checked["one_order"] / 9
+    )
+    return pd.DataFrame(
+        {
+            "rank correlation": implied.corrwith(checked["failure"], method="spearman"),
+            "failure rate it implies": implied.mean(),
+            "distance from the true rate": implied.sub(checked["failure"], axis=0).abs().mean(),
+        }
+    )
 
 
 def differing(evaluated: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0) -> pd.DataFrame:

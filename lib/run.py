@@ -4,6 +4,7 @@ Stages that nothing has changed for are not run again; a killed run goes on wher
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 import time
@@ -69,9 +70,9 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
 
 
 def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
-    words = ["python -m lib.run", folders.short(Path(path).resolve())]
-    words += [f"-p {key}={value}" for key, value in overrides.items()]
-    return " ".join(words + ([f"--run {name}"] if name != Path(path).stem else []))
+    words = ["python", "-m", "lib.run", folders.short(Path(path).resolve())]
+    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
+    return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 
 
 def _run_all(run: Run, planned: list[Planned]) -> dict:
@@ -193,7 +194,8 @@ def _reuse(run: Run, final: Path, key: str) -> Path | None:
         return None
     if final.exists():
         folders.supersede(final)
-    if folders.is_aside(found):
+    settled = {folder for _, folder in run.done}
+    if found not in settled:  # its own arm may be about to put another stage there
         final.parent.mkdir(parents=True, exist_ok=True)
         return found.rename(final)
     final.mkdir(parents=True)

@@ -56,12 +56,20 @@ class Stage:
 
     def __init__(self, part: Path, plan: dict, final: Path | None = None):
         self.name: str = plan["name"]
-        self.folder = part
+        self._folder = part
+        self._closed = False
         self._plan = plan
         self._final = final  # None under the runner, which completes the stage itself
         self._metrics: dict = {}
         self._started = self._written = self._shown = time.monotonic()
         self._display = None
+
+    @property
+    def folder(self) -> Path:
+        """The place to write to. Raises UserError once a stage opened by hand is closed: its files are final."""
+        if self._closed:
+            raise UserError(f"{self.name} is closed: to write to it again, run the cell that opens it first")
+        return self._folder
 
     @property
     def work(self) -> Path:
@@ -125,9 +133,9 @@ class Stage:
             return self.folder
         provenance.complete(self._plan, self.folder, self._final)
         _release()
-        self.folder = self._final
+        self._closed = True
         say(f"Written to `{folders.short(self._final)}`.")
-        return self.folder
+        return self._final
 
 
 def say(text: str) -> None:

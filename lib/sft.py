@@ -1,13 +1,15 @@
 """Supervised fine-tuning through TRL: loss on the last response alone, counted in response tokens."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import torch
 from datasets import Dataset, Features, List, Value
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -96,7 +98,39 @@ class _Progress(TrainerCallback):
         self.report = report
 
     def on_step_end(self, args, state, control, **kwargs):
+        control.should_log |= state.global_step == state.max_steps  # the last loss, too
         self.report(state.global_step, state.max_steps)
+
+
+class _Batches(Sampler[int]):
+    """Row numbers of one pass: batches of rows of like length, in random order.
+
+    The library's own grouping runs from long to short again and again, which the loss then follows.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, pool: int = 50):
+        self.lengths, self.batch_size, self.pool, self.rng = lengths, batch_size, pool, Random(seed)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self.rng.sample(range(len(self.lengths)), len(self.lengths))
+        size, whole = self.batch_size, len(order) // self.batch_size * self.batch_size
+        sorted_ = [
+            i
+            for start in range(0, whole, size * self.pool)
+            for i in sorted(order[start : min(start + size * self.pool, whole)], key=self.lengths.__getitem__)
+        ]
+        batches = [sorted_[start : start + size] for start in range(0, whole, size)]
+        self.rng.shuffle(batches)
+        return iter([i for batch in batches for i in batch] + order[whole:])  # a smaller batch comes last
+
+
+class _Trainer(SFTTrainer):
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
+        rows = self.train_dataset if dataset is None else dataset
+        return _Batches(list(map(len, rows["input_ids"])), self._train_batch_size, self.args.seed)
 
 
 def train(
@@ -112,11 +146,11 @@ def train(
 ) -> list[dict]:
     """Fine-tune on encoded rows with a fresh optimizer and schedule; save the student as safetensors.
 
-    Returns the losses as [{"step", "loss"}]; raises UserError when the loss is no number.
+    Returns the losses as [{"step", "loss"}], the last step among them; raises UserError when the loss is no number.
     """
     set_seed(seed)
     steps = math.ceil(len(encoded) / batch_size) * epochs
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=student.model.train(),
         processing_class=student.tokenizer,
         train_dataset=encoded,
@@ -128,7 +162,6 @@ def train(
             warmup_steps=round(warmup * steps),
             lr_scheduler_type="cosine",
             per_device_train_batch_size=batch_size,
-            train_sampling_strategy="group_by_length",
             max_length=None,  # rows are already cut
             bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
             use_cpu=not torch.cuda.is_available(),

@@ -88,7 +88,7 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
     try:
         data = json.loads(content) if content.strip() else []
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data":  # a second document: JSON lines under the name .json
+        if error.msg == "Extra data" and _is_json(content.splitlines()[0]):  # JSON lines under the name .json
             yield from json_lines(io.BytesIO(content.encode()), path)
             return
         raise BadInput(
@@ -99,6 +99,14 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
         shared, data = {key: value for key, value in data.items() if key != "data"}, data["data"]
     for i, record in enumerate(data if isinstance(data, list) else [data], 1):
         yield f"{path}, row {i}", shared | record if isinstance(record, dict) else record
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def json_lines(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:

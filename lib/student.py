@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -37,15 +38,21 @@ def load(student: str | Path, full_precision: bool = False) -> Student:
     """Load a student from a folder or by its hub name: in float32 on a CPU, on a GPU in bfloat16.
 
     `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away).
-    Raises UserError when the folder has no safetensors weights or the tokenizer no chat template.
+    Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
     """
     place = _place(student)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"the student {student} cannot be loaded, from disk or from the hub: {reason}"
+        ) from None
     if not tokenizer.chat_template:
         raise UserError(f"the student {student} has no chat template: set one in its tokenizer_config.json")
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return Student(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer)
 

@@ -229,6 +229,7 @@ BROKEN = {
         "row 1: row without instruction",
     ),
     "broken json": ("a.json", '[\n{"instruction": "x"},\n{"instruct', "broken JSON at line 3, column 2"),
+    "a bracket too many": ("a.json", '[\n{"instruction": "x"}\n]\n]', "broken JSON at line 4"),
     "a broken line": ("a.jsonl", lines(ROW, ROW) + '\n{"instruction": ', "broken JSON at line 3"),
     "an unknown format": (
         "a.json",

@@ -89,6 +89,10 @@ def test_a_token_budget_beyond_the_rows_is_a_shortfall():
         curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
 
 
+def test_a_budget_smaller_than_any_row_still_teaches_one():
+    assert len(curriculum.draw_round(side("hard", 3, 9), side("easy", 3, 9), 0.0, 0, tokens=2, seed=1)) == 1
+
+
 def test_a_round_is_a_function_of_its_seed():
     def drawn(seed):
         return curriculum.draw_round(side("hard", 30), side("easy", 30), 0.5, 10, tokens=0, seed=seed)["id"][

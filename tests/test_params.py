@@ -38,7 +38,24 @@ def test_a_later_override_wins(project):
     assert rate("stages: [train]", params) == 1e-5
     assert rate("stages: [train]", params, arm) == 4e-5
     assert rate(entry, params, arm) == 3e-5  # what a stage alone is given holds in every arm
-    assert rate(entry, params, learning_rate="5e-5") == 5e-5
+    assert rate("stages: [train]", params, learning_rate="5e-5") == 5e-5
+    assert (
+        rate("stages: [train, {repeat: 1, stages: [train: {learning_rate: 3e-5}]}]", learning_rate="5e-5")
+        == 5e-5
+    )
+
+
+def test_an_override_of_what_every_stage_sets_for_itself_is_refused(project):
+    project.notebook("train", TRAIN)
+    wrong = refusal(project, "stages: [train: {learning_rate: 3e-5}]", learning_rate="5e-5")
+    assert "-p learning_rate" in wrong and "stage by stage" in wrong
+
+
+def test_a_condition_that_is_neither_true_nor_false_is_refused(project):
+    project.notebook("train", TRAIN)
+    text = "stages: [train: {when: again}]\nparams: {again: true}"
+    assert len(planned(project, text)) == 1
+    assert "must be true or false, it is 'fals'" in refusal(project, text, again="fals")
 
 
 def test_an_override_of_what_an_arm_sets_must_name_the_arm(project):
@@ -68,6 +85,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(project):
         ("params: {selection: 5}", "selection must be str, not int"),
         ("params: {rounds: 1, rounds: 2}", "rounds stands twice"),
         ("arms: {all: {}}", "all is taken"),
+        ("arms: [a, b]", "arms must be `name: value` lines"),
         ("primary: [main_vs_other]", "compares other, which is no arm"),
         ("seeds: [a]", "seeds must be a list of whole numbers"),
         ("extends: demo.yaml", "extends itself"),

@@ -86,6 +86,22 @@ def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
     assert "scores.parquet has 3 bytes" in capsys.readouterr().out
 
 
+def test_arms_whose_settings_are_swapped_are_compared_anew_and_keep_their_own_files(study):
+    text = "stages: [data, train]\narms: {a: {selection: %s}, b: {selection: %s}}\nprimary: [a_vs_b]"
+    run_study(study.params(text % ("one", "three")))
+    swapped = run_study(study.params(text % ("three", "one")))
+    assert [swapped["arms"][arm]["metrics"]["gym.accuracy"] for arm in "ab"] == [11, 9]
+    assert swapped["comparisons"] == {"a_vs_b": {"files": ["a b"]}}
+
+
+def test_an_arm_that_takes_over_anothers_settings_does_not_lose_its_result_to_it(study):
+    text = "stages: [data, train]\narms: {a: {selection: %s}, b: {selection: %s}, c: {selection: %s}}"
+    run_study(study.params(text % ("x", "xx", "xxx")))
+    shifted = run_study(study.params(text % ("xx", "xxx", "xxxx")))
+    assert [shifted["arms"][arm]["metrics"]["gym.accuracy"] for arm in "abc"] == [8, 9, 10]
+    assert run_study(study.params(text % ("xx", "xxx", "xxxx")))["arms"] == shifted["arms"]
+
+
 def assert_summary_is_as_designed(study, summary):
     assert json.loads(study.read("demo/summary.json")) == summary
     assert (summary["run"], summary["status"]) == ("demo", "complete")
@@ -183,6 +199,18 @@ def finished_rows(project, path) -> list[str]:
     return project.read("demo/main/s0/slow@0/rows.txt").splitlines()
 
 
+def ends(process: int) -> bool:
+    """Whether a process is gone within ten seconds; a dead one is there until its new parent has noticed."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 ALL_ROWS = [f"row {i}" for i in range(12)]
 
 
@@ -195,8 +223,7 @@ def test_killing_the_runners_group_and_repeating_the_command_ends_with_the_same_
     runner.communicate()
     assert 0 < len(rows_so_far(project)) < 12
     assert finished_rows(project, path) == ALL_ROWS
-    with pytest.raises(ProcessLookupError):
-        os.kill(kernel, 0)
+    assert ends(kernel)
 
 
 def test_a_killed_kernel_fails_the_stage_and_ctrl_c_stops_it_and_both_can_be_resumed(project):
@@ -239,6 +266,16 @@ def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earl
     assert study.read("interactive/main/s0/data@0/rows.txt") == "second"
     assert study.read("interactive/main/s0/data@0.superseded-1/rows.txt") == "first"
     assert "| commit |" in capsys.readouterr().out
+
+
+def test_a_closed_stage_is_final_until_it_is_opened_again(study):
+    stage = runs.open_stage("data", values())
+    (stage.folder / "rows.txt").write_text("first")
+    stage.close()
+    for again in (stage.close, lambda: stage.folder, lambda: stage.write_metrics({"data.rows": 1})):
+        with pytest.raises(UserError, match="data@0 is closed.*run the cell that opens it"):
+            again()
+    assert study.read("interactive/main/s0/data@0/rows.txt") == "first"
 
 
 def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study):

@@ -164,3 +164,19 @@ def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path
     with pytest.raises(UserError, match=r"became nan at step \d+: lower learning_rate \(1e\+30\)"):
         train(folder, tmp_path, learning_rate=1e30)
     assert not (tmp_path / "student").exists()
+
+
+# The order of rows
+
+
+def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
+    lengths = [(7 * i) % 100 for i in range(1003)]
+    sampler = sft._Batches(lengths, batch_size=4, seed=0)
+    first, second = list(sampler), list(sampler)
+    assert sorted(first) == sorted(second) == list(range(1003)) and first != second
+    batches = [[lengths[i] for i in first[start : start + 4]] for start in range(0, 1000, 4)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 5  # 60 for batches by chance
+    means = [sum(batch) for batch in batches]
+    falls = sum(a > b for a, b in zip(means, means[1:], strict=False)) / len(means)
+    assert 0.4 < falls < 0.6  # neither up nor down
+    assert list(sft._Batches(lengths, 4, seed=0)) == first

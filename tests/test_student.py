@@ -160,6 +160,15 @@ def test_a_folder_that_does_not_exist_is_not_looked_for_on_the_hub(name):
         student.load(name)
 
 
+def test_a_folder_that_cannot_be_loaded_is_one_sentence(copy):
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{copy} cannot be loaded"):
+        student.load(copy)
+    (copy / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=f"{copy} cannot be loaded"):
+        student.load(copy)
+
+
 # The tokenizer
 
 

@@ -1,6 +1,6 @@
 """The plan of a run: every stage of every seed and arm, in order, with its parameters and what it reads.
 
-A later one wins: notebook default < params < arm < stage entry < -p.
+A later one wins: notebook default < params < arm < -p < stage entry.
 """
 
 import ast
@@ -44,7 +44,7 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     planned = [p for seed in study.seeds for arm in study.arms for p in _of_arm(study, run, arm, seed, over)]
     for entry in entries(study.stages):
         if entry.once:
-            values = study.text["params"] | entry.values | _for_arm(over, None)
+            values = study.text["params"] | _for_arm(over, None) | entry.values
             planned.append(_planned(study, entry, values, run, "all", study.seeds[0], 0))
     _check_sources(study, planned)
     return planned
@@ -99,6 +99,13 @@ def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | N
         if not arm and setting:
             each = ", ".join(f"-p {a}.{name}={value}" for a in study.arms)
             raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {each}")
+        free = [
+            e for e in entries(study.stages) if name in study.declared[e.notebook] and name not in e.values
+        ]
+        if not free and name not in own_names(study):
+            raise UserError(
+                f"-p {key}: {study.path} sets it stage by stage, which nothing overrides: change it there"
+            )
         found[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
     return found
 
@@ -117,7 +124,7 @@ def _of_arm(study: Study, run: str, arm: str, seed: int, over: dict) -> Iterator
             rounds = range(number + 1, number + 1 + _times(study, repeat, base | given, arm))
         for number in rounds:
             for entry in inside:
-                values = base | entry.values | given
+                values = base | given | entry.values
                 if not entry.once and _applies(study, entry, number, values, arm):
                     yield _planned(study, entry, values, run, arm, seed, number)
 
@@ -155,6 +162,11 @@ def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) ->
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"round"}
     known = {name: _value(study, name, values, arm, entry.notebook) for name in names} | {"round": number}
     try:
-        return bool(eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known))
+        result = eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known)
     except TypeError as error:
         raise UserError(f"{study.path}: `when: {entry.when}`: {error}") from None
+    if not isinstance(result, bool):
+        raise UserError(
+            f"{study.path}: `when: {entry.when}` must be true or false, it is {result!r} (arm {arm})"
+        )
+    return result

@@ -68,7 +68,7 @@ def find(text: str, where: dict, name: str) -> Path | None:
             return None
         raise UserError(
             f"{name}: {notebook}@{number} has no result in {folders.short(folder)}. Run notebooks/{notebook}.ipynb "
-            f'first (round = {number}), or set run = "demo" to read what that run wrote'
+            f'first (round = {number}), or set run and arm (run = "demo", arm = "tapir") to read what a run wrote'
         )
     return folders.stored(folder) / rest
 

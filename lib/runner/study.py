@@ -53,7 +53,9 @@ def load(path: str | Path) -> Study:
     text = params_file.read(Path(path))
     stages = [_stage(entry, path) for entry in _list(text, "stages", path)]
     declared = {entry.notebook: _declared(entry.notebook) for entry in entries(stages)}
-    arms = {str(arm): values or {} for arm, values in (text.get("arms") or {"main": {}}).items()}
+    listed = text.get("arms") or {"main": {}}
+    params_file.check_mapping(listed, f"{path}: arms")
+    arms = {str(arm): values or {} for arm, values in listed.items()}
     for arm, values in arms.items():
         check_name(arm, "arm")
         params_file.check_mapping(values, f"{path}: the arm {arm}")

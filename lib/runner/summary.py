@@ -54,7 +54,7 @@ def comparisons(names: list[str], done: list[tuple[Planned, Path]], cache: Path)
     """
     if not (paths.ROOT / "lib/benchmarks.py").is_file():
         return {}
-    used = sorted({folders.record(folder)["key"] for _, folder in done})
+    used = [(stage.arm, stage.seed, stage.name, folders.record(folder)["key"]) for stage, folder in done]
     notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}
     key = keys.stage_key(notebook, {}, {}, also=[names, used])
     kept = folders.read_json(cache) or {}
