@@ -66,6 +66,12 @@ def head(rows: Dataset, *columns: str, n: int = 3) -> pd.DataFrame:
     return rows.select(range(min(n, len(rows)))).to_pandas()[list(columns)]
 
 
+def messages(row: dict) -> list[dict]:
+    """What the student is asked: earlier turns, then the instruction with its input."""
+    asked = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
+    return [dict(turn) for turn in row["turns"] or []] + [{"role": "user", "content": asked}]
+
+
 def characters(row: dict) -> int:
     """The length of a row as a student reads it: earlier turns, instruction, input and response."""
     turns = sum(len(turn["content"]) for turn in row["turns"] or [])

@@ -13,8 +13,9 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from lib import records
 from lib.errors import UserError
-from lib.student import Student, messages
+from lib.student import Student
 
 IGNORED = -100  # label of a token without loss
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
@@ -44,7 +45,7 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
 
 def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
     """Prompts and responses as the chat template writes them, the response with its closing marker."""
-    asked = [messages(row) for row in rows]
+    asked = [records.messages(row) for row in rows]
     told = [
         [*turns, {"role": "assistant", "content": row["response"]}]
         for turns, row in zip(asked, rows, strict=True)

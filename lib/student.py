@@ -71,12 +71,6 @@ def _place(student: str | Path) -> str:
     return str(path)
 
 
-def messages(row: dict) -> list[dict]:
-    """What the student is asked: earlier turns, then the instruction with its input."""
-    asked = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
-    return [dict(turn) for turn in row["turns"] or []] + [{"role": "user", "content": asked}]
-
-
 def answer(
     student: Student,
     prompts: list[list[dict]],
@@ -124,7 +118,7 @@ def respond(rows: Dataset, student: Student, samples: int = 1, **how) -> tuple[D
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
     """
     missing = [i for i, text in enumerate(rows["student_response"]) if text is None]
-    asked = [messages(rows[i]) for i in missing]
+    asked = [records.messages(rows[i]) for i in missing]
     made = dict(zip(missing, answer(student, asked, samples, **how), strict=True))
     texts, metas = rows["student_response"][:], rows["meta"][:]
     for i, replies in made.items():

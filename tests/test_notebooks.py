@@ -39,6 +39,16 @@ def micro(tmp_path_factory):
         return run_study(ROOT / "tests/params/micro.yaml"), outputs / "micro"
 
 
+def test_a_plain_alpaca_file_goes_through_data_selection(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    rows = [{"instruction": f"Name the number {i}.", "input": "", "output": str(i)} for i in range(3)]
+    (tmp_path / "alpaca.json").write_text(json.dumps([*rows, rows[0]]))
+    study = tmp_path / "plain.yaml"
+    study.write_text(f"stages: [tapir/1_data_selection]\nparams: {{source: {tmp_path}/alpaca.json}}")
+    metrics = run_study(study)["arms"]["main"]["metrics"]
+    assert (metrics["corpus.loaded"], metrics["corpus.exact_repeats"], metrics["corpus.kept"]) == (4, 1, 3)
+
+
 def test_every_notebook_runs_in_the_micro_run(micro):
     summary, _ = micro
     run = {stage["name"].split("@")[0] for stage in summary["stages"]}

@@ -78,7 +78,7 @@ def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
 
 def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
     said = [[{"role": "assistant", "content": row["response"]}] for row in ROWS]
-    columns = {"prompt": [student.messages(row) for row in ROWS], "completion": said}
+    columns = {"prompt": [records.messages(row) for row in ROWS], "completion": said}
     asked = student.load(folder)
     plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none"}
     settings = SFTConfig(output_dir=str(tmp_path), max_length=64, **plain)

@@ -128,8 +128,8 @@ def test_several_samples_are_kept_beside_what_the_row_already_knew(asked):
 def test_a_prompt_holds_the_turns_then_the_instruction_with_its_input():
     turns = [{"role": "system", "content": "Be brief."}]
     row = records.build([{"instruction": "Sum", "input": "1 2", "turns": turns}, {"instruction": "Hi"}])
-    assert student.messages(row[0]) == turns + [{"role": "user", "content": "Sum\n\n1 2"}]
-    assert student.messages(row[1]) == [{"role": "user", "content": "Hi"}]
+    assert records.messages(row[0]) == turns + [{"role": "user", "content": "Sum\n\n1 2"}]
+    assert records.messages(row[1]) == [{"role": "user", "content": "Hi"}]
 
 
 # Loading
