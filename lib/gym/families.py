@@ -43,11 +43,11 @@ def chain_sum(item: dict, rng: Random):
     tokens = item["metadata"]["expression"].split()
     total, steps = int(tokens[0]), []
     for sign, term in zip(tokens[1::2], tokens[2::2], strict=True):
-        for part in (int(term) // 10 * 10, int(term) % 10):  # tens, then units
-            if part:
-                after = total + part if sign == "+" else total - part
-                steps.append(f"{total} {sign} {part} = {after}")
-                total = after
+        tens, units = int(term) // 10 * 10, int(term) % 10
+        for part in [part for part in (tens, units) if part] or [0]:
+            after = total + part if sign == "+" else total - part
+            steps.append(f"{total} {sign} {part} = {after}")
+            total = after
     return {"x": " ".join(tokens)}, item["answer"], steps
 
 
@@ -141,8 +141,8 @@ def _numbers(low: int, high: int) -> dict:
     return {"min_numbers": low, "max_numbers": high} | limits
 
 
-def _terms(n: int) -> dict:
-    return {"min_terms": n, "max_terms": n, "min_digits": 2, "max_digits": 2}
+def _terms(n: int, digits: int) -> dict:
+    return {"min_terms": n, "max_terms": n, "min_digits": digits, "max_digits": 2}
 
 
 def _short(n: int) -> dict:
@@ -182,17 +182,17 @@ LISTED = r"[^,]+"  # what commas separate
 TERMS = r"(?:[+-] )?[\d.]+"
 
 FAMILIES = {
-    "chain_sum": Family("Arithmetic", (_terms(2), _terms(3), _terms(4)), chain_sum, parts=TERMS),
-    "leg_counting": Family("Arithmetic", (_legs(2, 9), _legs(3, 9), _legs(4, 9)), leg_counting, parts=LISTED),
+    "chain_sum": Family("Arithmetic", (_terms(2, 1), _terms(2, 2), _terms(3, 2)), chain_sum, parts=TERMS),
+    "leg_counting": Family("Arithmetic", (_legs(2, 4), _legs(2, 9), _legs(3, 9)), leg_counting, parts=LISTED),
     "letter_counting": Family("Counting", (_words(2), _words(4), _words(6)), letter_counting, parts=r"\S+"),
-    "word_sorting": Family("Ordering", (_short(3), _short(4), _short(6)), word_sorting, parts=LISTED),
+    "word_sorting": Family("Ordering", (_short(2), _short(3), _short(5)), word_sorting, parts=LISTED),
     "number_sorting": Family(
-        "Ordering", (_numbers(3, 3), _numbers(4, 4), _numbers(6, 6)), number_sorting, parts=LISTED
+        "Ordering", (_numbers(2, 2), _numbers(3, 3), _numbers(5, 5)), number_sorting, parts=LISTED
     ),
     "spell_backward": Family("Rewriting", (_letters(3, 5), _letters(6, 7), _letters(8, 9)), spell_backward),
     "word_sequence_reversal": Family("Rewriting", (_words(3), _words(5), _words(7)), word_sequence_reversal),
     "number_filtering": Family(
-        "Reading", (_numbers(3, 4), _numbers(5, 6), _numbers(7, 8)), number_filtering, parts=LISTED
+        "Reading", (_numbers(2, 3), _numbers(4, 5), _numbers(6, 7)), number_filtering, parts=LISTED
     ),
     "needle_haystack": Family(
         "Reading", (_facts(2), _facts(3), _facts(5)), needle_haystack, parts=r"[^.]+\."

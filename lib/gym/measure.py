@@ -51,6 +51,14 @@ def echo(low: int, high: int, n: int = 50) -> list[Case]:
     return cases
 
 
+def late(n: int = 50) -> list[Case]:
+    """A short text to repeat behind 500 bytes of other turns: does the far half of the context work at all?"""
+    before = []
+    while sum(len(turn["content"]) for turn in before) < 500:
+        before += [{"role": "user", "content": "Repeat: a word"}, {"role": "assistant", "content": "a word"}]
+    return [(before + asked, text) for asked, text in echo(20, 40, n)]
+
+
 def exact_match(student: students.Student, cases: list[Case]) -> float:
     """Share of cases whose greedy reply is the right one to the byte."""
     limit = max(len(made.encode()) for _, made in cases) + 2
@@ -73,6 +81,8 @@ def table(student: students.Student) -> dict[str, float]:
         ),
         "compositions never seen, name and three demonstrations": composed(unseen, 3, True),
         "compositions never seen, in two turns": two_turns(),
+        "echo of 20 to 100 bytes": echo(20, 100),
+        "echo of 20 to 40 bytes behind 500 bytes of other turns": late(),
         "echo of 100 to 200 bytes": echo(100, 200),
         "echo of 490 to 500 bytes, each copied from past 500 bytes back": echo(490, 500),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from itertools import permutations
+from itertools import pairwise, permutations
 from random import Random
 
 from lib.gym.draw import split_of
@@ -50,6 +50,15 @@ def apply(names: tuple[str, ...], text: str) -> str:
 def compositions(split: str = "train") -> list[tuple[str, str]]:
     """Ordered pairs of two operations; one pair in ten is held out, by the rule that holds out instances."""
     return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
+
+
+def chain(rng: Random, length: int) -> tuple[str, ...]:
+    """`length` operations in a row that leave something, no neighbours among them a held-out pair."""
+    while True:
+        names = tuple(rng.choices(list(OPERATIONS), k=length))
+        pairs = [" ".join(pair) for pair in pairwise(names)]
+        if apply(names, "bcdfg") and all(split_of("operations", pair) == "train" for pair in pairs):
+            return names
 
 
 def describe(names: tuple[str, ...]) -> str:

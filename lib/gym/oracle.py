@@ -50,6 +50,10 @@ class ExactOracle:
     drawn: int = 0  # expansions so far, so that asking once more is another draw
     calls: int = 0  # questions answered, judgements included
 
+    def account(self) -> dict[str, float]:
+        """What the oracle was asked, as metrics."""
+        return {"oracle.calls": self.calls}
+
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where a row lacks one, terse: the answer line alone."""
         told = [

@@ -24,6 +24,7 @@ from transformers import (
 from lib.gym import draw, operations
 
 CONTEXT = 1024  # bytes
+PRINTABLE = "".join(map(chr, range(33, 127)))
 SPECIAL = ["<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
@@ -77,27 +78,26 @@ def chat(messages: list[dict], reply: str) -> str:
 
 
 def operation_episode(rng: Random) -> str:
-    """Operations from their name (in 45 of 100), from 0 to 6 demonstrations, or from both."""
-    names = (
-        rng.choice(operations.compositions())
-        if rng.random() < 0.85
-        else (rng.choice(list(operations.OPERATIONS)),)
-    )
-    named = rng.random() < 0.45
-    count = rng.randint(0 if named else 2, 6)
+    """Operations from their name (in half of the episodes), from up to 6 demonstrations, or from both."""
+    names = operations.chain(rng, rng.choices([1, 2, 3], weights=[15, 60, 25])[0])
+    named = rng.random() < 0.5
+    count = rng.choice([0, 0, 0, 1, 2, 3, 4]) if named else rng.randint(2, 6)
     *demos, (text, made) = operations.pairs(names, rng, count + 1)
     layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
     return chat(layout(demos, text, operations.describe(names) if named else ""), made)
 
 
-def two_turn_exchange(rng: Random) -> str:
-    """An operation on a word, then another one on what came out."""
-    first, second = rng.choice(operations.compositions())
-    ((text, made),) = operations.pairs((first, second), rng, 1)
-    half = operations.apply((first,), text)
-    asked = f"{operations.describe((first,))} {text}"
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": half}]
-    return chat(turns + [{"role": "user", "content": f"Now {operations.describe((second,)).lower()}"}], made)
+def exchange(rng: Random) -> str:
+    """An operation on a word, then another one on what came out, and perhaps a third."""
+    names = operations.chain(rng, rng.choice([2, 2, 3]))
+    ((text, _),) = operations.pairs(names, rng, 1)
+    turns = [{"role": "user", "content": f"{operations.describe(names[:1])} {text}"}]
+    for done, name in enumerate(names[1:], 1):
+        turns += [
+            {"role": "assistant", "content": operations.apply(names[:done], text)},
+            {"role": "user", "content": f"Now {operations.describe((name,)).lower()}"},
+        ]
+    return chat(turns, operations.apply(names, text))
 
 
 def basic_skill(rng: Random) -> str:
@@ -115,21 +115,27 @@ def story() -> str:
     return " ".join(read_data_file("in_the_year_2889.txt").split())
 
 
-def passage(rng: Random, longest: int) -> str:
-    text, length = story(), rng.randint(20, longest)
+def passage(rng: Random, shortest: int, longest: int) -> str:
+    text, length = story(), rng.randint(shortest, longest)
     start = rng.randrange(len(text) - length)
     return text[start : start + length].strip()
 
 
 def echo(rng: Random, longest: int) -> str:
-    """A text to repeat: English, shuffled words or letters, so that copying can't be guessing."""
-    text, kind = passage(rng, longest), rng.random()
-    if kind < 0.6:
-        words = text.split()
-        rng.shuffle(words)
-        text = " ".join(words)
-    if kind < 0.2:
-        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz    ", k=rng.randint(10, longest))).strip()
+    """A text to repeat, short ones more often: characters, words or prose, so that it can't be guessed.
+
+    Characters that all differ teach copying first: one byte back is enough to know where one is.
+    """
+    length, kind = round(8 * (longest / 8) ** rng.random()), rng.random()
+    if kind < 0.3:
+        text = "".join(rng.sample(PRINTABLE, min(length, len(PRINTABLE))))
+    elif kind < 0.5:
+        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz    ", k=length)).strip()
+    else:
+        words = passage(rng, length, length + 20).split()
+        if kind < 0.9:
+            rng.shuffle(words)
+        text = " ".join(words)[:length].strip()
     return chat([{"role": "user", "content": f"Repeat: {text}"}], text)
 
 
@@ -145,18 +151,17 @@ def new_input(rng: Random) -> str:
 def documents(rng: Random, length: int) -> Iterator[str]:
     """Documents without end; `length` is the context they are packed into."""
     longest = min(500, length // 2 - 20)
+    kinds = [
+        (58, lambda: operation_episode(rng)),
+        (10, lambda: exchange(rng)),
+        (11, lambda: basic_skill(rng)),
+        (15 if length < CONTEXT else 9, lambda: echo(rng, longest)),
+        (3, lambda: f"<|bos|>{passage(rng, 20, longest)}"),
+        (3, lambda: new_input(rng)),
+    ]
+    weights, makers = zip(*kinds, strict=True)
     while True:
-        yield rng.choices(
-            [
-                lambda: operation_episode(rng),
-                lambda: two_turn_exchange(rng),
-                lambda: basic_skill(rng),
-                lambda: echo(rng, longest),
-                lambda: f"<|bos|>{passage(rng, longest)}",
-                lambda: new_input(rng),
-            ],
-            weights=[65, 8, 14, 7 if length < CONTEXT else 4, 3, 3],
-        )[0]()
+        yield rng.choices(makers, weights)[0]()
 
 
 def batch(tokenizer, step: int, seed: int, rows: int, length: int) -> torch.Tensor:
@@ -169,29 +174,37 @@ def batch(tokenizer, step: int, seed: int, rows: int, length: int) -> torch.Tens
             return torch.tensor(ids[: rows * length]).view(rows, length)
 
 
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for embeddings, norms and the head."""
+    inside = [p for name, p in model.named_parameters() if "layers" in name and p.ndim == 2]
+    around = [p for name, p in model.named_parameters() if "layers" not in name or p.ndim != 2]
+    return [
+        torch.optim.Muon(inside, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(around, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
+
+
 def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: bool = False) -> None:
-    """Train from scratch: the first 85 % of the steps on short contexts, the rest on the whole one."""
+    """Train from scratch: the first 80 % of the steps on short contexts, the rest on the whole one."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     ids = [tokenizer.convert_tokens_to_ids(token) for token in ("<|bos|>", "<|end|>", "<|pad|>")]
     model = fresh_model(len(tokenizer), *ids)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    schedule = get_linear_schedule_with_warmup(optimizer, 300, steps)
+    updates = optimizers(model)
+    updates += [get_linear_schedule_with_warmup(optimizer, 300, steps) for optimizer in updates]
     compiled = torch.compile(model) if fast else model  # pays on the short contexts alone
     started, running = time.time(), 0.0
     for step in range(steps):
-        length = CONTEXT // 4 if step < 0.85 * steps else CONTEXT
+        length = CONTEXT // 4 if step < 0.8 * steps else CONTEXT
         x = batch(tokenizer, step, seed, tokens // length, length)
         forward = compiled if length < CONTEXT else model
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             loss = forward(input_ids=x, labels=x, use_cache=False).loss
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        for update in updates:
+            update.step()
         running = loss.item() if not step else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 99:
             print(
@@ -205,7 +218,7 @@ def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: boo
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=11_500)
+    arguments.add_argument("--steps", type=int, default=14_000)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument(
         "--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)"
