@@ -3,7 +3,7 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
-.PHONY: env demo test test-slow lint strip lab
+.PHONY: env demo test test-slow bench lint strip lab
 
 env: $(ENV)
 
@@ -22,6 +22,9 @@ test: $(ENV) ## ten minutes at most, no network
 
 test-slow: $(ENV) ## what does not fit in ten minutes
 	$(PY) -m pytest -m slow
+
+bench: $(ENV) ## oracle calls beside the bare SDK, and what a full ledger costs
+	PYTHONPATH=tests $(PY) -m bench_oracle
 
 lint: $(ENV)
 	$(PY) -m ruff check

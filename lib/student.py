@@ -77,7 +77,7 @@ def answer(
     samples: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
-    batch_size: int = 128,
+    batch_size: int = 64,
     seed: int = 0,
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,

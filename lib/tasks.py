@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from lib import paths
 from lib.errors import UserError
 
-STYLES = ("worked", "none")  # how responses are refined: steps before the answer, or not at all
+STYLES = ("worked", "code", "detailed", "none")  # how responses are refined; worked: steps before the answer
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,12 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
 
 
 def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
-    """The share of each task among the rows; raises UserError on a label that the taxonomy lacks."""
+    """The share of each task among the rows; raises UserError on a label that the taxonomy lacks.
+
+    Rows that no label was found for count in none of the shares.
+    """
     counts = Counter(rows["task"])
-    unknown = sorted(str(label) for label in set(counts) - set(taxonomy))
+    unknown = sorted(str(label) for label in set(counts) - set(taxonomy) - {None})
     if unknown:
         raise UserError(
             f"the taxonomy has no task named {', '.join(unknown)}: add it, or label the rows again"

@@ -20,6 +20,7 @@ from lib.runner import digests, folders
 SHOWING = {"plots.py", "report.py"}
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
+ONLY_HOW = ("ledger", "ledger_only", "budget_usd")  # a call is the same, whoever kept or paid it
 
 
 def stage_key(
@@ -81,7 +82,9 @@ def _text(path: Path) -> str:
 
 
 def _counts(name: str, code: list[str]) -> bool:
-    """run and arm never count; seed and round where the code uses them, so that other arms can share the stage."""
+    """run, arm and what oracle calls may cost never count; seed and round where the code uses them, so that other arms can share the stage."""
+    if name in ONLY_HOW:
+        return False
     if name not in RESERVED:
         return True
     return name in ("seed", "round") and any(

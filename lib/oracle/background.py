@@ -1,0 +1,45 @@
+"""One daemon thread with an event loop of its own: calls run under a live Jupyter loop, and Ctrl-C works meanwhile."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+
+SLICE_S = 0.2  # how long the caller waits before it looks for Ctrl-C again
+FLUSH_S = 1.5  # how long an interrupted stage may take to store what was already answered
+
+_loops: list[asyncio.AbstractEventLoop] = []
+
+
+def run(work: Coroutine, meanwhile: Callable[[], None]):
+    """The result of `work`, with `meanwhile` called every fifth of a second; Ctrl-C cancels it and is raised again."""
+    tasks: list[asyncio.Task] = []
+
+    async def noted():
+        tasks.append(asyncio.current_task())
+        return await work
+
+    future = asyncio.run_coroutine_threadsafe(noted(), _loop())
+    try:
+        while not future.done():
+            meanwhile()
+            _settle(future, SLICE_S)
+        return future.result()
+    except KeyboardInterrupt:
+        _loop().call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        _settle(future, FLUSH_S)
+        raise
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+        threading.Thread(target=_loops[0].run_forever, daemon=True, name="oracle").start()
+    return _loops[0]
+
+
+def _settle(future, seconds: float) -> None:
+    """Wait for a future, but no longer than this, whatever comes of it."""
+    with contextlib.suppress(TimeoutError, CancelledError):
+        future.exception(timeout=seconds)

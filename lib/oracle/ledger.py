@@ -1,0 +1,173 @@
+"""The ledger: every oracle call that was ever answered, in one SQLite file, so that none is made or paid twice.
+
+A call is stored before its reply is used, and only once it was answered: a failed call is never stored.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.errors import UserError
+
+SCHEMA = 1  # part of every key: what a call means may change
+NETWORK = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "9p",
+    "fuse.sshfs",
+}
+COLUMNS = """key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, request TEXT, response TEXT,
+    finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL, made_at TEXT"""
+
+
+class Call(NamedTuple):
+    """One answered call, as it is stored; `usd` is None where the price of the model is unknown."""
+
+    key: str
+    endpoint: str
+    model: str
+    purpose: str
+    run: str
+    request: str  # JSON: messages, sampling, attempt
+    response: str  # JSON: all that the endpoint said
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    seconds: float
+    made_at: str  # ISO 8601, UTC
+
+
+def key(endpoint: str, model: str, request: dict) -> str:
+    """The identity of a call: where it goes, to which model, and all that is sent, `attempt` included."""
+    text = json.dumps([SCHEMA, endpoint, model, request], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Ledger:
+    """An open ledger. One process writes to it; any number may read.
+
+    Raises UserError when another process writes to it, when it lies on a network filesystem (SQLite's locks do
+    not hold there), or when the file is something else.
+    """
+
+    def __init__(self, path: str | Path, read_only: bool = False):
+        self.path, self.read_only = Path(path), read_only
+        if read_only and not self.path.is_file():
+            raise UserError(f"the ledger {path} does not exist, and read-only nothing can be asked")
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_network(self.path)
+            self._lock = _lock(self.path)
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path} is not a ledger ({error}): name another file, or move it away") from None
+
+    def _open(self) -> sqlite3.Connection:
+        if self.read_only:
+            db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, check_same_thread=False)
+            db.execute("SELECT key FROM calls LIMIT 1")
+            return db
+        db = sqlite3.connect(self.path, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
+        db.execute(f"CREATE TABLE IF NOT EXISTS calls ({COLUMNS})")
+        db.execute("CREATE INDEX IF NOT EXISTS by_run ON calls (run, usd)")
+        db.commit()
+        return db
+
+    def find(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """(key, response) of those that are stored, in no order."""
+        keys = list(keys)
+        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
+            marks = ",".join("?" * len(some))
+            yield from self._db.execute(f"SELECT key, response FROM calls WHERE key IN ({marks})", some)
+
+    def store(self, calls: Iterable[Call]) -> None:
+        """Write calls in one transaction; on return they are on the disk. A call that is there stays as it was."""
+        with self._db:
+            marks = ",".join("?" * len(Call._fields))
+            self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
+
+    def spent(self, run: str) -> float:
+        """US$ of a run so far, calls of unknown price left out."""
+        return self._db.execute("SELECT coalesce(sum(usd), 0) FROM calls WHERE run = ?", (run,)).fetchone()[0]
+
+    def rows(self) -> Iterator[Call]:
+        """All calls, in the order they were made."""
+        return map(Call._make, self._db.execute("SELECT * FROM calls ORDER BY made_at, key"))
+
+    def totals(self) -> list[tuple]:
+        """(model, purpose, run, calls, prompt tokens, completion tokens, US$ or None) for each that occurs."""
+        return self._db.execute(
+            "SELECT model, purpose, run, count(*), sum(prompt_tokens), sum(completion_tokens), "
+            "CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ).fetchall()
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the file: SQLite's own check, then every call whose content does not fit its key."""
+        for (said,) in self._db.execute("PRAGMA integrity_check"):
+            if said != "ok":
+                yield said
+        for call in self.rows():
+            try:
+                fits = key(call.endpoint, call.model, json.loads(call.request)) == call.key
+                fits = fits and isinstance(json.loads(call.response), dict)
+            except ValueError:
+                fits = False
+            if not fits:
+                yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
+
+    def close(self) -> None:
+        self._db.close()
+        if not self.read_only:
+            self._lock.close()
+
+
+def _lock(path: Path):
+    """The right to write, for as long as the file returned is open."""
+    file = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 — held open by the ledger
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError(
+            f"another process writes to the ledger {path}: wait for it, or give this run a ledger of its own"
+        ) from None
+    return file
+
+
+def _refuse_network(path: Path) -> None:
+    kind = _filesystem(path.resolve().parent)
+    if kind in NETWORK:
+        raise UserError(
+            f"the ledger {path} would lie on a network filesystem ({kind}), where SQLite loses data: put it on a local "
+            "disk, and copy it with `python -m lib.oracle export` or when nothing runs"
+        )
+
+
+def _filesystem(folder: Path) -> str:
+    """The type of the filesystem that a folder lies on; empty where the system does not say."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    place = os.fspath(folder)
+    holding = [
+        (len(at), kind) for _, at, kind, *_ in mounts if Path(place).is_relative_to(at.replace("\\040", " "))
+    ]
+    return max(holding, default=(0, ""))[1]

@@ -1,0 +1,93 @@
+"""A real chat server on this machine, with the faults that real ones have, on demand."""
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from aiohttp import web
+
+
+class ChatServer:
+    """Answers `reply(body)` to POST /v1/chat/completions; `fault(body, nth)` may name a fault for the nth asking of a body.
+
+    A context manager; `url` is where it is reached, `asked` counts how often each body came.
+    """
+
+    def __init__(
+        self, reply: Callable[[dict], str], fault: Callable[[dict, int], str | None] = lambda body, nth: None
+    ):
+        self.reply, self.fault = reply, fault
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[dict] = []
+        self.running = self.most = 0  # at once
+        self.delay_s = 0.0
+
+    def __enter__(self):
+        self.loop, ready = asyncio.new_event_loop(), threading.Event()
+        threading.Thread(target=self._serve, args=(ready,), daemon=True).start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *error):
+        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _serve(self, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self.loop)
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._answer)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        self.loop.run_until_complete(self.runner.setup())
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        self.loop.run_until_complete(site.start())
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+        ready.set()
+        self.loop.run_forever()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        text = json.dumps(body, sort_keys=True)
+        self.asked[text] += 1
+        self.bodies.append(body)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.delay_s)
+            return await self._say(request, body, self.fault(body, self.asked[text]))
+        finally:
+            self.running -= 1
+
+    async def _say(self, request: web.Request, body: dict, fault: str | None) -> web.StreamResponse:
+        if fault in ("401", "404", "500", "503"):
+            return web.json_response(
+                {"error": {"message": f"no: {request.headers['Authorization']}"}}, status=int(fault)
+            )
+        if fault == "429":
+            return web.json_response(
+                {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.05"}
+            )
+        if fault == "hang":
+            await asyncio.sleep(60)
+        if fault == "dropped":
+            request.transport.close()
+        whole = _completion(body, self.reply(body), "length" if fault == "length" else "stop")
+        if fault == "no choices":
+            whole["choices"] = []
+        if fault == "truncated":
+            return web.Response(text=json.dumps(whole)[:-20], content_type="application/json")
+        if fault == "html":
+            return web.Response(text="<html>We are back soon.</html>", content_type="text/html")
+        return web.json_response(whole)
+
+
+def _completion(body: dict, text: str, finish: str) -> dict:
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }

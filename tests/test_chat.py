@@ -1,0 +1,186 @@
+"""Every call is answered once, kept, and never asked for again, whatever the server does."""
+
+import json
+import threading
+import time
+from random import Random
+
+import pytest
+from chat_server import ChatServer
+
+from lib.errors import UserError
+from lib.oracle import prices
+from lib.oracle.chat import Endpoint, OverBudget, Request
+from lib.oracle.ledger import Ledger
+
+FAULTS = ["429", "500", "503", "hang", "dropped", "truncated", "no choices", "html"]
+KEY = "sk-a-secret-that-nobody-may-see"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+def echo(body: dict) -> str:
+    return "You said: " + body["messages"][-1]["content"]
+
+
+def asking(n: int, purpose: str = "test") -> list[Request]:
+    return [Request([{"role": "user", "content": f"question {i}"}], purpose) for i in range(n)]
+
+
+def endpoint(server: ChatServer, ledger: Ledger, **how) -> Endpoint:
+    return Endpoint("a-model", ledger, server.url, "a run", **{"timeout_s": 5, **how})
+
+
+def test_replies_come_in_the_order_of_the_requests(ledger):
+    with ChatServer(echo) as server:
+        replies = endpoint(server, ledger).chat(asking(50))
+    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(50)]
+    assert {reply.finish for reply in replies} == {"stop"}
+
+
+def test_a_stored_call_is_never_made_again_in_this_process_or_another(ledger, tmp_path):
+    with ChatServer(echo) as server:
+        first = endpoint(server, ledger).chat(asking(20))
+        ledger.close()
+        again = Ledger(tmp_path / "ledger.sqlite")
+        asked = endpoint(server, again)
+        assert asked.chat(asking(30))[:20] == first
+        again.close()
+        assert set(server.asked.values()) == {1} and len(server.asked) == 30
+    assert (asked.made, asked.cached) == (10, 20)
+
+
+def test_equal_requests_are_one_call_and_another_attempt_is_another(ledger):
+    with ChatServer(echo) as server:
+        once, again = asking(1)[0], asking(1)[0]._replace(attempt=2)
+        endpoint(server, ledger).chat([once, once, again])
+        assert list(server.asked.values()) == [2]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_survived_by_asking_again(ledger, fault):
+    with ChatServer(echo, lambda body, nth: fault if nth == 1 else None) as server:
+        replies = endpoint(server, ledger, timeout_s=0.5).chat(asking(3))
+    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(3)]
+
+
+def test_with_a_fifth_of_the_replies_faulty_every_row_is_answered_and_none_is_asked_again_once_stored(ledger):
+    rng = Random(0)
+    with ChatServer(echo, lambda body, nth: rng.choice(FAULTS) if rng.random() < 0.2 else None) as server:
+        asked = endpoint(server, ledger, timeout_s=0.5, tries=8)
+        replies = asked.chat(asking(300))
+        before = sum(server.asked.values())
+        assert asked.chat(asking(300)) == replies
+        assert sum(server.asked.values()) == before
+    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(300)]
+
+
+def test_a_call_that_fails_for_good_is_counted_and_not_stored(ledger):
+    bad = "question 1"
+    fault = lambda body, nth: "500" if body["messages"][0]["content"] == bad else None  # noqa: E731
+    with ChatServer(echo, fault) as server:
+        asked = endpoint(server, ledger, tries=2)
+        replies = asked.chat(asking(3))
+        assert [reply.text is None for reply in replies] == [False, True, False]
+        assert asked.failed == 1 and len(list(ledger.rows())) == 2
+        server.fault = lambda body, nth: None
+        assert asked.chat(asking(3))[1].text == f"You said: {bad}"
+
+
+def test_a_reply_cut_at_the_token_limit_says_so(ledger):
+    with ChatServer(echo, lambda body, nth: "length") as server:
+        assert endpoint(server, ledger).chat(asking(1))[0].finish == "length"
+
+
+@pytest.mark.parametrize("status", ["401", "404"])
+def test_a_refused_key_or_model_stops_at_once_without_showing_the_key(ledger, status):
+    with (
+        ChatServer(echo, lambda body, nth: status) as server,
+        pytest.raises(UserError, match="refuses a-model") as raised,
+    ):
+        endpoint(server, ledger, concurrency=2).chat(asking(200))
+    assert len(server.asked) < 10 and KEY not in str(raised.value)
+
+
+def test_a_server_that_is_down_stops_the_stage_and_says_how_to_go_on(ledger):
+    with pytest.raises(UserError, match="calls in a row failed.*goes on from here"):
+        Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", tries=1, concurrency=4).chat(asking(100))
+
+
+def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    with ChatServer(echo) as server:
+        server.delay_s = 0.01
+        with pytest.raises(OverBudget, match="US\\$ 20 for the run a run is spent"):
+            endpoint(server, ledger, concurrency=4, budget_usd=20).chat(asking(100))
+        made = sum(server.asked.values())
+        assert 20 <= made <= 24 and ledger.spent("a run") == made
+        with pytest.raises(OverBudget):
+            endpoint(server, ledger, concurrency=4, budget_usd=20).chat(asking(100))
+        assert sum(server.asked.values()) == made
+
+
+def test_a_budget_with_an_unknown_price_is_refused(ledger):
+    with pytest.raises(UserError, match="price of a-model is unknown"):
+        Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", budget_usd=1)
+
+
+def test_ledger_only_counts_what_is_missing(ledger):
+    with ChatServer(echo) as server:
+        endpoint(server, ledger).chat(asking(5))
+        with pytest.raises(UserError, match="3 of 8 calls are not in the ledger"):
+            endpoint(server, ledger, ledger_only=True).chat(asking(8))
+        assert len(endpoint(server, ledger, ledger_only=True).chat(asking(5))) == 5
+
+
+def test_no_more_calls_run_at_once_than_asked_for(ledger):
+    with ChatServer(echo) as server:
+        server.delay_s = 0.02
+        endpoint(server, ledger, concurrency=7).chat(asking(60))
+        assert server.most == 7
+
+
+def test_requests_are_spread_over_the_minute(ledger):
+    with ChatServer(echo) as server:
+        started = time.monotonic()
+        endpoint(server, ledger, requests_per_minute=600).chat(asking(6))
+        assert time.monotonic() - started >= 0.5
+
+
+def test_an_interrupted_stage_keeps_what_was_answered(ledger):
+    import _thread
+
+    with ChatServer(echo) as server:
+        server.delay_s = 0.05
+        threading.Timer(0.6, _thread.interrupt_main).start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            endpoint(server, ledger, concurrency=4).chat(asking(1000))
+        assert time.monotonic() - started < 2.6
+        stored = len(list(ledger.rows()))
+        assert 0 < stored < 1000 and sum(server.asked.values()) <= stored + 4
+
+
+def test_the_ledger_holds_the_whole_reply_and_not_the_key(ledger, tmp_path):
+    with ChatServer(echo) as server:
+        endpoint(server, ledger).chat(asking(2, "judge"))
+    (call, _) = ledger.rows()
+    assert json.loads(call.response)["usage"]["total_tokens"] == 15
+    assert (call.purpose, call.run, call.prompt_tokens, call.completion_tokens, call.usd) == (
+        "judge",
+        "a run",
+        10,
+        5,
+        None,
+    )
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())

@@ -1,0 +1,181 @@
+"""The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
+
+import doctest
+import subprocess
+import sys
+
+import pytest
+from chat_server import ChatServer
+
+from lib import judge, records
+from lib.oracle import replies
+from lib.oracle.chat import Endpoint
+from lib.oracle.ledger import Ledger
+from lib.oracle.llm import LLMOracle
+
+LABELS = ("Math", "Code", "Code Debug")
+
+
+def kind(body: dict) -> str:
+    """Which of our prompts a request was made with."""
+    asked = body["messages"][-1]["content"]
+    beginnings = {
+        "Two assistants": "judge",
+        "Which kind": "classify",
+        "Here is an": "expand",
+        "A student is": "refine",
+    }
+    return next((name for start, name in beginnings.items() if asked.startswith(start)), "answer")
+
+
+class Script:
+    """Replies by kind of prompt; a function is asked with the text of the prompt."""
+
+    def __init__(self, **said):
+        self.said = said
+
+    def __call__(self, body: dict) -> str:
+        told = self.said[kind(body)]
+        return told(body["messages"][-1]["content"]) if callable(told) else told
+
+
+@pytest.fixture
+def make(tmp_path):
+    """An oracle on a server that says this."""
+    opened = []
+
+    def oracle(fault=lambda body, nth: None, **said):
+        server, ledger = ChatServer(Script(**said), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
+        opened.extend([(server.__exit__, ()), (ledger.close, ())])
+        asked = LLMOracle(Endpoint("m", ledger, server.url, timeout_s=1, tries=2), labels=LABELS)
+        return asked, server
+
+    yield oracle
+    for close, given in opened:
+        close(*given)
+
+
+def rows(n: int = 2, **columns):
+    return records.build([{"instruction": f"What is {i} + {i}?", **columns} for i in range(n)])
+
+
+def test_a_row_that_lacks_an_answer_gets_one_and_another_keeps_its_own(make):
+    oracle, server = make(answer=lambda text: f"answered {text}")
+    mixed = records.build(
+        [{"instruction": "a", "oracle_response": "mine"}, {"instruction": "b", "input": "c"}]
+    )
+    assert oracle.answer(mixed)["oracle_response"][:] == ["mine", "answered b\n\nc"]
+    assert sum(server.asked.values()) == oracle.account()["oracle.calls"] == 1
+
+
+def test_a_call_without_a_reply_leaves_the_row_null_and_is_counted(make):
+    oracle, _ = make(lambda body, nth: "500" if "0 + 0" in str(body) else None, answer="four")
+    assert oracle.answer(rows())["oracle_response"][:] == [None, "four"]
+    assert oracle.failed == {"answer": 1}
+
+
+def test_both_orders_are_judged_and_read_as_shown(make):
+    def verdict(text):
+        return "9 3\nbecause" if text.index("right") < text.index("wrong") else "4 8\nbecause"
+
+    oracle, _ = make(judge=verdict)
+    judged = oracle.score(rows(3, oracle_response="right", student_response="wrong"))
+    assert judged["oracle_score"][:] == [8.5] * 3 and judged["student_score"][:] == [3.5] * 3
+    assert [v["order"] for v in judged[0]["verdicts"]] == list(judge.ORDERS)
+
+
+def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread(make):
+    oracle, server = make(judge="Both are fine.")
+    judged = oracle.score(rows(oracle_response="a", student_response="b"))
+    assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "total": 4}
+    assert judged["oracle_score"][:] == [None, None] and sum(server.asked.values()) == 8
+    assert [v["attempt"] for v in judged[0]["verdicts"]] == [1, 1, 2, 2]
+
+
+def test_a_verdict_cut_at_the_token_limit_is_counted_as_cut(make):
+    oracle, _ = make(lambda body, nth: "length", judge="Assistant 1 is")
+    assert judge.tally(oracle.score(rows(1, oracle_response="a", student_response="b")))["cut"] == 2
+
+
+def test_rows_with_verdicts_are_not_judged_again(make):
+    oracle, server = make(judge="9 3")
+    once = oracle.score(rows(oracle_response="a", student_response="b"))
+    assert oracle.score(once).to_list() == once.to_list() and sum(server.asked.values()) == 4
+
+
+def test_a_label_that_is_none_or_several_stays_null(make):
+    said = {"0 + 0": "Math.", "1 + 1": "Math or Code", "2 + 2": "code debug"}
+    oracle, _ = make(classify=lambda text: next(v for k, v in said.items() if k in text))
+    assert oracle.classify(rows(3))["task"][:] == ["Math", None, "Code Debug"]
+
+
+HOSTILE = {
+    "copy of its parent": "<instruction>what is 0 + 0</instruction><input></input>",
+    "refusal": "I'm sorry, but I can't do that.",
+    "unreadable": "Sure! Here is one: What is 5 + 5?",
+    "another task": "<instruction>Write a program.</instruction>",
+}
+
+
+@pytest.mark.parametrize("cause", HOSTILE)
+def test_a_hostile_expansion_is_dropped_and_counted_once_by_its_cause(make, cause):
+    oracle, _ = make(
+        expand=HOSTILE[cause], classify=lambda t: "Code" if "program" in t else "Math", answer="4"
+    )
+    made, drops = oracle.expand(rows(1, task="Math"))
+    assert len(made) == 0 and drops == {cause: 1}
+
+
+def test_an_expansion_becomes_a_row_with_its_parent_task_and_response(make):
+    said = "Sure.\n<instruction>What is 7 + 7?</instruction>\n<input>None</input>"
+    oracle, _ = make(expand=said, classify="Math", answer="14")
+    parents = rows(1, task="Math", hard=True)
+    (child,), drops = oracle.expand(parents)
+    assert (child["instruction"], child["input"], child["oracle_response"]) == ("What is 7 + 7?", "", "14")
+    assert (child["task"], child["hard"], child["source"]) == ("Math", True, f"expanded:{parents['id'][0]}")
+    assert not drops and child["mfd"] is None
+
+
+def test_what_is_known_is_not_expanded_to_again_and_a_second_try_is_another_call(make):
+    oracle, server = make(expand="<instruction>What is 1 + 1?</instruction>", classify="Math", answer="2")
+    parents = rows(2, task="Math")
+    oracle.know(parents)
+    for _ in range(2):
+        assert oracle.expand(parents.select([0]))[1] == {"duplicate": 1}
+    assert [n for text, n in server.asked.items() if "Here is an" in text] == [2]
+
+
+@pytest.mark.parametrize(
+    "said, kept", [("Two and two.", True), ("", False), ("4.", False), ("I cannot help.", False)]
+)
+def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, said, kept):
+    oracle, _ = make(refine=said)
+    told = rows(2, task="Math", oracle_response="4")
+    assert oracle.refine(told, {"Math": "worked"}) == [said if kept else None] * 2
+    assert oracle.refine(told, {"Math": "none"}) == [None, None]
+
+
+def test_braces_in_an_instruction_are_left_alone(make):
+    oracle, server = make(judge="5 5")
+    oracle.score(
+        records.build([{"instruction": "Say {first} {x}", "oracle_response": "A", "student_response": "B"}])
+    )
+    assert all("Say {first} {x}" in body["messages"][0]["content"] for body in server.bodies)
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(replies).failed == 0
+
+
+def test_the_command_shows_exports_and_checks_a_ledger(make, tmp_path):
+    oracle, _ = make(answer="four")
+    oracle.answer(rows())
+    said = {}
+    for what in ("stats", "export", "check"):
+        words = [sys.executable, "-m", "lib.oracle", what, str(tmp_path / "ledger.sqlite")]
+        said[what] = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "answer" in said["stats"] and "unknown" in said["stats"]
+    assert said["export"].count("\n") == 2 and said["check"].startswith("whole")
+    words = [sys.executable, "-m", "lib.oracle", "stats", str(tmp_path / "none.sqlite")]
+    failed = subprocess.run(words, capture_output=True, text=True)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr and "does not exist" in failed.stderr

@@ -1,0 +1,81 @@
+"""The TAPIR notebooks with a model behind a URL as their oracle, on rows of no embedded world."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from chat_server import ChatServer
+from test_llm_oracle import Script
+
+from lib.run import run_study
+
+STUDENT = Path(__file__).parents[1] / "lib/gym/student"
+KEY = "sk-a-secret-that-nobody-may-see"
+STUDY = """
+stages:
+  - tapir/1_data_selection
+  - repeat: 1
+    stages:
+      - tapir/2_oracle_judging: {{student_from: {student}}}
+      - tapir/3_refinement
+      - tapir/4_training: {{student_from: {student}}}
+params:
+  {{source: {source}, oracle: a-model, oracle_url: {url}, ledger: {ledger}, samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
+   pool_rows: 20, round_rows: 10, round_tokens: 0, alpha: 0.5}}
+"""
+
+
+def verdict(text: str) -> str:
+    """The longer response gets 9, the shorter one 3 or 4, by the instruction."""
+    first, second = (part.split("\n\n")[0] for part in text.split("[Response of assistant ")[1:])
+    short = 3 + ("3." in text.split("[Response")[0])
+    return f"9 {short}\nbecause" if len(first) > len(second) else f"{short} 9\nbecause"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Write and run the study against a server that says this."""
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    count = iter(range(10_000))
+    said = {
+        "answer": lambda text: f"A long and careful response to: {text} " * 3,
+        "classify": "Arithmetic",
+        "expand": lambda text: f"<instruction>Add {next(count)} and 5.</instruction>",
+        "refine": "First one step, then the next one, and so to the end. " * 5,
+        "judge": verdict,
+    }
+    rows = [{"instruction": f"Add {i} and {i}.", "input": "", "output": str(2 * i)} for i in range(100, 116)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+
+    def run(url: str, **other):
+        places = {"source": tmp_path / "rows.json", "student": STUDENT, "ledger": tmp_path / "ledger.sqlite"}
+        (tmp_path / "study.yaml").write_text(STUDY.format(url=url, **places))
+        return run_study(tmp_path / "study.yaml", other)
+
+    run.said = said
+    return run
+
+
+def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path):
+    with ChatServer(Script(**study.said)) as server:
+        found = study(server.url)
+        asked = sum(server.asked.values())
+        (tmp_path / "outputs/study").rename(tmp_path / "outputs/before")
+        again = study(server.url, ledger_only="true")
+        assert sum(server.asked.values()) == asked
+    metrics = found["arms"]["main"]["metrics"]
+    assert metrics["judging.rows"] == 8 and metrics["pool.rows"] > 0 and metrics["pool.kept"] > 0
+    assert found["oracle"]["calls"] == asked and again["oracle"] | {"calls": 0} == again["oracle"]
+    assert again["arms"]["main"]["metrics"]["pool.rows"] == metrics["pool.rows"]
+    left = subprocess.run(["grep", "-rlF", KEY, tmp_path], capture_output=True, text=True).stdout
+    assert left == ""
+
+
+def test_a_judge_that_can_t_be_read_fails_the_stage_and_names_the_share(study):
+    with (
+        ChatServer(Script(**study.said | {"judge": "Both are good."})) as server,
+        pytest.raises(Exception, match=r"100.0% of the verdicts could not be read, more than max_unread"),
+    ):
+        study(server.url)
