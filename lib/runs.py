@@ -203,7 +203,7 @@ def _header(stage: Stage) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
     lines = [f"| `{stage.name}` | {state} in `{folders.short(stage.folder)}` |", "| --- | --- |"]
-    lines += [f"| {name} | `{_cell(value)}` |" for name, value in rows.items()]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(lines)
 
 
@@ -212,7 +212,8 @@ def _has_work(folder: Path) -> bool:
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
+    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
+    return f"`{text}`" if text else "empty"
 
 
 def _sentence(done: int, total: int | None, label: str, seconds: float) -> str:
