@@ -77,8 +77,7 @@ class Endpoint:
             raise UserError(
                 f"budget_usd={self.budget_usd:g}, but the price of {self.model} is unknown: add it to params/prices.yaml"
             )
-        self._spent = self.ledger.spent(self.run)
-        self._in_a_row, self._stop = 0, None  # failures; why no call is started any more
+        self._spent, self._in_a_row, self._stop = self.ledger.spent(self.run), 0, None
 
     def chat(
         self, requests: Iterable[Request], report: Callable[[int, int], None] | None = None
