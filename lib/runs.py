@@ -65,6 +65,11 @@ class Stage:
         self._display = None
 
     @property
+    def parameters(self) -> dict:
+        """The value of every parameter that the notebook declares."""
+        return self._plan["parameters"]
+
+    @property
     def folder(self) -> Path:
         """The place to write to. Raises UserError once a stage opened by hand is closed: its files are final."""
         if self._closed:
@@ -198,17 +203,14 @@ def _watch_parent(parent: int) -> None:
 def _header(stage: Stage) -> str:
     """A small table: what runs, with which parameters, commit and versions."""
     plan = stage._plan
-    state = "continued" if _has_work(stage.folder) else "new"
+    work = any(path.name not in folders.OWN_FILES for path in stage.folder.iterdir())
+    state = "continued" if work else "new"
     inputs = {name: folders.short(Path(path)) for name, path in plan["inputs"].items() if path}
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
     lines = [f"| `{stage.name}` | {state} in `{folders.short(stage.folder)}` |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(lines)
-
-
-def _has_work(folder: Path) -> bool:
-    return any(path.name not in folders.OWN_FILES for path in folder.iterdir())
 
 
 def _cell(value: object) -> str:

@@ -130,6 +130,17 @@ def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_a
         assert sum(server.asked.values()) == made
 
 
+def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    with ChatServer(echo) as server:
+        how = {"concurrency": 1, "budget_usd": 20}
+        oracle, judge = (Endpoint(name, ledger, server.url, "a run", **how) for name in ("one", "other"))
+        oracle.chat(asking(15))
+        with pytest.raises(OverBudget):
+            judge.chat(asking(15))
+        assert ledger.spent("a run") == 20
+
+
 def test_a_budget_with_an_unknown_price_is_refused(ledger):
     with pytest.raises(UserError, match="price of a-model is unknown"):
         Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", budget_usd=1)

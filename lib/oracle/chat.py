@@ -77,7 +77,6 @@ class Endpoint:
             raise UserError(
                 f"budget_usd={self.budget_usd:g}, but the price of {self.model} is unknown: add it to params/prices.yaml"
             )
-        self._spent, self._in_a_row, self._stop = self.ledger.spent(self.run), 0, None
 
     def chat(
         self, requests: Iterable[Request], report: Callable[[int, int], None] | None = None
@@ -116,6 +115,7 @@ class Endpoint:
 
     async def _work_all(self, missing: dict[str, Request], done: dict[str, Reply]) -> None:
         source, self._stop, self._in_a_row = iter(missing.items()), None, 0
+        self._spent = self.ledger.spent(self.run)  # by all endpoints: oracle and judge share the run's budget
         pace = _Pace(self.requests_per_minute), _Pace(self.tokens_per_minute)
         async with _client(self) as client, Writer(self.ledger) as writer, asyncio.TaskGroup() as group:
             for _ in range(min(self.concurrency, len(missing))):

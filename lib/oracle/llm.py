@@ -11,7 +11,6 @@ from datasets import Dataset
 from lib import judge, paths, records
 from lib.oracle import replies
 from lib.oracle.chat import Endpoint, Reply, Request
-from lib.records import messages
 
 ATTEMPTS = 2  # a reply that can't be read is asked for once more
 
@@ -49,28 +48,30 @@ class LLMOracle:
         """Add oracle_response where a row lacks one; it stays null where the call failed or the reply is empty."""
         told = rows["oracle_response"][:]
         missing = [i for i, text in enumerate(told) if text is None]
-        for i, reply in zip(missing, self._ask("answer", [messages(rows[i]) for i in missing]), strict=True):
+        for i, reply in zip(
+            missing, self._ask("answer", [records.messages(rows[i]) for i in missing]), strict=True
+        ):
             told[i] = reply.text or None
         return records.update(rows, oracle_response=told)
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row that lacks one; null where the oracle names none of the labels, or several."""
-        tasks = rows["task"][:]
+        tasks, prompt = rows["task"][:], _template("classify")
         for attempt in range(1, ATTEMPTS + 1):
             missing = [i for i, task in enumerate(tasks) if task is None]
-            asked = [
-                _prompt("classify", labels=_listed(self.labels), instruction=_asked(rows[i])) for i in missing
-            ]
+            asked = [prompt(labels=_listed(self.labels), instruction=_asked(rows[i])) for i in missing]
             for i, reply in zip(missing, self._ask("classify", asked, attempt), strict=True):
                 tasks[i] = replies.label(reply.text or "", self.labels)
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has no verdicts yet."""
-        verdicts = [list(given) for given in rows["verdicts"]]
+        verdicts, prompt = [list(given) for given in rows["verdicts"]], _template("judge")
         open_ = [(i, order) for i, given in enumerate(verdicts) if not given for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            made = self._ask("judge", [_pair(rows[i], order) for i, order in open_], attempt, self.judge)
+            made = self._ask(
+                "judge", [prompt(**_pair(rows[i], order)) for i, order in open_], attempt, self.judge
+            )
             for (i, order), reply in zip(open_, made, strict=True):
                 told = {"reply": reply.text or "", "finish": reply.finish}
                 verdicts[i].append({"order": order, "attempt": attempt} | told)
@@ -85,7 +86,9 @@ class LLMOracle:
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
         self.drawn += 1
-        made = self._ask("expand", [_expansion(row) for row in rows], self.drawn, temperature=1.0)
+        prompt, parts = _template("expand"), ("task", "instruction", "input")
+        asked = [prompt(**{part: row[part] for part in parts}) for row in rows]
+        made = self._ask("expand", asked, self.drawn, temperature=1.0)
         children, drops = [], Counter()
         for parent, reply in zip(rows, made, strict=True):
             child, why = self._child(parent, reply)
@@ -134,8 +137,9 @@ class LLMOracle:
         styled = [
             (i, styles[task]) for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"
         ]
+        prompts = {style: _template(f"refine_{style}") for _, style in styled}
         asked = [
-            _prompt(f"refine_{style}", conversation=_asked(rows[i]), response=rows[i]["oracle_response"])
+            prompts[style](conversation=_asked(rows[i]), response=rows[i]["oracle_response"])
             for i, style in styled
         ]
         for (i, _), reply in zip(styled, self._ask("refine", asked), strict=True):
@@ -165,12 +169,14 @@ class LLMOracle:
         return made
 
 
-def _prompt(name: str, **parts: str) -> list[dict]:
-    text = (paths.ROOT / "params/prompts" / f"{name}.md").read_text(encoding="utf-8")
-    filled = re.sub(
-        r"\{(\w+)\}", lambda found: parts[found[1]], text.strip()
-    )  # once: what is filled in may hold braces
-    return [{"role": "user", "content": filled}]
+def _template(name: str) -> Callable[..., list[dict]]:
+    """A prompt file, read once: called with its parts it gives the messages to send."""
+    text = (paths.ROOT / "params/prompts" / f"{name}.md").read_text(encoding="utf-8").strip()
+
+    def fill(**parts: str) -> list[dict]:  # in one pass: what is filled in may hold braces of its own
+        return [{"role": "user", "content": re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], text)}]
+
+    return fill
 
 
 def _listed(labels: tuple[str, ...]) -> str:
@@ -179,17 +185,14 @@ def _listed(labels: tuple[str, ...]) -> str:
 
 def _asked(row: dict) -> str:
     """All that was said to the student: one text, or the turns with their roles."""
-    turns = messages({"turns": []} | row)
+    turns = records.messages({"turns": []} | row)
     return (
         turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{t['role']}: {t['content']}" for t in turns)
     )
 
 
-def _pair(row: dict, order: str) -> list[dict]:
+def _pair(row: dict, order: str) -> dict[str, str]:
+    """What the judge is shown, in one order."""
     shown = [row["oracle_response"] or "", row["student_response"] or ""]
     first, second = shown if order == judge.ORDERS[0] else shown[::-1]
-    return _prompt("judge", conversation=_asked(row), first=first, second=second)
-
-
-def _expansion(row: dict) -> list[dict]:
-    return _prompt("expand", task=row["task"], instruction=row["instruction"], input=row["input"])
+    return {"conversation": _asked(row), "first": first, "second": second}
