@@ -33,14 +33,7 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
     seed it holds row sampling only. Raises ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    found = {
-        metric: _interval([pair[pair["metric"] == metric] for pair in pairs], seed)
-        for metric in sorted(set(pairs[0]["metric"]))
-    }
-    return {
-        metric: dict(zip(("difference", "low", "high"), three, strict=True))
-        for metric, three in found.items()
-    }
+    return _by_metric(pairs, "difference", seed)
 
 
 def _read(folder: Path) -> pd.DataFrame:
@@ -59,12 +52,16 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
     """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals."""
-    tables = [_read(folder) for folder in folders]
-    found = {
-        metric: _interval([table[table["metric"] == metric] for table in tables], seed)
-        for metric in sorted(set(tables[0]["metric"]))
-    }
-    return {metric: dict(zip(("mean", "low", "high"), three, strict=True)) for metric, three in found.items()}
+    return _by_metric([_read(folder) for folder in folders], "mean", seed)
+
+
+def _by_metric(seeds: list[pd.DataFrame], name: str, seed: int) -> dict[str, dict[str, float]]:
+    """{metric: {name, "low", "high"}} over tables of scores, one a seed."""
+    found = {}
+    for metric in sorted(set(seeds[0]["metric"])):
+        estimate, low, high = _interval([table[table["metric"] == metric] for table in seeds], seed)
+        found[metric] = {name: estimate, "low": low, "high": high}
+    return found
 
 
 def _interval(seeds: list[pd.DataFrame], seed: int) -> tuple[float, float, float]:

@@ -145,11 +145,12 @@ def _generate(
     model, tokenizer = student
     inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
     named = torch.tensor(model.generation_config.eos_token_id or []).flatten().tolist()
-    ends = torch.tensor(sorted({*named, tokenizer.eos_token_id}), device=model.device)
+    ends = {*named, tokenizer.eos_token_id}
+    closing = torch.tensor(sorted(ends), device=model.device)
     made = decoding.decode(
-        model, inputs["input_ids"], inputs["attention_mask"], ends, limit, samples, temperature
+        model, inputs["input_ids"], inputs["attention_mask"], closing, limit, samples, temperature
     )
-    flat = [_reply(ids, set(ends.tolist()), tokenizer) for ids in made]
+    flat = [_reply(ids, ends, tokenizer) for ids in made]
     return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
 
