@@ -36,8 +36,8 @@ class ChatServer:
 
     def _serve(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._answer)
+        app = web.Application(client_max_size=200_000_000)
+        self.add_routes(app.router)
         self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         self.loop.run_until_complete(self.runner.setup())
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
@@ -45,6 +45,9 @@ class ChatServer:
         self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
         ready.set()
         self.loop.run_forever()
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/v1/chat/completions", self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -72,7 +75,7 @@ class ChatServer:
             await asyncio.sleep(60)
         if fault == "dropped":
             request.transport.close()
-        whole = _completion(body, self.reply(body), "length" if fault == "length" else "stop")
+        whole = completion(body, self.reply(body), "length" if fault == "length" else "stop")
         if fault == "no choices":
             whole["choices"] = []
         if fault == "truncated":
@@ -82,7 +85,7 @@ class ChatServer:
         return web.json_response(whole)
 
 
-def _completion(body: dict, text: str, finish: str) -> dict:
+def completion(body: dict, text: str, finish: str) -> dict:
     message = {"role": "assistant", "content": text}
     return {
         "id": "x",

@@ -103,6 +103,34 @@ def test_rows_with_verdicts_are_not_judged_again(make):
     assert oracle.score(once).to_list() == once.to_list() and sum(server.asked.values()) == 4
 
 
+def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_not_judged(make):
+    oracle, server = make(
+        lambda body, nth: "length" if "0 + 0" in str(body) else None,
+        answer="a beginning",
+        refine="Step one,",
+        judge="9 3",
+    )
+    answered = oracle.answer(rows(student_response="b"))
+    assert answered["oracle_response"][:] == [None, "a beginning"]
+    assert [len(given) for given in oracle.score(answered)["verdicts"]] == [0, 2]
+    told = rows(2, task="Math", oracle_response="4")
+    assert oracle.refine(told, {"Math": "worked"}) == [None, "Step one,"]
+    assert oracle.account()["oracle.cut_responses"] == 2 and "2 responses were cut" in oracle.describe()
+
+
+def test_only_the_order_that_was_not_read_is_asked_for_again(make):
+    first = iter(["9 3", "I like both.", "4 8"])
+    oracle, server = make(judge=lambda text: next(first))
+    oracle.endpoint.concurrency = 1
+    judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
+    assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == [
+        ("oracle_first", 1),
+        ("student_first", 1),
+        ("student_first", 2),
+    ]
+    assert judged["oracle_score"][:] == [8.5]
+
+
 def test_a_label_that_is_none_or_several_stays_null(make):
     said = {"0 + 0": "Math.", "1 + 1": "Math or Code", "2 + 2": "code debug"}
     oracle, _ = make(classify=lambda text: next(v for k, v in said.items() if k in text))

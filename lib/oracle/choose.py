@@ -1,5 +1,6 @@
 """The oracle that a notebook's parameters name: the embedded one, or a model behind a URL."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,13 +8,18 @@ from lib import paths
 from lib.gym.oracle import ExactOracle
 from lib.runs import Stage
 
+JUDGE_KEY = (
+    "JUDGE_API_KEY"  # the environment variable with the key for judge_url, where that is another provider
+)
+
 _ledgers: dict[tuple[Path, bool], object] = {}  # this process holds each open once
 
 
 def choose(stage: Stage, labels: Iterable[str]):
     """An ExactOracle where the stage's parameter `oracle` is "exact", else an LLMOracle of that model at `oracle_url`.
 
-    `labels` are the taxonomy's tasks. A budget of 0 is none; it is the run's, whatever model is asked.
+    `labels` are the taxonomy's tasks. A budget of 0 is none, and so is a limit of 0; the budget is the run's, whatever
+    model is asked.
     """
     told = stage.parameters
     if told["oracle"] == "exact":
@@ -24,14 +30,21 @@ def choose(stage: Stage, labels: Iterable[str]):
 
     common = {
         "ledger": _ledger(paths.ROOT / paths.expand(told["ledger"]), told["ledger_only"]),
-        "url": told["oracle_url"] or None,
         "run": told["run"],
-        "budget_usd": told["budget_usd"] or None,
+        "batch": told["oracle_batch"],
         "ledger_only": told["ledger_only"],
-    }
-    asked = Endpoint(told["oracle"], **common)
-    judge = Endpoint(told["judge_model"], **common) if told["judge_model"] else asked
-    return LLMOracle(asked, judge, tuple(labels), report=stage.report_progress)
+        "concurrency": told["concurrency"],
+        "timeout_s": told["timeout_s"],
+    } | {name: told[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
+    asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common)
+    judge = asked
+    if told["judge_model"] or told["judge_url"]:
+        own = {"key_from": JUDGE_KEY} if told["judge_url"] and os.environ.get(JUDGE_KEY) else {}
+        url = told["judge_url"] or asked.url
+        judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common, **own)
+    return LLMOracle(
+        asked, judge, tuple(labels), max_tokens=told["oracle_max_tokens"], report=stage.report_progress
+    )
 
 
 def _ledger(path: Path, read_only: bool):

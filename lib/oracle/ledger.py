@@ -15,22 +15,25 @@ from typing import NamedTuple
 from lib.errors import UserError
 
 SCHEMA = 1  # part of every key: what a call means may change
-NETWORK = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "9p",
-    "fuse.sshfs",
-}
+NETWORK = {"9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}  # fmt: skip
 COLUMNS = """key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, request TEXT, response TEXT,
     finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL, made_at TEXT"""
+TABLES = f"""
+CREATE TABLE IF NOT EXISTS calls ({COLUMNS});
+CREATE INDEX IF NOT EXISTS by_run ON calls (run, usd);
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TEXT);
+CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, request TEXT, most_usd REAL, token TEXT);
+"""
+
+
+class Asked(NamedTuple):
+    """A call that is not answered yet; `most_usd` is what it may cost, 0 where its price is unknown."""
+
+    key: str
+    purpose: str
+    run: str
+    request: str  # JSON, as in Call
+    most_usd: float
 
 
 class Call(NamedTuple):
@@ -85,9 +88,7 @@ class Ledger:
         db = sqlite3.connect(self.path, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
-        db.execute(f"CREATE TABLE IF NOT EXISTS calls ({COLUMNS})")
-        db.execute("CREATE INDEX IF NOT EXISTS by_run ON calls (run, usd)")
-        db.commit()
+        db.executescript(TABLES)
         return db
 
     def find(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -104,8 +105,54 @@ class Ledger:
             self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
 
     def spent(self, run: str) -> float:
-        """US$ of a run so far, calls of unknown price left out."""
-        return self._db.execute("SELECT coalesce(sum(usd), 0) FROM calls WHERE run = ?", (run,)).fetchone()[0]
+        """US$ of a run so far, what its batches under way may cost included; calls of unknown price left out."""
+        sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
+        sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
+        return self._db.execute(f"SELECT {sums}", {"run": run}).fetchone()[0]
+
+    def means(self, model: str, purpose: str) -> tuple[int, float, float]:
+        """(calls, mean completion tokens, mean seconds) of a kind; the seconds are those of calls made at once."""
+        told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls WHERE model = ? AND purpose = ?"
+        return self._db.execute(told, (model, purpose)).fetchone()
+
+    # batches under way
+
+    def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
+        """Note a batch before it is made. A token of ours names it, as it has no id yet."""
+        with self._db:
+            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
+            self._db.executemany(
+                "INSERT INTO under_way VALUES (?, ?, ?, ?, ?, ?)", ((*call, token) for call in calls)
+            )
+
+    def made(self, token: str, batch_id: str) -> None:
+        """Note the id of a batch that was made."""
+        with self._db:
+            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
+
+    def nameless(self, endpoint: str) -> set[str]:
+        """Tokens of the batches that may or may not have been made: a kill came between."""
+        found = self._db.execute("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
+        return {token for (token,) in found}
+
+    def batch_of(self, name: str) -> str | None:
+        """The token of the batch that a call is in."""
+        found = self._db.execute("SELECT token FROM under_way WHERE key = ?", (name,)).fetchone()
+        return found and found[0]
+
+    def batch(self, token: str) -> tuple[str, dict[str, Asked]]:
+        """The id of a batch and its calls by key."""
+        (batch_id,) = self._db.execute("SELECT id FROM batches WHERE token = ?", (token,)).fetchone()
+        calls = self._db.execute(
+            "SELECT key, purpose, run, request, most_usd FROM under_way WHERE token = ?", (token,)
+        )
+        return batch_id, {call[0]: Asked(*call) for call in calls}
+
+    def forget(self, token: str) -> None:
+        """Take the note of a batch away: it is collected, or was never made."""
+        with self._db:
+            self._db.execute("DELETE FROM under_way WHERE token = ?", (token,))
+            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
 
     def rows(self) -> Iterator[Call]:
         """All calls, in the order they were made."""

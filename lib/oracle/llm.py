@@ -1,17 +1,17 @@
 """The oracle behind an OpenAI-compatible endpoint: it answers, judges, classifies, expands and refines rows."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from datasets import Dataset
 
 from lib import judge, paths, records
-from lib.oracle import replies
+from lib.oracle import estimate, replies
 from lib.oracle.chat import Endpoint, Reply, Request
 
+SAID = ("instruction", "input", "turns")
 ATTEMPTS = 2  # a reply that can't be read is asked for once more
 
 
@@ -19,18 +19,19 @@ ATTEMPTS = 2  # a reply that can't be read is asked for once more
 class LLMOracle:
     """The embedded oracle's questions, asked of a real model; `judge` may be another endpoint.
 
-    `labels` are the taxonomy's tasks. `failed` counts what got no reply at all, by purpose.
+    `labels` are the taxonomy's tasks. `failed` counts what got no reply at all, by purpose; `cut` are responses that the
+    token limit cut, which are not used.
     """
 
     endpoint: Endpoint
     judge: Endpoint | None = None
     labels: tuple[str, ...] = ()
-    temperature: float = 0.0
-    max_tokens: int = 1024
+    max_tokens: int = 2048
     judge_max_tokens: int = 512
-    report: Callable[[int, int], None] | None = None
+    report: Callable[[int, int], None] = lambda done, total: None
     known: set[str] = field(default_factory=set)
     failed: Counter = field(default_factory=Counter)
+    cut: int = 0
     drawn: int = 0  # expansions so far, so that asking once more is another call
 
     def __post_init__(self):
@@ -40,61 +41,85 @@ class LLMOracle:
         """What the oracle was asked, as metrics; `failed` got no reply, `cached` were answered by the ledger."""
         each = {id(e): e for e in (self.endpoint, self.judge)}.values()
         total = {name: sum(getattr(e, name) for e in each) for name in ("made", "cached", "failed", "usd")}
-        return {"oracle.calls": total.pop("made")} | {
-            f"oracle.{name}": value for name, value in total.items()
+        named = {"oracle.calls": total.pop("made"), "oracle.cut_responses": self.cut}
+        return named | {f"oracle.{name}": value for name, value in total.items()}
+
+    def describe(self) -> str:
+        """The account in one sentence."""
+        n = {name.partition(".")[2]: value for name, value in self.account().items()}
+        lost = [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
+        lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
+        asked = (
+            f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, US$ {n['usd']:,.2f}"
+        )
+        return "; ".join([asked, *lost]) + "."
+
+    def estimate(self, rows: Dataset, **calls: int) -> str:
+        """What so many calls by purpose (answer, classify, judge, expand, refine) about such rows will take, as markdown."""
+        prompts = {name: _text(name) for name in ("classify", "judge", "expand")} | {
+            "refine": _text("refine_worked")
         }
+        prompts["classify"] += _listed(self.labels)
+        return estimate.describe(estimate.estimate(self, rows, prompts, calls), self.endpoint)
 
     def answer(self, rows: Dataset) -> Dataset:
-        """Add oracle_response where a row lacks one; it stays null where the call failed or the reply is empty."""
+        """Add oracle_response where a row lacks one; it stays null where there is no reply, an empty or a cut one."""
         told = rows["oracle_response"][:]
         missing = [i for i, text in enumerate(told) if text is None]
-        for i, reply in zip(
-            missing, self._ask("answer", [records.messages(rows[i]) for i in missing]), strict=True
-        ):
-            told[i] = reply.text or None
+        asked = (records.messages(row) for row in _only(rows, missing, *SAID))
+        for i, reply in zip(missing, self._ask("answer", asked, len(missing)), strict=True):
+            told[i] = _whole(reply)
         return records.update(rows, oracle_response=told)
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row that lacks one; null where the oracle names none of the labels, or several."""
-        tasks, prompt = rows["task"][:], _template("classify")
+        tasks, prompt, labels = rows["task"][:], _template("classify"), _listed(self.labels)
         for attempt in range(1, ATTEMPTS + 1):
             missing = [i for i, task in enumerate(tasks) if task is None]
-            asked = [prompt(labels=_listed(self.labels), instruction=_asked(rows[i])) for i in missing]
-            for i, reply in zip(missing, self._ask("classify", asked, attempt), strict=True):
+            asked = (prompt(labels=labels, instruction=_asked(row)) for row in _only(rows, missing, *SAID))
+            for i, reply in zip(missing, self._ask("classify", asked, len(missing), attempt), strict=True):
                 tasks[i] = replies.label(reply.text or "", self.labels)
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has no verdicts yet."""
-        verdicts, prompt = [list(given) for given in rows["verdicts"]], _template("judge")
-        open_ = [(i, order) for i, given in enumerate(verdicts) if not given for order in judge.ORDERS]
+        """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet."""
+        verdicts, prompt = rows["verdicts"][:], _template("judge")
+        pairs = zip(verdicts, rows["oracle_response"], rows["student_response"], strict=True)
+        open_ = {i: judge.ORDERS for i, (given, *both) in enumerate(pairs) if not given and None not in both}
+        shown = (*SAID, "oracle_response", "student_response")
         for attempt in range(1, ATTEMPTS + 1):
-            made = self._ask(
-                "judge", [prompt(**_pair(rows[i], order)) for i, order in open_], attempt, self.judge
-            )
-            for (i, order), reply in zip(open_, made, strict=True):
-                told = {"reply": reply.text or "", "finish": reply.finish}
-                verdicts[i].append({"order": order, "attempt": attempt} | told)
-            unread = zip(open_, made, strict=True)
-            open_ = [pair for pair, reply in unread if judge.read_scores(reply.text or "") is None]
+            pairs = zip(open_.items(), _only(rows, open_, *shown), strict=True)
+            asked = (prompt(**_pair(row, order)) for (_, orders), row in pairs for order in orders)
+            total = sum(map(len, open_.values()))
+            made = iter(self._ask("judge", asked, total, attempt, self.judge))
+            unread = {}
+            for i, orders in open_.items():
+                told = {order: next(made) for order in orders}
+                verdicts[i] = verdicts[i] + [_verdict(order, attempt, reply) for order, reply in told.items()]
+                lacking = [
+                    order for order, reply in told.items() if judge.read_scores(reply.text or "") is None
+                ]
+                unread |= {i: lacking} if lacking else {}
+            open_ = unread
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def know(self, rows: Dataset) -> None:
         """Remember these instructions: expansion repeats none of them."""
-        self.known |= {_asked(row) for row in rows.select_columns(["instruction", "input", "turns"])}
+        self.known |= {_asked(row) for row in records.walk(rows, *SAID)}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
         self.drawn += 1
-        prompt, parts = _template("expand"), ("task", "instruction", "input")
-        asked = [prompt(**{part: row[part] for part in parts}) for row in rows]
-        made = self._ask("expand", asked, self.drawn, temperature=1.0)
-        children, drops = [], Counter()
-        for parent, reply in zip(rows, made, strict=True):
+        prompt, parents = _template("expand"), list(records.walk(rows, "id", "task", "hard", *SAID))
+        asked = (prompt(**{part: row[part] for part in ("task", "instruction", "input")}) for row in parents)
+        made = self._ask("expand", asked, len(parents), self.drawn, temperature=1.0)
+        children, tasks, drops = [], [], Counter()
+        for parent, reply in zip(parents, made, strict=True):
             child, why = self._child(parent, reply)
             drops.update([why] if why else [])
             children += [child] if child else []
-        return self._checked(records.build(children), drops)
+            tasks += [parent["task"]] if child else []
+        return self._checked(records.build(children), tasks, drops)
 
     def _child(self, parent: dict, reply: Reply) -> tuple[dict | None, str]:
         """The row of an expansion, or why there is none."""
@@ -110,41 +135,36 @@ class LLMOracle:
         if _asked(child) in self.known:
             return None, "duplicate"
         self.known.add(_asked(child))
-        return child | {"hard": parent["hard"], "meta": json.dumps({"parent_task": parent["task"]})}, ""
+        return child | {"hard": parent["hard"]}, ""
 
-    def _checked(self, children: Dataset, drops: Counter) -> tuple[Dataset, Counter]:
-        """Children of their parent's task that the oracle can answer."""
+    def _checked(self, children: Dataset, wanted: list[str], drops: Counter) -> tuple[Dataset, Counter]:
+        """Children of the wanted tasks that the oracle can answer."""
         children = self.answer(self.classify(children))
-        wanted = [json.loads(meta)["parent_task"] for meta in children["meta"]]
-        of_use = []
-        for i, (task, parent, told) in enumerate(
-            zip(children["task"], wanted, children["oracle_response"], strict=True)
-        ):
-            why = (
-                "another task"
-                if task != parent
-                else "no response"
-                if not told
-                else "refusal" * replies.is_refusal(told)
-            )
-            drops.update([why] if why else [])
-            of_use += [] if why else [i]
-        return children.select(of_use), drops
+        found = zip(children["task"], wanted, children["oracle_response"], strict=True)
+        why = [
+            "another task"
+            if task != parent
+            else "no response"
+            if not told
+            else "refusal" * replies.is_refusal(told)
+            for task, parent, told in found
+        ]
+        drops.update(filter(None, why))
+        return children.select([i for i, cause in enumerate(why) if not cause]), drops
 
     def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
         """The rewritten response of each row in the style of its task; None where there is none of use."""
         refined: list[str | None] = [None] * len(rows)
-        styled = [
-            (i, styles[task]) for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"
-        ]
-        prompts = {style: _template(f"refine_{style}") for _, style in styled}
-        asked = [
-            prompts[style](conversation=_asked(rows[i]), response=rows[i]["oracle_response"])
-            for i, style in styled
-        ]
-        for (i, _), reply in zip(styled, self._ask("refine", asked), strict=True):
-            text = (reply.text or "").strip()
-            useless = not text or replies.is_refusal(text) or replies.same(text, rows[i]["oracle_response"])
+        styled = [i for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"]
+        told = list(_only(rows, styled, "task", "oracle_response", *SAID))
+        prompts = {style: _template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
+        asked = (
+            prompts[styles[row["task"]]](conversation=_asked(row), response=row["oracle_response"])
+            for row in told
+        )
+        for i, row, reply in zip(styled, told, self._ask("refine", asked, len(styled)), strict=True):
+            text = (_whole(reply) or "").strip()
+            useless = not text or replies.is_refusal(text) or replies.same(text, row["oracle_response"])
             refined[i] = None if useless else text
         return refined
 
@@ -154,24 +174,43 @@ class LLMOracle:
     def _ask(
         self,
         purpose: str,
-        prompts: list[list[dict]],
+        prompts: Iterable[list[dict]],
+        total: int,
         attempt: int = 1,
         of: Endpoint | None = None,
-        temperature: float | None = None,
+        temperature: float = 0.0,
     ) -> list[Reply]:
         limit = self.judge_max_tokens if purpose == "judge" else self.max_tokens
-        heat = self.temperature if temperature is None else temperature
-        sampling = {"temperature": heat, "max_tokens": limit}
-        made = (of or self.endpoint).chat(
-            [Request(prompt, purpose, attempt, sampling) for prompt in prompts], self.report
-        )
+        sampling = {"temperature": temperature, "max_tokens": limit}
+        requests = (Request(prompt, purpose, attempt, sampling) for prompt in prompts)
+        made = (of or self.endpoint).chat(requests, lambda done, _: self.report(done, total))
         self.failed[purpose] += sum(reply.text is None for reply in made)
+        self.cut += sum(reply.finish == "length" for reply in made) if purpose in ("answer", "refine") else 0
         return made
+
+
+def _whole(reply: Reply) -> str | None:
+    """A response that ended by itself; one that the token limit cut would teach to stop in the middle."""
+    return None if reply.finish == "length" else reply.text or None
+
+
+def _verdict(order: str, attempt: int, reply: Reply) -> dict:
+    return {"order": order, "attempt": attempt, "reply": reply.text or "", "finish": reply.finish}
+
+
+def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
+    """These rows, in rising order, one by one."""
+    wanted = set(positions)
+    return (row for i, row in enumerate(records.walk(rows, *columns)) if i in wanted) if wanted else iter(())
+
+
+def _text(name: str) -> str:
+    return (paths.ROOT / "params/prompts" / f"{name}.md").read_text(encoding="utf-8").strip()
 
 
 def _template(name: str) -> Callable[..., list[dict]]:
     """A prompt file, read once: called with its parts it gives the messages to send."""
-    text = (paths.ROOT / "params/prompts" / f"{name}.md").read_text(encoding="utf-8").strip()
+    text = _text(name)
 
     def fill(**parts: str) -> list[dict]:  # in one pass: what is filled in may hold braces of its own
         return [{"role": "user", "content": re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], text)}]
@@ -193,6 +232,6 @@ def _asked(row: dict) -> str:
 
 def _pair(row: dict, order: str) -> dict[str, str]:
     """What the judge is shown, in one order."""
-    shown = [row["oracle_response"] or "", row["student_response"] or ""]
+    shown = row["oracle_response"], row["student_response"]
     first, second = shown if order == judge.ORDERS[0] else shown[::-1]
     return {"conversation": _asked(row), "first": first, "second": second}

@@ -19,14 +19,19 @@ class Price(NamedTuple):
 
 
 @cache
-def _table() -> dict[str, Price]:
-    listed = yaml.safe_load((paths.ROOT / "params/prices.yaml").read_text())
-    return {model: Price(*price) for model, price in listed["models"].items()}
+def _listed() -> dict:
+    return yaml.safe_load((paths.ROOT / "params/prices.yaml").read_text())
 
 
 def of(model: str) -> Price | None:
     """The price of a model by its name; None where it is not listed."""
-    return _table().get(model)
+    price = _listed()["models"].get(model)
+    return price and Price(*price)
+
+
+def batch_share() -> float:
+    """The share of the price that a call in a batch costs."""
+    return _listed()["batch"]
 
 
 def usd(price: Price | None, prompt_tokens: int, completion_tokens: int) -> float | None:

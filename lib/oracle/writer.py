@@ -1,6 +1,7 @@
 """Storing calls while others are under way: a transaction holds all that came in while the last one was written."""
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 from lib.oracle.ledger import Call, Ledger
@@ -39,8 +40,12 @@ class Writer:
             await self.came.wait()
             self.came.clear()
             batch = list(self.waiting)
-            await loop.run_in_executor(self.thread, self.ledger.store, [call for call, _ in batch])
+            try:
+                await loop.run_in_executor(self.thread, self.ledger.store, [call for call, _ in batch])
+                failure = None
+            except sqlite3.Error as error:  # a full disk: whoever waits must hear of it
+                failure = error
             del self.waiting[: len(batch)]
             for _, stored in batch:
                 if not stored.done():
-                    stored.set_result(None)
+                    stored.set_exception(failure) if failure else stored.set_result(None)

@@ -1,0 +1,119 @@
+"""What a stage is about to ask: calls, tokens, money and minutes, said before the first call is made."""
+
+from typing import NamedTuple
+
+from datasets import Dataset
+
+from lib import records
+from lib.oracle import prices
+
+ENOUGH = 20  # calls of a kind in the ledger, from which on their means are better than our guesses
+SECONDS = 5.0  # that a call takes, where nothing is known
+RESPONSE = 250  # tokens of a response, where nothing is known
+SHORT = {"classify": 5, "judge": 150}  # tokens of replies that are no responses
+SAMPLE = 1000  # rows that lengths are taken from
+
+
+class Ahead(NamedTuple):
+    """The calls of one purpose; tokens are those of all of them, `usd` is None where the price is unknown."""
+
+    purpose: str
+    model: str
+    calls: int
+    prompt_tokens: float
+    completion_tokens: float
+    usd: float | None
+    minutes: float
+
+
+def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, int]) -> list[Ahead]:
+    """What so many calls of each purpose about such rows will take; `prompts` are the templates, by purpose.
+
+    Lengths come from the rows and, once it holds enough calls of that kind, from the ledger, as do the seconds a call takes.
+    """
+    shown = rows.select(range(min(SAMPLE, len(rows))))
+    asked = _mean(
+        sum(map(len, map(str, row.values()))) for row in records.walk(shown, "instruction", "input")
+    )
+    told = (
+        _mean(len(text) for text in shown["corpus_response"] if text) / prices.CHARACTERS_A_TOKEN or RESPONSE
+    )
+    asked /= prices.CHARACTERS_A_TOKEN
+    told = _known(oracle.endpoint, "answer")[0] or told
+    given = {
+        "answer": asked,
+        "classify": asked,
+        "judge": asked + 2 * told,
+        "expand": asked,
+        "refine": asked + told,
+    }
+    replied = {"answer": told, "expand": asked, "refine": told} | SHORT
+    return [
+        _ahead(
+            oracle.judge if purpose == "judge" else oracle.endpoint,
+            purpose,
+            n,
+            given[purpose] + len(prompts.get(purpose, "")) / prices.CHARACTERS_A_TOKEN,
+            replied[purpose],
+        )
+        for purpose, n in calls.items()
+        if n
+    ]
+
+
+def _ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
+    known, seconds = _known(endpoint, purpose)
+    completion = known or completion
+    price = prices.usd(endpoint.price, calls * prompt, calls * completion)
+    share = prices.batch_share() if endpoint.batch else 1
+    minutes = [calls * (seconds or SECONDS) / 60 / endpoint.concurrency]
+    minutes += [calls / endpoint.requests_per_minute] if endpoint.requests_per_minute else []
+    minutes += (
+        [calls * (prompt + completion) / endpoint.tokens_per_minute] if endpoint.tokens_per_minute else []
+    )
+    usd = None if price is None else price * share
+    return Ahead(purpose, endpoint.model, calls, calls * prompt, calls * completion, usd, max(minutes))
+
+
+def _known(endpoint, purpose: str) -> tuple[float | None, float | None]:
+    """Mean completion tokens and seconds of such calls in the ledger; None where they are few."""
+    calls, *means = endpoint.ledger.means(endpoint.model, purpose)
+    return tuple(means) if calls >= ENOUGH else (None, None)
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / max(len(values), 1)
+
+
+def describe(ahead: list[Ahead], endpoint) -> str:
+    """One sentence, and below it a table by purpose (markdown); empty where nothing is asked."""
+    if not ahead:
+        return ""
+    known = [one.usd for one in ahead if one.usd is not None]
+    money = f"US$ {sum(known):,.2f}" if len(known) == len(ahead) else "at an unknown price"
+    tokens = sum(one.prompt_tokens + one.completion_tokens for one in ahead)
+    time = (
+        "in batches, each within a day" if endpoint.batch else f"{sum(one.minutes for one in ahead):,.0f} min"
+    )
+    lines = [
+        f"At most {sum(one.calls for one in ahead):,} calls, about {tokens:,.0f} tokens, {money}, {time}{_budget(known, endpoint)}"
+    ]
+    lines += [
+        "",
+        "| | model | calls | prompt tokens | completion tokens | US$ |",
+        "| --- | --- | --: | --: | --: | --: |",
+    ]
+    for one in ahead:
+        usd = "unknown" if one.usd is None else f"{one.usd:,.2f}"
+        sizes = f"{one.calls:,} | {one.prompt_tokens:,.0f} | {one.completion_tokens:,.0f}"
+        lines.append(f"| {one.purpose} | {one.model} | {sizes} | {usd} |")
+    return "\n".join([*lines, "", "What the ledger holds already is not asked again."])
+
+
+def _budget(known: list[float], endpoint) -> str:
+    if endpoint.budget_usd is None:
+        return ""
+    left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
+    enough = "" if sum(known) <= left else ": the stage will stop there"
+    return f"; US$ {left:,.2f} of the budget are left{enough}"

@@ -1,0 +1,142 @@
+"""Calls by the Batch API: collected whatever happens in between, and never ordered twice."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+from batch_server import BatchServer
+from test_chat import asking, echo, endpoint
+
+from lib.errors import UserError
+from lib.oracle import batch, prices
+from lib.oracle.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+def by_batch(server, ledger, **how):
+    return endpoint(server, ledger, batch=True, poll_s=0.01, **how)
+
+
+def test_replies_come_in_the_order_of_the_requests_and_are_kept(ledger):
+    with BatchServer(echo) as server:
+        asked = by_batch(server, ledger)
+        replies = asked.chat(asking(50))
+        assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(50)]
+        assert (asked.made, asked.cached, asked.failed) == (50, 0, 0)
+        assert asked.chat(asking(50)) == replies and len(server.batches) == 1
+        assert endpoint(server, ledger).chat(asking(50)) == replies and not server.bodies  # the same calls
+
+
+def test_few_calls_are_made_at_once(ledger):
+    with BatchServer(echo) as server:
+        assert by_batch(server, ledger).chat(asking(3))[2].text == "You said: question 2"
+        assert len(server.bodies) == 3 and not server.batches
+
+
+def test_many_calls_are_several_batches_under_way_at_once(ledger, monkeypatch):
+    monkeypatch.setattr(batch, "FILE_CALLS", 30)
+    with BatchServer(echo, polls=5) as server:
+        assert len(by_batch(server, ledger).chat(asking(100))) == 100
+        assert [len(server.files[b["input_file_id"]].splitlines()) for b in server.batches.values()] == [
+            30,
+            30,
+            30,
+            10,
+        ]
+
+
+def test_a_call_costs_half(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    with BatchServer(echo) as server:
+        by_batch(server, ledger).chat(asking(40))
+    assert ledger.spent("a run") == 20
+
+
+def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))
+    requests = [
+        request._replace(sampling={"max_tokens": 10}) for request in asking(40)
+    ]  # at most a dollar each, in a batch
+    with BatchServer(echo) as server:
+        with pytest.raises(UserError, match="may cost up to US\\$ 40.00.*budget of US\\$ 30"):
+            by_batch(server, ledger, budget_usd=30).chat(requests)
+        assert not server.batches and ledger.spent("a run") == 0
+        by_batch(server, ledger, budget_usd=41).chat(requests)
+    assert ledger.spent("a run") == 20  # they used half of what they might
+
+
+def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(ledger):
+    with BatchServer(echo) as server:
+        server.lost = lambda body: "question 7" in body["messages"][0]["content"]
+        asked = by_batch(server, ledger)
+        replies = asked.chat(asking(40))
+        assert [i for i, reply in enumerate(replies) if reply.text is None] == [7] and asked.failed == 1
+        server.lost = lambda body: False
+        assert by_batch(server, ledger).chat(asking(40))[7].text == "You said: question 7"
+    assert (
+        sum(server.asked.values()) + len(server.bodies) == 42
+    )  # the one call left was made at once, so counted twice
+
+
+def test_a_batch_that_is_refused_says_why_and_leaves_nothing_behind(ledger):
+    with BatchServer(echo, status="failed") as server:
+        with pytest.raises(UserError, match="refuses the batch batch-2: your limit of calls is reached"):
+            by_batch(server, ledger).chat(asking(40))
+        server.status = "completed"
+        assert len(by_batch(server, ledger).chat(asking(40))) == 40
+
+
+def test_a_server_without_the_batch_api_is_named(ledger):
+    from chat_server import ChatServer
+
+    with (
+        ChatServer(echo) as server,
+        pytest.raises(UserError, match="the Batch API of .* fails: .*oracle_batch=false"),
+    ):
+        by_batch(server, ledger, tries=1).chat(asking(40))
+
+
+def order(url: str, place, questions: int, poll_s: float) -> None:
+    from lib.oracle.chat import Endpoint
+
+    Endpoint("a-model", Ledger(place), url, "a run", batch=True, poll_s=poll_s).chat(asking(questions))
+
+
+@pytest.mark.parametrize("moment", ["while it is being made", "while it is under way"])
+def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_path, moment):
+    place, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
+    with BatchServer(echo) as server:
+        ours = fresh.Process(target=order, args=(server.url, place, 40, 0.01))
+        if moment == "while it is being made":
+            server.on_batch = lambda: os.kill(ours.pid, signal.SIGKILL)
+        else:
+            server.polls = 1_000_000
+        ours.start()
+        while ours.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
+            time.sleep(0.01)
+        ours.kill()
+        ours.join()
+        server.on_batch, server.polls = lambda: None, 2
+        again = Ledger(place)
+        assert len(by_batch(server, again).chat(asking(10))) == 10  # though so few would be asked at once
+        replies = by_batch(server, again).chat(asking(60))  # 20 more than before
+        again.close()
+        assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(60)]
+        assert len(server.batches) == 2 and set(server.asked.values()) == {1}
+
+
+def test_a_batch_that_was_never_made_is_ordered_anew(ledger):
+    with BatchServer(echo) as server:
+        asked = by_batch(server, ledger)
+        first = asking(1)[0]._replace(sampling={"max_tokens": 5})
+        ledger.order("a token", server.url, [asked.asked("some key", first)])
+        asked.chat(asking(40))
+        assert not ledger.nameless(server.url) and len(server.batches) == 1
