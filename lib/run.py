@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lib.errors import UserError
@@ -213,12 +214,10 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     (part / "progress.json").unlink(missing_ok=True)
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
     folders.write_json(part / "plan.json", work)
-    run_notebook(
-        folders.notebook_path(stage.notebook),
-        part,
-        _to_set(run, stage),
-        lambda: terminal.show_bar(label, part),
-    )
+    told: list[str] = []
+    watch = partial(terminal.show, label, part, told)
+    run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
+    watch()  # what was announced since its last look
     write_page(part)
     provenance.complete(work, part, final)
     return final

@@ -22,7 +22,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.runner import folders, keys, params, provenance, references
+from lib.runner import display, folders, keys, params, provenance, references
 
 __all__ = ["Stage", "UserError", "die_with_parent", "open_stage", "say"]
 
@@ -47,7 +47,7 @@ def open_stage(notebook: str, values: dict) -> "Stage":
     else:
         stage = _open_by_hand(notebook, values)
     _take(stage.folder)
-    _show(_header(stage))
+    display.show(display.header(stage._plan, stage.folder))
     return stage
 
 
@@ -61,6 +61,7 @@ class Stage:
         self._plan = plan
         self._final = final  # None under the runner, which completes the stage itself
         self._metrics: dict = {}
+        self._announced = ""
         self._started = self._written = self._shown = time.monotonic()
         self._display = None
 
@@ -115,16 +116,26 @@ class Stage:
         ended = total is not None and done >= total
         if ended or now - self._written >= WRITE_EVERY_S:
             self._written = now
-            folders.write_json(self.folder / "progress.json", {"label": label, "done": done, "total": total})
+            self._note({"label": label, "done": done, "total": total})
         if ended or now - self._shown >= SHOW_EVERY_S:
             self._shown = now
-            self._update(_sentence(done, total, label, now - self._started))
+            self._update(display.sentence(done, total, label, now - self._started))
 
     def _update(self, text: str) -> None:
         if self._display is None:
-            self._display = _show(text, display_id=True)
+            self._display = display.show(text, display_id=True)
         elif hasattr(self._display, "update"):
-            self._display.update(_markdown(text))
+            self._display.update(display.markdown(text))
+
+    def announce(self, text: str) -> None:
+        """Show what is about to be spent, here and, its first line, where the runner shows the stage; "" is nothing."""
+        if text:
+            display.show(text)
+            self._announced = text.splitlines()[0]
+            self._note({})
+
+    def _note(self, progress: dict) -> None:
+        folders.write_json(self.folder / "progress.json", progress | {"announced": self._announced})
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
         """Add flat dotted numbers ("gym.accuracy") to metrics.json; what is not finite becomes null."""
@@ -133,7 +144,7 @@ class Stage:
 
     def close(self) -> Path:
         """The last cell. By hand: give the folder its final name; an earlier result is renamed, not deleted."""
-        folders.write_json(self.folder / "progress.json", {"closed": True})
+        self._note({"closed": True})
         if self._final is None:
             return self.folder
         provenance.complete(self._plan, self.folder, self._final)
@@ -145,7 +156,7 @@ class Stage:
 
 def say(text: str) -> None:
     """Show one sentence (markdown) below the cell."""
-    _show(text)
+    display.show(text)
 
 
 # --- by hand
@@ -197,34 +208,6 @@ def _watch_parent(parent: int) -> None:
     os._exit(1)
 
 
-# --- shown in the notebook
-
-
-def _header(stage: Stage) -> str:
-    """A small table: what runs, with which parameters, commit and versions."""
-    plan = stage._plan
-    work = any(path.name not in folders.OWN_FILES for path in stage.folder.iterdir())
-    state = "continued" if work else "new"
-    inputs = {name: folders.short(Path(path)) for name, path in plan["inputs"].items() if path}
-    versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
-    rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
-    lines = [f"| `{stage.name}` | {state} in `{folders.short(stage.folder)}` |", "| --- | --- |"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
-    return f"`{text}`" if text else "empty"
-
-
-def _sentence(done: int, total: int | None, label: str, seconds: float) -> str:
-    if total is None:
-        return f"{label}: {done:,} after {seconds:.0f} s"
-    left = f", about {seconds / done * (total - done):.0f} s left" if 0 < done < total else ""
-    return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
-
-
 def _number(name: str, value: object) -> float | int | None:
     if value is None:
         return None
@@ -233,18 +216,3 @@ def _number(name: str, value: object) -> float | int | None:
     if isinstance(value, Integral):
         return int(value)
     return float(value) if math.isfinite(value) else None
-
-
-def _show(text: str, **how):
-    """Markdown in a notebook, plain text elsewhere."""
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
-        from IPython.display import display
-
-        return display(_markdown(text), **how)
-    return print(text)
-
-
-def _markdown(text: str):
-    from IPython.display import Markdown
-
-    return Markdown(text)

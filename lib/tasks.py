@@ -66,6 +66,20 @@ def quotas(taxonomy: dict[str, Task], size: int) -> dict[str, int]:
     return counts
 
 
+def calls_ahead(
+    selected: Dataset, taxonomy: dict[str, Task], size: int, expand: bool, refine: bool
+) -> dict[str, int]:
+    """How many calls of each purpose `rebalance` and refining its pool ask for, if every new row is of use."""
+    have = Counter(selected["task"])
+    wanted = quotas(taxonomy, size) if expand else have
+    new = sum(max(0, n - have[label]) for label, n in wanted.items() if have[label])
+    styled = sum(
+        n for label, n in wanted.items() if have[label] and label and taxonomy[label].refine != "none"
+    )
+    refined = styled if refine else 0
+    return {"expand": new, "classify": new, "answer": new, "refine": refined, "judge": 2 * refined}
+
+
 def rebalance(parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, seed: int, tries: int = 5):
     """A pool of `size` rows in the taxonomy's mix: parents where there are enough, else expanded from them.
 

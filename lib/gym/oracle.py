@@ -54,6 +54,14 @@ class ExactOracle:
         """What the oracle was asked, as metrics."""
         return {"oracle.calls": self.calls}
 
+    def describe(self) -> str:
+        """The account in one sentence."""
+        return f"The embedded oracle answered {self.calls:,} questions."
+
+    def estimate(self, rows: Dataset, **calls: int) -> str:
+        """Nothing to say: it costs nothing, whatever is asked."""
+        return ""
+
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where a row lacks one, terse: the answer line alone."""
         told = [

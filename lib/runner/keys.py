@@ -20,7 +20,11 @@ from lib.runner import digests, folders
 SHOWING = {"plots.py", "report.py"}
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
-ONLY_HOW = ("ledger", "ledger_only", "budget_usd")  # a call is the same, whoever kept or paid it
+ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "concurrency", "timeout_s"}
+ONLY_HOW |= {
+    "requests_per_minute",
+    "tokens_per_minute",
+}  # a call is the same, whoever kept or paid it, and how fast
 
 
 def stage_key(

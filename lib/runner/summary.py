@@ -8,7 +8,7 @@ from lib.errors import UserError
 from lib.runner import folders, keys
 from lib.runner.plan import Planned
 
-COUNTED = ("calls", "cached", "unread", "cut", "usd")
+COUNTED = ("calls", "cached", "failed", "unread", "cut", "usd")
 
 
 def merge_metrics(of_seeds: Iterable[dict[str, float | None]]) -> dict[str, float]:

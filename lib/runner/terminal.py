@@ -22,9 +22,12 @@ def end(label: str, result: str) -> None:
     print(f"\r\x1b[K{label} … {result}" if sys.stdout.isatty() else result, flush=True)
 
 
-def show_bar(label: str, part: Path) -> None:
-    """The bar of a stage under way, on a terminal."""
+def show(label: str, part: Path, told: list[str]) -> None:
+    """What a stage under way announces, once (`told` holds what was), and on a terminal its bar."""
     progress = folders.read_json(part / "progress.json") or {}
+    if (announced := progress.get("announced")) and announced not in told:
+        told.append(announced)
+        print(("\r\x1b[K" if sys.stdout.isatty() else "\n  ") + announced, flush=True)
     if not sys.stdout.isatty() or not progress.get("label"):
         return
     done, total = progress["done"], progress["total"]

@@ -1,0 +1,45 @@
+"""What a stage shows in its notebook: its header, how far it is, sentences."""
+
+import sys
+from pathlib import Path
+
+from lib.runner import folders
+
+
+def header(plan: dict, folder: Path) -> str:
+    """A small table: what runs, with which parameters, commit and versions."""
+    work = any(path.name not in folders.OWN_FILES for path in folder.iterdir())
+    state = "continued" if work else "new"
+    inputs = {name: folders.short(Path(path)) for name, path in plan["inputs"].items() if path}
+    versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
+    rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
+    lines = [f"| `{plan['name']}` | {state} in `{folders.short(folder)}` |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
+    return f"`{text}`" if text else "empty"
+
+
+def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
+    if total is None:
+        return f"{label}: {done:,} after {seconds:.0f} s"
+    left = f", about {seconds / done * (total - done):.0f} s left" if 0 < done < total else ""
+    return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
+
+
+def show(text: str, **how):
+    """Markdown in a notebook, plain text elsewhere."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        return display(markdown(text), **how)
+    return print(text)
+
+
+def markdown(text: str):
+    from IPython.display import Markdown
+
+    return Markdown(text)
