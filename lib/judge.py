@@ -81,13 +81,17 @@ def apply(rows: Dataset) -> Dataset:
 
 
 def tally(rows: Dataset) -> dict[str, int]:
-    """How many verdicts were read, unread and cut, and their total; a verdict is one order of one row.
+    """How many verdicts were read, unread, cut and missing, and their total; a verdict is one order of one row.
 
-    cut: unread, and its last attempt ended at the token limit. Each verdict is counted once, attempts together.
+    cut: unread, and its last attempt ended at the token limit. missing: both orders of a row that was not judged, for want
+    of a response. Each verdict is counted once, attempts together.
     """
-    counts = {"read": 0, "unread": 0, "cut": 0, "total": 0}
-    for verdicts in rows["verdicts"]:
+    counts = {"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0}
+    for verdicts, score in zip(rows["verdicts"], rows["student_score"], strict=True):
         found = latest(verdicts)
+        if not verdicts and score is None:
+            counts["missing"] += len(ORDERS)
+            counts["total"] += len(ORDERS)
         last = {verdict["order"]: verdict for verdict in sorted(verdicts, key=lambda v: v["attempt"] or 0)}
         for order, verdict in last.items():
             outcome = "read" if order in found else "cut" if verdict["finish"] == "length" else "unread"
@@ -100,18 +104,19 @@ def describe(tally: dict[str, int]) -> str:
     """ "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"."""
     lost = [f"{tally['unread']:,} unread"] * bool(tally["unread"])
     lost += [f"{tally['cut']:,} cut at the token limit"] * bool(tally["cut"])
+    lost += [f"{tally['missing']:,} missing for want of a response"] * bool(tally["missing"])
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (
         f" ({', '.join(lost)})" if lost else ""
     )
 
 
 def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
-    """Raises Unread when more than this share of the verdicts, cut ones included, could not be read."""
-    share = (tally["unread"] + tally["cut"]) / max(tally["total"], 1)
+    """Raises Unread when more than this share of the verdicts, cut and missing ones included, could not be read."""
+    share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
     if share > max_unread:
         raise Unread(
             f"{share:.1%} of the verdicts could not be read, more than max_unread ({max_unread:.1%}): "
-            f"{describe(tally)}. Read some of the replies; then mend the judge's prompt, or raise its token limit"
+            f"{describe(tally)}. Read some of the replies; then mend the judge's prompt, or raise judge_max_tokens"
         )
 
 

@@ -13,7 +13,8 @@ from chat_server import ChatServer
 
 from lib import records
 from lib.oracle.chat import Endpoint, Request
-from lib.oracle.ledger import Ledger
+from lib.oracle.ledger import Ledger, key
+from lib.oracle.llm import LLMOracle
 
 CALLS = {64: 3000, 256: 6000}  # at once: calls
 
@@ -78,20 +79,33 @@ def full_ledger(url: str, folder: Path, n: int = 100_000) -> None:
     response = {"choices": [{"message": message, "finish_reason": "stop"}]}
     for start in range(0, n, 10_000):
         some = requests(n, "full")[start : start + 10_000]
-        ledger.store(asked._call(asked._key(request), request, response, 0.1) for request in some)
+        calls = (asked.asked(key(url, "m", request.content), request) for request in some)
+        ledger.store(asked.call(call, response) for call in calls)
     print(
         f"{n:,} calls in the ledger: a stage over them takes {seconds(asked.chat, requests(n, 'full')):.1f} s"
     )
     ledger.close()
 
 
-def memory(n: int = 200_000) -> None:
-    rows = records.build(
-        {"instruction": f"Instruction {i} of a usual length. " * 5, "response": "A response. " * 20}
-        for i in range(n)
+def memory(url: str, folder: Path, n: int = 200_000) -> None:
+    """A stage in a process of its own: as many rows, answered by the endpoint."""
+    stage = multiprocessing.get_context("spawn").Process(target=many_rows, args=(url, folder, n))
+    stage.start()
+    stage.join()
+
+
+def many_rows(url: str, folder: Path, n: int) -> None:
+    rows = records.build({"instruction": f"Instruction {i} of a usual length. " * 8} for i in range(n))
+    records.write(rows, folder / "rows.parquet")
+    ledger = Ledger(folder / "many.sqlite")
+    oracle = LLMOracle(Endpoint("m", ledger, url, concurrency=256))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    took = seconds(
+        lambda: records.write(oracle.answer(records.read(folder / "rows.parquet")), folder / "out.parquet")
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{len(rows):,} rows: {peak:,.0f} MB at most so far")
+    print(f"{n:,} rows answered in {took:.0f} s: {peak:,.0f} MB at most ({before:,.0f} MB before it)")
+    ledger.close()
 
 
 if __name__ == "__main__":
@@ -102,5 +116,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         speed(url, Path(place))
         full_ledger(url, Path(place))
-    memory()
+        memory(url, Path(place))
     ours.send("enough")

@@ -117,6 +117,18 @@ def test_a_server_that_is_down_stops_the_stage_and_says_how_to_go_on(ledger):
         Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", tries=1, concurrency=4).chat(asking(100))
 
 
+def test_a_full_disk_stops_the_stage_and_what_was_stored_is_kept(ledger):
+    ledger._db.execute("PRAGMA max_page_count = 20")  # SQLite then fails as on a full disk
+    with ChatServer(echo) as server:
+        with pytest.raises(UserError, match="cannot be written .*full.*goes on from here"):
+            endpoint(server, ledger, concurrency=4).chat(asking(200))
+        before = len(list(ledger.rows()))
+        assert 0 < before < 200
+        ledger._db.execute("PRAGMA max_page_count = 1000000")
+        assert len(endpoint(server, ledger).chat(asking(200))) == 200
+        assert sum(server.asked.values()) <= 200 + 4
+
+
 def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger, monkeypatch):
     monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
     with ChatServer(echo) as server:

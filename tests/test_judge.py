@@ -97,22 +97,33 @@ TALLIED = [
 
 def test_a_verdict_is_counted_once_as_read_unread_or_cut():
     tally = judge.tally(records.build({"instruction": "x", "verdicts": one} for one in TALLIED))
-    assert tally == {"read": 2, "unread": 1, "cut": 1, "total": 4}
+    assert tally == {"read": 2, "unread": 1, "cut": 1, "missing": 0, "total": 4}
+
+
+def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts_and_one_with_recorded_scores_as_none():
+    unjudged, scored = {"instruction": "x"}, {"instruction": "x", "student_score": 3.0, "oracle_score": 9.0}
+    tally = judge.tally(records.build([unjudged, scored]))
+    assert (tally["missing"], tally["total"]) == (2, 2)
+    with pytest.raises(judge.Unread, match="2 missing for want of a response"):
+        judge.check(tally)
 
 
 def test_the_tally_is_a_sentence():
-    assert judge.describe({"read": 998, "unread": 0, "cut": 0, "total": 998}) == "998 of 998 verdicts read"
-    full = judge.describe({"read": 998, "unread": 1, "cut": 1, "total": 1000})
+    assert (
+        judge.describe({"read": 998, "unread": 0, "cut": 0, "missing": 0, "total": 998})
+        == "998 of 998 verdicts read"
+    )
+    full = judge.describe({"read": 998, "unread": 1, "cut": 1, "missing": 0, "total": 1000})
     assert full == "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"
 
 
 def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
-    judge.check({"read": 95, "unread": 3, "cut": 2, "total": 100})
-    judge.check({"read": 0, "unread": 0, "cut": 0, "total": 0})
+    judge.check({"read": 95, "unread": 3, "cut": 2, "missing": 0, "total": 100})
+    judge.check({"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0})
     with pytest.raises(
         judge.Unread, match=r"6\.0% of the verdicts could not be read, more than max_unread \(5\.0%\)"
     ):
-        judge.check({"read": 94, "unread": 4, "cut": 2, "total": 100})
+        judge.check({"read": 94, "unread": 4, "cut": 2, "missing": 0, "total": 100})
 
 
 def test_orders_agree_when_they_name_the_same_winner_and_a_tie_is_an_outcome():

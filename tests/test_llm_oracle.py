@@ -87,7 +87,7 @@ def test_both_orders_are_judged_and_read_as_shown(make):
 def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread(make):
     oracle, server = make(judge="Both are fine.")
     judged = oracle.score(rows(oracle_response="a", student_response="b"))
-    assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "total": 4}
+    assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "missing": 0, "total": 4}
     assert judged["oracle_score"][:] == [None, None] and sum(server.asked.values()) == 8
     assert [v["attempt"] for v in judged[0]["verdicts"]] == [1, 1, 2, 2]
 

@@ -42,9 +42,8 @@ def choose(stage: Stage, labels: Iterable[str]):
         own = {"key_from": JUDGE_KEY} if told["judge_url"] and os.environ.get(JUDGE_KEY) else {}
         url = told["judge_url"] or asked.url
         judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common, **own)
-    return LLMOracle(
-        asked, judge, tuple(labels), max_tokens=told["oracle_max_tokens"], report=stage.report_progress
-    )
+    limits = {name.removeprefix("oracle_"): told[name] for name in ("oracle_max_tokens", "judge_max_tokens")}
+    return LLMOracle(asked, judge, tuple(labels), report=stage.report_progress, **limits)
 
 
 def _ledger(path: Path, read_only: bool):
