@@ -34,10 +34,11 @@ class Reply(NamedTuple):
     tokens: int
 
 
-def load(student: str | Path, full_precision: bool = False) -> Student:
+def load(student: str | Path, full_precision: bool = False, chat_template: str = "") -> Student:
     """Load a student from a folder or by its hub name: in float32 on a CPU, on a GPU in bfloat16.
 
-    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away).
+    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `chat_template`
+    is a template file for a student that brings none, or in place of its own.
     Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
     """
     place = _place(student)
@@ -51,10 +52,22 @@ def load(student: str | Path, full_precision: bool = False) -> Student:
         raise UserError(
             f"the student {student} cannot be loaded, from disk or from the hub: {reason}"
         ) from None
+    if chat_template:
+        tokenizer.chat_template = _template(chat_template)
     if not tokenizer.chat_template:
-        raise UserError(f"the student {student} has no chat template: set one in its tokenizer_config.json")
+        raise UserError(
+            f"the student {student} has no chat template, as base models often don't: name one with chat_template "
+            "(such as params/prompts/chat_llama2.jinja)"
+        )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return Student(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer)
+
+
+def _template(place: str) -> str:
+    try:
+        return paths.local(place).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None
 
 
 def _place(student: str | Path) -> str:

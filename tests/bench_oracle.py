@@ -88,24 +88,37 @@ def full_ledger(url: str, folder: Path, n: int = 100_000) -> None:
 
 
 def memory(url: str, folder: Path, n: int = 200_000) -> None:
-    """A stage in a process of its own: as many rows, answered by the endpoint."""
-    stage = multiprocessing.get_context("spawn").Process(target=many_rows, args=(url, folder, n))
+    """A stage in a process of its own: so many rows judged in both orders."""
+    said = "A response of a usual length, with its reasons. " * 8
+    rows = records.build(
+        {
+            "instruction": f"Instruction {i} of a usual length. " * 8,
+            "oracle_response": said,
+            "student_response": said[i % 99 :],
+        }
+        for i in range(n)
+    )
+    records.write(rows, folder / "rows.parquet")
+    stage = multiprocessing.get_context("spawn").Process(target=judged, args=(url, folder, n))
     stage.start()
     stage.join()
 
 
-def many_rows(url: str, folder: Path, n: int) -> None:
-    rows = records.build({"instruction": f"Instruction {i} of a usual length. " * 8} for i in range(n))
-    records.write(rows, folder / "rows.parquet")
+def judged(url: str, folder: Path, n: int) -> None:
     ledger = Ledger(folder / "many.sqlite")
     oracle = LLMOracle(Endpoint("m", ledger, url, concurrency=256))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    took = seconds(
-        lambda: records.write(oracle.answer(records.read(folder / "rows.parquet")), folder / "out.parquet")
+    started, at_first = time.perf_counter(), peak()
+    records.write(oracle.score(records.read(folder / "rows.parquet")), folder / "judged.parquet")
+    took = time.perf_counter() - started
+    print(
+        f"{n:,} rows judged in both orders in {took:.0f} s: {peak():,.0f} MB at most, {at_first:,.0f} of them imports"
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{n:,} rows answered in {took:.0f} s: {peak:,.0f} MB at most ({before:,.0f} MB before it)")
     ledger.close()
+
+
+def peak() -> float:
+    """Most memory this process ever held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""The params files that come with the suite fit its notebooks, and the taxonomies and templates they name can be read."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from lib import paths, student, tasks
+from lib.runner.plan import plan
+from lib.runner.study import load
+
+EMBEDDED = paths.ROOT / "lib/gym/student"
+TEMPLATE = "params/prompts/chat_llama2.jinja"
+FILES = sorted((paths.ROOT / "params").glob("*.yaml"))
+STUDIES = [file for file in FILES if file.name != "prices.yaml"]
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_is_planned_whole(file, tmp_path):
+    over = {"released.student_from": str(tmp_path)} if file.stem == "tapir_released" else {}
+    planned = plan(load(file), file.stem, over)
+    named = {
+        value
+        for stage in planned
+        for name, value in stage.values.items()
+        if name in ("tasks", "chat_template")
+    }
+    assert len(planned) > 1 and all((paths.ROOT / name).is_file() for name in named if name)
+
+
+def test_the_papers_rounds_rise_in_difficulty_and_find_rows_enough():
+    rounds = [
+        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x", {}) if s.notebook == "tapir/4_training"
+    ]
+    assert [stage.round for stage in rounds] == [0, 1, 2, 3]
+    last = rounds[-1].values
+    hardest = last["alpha"] + 2 * last["alpha_step"]
+    refinement = next(
+        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x", {}) if s.notebook == "tapir/3_refinement"
+    )
+    assert hardest <= 1 and hardest * last["round_rows"] <= refinement.values["pool_rows"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((paths.ROOT / "params/tasks").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_every_style_of_a_taxonomy_has_its_prompt(file):
+    styles = {task.refine for task in tasks.load_taxonomy(file).values()} - {"none"}
+    assert styles and all((paths.ROOT / f"params/prompts/refine_{style}.md").is_file() for style in styles)
+
+
+def test_llama_2_is_asked_in_its_own_format():
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.chat_template = (paths.ROOT / TEMPLATE).read_text()
+    said = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
+    turns = [{"role": role, "content": content} for role, content in said]
+    b, e = tokenizer.bos_token, tokenizer.eos_token
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert prompt == f"{b}[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello {e}{b}[INST] Bye [/INST]"
+    whole = tokenizer.apply_chat_template(
+        [*turns, {"role": "assistant", "content": "So long"}], tokenize=False
+    )
+    assert whole == f"{prompt} So long {e}"
+
+
+def test_a_student_is_loaded_with_the_template_that_is_named():
+    assert "[INST]" in student.load(EMBEDDED, chat_template=TEMPLATE).tokenizer.chat_template
+    with pytest.raises(student.UserError, match="the chat template nowhere.jinja cannot be read"):
+        student.load(EMBEDDED, chat_template="nowhere.jinja")
