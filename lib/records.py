@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Value, disable_progress_bars
+from datasets import Dataset, DatasetInfo, Features, List, Value, disable_progress_bars
+from datasets.fingerprint import generate_random_fingerprint
 
 from lib.errors import UserError
 
@@ -49,6 +50,7 @@ FEATURES = Features(
         "meta": Value("string"),  # JSON: what else the source had
     }
 )
+GROUP = 10_000  # rows of a Parquet row group: what is decoded at a time
 EMPTY = {
     name: [] if isinstance(kind, List) else "" if name in ("input", "source", "licence", "meta") else None
     for name, kind in FEATURES.items()
@@ -112,14 +114,16 @@ def _whole(row: dict, taken: Counter[str]) -> dict:
 
 
 def _dataset(table: pa.Table) -> Dataset:
-    return Dataset(table).cast(FEATURES)
+    """Without a copy where the types are those of FEATURES already; a fingerprint of its own would hash every row."""
+    about = DatasetInfo(features=FEATURES)
+    return Dataset(table.cast(FEATURES.arrow_schema), about, fingerprint=generate_random_fingerprint())
 
 
 def write(rows: Dataset, path: str | Path) -> Path:
     """Write rows as Parquet, cast to FEATURES so that an all-null column keeps its type."""
     path = Path(path)
     partial = path.with_name(path.name + ".tmp")
-    rows.cast(FEATURES).to_parquet(partial)
+    (rows if rows.features == FEATURES else rows.cast(FEATURES)).to_parquet(partial, batch_size=GROUP)
     partial.replace(path)
     return path
 
