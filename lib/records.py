@@ -16,6 +16,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from lib.errors import UserError
 
 disable_progress_bars()  # a stage has one display of its own
+pa.set_memory_pool(pa.system_memory_pool())  # gives back what decoding took; arrow's own keeps it
 
 TURN = {"role": Value("string"), "content": Value("string")}
 VERDICT = {
@@ -153,7 +154,8 @@ def update(rows: Dataset, **columns: list) -> Dataset:
     table = rows.with_format("arrow")[:]
     for name, values in columns.items():
         kind = FEATURES.arrow_schema.field(name)
-        table = table.set_column(table.column_names.index(name), kind, pa.array(values, type=kind.type))
+        parts = [pa.array(values[i : i + GROUP], kind.type) for i in range(0, len(values), GROUP)]
+        table = table.set_column(table.column_names.index(name), kind, pa.chunked_array(parts, kind.type))
     return _dataset(table)
 
 

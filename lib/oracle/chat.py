@@ -1,6 +1,7 @@
 """Chat calls to an OpenAI-compatible endpoint: every reply is in the ledger before it is used, and never asked for again."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,7 +164,7 @@ class Endpoint:
     @staticmethod
     def reply(response: dict) -> Reply:
         choice = response["choices"][0]
-        return Reply(choice["message"]["content"], choice.get("finish_reason") or "")
+        return Reply(choice["message"]["content"], sys.intern(choice.get("finish_reason") or ""))
 
     def answered(self, call: Call, response: dict) -> Reply:
         """Count a call that was made and stored."""

@@ -83,24 +83,23 @@ class LLMOracle:
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet."""
-        verdicts, prompt = rows["verdicts"][:], _template("judge")
-        pairs = zip(verdicts, rows["oracle_response"], rows["student_response"], strict=True)
-        open_ = {i: judge.ORDERS for i, (given, *both) in enumerate(pairs) if not given and None not in both}
-        shown = (*SAID, "oracle_response", "student_response")
+        verdicts, prompt, both = (
+            rows["verdicts"][:],
+            _template("judge"),
+            ("oracle_response", "student_response"),
+        )
+        answered = (None not in row.values() for row in records.walk(rows, *both))
+        needed = [i for i, has_both in enumerate(answered) if has_both and not verdicts[i]]
+        open_ = [(i, order) for i in needed for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            pairs = zip(open_.items(), _only(rows, open_, *shown), strict=True)
-            asked = (prompt(**_pair(row, order)) for (_, orders), row in pairs for order in orders)
-            total = sum(map(len, open_.values()))
-            made = iter(self._ask("judge", asked, total, attempt, self.judge))
-            unread = {}
-            for i, orders in open_.items():
-                told = {order: next(made) for order in orders}
-                verdicts[i] = verdicts[i] + [_verdict(order, attempt, reply) for order, reply in told.items()]
-                lacking = [
-                    order for order, reply in told.items() if judge.read_scores(reply.text or "") is None
-                ]
-                unread |= {i: lacking} if lacking else {}
-            open_ = unread
+            shown = zip(_only(rows, (i for i, _ in open_), *both, *SAID), open_, strict=True)
+            asked = (prompt(**_pair(row, order)) for row, (_, order) in shown)
+            made = self._ask("judge", asked, len(open_), attempt, self.judge)
+            for (i, order), reply in zip(open_, made, strict=True):
+                told = {"order": order, "attempt": attempt, "reply": reply.text or "", "finish": reply.finish}
+                verdicts[i] = [*verdicts[i], told]
+            unread = (judge.read_scores(reply.text or "") is None for reply in made)
+            open_ = [pair for pair, again in zip(open_, unread, strict=True) if again]
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def know(self, rows: Dataset) -> None:
@@ -194,14 +193,13 @@ def _whole(reply: Reply) -> str | None:
     return None if reply.finish == "length" else reply.text or None
 
 
-def _verdict(order: str, attempt: int, reply: Reply) -> dict:
-    return {"order": order, "attempt": attempt, "reply": reply.text or "", "finish": reply.finish}
-
-
 def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
-    """These rows, in rising order, one by one."""
-    wanted = set(positions)
-    return (row for i, row in enumerate(records.walk(rows, *columns)) if i in wanted) if wanted else iter(())
+    """The rows at these positions, which rise and may repeat, one by one."""
+    walked, at = enumerate(records.walk(rows, *columns)), -1
+    for i in positions:
+        while at < i:
+            at, row = next(walked)
+        yield row
 
 
 def _text(name: str) -> str:
