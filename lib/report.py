@@ -9,6 +9,7 @@ from datasets import Dataset
 from lib import records
 from lib.curriculum import mfd
 from lib.errors import UserError
+from lib.gym.oracle import ExactOracle
 from lib.judge import latest
 from lib.runner import folders
 
@@ -89,15 +90,38 @@ def taught(run: Path, seed: int) -> dict[str, list[Dataset]]:
     }
 
 
+def embedded(run: Path) -> bool:
+    """Whether the corpus is the embedded world's, where every row's task and true answer are known."""
+    return parameter(run, "tapir/1_data_selection", "source") == "gym"
+
+
+def labelled(run: Path, rows: Dataset) -> Dataset:
+    """The rows whose task the run knows, with it: all of the embedded world's, else those it judged or expanded."""
+    if embedded(run):
+        return ExactOracle().classify(rows)
+    known = {}
+    for notebook, file in (("tapir/2_oracle_judging", "rows"), ("tapir/3_refinement", "pool")):
+        for folder in places(run, notebook).values():
+            found = records.read(folder / f"{file}.parquet")
+            known |= dict(zip(found["id"], found["task"], strict=True))
+    rows = records.update(rows, task=[known.get(row_id) for row_id in rows["id"]])
+    return rows.select([i for i, task in enumerate(rows["task"]) if task])
+
+
 def budget(run: Path) -> pd.DataFrame:
-    """What each arm's training after the warm-up took, as means over seeds."""
+    """What each arm's training after the warm-up took, as means over seeds; empty where no arm has rounds."""
     lines = []
     table = stages(run)
     for (arm, seed), mine in table.groupby(["arm", "seed"]):
         trained = mine[(mine["notebook"] == "tapir/4_training") & (mine["round"] > 0)]
         if len(trained):
             lines.append({"arm": arm, "seed": seed} | _spent(mine, trained))
-    return pd.DataFrame(lines).drop(columns="seed").groupby("arm").mean()
+    return (
+        pd.DataFrame(lines, columns=None if lines else ["arm", "seed"])
+        .drop(columns="seed")
+        .groupby("arm")
+        .mean()
+    )
 
 
 def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:

@@ -11,6 +11,7 @@ from test_chat import asking, echo, endpoint
 
 from lib.errors import UserError
 from lib.oracle import batch, prices
+from lib.oracle.__main__ import main
 from lib.oracle.ledger import Ledger
 
 
@@ -131,6 +132,14 @@ def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_pat
         again.close()
         assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(60)]
         assert len(server.batches) == 2 and set(server.asked.values()) == {1}
+
+
+def test_the_stats_of_a_ledger_say_what_is_under_way(ledger, capsys):
+    with BatchServer(echo) as server:
+        asked = by_batch(server, ledger)
+        ledger.order("a token", server.url, [asked.asked("some key", asking(1)[0])])
+    assert main(["stats", str(ledger.path)]) == 0
+    assert "1 calls are in batches under way" in capsys.readouterr().out
 
 
 def test_a_batch_that_was_never_made_is_ordered_anew(ledger):

@@ -35,6 +35,8 @@ def stats(ledger: Ledger) -> int:
     for *names, calls, prompt, completion, usd in ledger.totals():
         money = "unknown" if usd is None else f"{usd:,.2f}"
         print(line.format(*names, f"{calls:,}", f"{prompt:,}", f"{completion:,}", money))
+    if waiting := ledger.under_way():
+        print(f"{waiting:,} calls are in batches under way: the command that ordered them collects them")
     return 0
 
 

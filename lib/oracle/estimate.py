@@ -12,6 +12,10 @@ SECONDS = 5.0  # that a call takes, where nothing is known
 RESPONSE = 250  # tokens of a response, where nothing is known
 SHORT = {"classify": 5, "judge": 150}  # tokens of replies that are no responses
 SAMPLE = 1000  # rows that lengths are taken from
+HEAD = [
+    "| | model | calls | prompt tokens | completion tokens | US$ |",
+    "| --- | --- | --: | --: | --: | --: |",
+]
 
 
 class Ahead(NamedTuple):
@@ -90,25 +94,25 @@ def describe(ahead: list[Ahead], endpoint) -> str:
     """One sentence, and below it a table by purpose (markdown); empty where nothing is asked."""
     if not ahead:
         return ""
-    known = [one.usd for one in ahead if one.usd is not None]
+    calls, known = sum(one.calls for one in ahead), [one.usd for one in ahead if one.usd is not None]
     money = f"US$ {sum(known):,.2f}" if len(known) == len(ahead) else "at an unknown price"
     tokens = sum(one.prompt_tokens + one.completion_tokens for one in ahead)
-    time = (
-        "in batches, each within a day" if endpoint.batch else f"{sum(one.minutes for one in ahead):,.0f} min"
-    )
-    lines = [
-        f"At most {sum(one.calls for one in ahead):,} calls, about {tokens:,.0f} tokens, {money}, {time}{_budget(known, endpoint)}"
-    ]
-    lines += [
-        "",
-        "| | model | calls | prompt tokens | completion tokens | US$ |",
-        "| --- | --- | --: | --: | --: | --: |",
-    ]
-    for one in ahead:
-        usd = "unknown" if one.usd is None else f"{one.usd:,.2f}"
-        sizes = f"{one.calls:,} | {one.prompt_tokens:,.0f} | {one.completion_tokens:,.0f}"
-        lines.append(f"| {one.purpose} | {one.model} | {sizes} | {usd} |")
+    spent = f"{money}, {_time(ahead, endpoint)}{_budget(known, endpoint)}"
+    lines = [f"At most {calls:,} calls, about {tokens:,.0f} tokens, {spent}", "", *HEAD, *map(_line, ahead)]
     return "\n".join([*lines, "", "What the ledger holds already is not asked again."])
+
+
+def _line(one: Ahead) -> str:
+    usd = "unknown" if one.usd is None else f"{one.usd:,.2f}"
+    sizes = f"{one.calls:,} | {one.prompt_tokens:,.0f} | {one.completion_tokens:,.0f}"
+    return f"| {one.purpose} | {one.model} | {sizes} | {usd} |"
+
+
+def _time(ahead: list[Ahead], endpoint) -> str:
+    if endpoint.batch:
+        return "in batches, each within a day"
+    minutes = sum(one.minutes for one in ahead)
+    return f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
 
 
 def _budget(known: list[float], endpoint) -> str:

@@ -148,6 +148,10 @@ class Ledger:
         )
         return batch_id, {call[0]: Asked(*call) for call in calls}
 
+    def under_way(self) -> int:
+        """Calls in batches that were not collected yet."""
+        return self._db.execute("SELECT count(*) FROM under_way").fetchone()[0]
+
     def forget(self, token: str) -> None:
         """Take the note of a batch away: it is collected, or was never made."""
         with self._db:
