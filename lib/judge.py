@@ -37,6 +37,7 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     (9.0, 8.5)
     >>> read_scores("On a scale of 1 to 10, I rate both highly.")
     """
+    verdict = verdict.rpartition("</think>")[2]  # what a judge thought before is no verdict
     first_line = next(iter(verdict.strip().splitlines()), "")
     whole = PAIR.fullmatch(first_line)
     stated = {whole.groups()} if whole else {*TUPLE.findall(verdict), *labelled(verdict)}
@@ -83,19 +84,19 @@ def apply(rows: Dataset) -> Dataset:
 def tally(rows: Dataset) -> dict[str, int]:
     """How many verdicts were read, unread, cut and missing, and their total; a verdict is one order of one row.
 
-    cut: unread, and its last attempt ended at the token limit. missing: both orders of a row that was not judged, for want
-    of a response. Each verdict is counted once, attempts together.
+    cut: unread, and its last attempt ended at the token limit. missing: an order that was not judged, for want of a response
+    or of a reply. Each verdict is counted once, attempts together.
     """
     counts = {"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0}
     for verdicts, score in zip(rows["verdicts"], rows["student_score"], strict=True):
         found = latest(verdicts)
-        if not verdicts and score is None:
-            counts["missing"] += len(ORDERS)
-            counts["total"] += len(ORDERS)
+        if not verdicts and score is not None:
+            continue  # recorded scores without their verdicts
         last = {verdict["order"]: verdict for verdict in sorted(verdicts, key=lambda v: v["attempt"] or 0)}
-        for order, verdict in last.items():
-            outcome = "read" if order in found else "cut" if verdict["finish"] == "length" else "unread"
-            counts[outcome] += 1
+        for order in ORDERS:
+            told = last.get(order)
+            outcome = "cut" if told and told["finish"] == "length" else "unread" if told else "missing"
+            counts["read" if order in found else outcome] += 1
             counts["total"] += 1
     return counts
 
@@ -104,7 +105,7 @@ def describe(tally: dict[str, int]) -> str:
     """ "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"."""
     lost = [f"{tally['unread']:,} unread"] * bool(tally["unread"])
     lost += [f"{tally['cut']:,} cut at the token limit"] * bool(tally["cut"])
-    lost += [f"{tally['missing']:,} missing for want of a response"] * bool(tally["missing"])
+    lost += [f"{tally['missing']:,} missing for want of a response or a reply"] * bool(tally["missing"])
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (
         f" ({', '.join(lost)})" if lost else ""
     )
@@ -166,12 +167,13 @@ def position_edge(rows: Dataset) -> float:
     return float((gaps["oracle_first"] - gaps["student_first"]).mean() / 2)
 
 
-def length_correlation(rows: Dataset) -> float:
-    """Spearman correlation, -1 to 1, of oracle - student in score (mean of both orders) and in characters."""
+def length_correlation(rows: Dataset, reference: str = "oracle_response") -> float:
+    """Spearman correlation, -1 to 1, of oracle - student in score (mean of both orders) and in characters.
+
+    `reference` is the column with the response that the student's was judged against.
+    """
     gaps = by_order(rows).mean(axis=1)
-    lengths = [
-        len(rows[i]["oracle_response"] or "") - len(rows[i]["student_response"] or "") for i in gaps.index
-    ]
+    lengths = [len(rows[i][reference] or "") - len(rows[i]["student_response"] or "") for i in gaps.index]
     return float(gaps.rank().corr(pd.Series(lengths, index=gaps.index).rank()))
 
 

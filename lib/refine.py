@@ -2,15 +2,20 @@
 
 from datasets import Dataset
 
-from lib import records
+from lib import judge, records
 from lib.tasks import Task
 
+NOTHING = {"refined": 0, "kept": 0, "rejected": 0, "unread": 0, "unusable": 0}
 
-def refine(rows: Dataset, oracle, taxonomy: dict[str, Task]) -> tuple[Dataset, dict[str, int]]:
+
+def refine(
+    rows: Dataset, oracle, taxonomy: dict[str, Task]
+) -> tuple[Dataset, dict[str, int], dict[str, int]]:
     """Have the oracle rewrite responses, and let the judge reject a rewrite that it scores lower.
 
-    Every row then trains on the refined response where it was kept, else on the oracle's. Returns the rows
-    and {"refined", "kept", "rejected", "unread"}.
+    Every row then trains on the refined response where it was kept, else on the oracle's. Returns the rows; how many were
+    refined and of these kept, rejected and unread, and how many rewrites were of no use (nothing, a copy, a refusal); and the
+    tally of the verdicts.
     """
     styles = {label: task.refine for label, task in taxonomy.items()}
     refined = oracle.refine(rows, styles)
@@ -41,5 +46,6 @@ def refine(rows: Dataset, oracle, taxonomy: dict[str, Task]) -> tuple[Dataset, d
         "kept": kept,
         "rejected": len(candidates) - kept - unread,
         "unread": unread,
+        "unusable": sum(styles.get(task, "none") != "none" for task in rows["task"]) - len(candidates),
     }
-    return out, counts
+    return out, counts, judge.tally(judged)

@@ -135,7 +135,8 @@ class Stage:
             self._note({})
 
     def _note(self, progress: dict) -> None:
-        folders.write_json(self.folder / "progress.json", progress | {"announced": self._announced})
+        told = {"announced": self._announced} if self._announced else {}
+        folders.write_json(self.folder / "progress.json", progress | told)
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
         """Add flat dotted numbers ("gym.accuracy") to metrics.json; what is not finite becomes null."""

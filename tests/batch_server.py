@@ -21,6 +21,8 @@ class BatchServer(ChatServer):
         self.batches: dict[str, dict] = {}
         self.lost: Callable[[dict], bool] = lambda body: False
         self.on_batch: Callable[[], None] = lambda: None
+        self.results: Callable[[list[str]], list[str]] = lambda lines: lines  # what becomes of them
+        self.down = False  # out of reach for who looks at a batch
         self.numbers = count(1)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -64,13 +66,18 @@ class BatchServer(ChatServer):
             "status": "validating",
             "looks": 0,
         }
+        made = self.batches[name]
         self.on_batch()
-        return web.json_response(self.batches[name])
+        return web.json_response(made)
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": list(self.batches.values()), "has_more": False})
 
     async def _retrieve(self, request: web.Request) -> web.Response:
+        if self.down:
+            return web.json_response({"error": {"message": "back soon"}}, status=503)
+        if request.match_info["id"] not in self.batches:
+            return web.json_response({"error": {"message": "no such batch"}}, status=404)
         batch = self.batches[request.match_info["id"]]
         batch["looks"] += 1
         if batch["looks"] >= self.polls and batch["status"] == "validating":
@@ -90,5 +97,5 @@ class BatchServer(ChatServer):
             response = {"status_code": 500 if bad else 200, "body": told}
             (lost if bad else done).append(json.dumps({"custom_id": line["custom_id"], "response": response}))
         batch["request_counts"] = {"total": len(done + lost), "completed": len(done), "failed": len(lost)}
-        for name, lines in (("output_file_id", done), ("error_file_id", lost)):
-            batch[name] = self._keep("\n".join(lines).encode()) if lines else None
+        for name, lines in (("output_file_id", self.results(done)), ("error_file_id", lost)):
+            batch[name] = self._keep("\n".join(lines).encode(errors="surrogateescape")) if lines else None

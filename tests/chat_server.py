@@ -12,11 +12,15 @@ from aiohttp import web
 class ChatServer:
     """Answers `reply(body)` to POST /v1/chat/completions; `fault(body, nth)` may name a fault for the nth asking of a body.
 
+    A reply is a text, or a dict to put over the whole completion, however strange.
+
     A context manager; `url` is where it is reached, `asked` counts how often each body came.
     """
 
     def __init__(
-        self, reply: Callable[[dict], str], fault: Callable[[dict, int], str | None] = lambda body, nth: None
+        self,
+        reply: Callable[[dict], str | dict],
+        fault: Callable[[dict, int], str | None] = lambda body, nth: None,
     ):
         self.reply, self.fault = reply, fault
         self.asked: Counter[str] = Counter()
@@ -63,7 +67,7 @@ class ChatServer:
             self.running -= 1
 
     async def _say(self, request: web.Request, body: dict, fault: str | None) -> web.StreamResponse:
-        if fault in ("401", "404", "500", "503"):
+        if fault in ("401", "403", "404", "500", "503"):
             return web.json_response(
                 {"error": {"message": f"no: {request.headers['Authorization']}"}}, status=int(fault)
             )
@@ -85,12 +89,13 @@ class ChatServer:
         return web.json_response(whole)
 
 
-def completion(body: dict, text: str, finish: str) -> dict:
-    message = {"role": "assistant", "content": text}
+def completion(body: dict, said: str | dict, finish: str) -> dict:
+    strange = said if isinstance(said, dict) else {}
+    message = {"role": "assistant", "content": "" if strange else said}
     return {
         "id": "x",
         "object": "chat.completion",
         "model": body["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
-    }
+    } | strange

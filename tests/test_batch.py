@@ -1,8 +1,10 @@
 """Calls by the Batch API: collected whatever happens in between, and never ordered twice."""
 
+import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -132,6 +134,58 @@ def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_pat
         again.close()
         assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(60)]
         assert len(server.batches) == 2 and set(server.asked.values()) == {1}
+
+
+def test_a_bad_line_among_the_results_costs_only_itself(ledger):
+    def results(lines):
+        half = json.loads(lines[3])
+        half["response"]["body"]["choices"][0]["message"]["content"] = "\ud83d"
+        strange = ["[1]", "{}", '{"custom_id": "nobody", "response": null}', lines[1][:-30], "\udcff"]
+        return [
+            lines[0],
+            *strange,
+            lines[2].replace('"usage": {', '"usage": 5, "x": {'),
+            json.dumps(half),
+            *lines[4:],
+        ]
+
+    with BatchServer(echo) as server:
+        server.results = results
+        replies = by_batch(server, ledger).chat(asking(40))
+        assert [i for i, reply in enumerate(replies) if reply.text is None] == [1]
+        assert replies[3].text == "?" and len(list(ledger.rows())) == 39 and not ledger.under_way()
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_what_is_under_way_is_collected_and_not_paid_again_though_batches_are_given_up(tmp_path, batch):
+    place, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
+    with BatchServer(echo, polls=1_000_000) as server:
+        ours = fresh.Process(target=order, args=(server.url, place, 40, 0.01))
+        ours.start()
+        while ours.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
+            time.sleep(0.01)
+        ours.kill()
+        ours.join()
+        server.polls, again = 2, Ledger(place)
+        assert len(endpoint(server, again, batch=batch, poll_s=0.01).chat(asking(45))) == 45
+        assert set(server.asked.values()) == {1} and len(server.batches) == 1
+        assert again.under_way() == 0
+
+
+def test_an_endpoint_that_is_out_of_reach_for_a_while_ends_no_batch(ledger):
+    with BatchServer(echo, polls=10) as server:
+        threading.Timer(0.1, setattr, (server, "down", True)).start()
+        threading.Timer(1.0, setattr, (server, "down", False)).start()
+        assert len(by_batch(server, ledger, tries=1).chat(asking(40))) == 40
+
+
+def test_a_batch_that_is_gone_is_forgotten(ledger):
+    with BatchServer(echo) as server:
+        server.on_batch = server.batches.clear
+        with pytest.raises(UserError, match="no such batch"):
+            by_batch(server, ledger).chat(asking(40))
+        server.on_batch = lambda: None
+        assert len(by_batch(server, ledger).chat(asking(40))) == 40
 
 
 def test_the_stats_of_a_ledger_say_what_is_under_way(ledger, capsys):

@@ -9,7 +9,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib.errors import UserError
-from lib.oracle import prices
+from lib.oracle import prices, transport
 from lib.oracle.chat import Endpoint, OverBudget, Request
 from lib.oracle.ledger import Ledger
 
@@ -102,6 +102,100 @@ def test_a_reply_cut_at_the_token_limit_says_so(ledger):
         assert endpoint(server, ledger).chat(asking(1))[0].finish == "length"
 
 
+def ending(text: object, finish: object = "stop", **more) -> dict:
+    """A completion with this text and finish_reason, and whatever else."""
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], **more}
+
+
+STRANGE = {
+    "half a surrogate pair": ending("Smile \ud83d"),
+    "huge usage": ending("yes", usage={"prompt_tokens": 10**30, "completion_tokens": 1}),
+    "negative usage": ending("yes", usage={"prompt_tokens": -5, "completion_tokens": -1}),
+    "usage as a list": ending("yes", usage=[1, 2]),
+    "no usage": ending("yes", usage=None),
+    "no text": ending(None, "length"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_ledger(
+    ledger, kind, monkeypatch
+):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(1, 1))
+    with ChatServer(lambda body: STRANGE[kind]) as server:
+        first = endpoint(server, ledger).chat(asking(70))
+        assert endpoint(server, ledger).chat(asking(70)) == first
+        assert sum(server.asked.values()) == 70
+    assert all(reply.text is not None and reply.text.encode() is not None for reply in first)
+    assert all(call.usd > 0 for call in ledger.rows())  # what the endpoint does not say is reckoned
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [ending("yes", 5), ending("yes", {}), ending(["yes"]), {"choices": [5]}, {"choices": "[" * 20_000}],
+)
+def test_a_reply_that_is_no_completion_is_asked_again_and_never_stored(ledger, strange):
+    known = iter([strange] * 2)
+    with ChatServer(lambda body: next(known, "yes")) as server:
+        assert [reply.text for reply in endpoint(server, ledger, concurrency=1).chat(asking(3))] == [
+            "yes"
+        ] * 3
+    assert len(list(ledger.rows())) == 3
+
+
+def test_a_call_that_cannot_be_stored_stops_the_stage_and_costs_only_itself(ledger, monkeypatch):
+    whole = Ledger.store
+
+    def store(self, calls, collected=""):
+        calls = list(calls)
+        if any("question 7" in call.request for call in calls):
+            raise ValueError("no room for the seventh")
+        whole(self, calls, collected)
+
+    monkeypatch.setattr(Ledger, "store", store)
+    with ChatServer(echo) as server:
+        with pytest.raises(UserError, match="cannot be written .no room for the seventh"):
+            endpoint(server, ledger, concurrency=8).chat(asking(60))
+        assert len(list(ledger.rows())) == sum(server.asked.values()) - 1
+
+
+def test_what_fails_while_progress_is_shown_stops_the_asking(ledger):
+    def report(done):
+        raise OSError("no space left on device")
+
+    with ChatServer(echo) as server:
+        server.delay_s = 0.05
+        with pytest.raises(OSError, match="no space left"):
+            endpoint(server, ledger, concurrency=4).chat(asking(500), report)
+        asked = sum(server.asked.values())
+        time.sleep(0.5)
+        assert sum(server.asked.values()) <= asked + 4
+
+
+def test_a_few_calls_that_all_fail_are_an_error(ledger):
+    with (
+        ChatServer(echo, lambda body, nth: "500") as server,
+        pytest.raises(UserError, match="all 6 calls failed at .*goes on from here"),
+    ):
+        endpoint(server, ledger, tries=1).chat(asking(6))
+
+
+def test_one_call_that_is_forbidden_among_others_is_counted_and_stops_nothing(ledger):
+    bad = lambda body, nth: "403" if "question 30" in str(body) else None  # noqa: E731
+    with ChatServer(echo, bad) as server:
+        asked = endpoint(server, ledger, concurrency=1)
+        assert [reply.text is None for reply in asked.chat(asking(40))] == [i == 30 for i in range(40)]
+
+
+def test_a_refused_key_is_said_at_once_however_slow_the_pace(ledger):
+    started = time.monotonic()
+    with ChatServer(echo, lambda body, nth: "401") as server, pytest.raises(UserError, match="refuses"):
+        endpoint(server, ledger, concurrency=16, requests_per_minute=10, tokens_per_minute=10).chat(
+            asking(50)
+        )
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize("status", ["401", "404"])
 def test_a_refused_key_or_model_stops_at_once_without_showing_the_key(ledger, status):
     with (
@@ -153,9 +247,56 @@ def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger, monkeypatch
         assert ledger.spent("a run") == 20
 
 
+def test_a_paid_reply_of_no_use_counts_for_the_budget(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    with ChatServer(lambda body: {"choices": []}) as server, pytest.raises(UserError):
+        endpoint(server, ledger, concurrency=1, budget_usd=10, tries=3).chat(asking(100))
+    assert sum(server.asked.values()) <= 10 + 2
+
+
 def test_a_budget_with_an_unknown_price_is_refused(ledger):
     with pytest.raises(UserError, match="price of a-model is unknown"):
         Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", budget_usd=1)
+
+
+@pytest.mark.parametrize("how", [{"concurrency": 0}, {"timeout_s": 0}, {"tries": 0}])
+def test_a_setting_that_makes_no_sense_is_refused_by_name(ledger, how):
+    with pytest.raises(UserError, match=f"{next(iter(how))}=0: it must be above 0"):
+        Endpoint("m", ledger, "http://127.0.0.1:9/v1", **how)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "http://", "ftp://x/v1", "http://x:port/v1", "http://x:99999/v1"]
+)
+def test_what_is_no_url_is_refused(ledger, url):
+    with pytest.raises(UserError, match="is no endpoint: write http"):
+        Endpoint("m", ledger, url)
+
+
+@pytest.mark.parametrize("url", [f"http://me:{KEY}@x/v1", f"http://x/v1?api-key={KEY}"])
+def test_a_url_that_holds_a_key_is_refused_without_showing_it(ledger, url):
+    with pytest.raises(UserError, match="the URL of x holds more than an address") as raised:
+        Endpoint("m", ledger, url)
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_is_masked_before_an_error_is_cut_short(ledger):
+    told = "x" * 290 + KEY + " is wrong" + "y" * 3000
+    for shown in (transport.Malformed(told), f"{'x' * 60} {KEY}"):
+        assert KEY[:9] not in transport.masked(shown, "OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize("strange", [f" {KEY}\n", f"{KEY}\r\n"])
+def test_spaces_around_a_key_do_no_harm(ledger, monkeypatch, strange):
+    monkeypatch.setenv("OPENAI_API_KEY", strange)
+    with ChatServer(echo) as server:
+        assert endpoint(server, ledger).chat(asking(1))[0].text == "You said: question 0"
+
+
+def test_a_key_that_no_header_can_hold_is_one_error(ledger, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    with ChatServer(echo) as server, pytest.raises(UserError, match="OPENAI_API_KEY holds characters"):
+        endpoint(server, ledger).chat(asking(1))
 
 
 def test_ledger_only_counts_what_is_missing(ledger):

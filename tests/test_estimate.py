@@ -60,9 +60,30 @@ def test_limits_a_minute_and_batches_count(make):
 
 def test_the_sentence_says_what_is_left_of_the_budget_and_that_it_will_not_do(make):
     said = make(budget_usd=1).estimate(ROWS, answer=1000).splitlines()[0]
-    assert said.startswith("At most 1,000 calls, about 300,000 tokens, US$ 2.10, 1 min")
+    assert said.startswith("About 1,000 calls, 300,000 tokens, US$ 2.10, 1 min")
     assert said.endswith("US$ 1.00 of the budget are left: the stage will stop there")
     assert make(budget_usd=9).estimate(ROWS, answer=1000).splitlines()[0].endswith("are left")
+
+
+def test_a_stage_that_goes_on_is_not_held_against_what_it_has_paid_itself(make):
+    oracle = make(budget_usd=2.5)
+    told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
+    told["usage"] = {"prompt_tokens": 0, "completion_tokens": 100_000}  # a dollar
+    oracle.endpoint.ledger.store(
+        [oracle.endpoint.call(oracle.endpoint.asked("x", Request([], "answer")), told)]
+    )
+    assert oracle.estimate(ROWS, answer=1000).splitlines()[0].endswith("US$ 1.50 of the budget are left")
+
+
+def test_earlier_turns_count(make):
+    turns = [{"role": "user", "content": "z" * 4000}]
+    rows = records.build([{"instruction": "And now?", "turns": turns}])
+    (judged,) = estimate.estimate(make(), rows, {}, {"classify": 1})
+    assert judged.prompt_tokens > 1000
+
+
+def test_from_the_ledger_alone_nothing_is_about_to_be_spent(make):
+    assert make(ledger_only=True).estimate(ROWS, answer=1000) == ""
 
 
 def test_an_unknown_price_is_said_and_nothing_asked_is_nothing_said(make):

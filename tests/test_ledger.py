@@ -1,12 +1,15 @@
 """The ledger keeps calls, one writer at a time, and says what is wrong with it."""
 
 import json
+import os
+import shutil
 import sqlite3
 
 import pytest
 
 from lib.errors import UserError
 from lib.oracle import ledger as ledgers
+from lib.oracle.__main__ import main
 from lib.oracle.ledger import Call, Ledger
 
 
@@ -26,6 +29,7 @@ def call(n: int, **how) -> Call:
         "m",
         "judge",
         "demo",
+        "a stage",
         json.dumps(request),
         "{}",
         "stop",
@@ -61,17 +65,59 @@ def test_totals_by_model_purpose_and_run_show_no_money_where_a_price_is_unknown(
     assert ledger.spent("demo") == 1.0 and ledger.spent("another") == 0
 
 
-def test_a_second_writer_is_refused_and_a_reader_is_not(ledger, tmp_path):
+def test_a_second_writer_is_refused_while_calls_are_made_and_a_reader_is_not(ledger, tmp_path):
     ledger.store([call(1)])
-    with pytest.raises(UserError, match="another process writes"):
-        Ledger(tmp_path / "ledger.sqlite")
-    assert len(list(Ledger(tmp_path / "ledger.sqlite", read_only=True).rows())) == 1
+    other = Ledger(tmp_path / "ledger.sqlite")
+    with ledger.writing():
+        with (
+            pytest.raises(UserError, match=rf"ledger.sqlite is in use by process {os.getpid()}"),
+            other.writing(),
+        ):
+            pass
+        assert len(list(Ledger(tmp_path / "ledger.sqlite", read_only=True).rows())) == 1
+    with other.writing():  # a notebook that is open, but asks nothing, is in nobody's way
+        other.store([call(2)])
+    assert len(list(ledger.rows())) == 2
+
+
+@pytest.mark.parametrize("name", ["a#b", "50% of it", "what?"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    opened = Ledger(tmp_path / name / "ledger.sqlite")
+    opened.store([call(1)])
+    opened.close()
+    assert len(list(Ledger(tmp_path / name / "ledger.sqlite", read_only=True).rows())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_published_ledger_is_read_where_nothing_can_be_written(ledger, tmp_path):
+    with ledger.writing():
+        ledger.store([call(1)])
+    place = tmp_path / "published"
+    place.mkdir()
+    shutil.copy(ledger.path, place)  # the one file is all there is
+    place.chmod(0o500)
+    assert len(list(Ledger(place / "ledger.sqlite", read_only=True).rows())) == 1
+
+
+def test_a_damaged_ledger_is_one_error_with_the_way_out(tmp_path):
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    with opened.writing():
+        opened.store(call(n) for n in range(200))
+    opened.close()
+    content = bytearray((tmp_path / "ledger.sqlite").read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    (tmp_path / "ledger.sqlite").write_bytes(content)
+    damaged = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    with pytest.raises(UserError, match="cannot be read .*move it away"):
+        list(damaged.rows())
+    assert main(["check", str(tmp_path / "ledger.sqlite")]) == 1
 
 
 def test_another_file_is_no_ledger(tmp_path):
     (tmp_path / "rows.txt").write_text("These are no calls. " * 100)
     for read_only in (True, False):
-        with pytest.raises(UserError, match="is not a ledger"):
+        with pytest.raises(UserError, match="cannot be opened as a ledger"):
             Ledger(tmp_path / "rows.txt", read_only)
 
 

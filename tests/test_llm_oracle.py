@@ -1,8 +1,10 @@
 """The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
 
 import doctest
+import itertools
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from chat_server import ChatServer
@@ -12,6 +14,7 @@ from lib.oracle import replies
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
 from lib.oracle.llm import LLMOracle
+from lib.tasks import Task, rebalance
 
 LABELS = ("Math", "Code", "Code Debug")
 
@@ -181,6 +184,117 @@ def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, said, kept)
     told = rows(2, task="Math", oracle_response="4")
     assert oracle.refine(told, {"Math": "worked"}) == [said if kept else None] * 2
     assert oracle.refine(told, {"Math": "none"}) == [None, None]
+
+
+def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
+    count = itertools.count()
+    said = {
+        "expand": lambda text: f"<instruction>What is {next(count)} times two?</instruction>",
+        "classify": "Math",
+    }
+    oracle, server = make(answer="14", **said)
+    taxonomy = {"Math": Task(1.0, "none")}
+    pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
+    assert len(pool) == 100 and account["Math"] == {"parents": 3, "expanded": 97, "short": 0}
+    asked = sum(server.asked.values())
+    oracle.known, oracle.expanded = set(), Counter()  # as in another start
+    again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
+    assert again["id"][:] == pool["id"][:] and sum(server.asked.values()) == asked
+
+
+def test_a_failed_expansion_changes_no_other(make):
+    bad = {"first": True}
+    said = {"expand": lambda text: f"<instruction>A new one: {text[-300:-200]}{next(count)}</instruction>"}
+    count = itertools.count()
+    oracle, server = make(
+        lambda body, nth: "500" if bad["first"] and "Here is" in str(body) and "0 + 0" in str(body) else None,
+        classify=lambda text: "Math",
+        answer="14",
+        **said,
+    )
+    taxonomy = {"Math": Task(0.5, "none"), "Code": Task(0.5, "none")}
+    parents = records.build(
+        [{"instruction": "What is 0 + 0?", "task": "Math"}, {"instruction": "Say hi.", "task": "Code"}]
+    )
+    rebalance(parents, oracle, taxonomy, 4, seed=0)
+    code = {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text}
+    bad["first"], oracle.known, oracle.expanded = False, set(), Counter()
+    rebalance(parents, oracle, taxonomy, 4, seed=0)
+    assert {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text} == code
+
+
+THOUGHT = "<think>Draft: <instruction>What is 1 + 1?</instruction></think>"
+NEW = "<instruction>What is 7 + 7?</instruction>"
+
+
+@pytest.mark.parametrize(
+    "said, kept",
+    [
+        (f"{THOUGHT}\n{NEW}", ("What is 7 + 7?", "")),
+        (f"{NEW}\n<input>its input, or nothing</input>", ("What is 7 + 7?", "")),
+        (f"{NEW}\n<input>3, 4</input>", ("What is 7 + 7?", "3, 4")),
+        (f"{NEW}\n<input>3, 4", None),
+        ("<instruction>the new instruction</instruction>\n<input>its input, or nothing</input>", None),
+        (THOUGHT, None),
+    ],
+)
+def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(said, kept):
+    assert replies.new_instruction(said) == kept
+
+
+@pytest.mark.parametrize("finish, cause", [("length", "cut"), ("content_filter", "filtered")])
+def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, finish, cause):
+    oracle, _ = make(expand={"choices": [{"message": {"content": NEW}, "finish_reason": finish}]})
+    assert oracle.expand(rows(1, task="Math"))[1] == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    "said, kept", [("<think>hm</think> four", "four"), ("  \n", None), ("<think>hm</think>", None)]
+)
+def test_a_response_is_what_is_said_after_thinking(make, said, kept):
+    oracle, _ = make(answer=said)
+    assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
+
+
+def test_a_verdict_after_thinking_is_read():
+    assert judge.read_scores("<think>\n1 2\n</think>\n9 3\nbecause") == (9.0, 3.0)
+
+
+def test_a_judgement_without_a_reply_is_no_verdict_and_is_missing_from_the_tally(make):
+    oracle, server = make(lambda body, nth: "500" if "0 + 0" in str(body) else None, judge="9 3")
+    judged = oracle.score(rows(2, oracle_response="a", student_response="b"))
+    assert [len(given) for given in judged["verdicts"]] == [0, 2] and oracle.failed == {"judge": 2}
+    assert judge.tally(judged) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
+
+
+def test_a_model_that_reasons_is_asked_without_temperature(make):
+    oracle, server = make(answer="four")
+    oracle.reasoning = True
+    oracle.answer(rows(1))
+    assert server.bodies[0].keys() == {"model", "messages", "max_completion_tokens"}
+
+
+def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
+    oracle, _ = make(answer="four")
+    oracle.endpoint.run, oracle.endpoint.stage = "a run", "a stage"
+    oracle.answer(rows(3))
+    again = LLMOracle(Endpoint("m", oracle.endpoint.ledger, oracle.endpoint.url, "a run", "a stage"))
+    again.answer(rows(5))
+    assert again.account() | {"oracle.usd": 0} == {
+        "oracle.calls": 5,
+        "oracle.cached": 3,
+        "oracle.failed": 0,
+        "oracle.cut_responses": 0,
+        "oracle.usd": 0,
+    }
+
+
+def test_progress_is_told_by_purpose_and_nothing_where_nothing_is_asked(make):
+    told = []
+    oracle, _ = make(answer="four", classify="Math")
+    oracle.report = lambda *what: told.append(what)
+    oracle.classify(oracle.answer(rows(3, task="Math")))
+    assert told[0] == (0, 3, "answer") and told[-1] == (3, 3, "answer")
 
 
 def test_braces_in_an_instruction_are_left_alone(make):

@@ -29,10 +29,20 @@ def can_be_refined(row):
     return TAXONOMY[row["task"]].refine == "worked" and json.loads(row["meta"])["steps"] != ""
 
 
+def asked(rows) -> int:
+    return sum(TAXONOMY[task].refine == "worked" for task in rows["task"])
+
+
 def test_an_exact_judge_keeps_every_right_rewrite(rows):
-    refined, counts = refine.refine(rows, ExactOracle(judge_noise=0), TAXONOMY)
+    refined, counts, _ = refine.refine(rows, ExactOracle(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == {"refined": able, "kept": able, "rejected": 0, "unread": 0}
+    assert counts == {
+        "refined": able,
+        "kept": able,
+        "rejected": 0,
+        "unread": 0,
+        "unusable": asked(rows) - able,
+    }
     for row in refined:
         assert row["response_from"] == ("refined" if can_be_refined(row) else "oracle")
         assert row["response"] == (row["refined_response"] or row["oracle_response"])
@@ -40,21 +50,27 @@ def test_an_exact_judge_keeps_every_right_rewrite(rows):
 
 
 def test_an_exact_judge_rejects_every_rewrite_that_loses_the_answer(rows):
-    refined, counts = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
+    refined, counts, _ = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == {"refined": able, "kept": 0, "rejected": able, "unread": 0}
+    assert counts == {
+        "refined": able,
+        "kept": 0,
+        "rejected": able,
+        "unread": 0,
+        "unusable": asked(rows) - able,
+    }
     assert refined["response"][:] == rows["oracle_response"][:]
     assert set(refined["response_from"]) == {"oracle"} and set(refined["refined_response"]) == {None}
 
 
 def test_a_noisy_judge_rejects_some_right_rewrites(rows):
-    _, counts = refine.refine(rows, ExactOracle(), TAXONOMY)
+    _, counts, _ = refine.refine(rows, ExactOracle(), TAXONOMY)
     assert 0 < counts["rejected"] < counts["kept"]
 
 
 def test_an_unread_verdict_keeps_the_first_response(rows, monkeypatch):
     monkeypatch.setattr(oracles, "UNREAD", 1.0)
-    refined, counts = refine.refine(rows, ExactOracle(), TAXONOMY)
+    refined, counts, _ = refine.refine(rows, ExactOracle(), TAXONOMY)
     assert counts["unread"] == counts["refined"] > 0 and counts["kept"] == counts["rejected"] == 0
     assert set(refined["response_from"]) == {"oracle"}
 
@@ -64,13 +80,13 @@ def test_what_the_row_was_judged_on_before_stays(rows):
     judged = ExactOracle(judge_noise=0).score(
         records.update(rows, meta=sampled, student_response=["Answer: a"] * len(rows))
     )
-    refined, _ = refine.refine(judged, ExactOracle(judge_noise=0), TAXONOMY)
+    refined, _, _ = refine.refine(judged, ExactOracle(judge_noise=0), TAXONOMY)
     for name in ("id", "meta", "verdicts", "student_response", "student_score", "oracle_score"):
         assert refined[name][:] == judged[name][:]
 
 
 def test_rows_that_no_task_refines_train_on_the_oracles_response(rows):
     plain = rows.filter(lambda row: row["task"] == "Format")
-    refined, counts = refine.refine(plain, ExactOracle(), TAXONOMY)
-    assert counts == {"refined": 0, "kept": 0, "rejected": 0, "unread": 0}
+    refined, counts, _ = refine.refine(plain, ExactOracle(), TAXONOMY)
+    assert counts == refine.NOTHING
     assert refined["response"][:] == plain["oracle_response"][:]

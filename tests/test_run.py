@@ -108,7 +108,7 @@ def assert_summary_is_as_designed(study, summary):
     assert summary["arms"]["random"]["metrics"] == {"gym.accuracy": 12, "oracle.calls": 2}
     assert summary["arms"]["mfd"]["seeds"]["0"]["metrics"]["gym.accuracy"] == 9
     assert summary["comparisons"] == {"mfd_vs_random": {"files": ["mfd random"]}}
-    assert summary["oracle"] == {"calls": 4, "cached": 0, "unread": 0, "cut": 0, "usd": 0}
+    assert summary["oracle"] == {"calls": 4, "cached": 0, "failed": 0, "unread": 0, "cut": 0, "usd": 0}
 
 
 def assert_record_is_as_designed(study):

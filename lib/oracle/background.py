@@ -13,11 +13,15 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 
 def run(work: Coroutine, meanwhile: Callable[[], None]):
-    """The result of `work`, with `meanwhile` called every fifth of a second; Ctrl-C cancels it and is raised again."""
+    """The result of `work`, with `meanwhile` called every fifth of a second; Ctrl-C, and what `meanwhile` raises, cancel it."""
     tasks: list[asyncio.Task] = []
+    given_up = threading.Event()
 
     async def noted():
         tasks.append(asyncio.current_task())
+        if given_up.is_set():
+            work.close()
+            return None
         return await work
 
     future = asyncio.run_coroutine_threadsafe(noted(), _loop())
@@ -26,7 +30,8 @@ def run(work: Coroutine, meanwhile: Callable[[], None]):
             meanwhile()
             _settle(future, SLICE_S)
         return future.result()
-    except KeyboardInterrupt:
+    except BaseException:
+        given_up.set()
         _loop().call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
         _settle(future, FLUSH_S)
         raise

@@ -6,17 +6,19 @@ collects what was ordered and orders nothing twice.
 
 import asyncio
 import json
+import time
 import uuid
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from contextlib import asynccontextmanager
 
 import openai
 
 from lib.errors import UserError
 from lib.oracle import prices, transport
-from lib.oracle.ledger import Asked
+from lib.oracle.ledger import Asked, Call
 
 FILE_CALLS, FILE_BYTES = 50_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB
+PATIENCE_S = 3600  # without a word of the endpoint
 ENDED = {"completed", "expired", "cancelled", "failed"}
 
 
@@ -25,44 +27,49 @@ class Batch:
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done, self.ledger = endpoint, done, endpoint.ledger
-        self.answered = 0  # so far, as the API counts them
+        self.answered = len(done)  # so far, as the API counts them
 
     async def ask(self, missing: Iterator) -> None:
         """Answer each (key, request) into `done`. Raises UserError where a batch is refused or could exceed the budget."""
-        async with self.endpoint.connect() as self.client:
-            try:
-                await self._ask(missing)
-            except openai.APIError as error:
-                said = transport.masked(error, self.endpoint.key_from)
-                raise UserError(
-                    f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same command "
-                    "goes on from here; oracle_batch=false asks without it"
-                ) from None
+        async with self._client():
+            tokens = [await self._order(part) for part in self._files(missing)]
+            for token in tokens:
+                await self._collect(token)
 
-    async def _ask(self, missing: Iterator) -> None:
-        await self._find_again()
-        names, waiting = set(), set()
-        for part in self._files(missing, names, waiting):
-            waiting.add(await self._order(part))
-        for token in waiting:
-            await self._collect(token)
-        for name in names - self.done.keys():
-            self.done[name] = self.endpoint.unanswered("the batch ended without a reply")
+    async def collect(self, tokens: Iterable[str]) -> None:
+        """Collect batches that an earlier start had made."""
+        async with self._client():
+            for token in sorted(tokens):
+                await self._collect(token)
 
-    def _files(self, missing: Iterator, names: set, waiting: set) -> Iterator[list[tuple[Asked, bytes]]]:
-        """What is neither stored nor ordered, in parts of a file's size; `waiting` gets the batches that hold the others."""
+    async def find_again(self) -> None:
+        """Name the batches that were made just before a kill; forget those that were never made."""
+        lost = self.ledger.nameless(self.endpoint.url)
+        async with self._client():
+            async for batch in self.client.batches.list(limit=100):
+                if (batch.metadata or {}).get("token") in lost:
+                    self.ledger.made(batch.metadata["token"], batch.id)
+        for token in self.ledger.nameless(self.endpoint.url):
+            self.ledger.forget(token)
+
+    @asynccontextmanager
+    async def _client(self):
+        try:
+            async with self.endpoint.connect() as self.client:
+                yield
+        except openai.APIError as error:
+            said = transport.masked(error, self.endpoint.key_from)
+            raise UserError(
+                f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same command goes on "
+                "from here; with oracle_batch=false it orders nothing more"
+            ) from None
+
+    def _files(self, missing: Iterator) -> Iterator[list[tuple[Asked, bytes]]]:
+        """The calls in parts of a file's size, each with its line."""
         part, size = [], 0
         for name, request in missing:
-            names.add(name)
-            if token := self.ledger.batch_of(name):
-                waiting.add(token)
-                continue
-            line = {
-                "custom_id": name,
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": self.endpoint.body(request),
-            }
+            body = self.endpoint.body(request)
+            line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
             text = json.dumps(line).encode() + b"\n"
             if part and (len(part) == FILE_CALLS or size + len(text) > FILE_BYTES):
                 yield part
@@ -96,52 +103,48 @@ class Batch:
                 f"{self.endpoint.run} US$ {spent:.2f} are spent or ordered: raise budget_usd, and the same command goes on"
             )
 
-    async def _find_again(self) -> None:
-        """Name the batches that were made just before a kill; forget those that were never made."""
-        lost = self.ledger.nameless(self.endpoint.url)
-        if not lost:
-            return
-        async for batch in self.client.batches.list(limit=100):
-            if (batch.metadata or {}).get("token") in lost:
-                self.ledger.made(batch.metadata["token"], batch.id)
-        for token in self.ledger.nameless(self.endpoint.url):
-            self.ledger.forget(token)
-
     async def _collect(self, token: str) -> None:
-        """Wait for a batch, store its replies, and take its note away."""
+        """Wait for a batch, and store its replies as its note goes."""
         batch_id, ordered = self.ledger.batch(token)
-        batch = await self._ended(batch_id)
+        batch = await self._ended(token, batch_id)
         if batch.status == "failed":
             self.ledger.forget(token)
             why = "; ".join(error.message or "" for error in (batch.errors and batch.errors.data) or [])
             raise UserError(
                 f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        files = [name for name in (batch.output_file_id, batch.error_file_id) if name]
-        lines = [(await self.client.files.content(name)).content.splitlines() for name in files]
-        told = (json.loads(line) for line in chain(*lines))
-        calls = [
-            self._read(reply, ordered[reply["custom_id"]]) for reply in told if reply["custom_id"] in ordered
-        ]
-        self.ledger.store(call for call in calls if call)
-        self.ledger.forget(token)
+        calls = {}
+        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for line in (await self.client.files.content(name)).content.splitlines():
+                if call := self._read(line, ordered):
+                    calls[call.key] = call
+        self.ledger.store(calls.values(), collected=token)
+        for call in calls.values():
+            self.done[call.key] = self.endpoint.answered(call, json.loads(call.response))
 
-    async def _ended(self, batch_id: str):
-        """The batch, once it is under way no more."""
-        before = self.answered
-        while (batch := await self.client.batches.retrieve(batch_id)).status not in ENDED:
-            self.answered = before + (batch.request_counts.completed if batch.request_counts else 0)
-            await asyncio.sleep(self.endpoint.poll_s)
-        self.answered = before + (batch.request_counts.completed if batch.request_counts else 0)
-        return batch
-
-    def _read(self, told: dict, asked: Asked):
-        """The call that a line of a result file answers; None where it failed, which is counted."""
+    def _read(self, line: bytes, ordered: dict[str, Asked]) -> Call | None:
+        """The call that a line of a result file answers; None where it answers none of ours."""
         try:
-            response = transport.checked((told.get("response") or {}).get("body"))
-        except transport.Malformed as error:
-            self.done[asked.key] = self.endpoint.unanswered(told.get("error") or error)
+            told = json.loads(line)
+            asked, response = ordered[told["custom_id"]], transport.checked(told["response"]["body"])
+        except (ValueError, RecursionError, KeyError, TypeError, transport.Malformed):
             return None
-        call = self.endpoint.call(asked, response, share=prices.batch_share())
-        self.done[asked.key] = self.endpoint.answered(call, response)
-        return call
+        return self.endpoint.call(asked, response, share=prices.batch_share())
+
+    async def _ended(self, token: str, batch_id: str):
+        """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""
+        before, heard = self.answered, time.monotonic()
+        while True:
+            try:
+                batch = await self.client.batches.retrieve(batch_id)
+                heard = time.monotonic()
+                self.answered = before + (batch.request_counts.completed if batch.request_counts else 0)
+                if batch.status in ENDED:
+                    return batch
+            except openai.NotFoundError:
+                self.ledger.forget(token)
+                raise
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+                if time.monotonic() - heard > PATIENCE_S:
+                    raise
+            await asyncio.sleep(self.endpoint.poll_s)

@@ -16,7 +16,9 @@ from lib.oracle.batch import Batch
 from lib.oracle.ledger import Asked, Call, Ledger, key
 from lib.oracle.live import Live
 
+LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one thing
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
+NO_RESULT = "its batch ended without a result"
 LOOK_AHEAD = 500  # requests that are looked up in the ledger at a time
 FEWEST = 20  # calls that are worth a batch: fewer are made at once
 
@@ -34,6 +36,11 @@ class Request(NamedTuple):
         """What makes the call this one, purpose left out."""
         return {"messages": self.messages, "sampling": self.sampling, "attempt": self.attempt}
 
+    @property
+    def limit(self) -> int:
+        """Completion tokens at most."""
+        return next((value for name, value in self.sampling.items() if name in LIMITS), UNLIMITED)
+
 
 class Reply(NamedTuple):
     """`text` is None where the call failed; `finish` then says why. The ledger holds all that the endpoint said."""
@@ -50,14 +57,16 @@ class OverBudget(UserError):
 class Endpoint:
     """One model behind one URL, with its ledger; `chat` is all that the rest needs.
 
-    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most. With `batch`
-    calls go through the endpoint's Batch API: for half the price, within a day.
+    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, and by what an
+    endpoint charges for calls that timed out. With `batch` calls go through the endpoint's Batch API: for half the price,
+    within a day.
     """
 
     model: str
     ledger: Ledger
     url: str | None = None
     run: str = ""
+    stage: str = ""
     concurrency: int = 64
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -71,53 +80,72 @@ class Endpoint:
     made: int = 0  # calls answered by the endpoint
     cached: int = 0  # calls answered by the ledger
     failed: int = 0
-    usd: float = 0.0  # of the calls made, as far as their price is known
 
     def __post_init__(self):
-        self.url = (self.url or "https://api.openai.com/v1").rstrip("/")
+        self.url = transport.address(self.url or "https://api.openai.com/v1")
         self.price = prices.of(self.model)
+        for name in ("concurrency", "timeout_s", "tries"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}={getattr(self, name)}: it must be above 0")
         if self.budget_usd is not None and self.price is None:
             raise UserError(
                 f"budget_usd={self.budget_usd:g}, but the price of {self.model} is unknown: add it to params/prices.yaml"
             )
 
     def chat(
-        self, requests: Iterable[Request], report: Callable[[int, int | None], None] | None = None
+        self, requests: Iterable[Request], report: Callable[[int], None] = lambda done: None
     ) -> list[Reply]:
         """A reply to each request, in order; those in the ledger are not asked again, equal ones once.
 
-        Requests are taken as they are needed, so that a generator of them is never in memory as a whole. Raises UserError
-        when `ledger_only` lacks a call, when the endpoint refuses the key or the model or stays silent, and OverBudget.
-        What was answered until then is stored.
+        Requests are taken as they are needed, so that a generator of them is never in memory as a whole; `report` is told how
+        many are answered. Raises UserError when `ledger_only` lacks a call, when the endpoint refuses the key or the model or
+        stays silent, and OverBudget. What was answered until then is stored.
         """
         names: list[str] = []
         done: dict[str, Reply] = {}
-        missing = self._missing(requests, names, done)
+        waiting: set[str] = set()
+        missing = self._missing(requests, names, done, waiting)
         if self.ledger_only:
             self._refuse(sum(1 for _ in missing), len(names))
-        elif first := list(islice(missing, FEWEST)):
-            ordered = any(self.ledger.batch_of(name) for name, _ in first)
-            asking = (Batch if self.batch and (ordered or len(first) == FEWEST) else Live)(self, done)
-            total = len(requests) if hasattr(requests, "__len__") else None
-            background.run(
-                asking.ask(chain(first, missing)), lambda: report and report(asking.answered, total)
-            )
-        if report:
-            report(len(names), len(names))
-        return [done[name] for name in names]
+            return [done[name] for name in names]
+        if self.ledger.nameless(self.url):
+            with self.ledger.writing():
+                background.run(Batch(self, {}).find_again(), lambda: None)
+        first = list(islice(missing, FEWEST))
+        if first or waiting:
+            with self.ledger.writing():
+                self._ask(first, missing, done, waiting, report)
+        report(len(names))
+        return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
 
-    def _missing(self, requests: Iterable[Request], names: list, done: dict) -> Iterator[tuple[str, Request]]:
-        """(key, request) of each call that the ledger lacks; all keys go to `names`, stored replies to `done`."""
+    def _ask(self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable) -> None:
+        """Have the missing calls answered, and collect the batches that hold others."""
+        if first:
+            asking = (Batch if self.batch and len(first) == FEWEST else Live)(self, done)
+            background.run(asking.ask(chain(first, missing)), lambda: report(asking.answered))
+        if waiting:
+            collecting = Batch(self, done)
+            background.run(collecting.collect(waiting), lambda: report(collecting.answered))
+
+    def _missing(
+        self, requests: Iterable[Request], names: list, done: dict, waiting: set[str]
+    ) -> Iterator[tuple[str, Request]]:
+        """(key, request) of each call that is neither stored nor in a batch under way.
+
+        All keys go to `names`, stored replies to `done`, the tokens of batches that hold calls to `waiting`.
+        """
         requests, seen = iter(requests), set()
         while some := list(islice(requests, LOOK_AHEAD)):
             keys = [key(self.url, self.model, request.content) for request in some]
             names += keys
-            found = {name: self.reply(json.loads(text)) for name, text in self.ledger.find(set(keys) - seen)}
+            fresh = {n: r for n, r in zip(keys, some, strict=True) if n not in seen}
+            seen |= fresh.keys()
+            found = {name: self.reply(json.loads(text)) for name, text in self.ledger.find(fresh)}
             done |= found
-            lacking = {n: r for n, r in zip(keys, some, strict=True) if n not in found and n not in seen}
-            self.cached += len(some) - len(lacking)
-            seen |= set(keys)
-            yield from lacking.items()
+            self.cached += len(found)
+            ordered = {} if self.ledger_only else self.ledger.ordered(fresh.keys() - found.keys())
+            waiting |= set(ordered.values())
+            yield from ((n, r) for n, r in fresh.items() if n not in found and n not in ordered)
 
     def _refuse(self, missing: int, total: int) -> None:
         if missing:
@@ -136,14 +164,15 @@ class Endpoint:
 
     def asked(self, name: str, request: Request, share: float = 1.0) -> Asked:
         """A call as it stands before it is answered; `share` is that of the full price."""
-        tokens = prices.tokens(request.messages), request.sampling.get("max_tokens", UNLIMITED)
-        most = (prices.usd(self.price, *tokens) or 0) * share
-        return Asked(name, request.purpose, self.run, json.dumps(request.content, ensure_ascii=False), most)
+        most = (prices.usd(self.price, prices.tokens(request.messages), request.limit) or 0) * share
+        content = json.dumps(request.content, ensure_ascii=False)
+        return Asked(name, request.purpose, self.run, self.stage, content, most)
 
     def call(self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0) -> Call:
         """An answered call as the ledger keeps it; `share` is that of the full price."""
-        usage = response.get("usage") or {}
-        tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        told, reply = response.get("usage"), self.reply(response)
+        names = ("prompt_tokens", "completion_tokens")
+        tokens = [told[name] for name in names] if told else self._reckoned(asked, reply)
         cost = prices.usd(self.price, *tokens)
         return Call(
             key=asked.key,
@@ -151,9 +180,10 @@ class Endpoint:
             model=self.model,
             purpose=asked.purpose,
             run=asked.run,
+            stage=asked.stage,
             request=asked.request,
-            response=json.dumps(response, ensure_ascii=False),
-            finish=response["choices"][0].get("finish_reason") or "",
+            response=json.dumps(response),  # in ASCII: whatever it holds can be stored
+            finish=reply.finish,
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
             usd=cost and cost * share,
@@ -162,13 +192,25 @@ class Endpoint:
         )
 
     @staticmethod
+    def _reckoned(asked: Asked, reply: Reply) -> list[int]:
+        """About as many tokens as a call took whose endpoint does not say."""
+        return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in (asked.request, reply.text or "")]
+
+    def cost(self, response: object) -> float | None:
+        """US$ of what an endpoint said, where it says how many tokens that took."""
+        told = transport.usage(response)
+        return told and prices.usd(self.price, told["prompt_tokens"], told["completion_tokens"])
+
+    @staticmethod
     def reply(response: dict) -> Reply:
+        """What a chat completion says; without a text it is empty, as of a model that was cut while it was thinking."""
         choice = response["choices"][0]
-        return Reply(choice["message"]["content"], sys.intern(choice.get("finish_reason") or ""))
+        text, finish = choice["message"]["content"] or "", choice.get("finish_reason") or ""
+        return Reply(transport.clean(text), sys.intern(transport.clean(finish)))
 
     def answered(self, call: Call, response: dict) -> Reply:
         """Count a call that was made and stored."""
-        self.made, self.usd = self.made + 1, self.usd + (call.usd or 0)
+        self.made += 1
         return self.reply(response)
 
     def unanswered(self, error: object) -> Reply:
@@ -177,6 +219,7 @@ class Endpoint:
         return Reply(None, f"failed: {transport.masked(error, self.key_from)}")
 
     def over_budget(self, spent: float) -> OverBudget:
+        """What is raised where the next call could exceed the budget."""
         return OverBudget(
             f"the budget of US$ {self.budget_usd:g} for the run {self.run} is spent (US$ {spent:.2f}): "
             "raise budget_usd, and the same command goes on from here"

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lib import paths
 from lib.gym.oracle import ExactOracle
@@ -31,6 +32,7 @@ def choose(stage: Stage, labels: Iterable[str]):
     common = {
         "ledger": _ledger(paths.ROOT / paths.expand(told["ledger"]), told["ledger_only"]),
         "run": told["run"],
+        "stage": f"{stage.name} · {told['arm']} · s{told['seed']}",
         "batch": told["oracle_batch"],
         "ledger_only": told["ledger_only"],
         "concurrency": told["concurrency"],
@@ -39,10 +41,12 @@ def choose(stage: Stage, labels: Iterable[str]):
     asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common)
     judge = asked
     if told["judge_model"] or told["judge_url"]:
-        own = {"key_from": JUDGE_KEY} if told["judge_url"] and os.environ.get(JUDGE_KEY) else {}
         url = told["judge_url"] or asked.url
+        elsewhere = urlsplit(url).hostname != urlsplit(asked.url).hostname  # no key is sent to another's host
+        own = {"key_from": JUDGE_KEY} if elsewhere or os.environ.get(JUDGE_KEY) else {}
         judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common, **own)
     limits = {name.removeprefix("oracle_"): told[name] for name in ("oracle_max_tokens", "judge_max_tokens")}
+    limits["reasoning"] = told["reasoning"]
     return LLMOracle(asked, judge, tuple(labels), report=stage.report_progress, **limits)
 
 

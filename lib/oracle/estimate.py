@@ -9,7 +9,7 @@ from lib.oracle import prices
 
 ENOUGH = 20  # calls of a kind in the ledger, from which on their means are better than our guesses
 SECONDS = 5.0  # that a call takes, where nothing is known
-RESPONSE = 250  # tokens of a response, where nothing is known
+UNKNOWN = 1000  # characters of a response, where nothing is known
 SHORT = {"classify": 5, "judge": 150}  # tokens of replies that are no responses
 SAMPLE = 1000  # rows that lengths are taken from
 HEAD = [
@@ -36,13 +36,9 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     Lengths come from the rows and, once it holds enough calls of that kind, from the ledger, as do the seconds a call takes.
     """
     shown = rows.select(range(min(SAMPLE, len(rows))))
-    asked = _mean(
-        sum(map(len, map(str, row.values()))) for row in records.walk(shown, "instruction", "input")
-    )
-    told = (
-        _mean(len(text) for text in shown["corpus_response"] if text) / prices.CHARACTERS_A_TOKEN or RESPONSE
-    )
-    asked /= prices.CHARACTERS_A_TOKEN
+    asked = _mean(sum(len(turn["content"]) for turn in records.messages(row)) for row in shown)
+    told = _mean(len(text) for text in shown["corpus_response"] if text)
+    asked, told = (characters / prices.CHARACTERS_A_TOKEN for characters in (asked, told or UNKNOWN))
     told = _known(oracle.endpoint, "answer")[0] or told
     given = {
         "answer": asked,
@@ -92,13 +88,13 @@ def _mean(values) -> float:
 
 def describe(ahead: list[Ahead], endpoint) -> str:
     """One sentence, and below it a table by purpose (markdown); empty where nothing is asked."""
-    if not ahead:
+    if not ahead or endpoint.ledger_only:
         return ""
     calls, known = sum(one.calls for one in ahead), [one.usd for one in ahead if one.usd is not None]
     money = f"US$ {sum(known):,.2f}" if len(known) == len(ahead) else "at an unknown price"
     tokens = sum(one.prompt_tokens + one.completion_tokens for one in ahead)
     spent = f"{money}, {_time(ahead, endpoint)}{_budget(known, endpoint)}"
-    lines = [f"At most {calls:,} calls, about {tokens:,.0f} tokens, {spent}", "", *HEAD, *map(_line, ahead)]
+    lines = [f"About {calls:,} calls, {tokens:,.0f} tokens, {spent}", "", *HEAD, *map(_line, ahead)]
     return "\n".join([*lines, "", "What the ledger holds already is not asked again."])
 
 
@@ -119,5 +115,8 @@ def _budget(known: list[float], endpoint) -> str:
     if endpoint.budget_usd is None:
         return ""
     left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
-    enough = "" if sum(known) <= left else ": the stage will stop there"
+    _, before = endpoint.ledger.of_stage(
+        endpoint.run, endpoint.stage
+    )  # what an earlier start paid is not paid again
+    enough = "" if sum(known) <= left + before else ": the stage will stop there"
     return f"; US$ {left:,.2f} of the budget are left{enough}"

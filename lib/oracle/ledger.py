@@ -1,28 +1,32 @@
 """The ledger: every oracle call that was ever answered, in one SQLite file, so that none is made or paid twice.
 
-A call is stored before its reply is used, and only once it was answered: a failed call is never stored.
+A call is stored before its reply is used, and only once it was answered: a failed call is never stored. A batch is
+noted before it is made.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from lib.errors import UserError
+from lib.runner import folders
 
 SCHEMA = 1  # part of every key: what a call means may change
+TOGETHER = 500  # keys that are looked up at a time
 NETWORK = {"9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}  # fmt: skip
-COLUMNS = """key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, request TEXT, response TEXT,
-    finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL, made_at TEXT"""
-TABLES = f"""
-CREATE TABLE IF NOT EXISTS calls ({COLUMNS});
-CREATE INDEX IF NOT EXISTS by_run ON calls (run, usd);
+TABLES = """
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, stage TEXT,
+    request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL,
+    made_at TEXT);
+CREATE INDEX IF NOT EXISTS by_run ON calls (run, stage, purpose, usd);
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TEXT);
-CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, request TEXT, most_usd REAL, token TEXT);
+CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT, most_usd REAL,
+    token TEXT);
 """
 
 
@@ -32,6 +36,7 @@ class Asked(NamedTuple):
     key: str
     purpose: str
     run: str
+    stage: str
     request: str  # JSON, as in Call
     most_usd: float
 
@@ -44,6 +49,7 @@ class Call(NamedTuple):
     model: str
     purpose: str
     run: str
+    stage: str
     request: str  # JSON: messages, sampling, attempt
     response: str  # JSON: all that the endpoint said
     finish: str
@@ -61,117 +67,116 @@ def key(endpoint: str, model: str, request: dict) -> str:
 
 
 class Ledger:
-    """An open ledger. One process writes to it; any number may read.
+    """An open ledger. One process at a time writes to it; any number may read.
 
-    Raises UserError when another process writes to it, when it lies on a network filesystem (SQLite's locks do
-    not hold there), or when the file is something else.
+    Raises UserError when it lies on a network filesystem (SQLite's locks do not hold there), when it cannot be opened, and
+    whenever it cannot be read.
     """
 
     def __init__(self, path: str | Path, read_only: bool = False):
         self.path, self.read_only = Path(path), read_only
         if read_only and not self.path.is_file():
             raise UserError(f"the ledger {path} does not exist, and read-only nothing can be asked")
-        if not read_only:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _refuse_network(self.path)
-            self._lock = _lock(self.path)
         try:
-            self._db = self._open()
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path} is not a ledger ({error}): name another file, or move it away") from None
+            self._db = self._reader() if read_only else self._writer()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise UserError(
+                f"{path} cannot be opened as a ledger ({error}): name another file, or move it away; one that was copied "
+                "while it was written needs its -wal file beside it"
+            ) from None
 
-    def _open(self) -> sqlite3.Connection:
-        if self.read_only:
-            db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, check_same_thread=False)
-            db.execute("SELECT key FROM calls LIMIT 1")
-            return db
+    def _writer(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_network(self.path)
         db = sqlite3.connect(self.path, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
         return db
 
+    def _reader(self) -> sqlite3.Connection:
+        wal = self.path.with_name(self.path.name + "-wal")
+        modes = ["mode=ro", "immutable=1"] if not wal.exists() or not wal.stat().st_size else ["mode=ro"]
+        for mode in modes:  # a published ledger may lie where SQLite can't put the files it works with
+            db = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
+            try:
+                db.execute("SELECT key FROM calls LIMIT 1")
+                return db
+            except sqlite3.OperationalError as error:
+                failure = error
+        raise failure
+
+    @contextmanager
+    def writing(self):
+        """The right to write, for as long as calls are made. Raises UserError naming the process that has it."""
+        with folders.lock(self.path.with_name(self.path.name + ".lock"), 0, f"the ledger {self.path}"):
+            yield
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the one file is all there is
+
+    def _rows(self, sql: str, given: Iterable | dict = ()) -> Iterator[tuple]:
+        try:
+            yield from self._db.execute(sql, given)
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"the ledger {self.path} cannot be read ({error}): move it away, or save what can be read of it with "
+                "`sqlite3 LEDGER .recover`"
+            ) from None
+
+    def _row(self, sql: str, given: Iterable | dict = ()) -> tuple | None:
+        return next(self._rows(sql, given), None)
+
     def find(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
         """(key, response) of those that are stored, in no order."""
-        keys = list(keys)
-        for some in (keys[start : start + 500] for start in range(0, len(keys), 500)):
-            marks = ",".join("?" * len(some))
-            yield from self._db.execute(f"SELECT key, response FROM calls WHERE key IN ({marks})", some)
+        return self._among("SELECT key, response FROM calls", keys)
 
-    def store(self, calls: Iterable[Call]) -> None:
-        """Write calls in one transaction; on return they are on the disk. A call that is there stays as it was."""
+    def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
+        keys = list(keys)
+        for some in (keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER)):
+            yield from self._rows(f"{sql} WHERE key IN ({','.join('?' * len(some))})", some)
+
+    def store(self, calls: Iterable[Call], collected: str = "") -> None:
+        """Write calls in one transaction; on return they are on the disk. A call that is there stays as it was.
+
+        `collected` is the token of the batch that they came from: its note goes with the same transaction.
+        """
         with self._db:
             marks = ",".join("?" * len(Call._fields))
             self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
+            self._db.execute("DELETE FROM under_way WHERE token = ?", (collected,))
+            self._db.execute("DELETE FROM batches WHERE token = ?", (collected,))
 
     def spent(self, run: str) -> float:
         """US$ of a run so far, what its batches under way may cost included; calls of unknown price left out."""
         sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
-        return self._db.execute(f"SELECT {sums}", {"run": run}).fetchone()[0]
+        return self._row(f"SELECT {sums}", {"run": run})[0]
 
-    def means(self, model: str, purpose: str) -> tuple[int, float, float]:
-        """(calls, mean completion tokens, mean seconds) of a kind; the seconds are those of calls made at once."""
-        told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls WHERE model = ? AND purpose = ?"
-        return self._db.execute(told, (model, purpose)).fetchone()
-
-    # batches under way
-
-    def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
-        """Note a batch before it is made. A token of ours names it, as it has no id yet."""
-        with self._db:
-            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
-            self._db.executemany(
-                "INSERT INTO under_way VALUES (?, ?, ?, ?, ?, ?)", ((*call, token) for call in calls)
-            )
-
-    def made(self, token: str, batch_id: str) -> None:
-        """Note the id of a batch that was made."""
-        with self._db:
-            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
-
-    def nameless(self, endpoint: str) -> set[str]:
-        """Tokens of the batches that may or may not have been made: a kill came between."""
-        found = self._db.execute("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
-        return {token for (token,) in found}
-
-    def batch_of(self, name: str) -> str | None:
-        """The token of the batch that a call is in."""
-        found = self._db.execute("SELECT token FROM under_way WHERE key = ?", (name,)).fetchone()
-        return found and found[0]
-
-    def batch(self, token: str) -> tuple[str, dict[str, Asked]]:
-        """The id of a batch and its calls by key."""
-        (batch_id,) = self._db.execute("SELECT id FROM batches WHERE token = ?", (token,)).fetchone()
-        calls = self._db.execute(
-            "SELECT key, purpose, run, request, most_usd FROM under_way WHERE token = ?", (token,)
-        )
-        return batch_id, {call[0]: Asked(*call) for call in calls}
-
-    def under_way(self) -> int:
-        """Calls in batches that were not collected yet."""
-        return self._db.execute("SELECT count(*) FROM under_way").fetchone()[0]
-
-    def forget(self, token: str) -> None:
-        """Take the note of a batch away: it is collected, or was never made."""
-        with self._db:
-            self._db.execute("DELETE FROM under_way WHERE token = ?", (token,))
-            self._db.execute("DELETE FROM batches WHERE token = ?", (token,))
+    def of_stage(self, run: str, stage: str) -> tuple[int, float]:
+        """Calls that a stage of a run made, whenever it was started, and their US$."""
+        told = "SELECT count(*), coalesce(sum(usd), 0.0) FROM calls WHERE run = ? AND stage = ?"
+        return self._row(told, (run, stage))
 
     def rows(self) -> Iterator[Call]:
         """All calls, in the order they were made."""
-        return map(Call._make, self._db.execute("SELECT * FROM calls ORDER BY made_at, key"))
+        return map(Call._make, self._rows("SELECT * FROM calls ORDER BY made_at, key"))
 
     def totals(self) -> list[tuple]:
         """(model, purpose, run, calls, prompt tokens, completion tokens, US$ or None) for each that occurs."""
-        return self._db.execute(
-            "SELECT model, purpose, run, count(*), sum(prompt_tokens), sum(completion_tokens), "
-            "CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        ).fetchall()
+        return list(
+            self._rows(
+                "SELECT model, purpose, run, count(*), sum(prompt_tokens), sum(completion_tokens), "
+                "CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            )
+        )
+
+    def means(self, model: str, purpose: str) -> tuple[int, float, float]:
+        """(calls, mean completion tokens, mean seconds) of a kind; the seconds are those of calls made at once."""
+        told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
+        return self._row(f"{told} WHERE model = ? AND purpose = ?", (model, purpose))
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the file: SQLite's own check, then every call whose content does not fit its key."""
-        for (said,) in self._db.execute("PRAGMA integrity_check"):
+        for (said,) in self._rows("PRAGMA integrity_check"):
             if said != "ok":
                 yield said
         for call in self.rows():
@@ -183,23 +188,47 @@ class Ledger:
             if not fits:
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
+    # batches under way
+
+    def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
+        """Note a batch before it is made. A token of ours names it, as it has no id yet."""
+        with self._db:
+            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
+            marks = ",".join("?" * (len(Asked._fields) + 1))
+            self._db.executemany(
+                f"INSERT INTO under_way VALUES ({marks})", ((*call, token) for call in calls)
+            )
+
+    def made(self, token: str, batch_id: str) -> None:
+        """Note the id of a batch that was made."""
+        with self._db:
+            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
+
+    def nameless(self, endpoint: str) -> set[str]:
+        """Tokens of the batches that may or may not have been made: a kill came between."""
+        found = self._rows("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
+        return {token for (token,) in found}
+
+    def ordered(self, keys: Iterable[str]) -> dict[str, str]:
+        """The token of the batch that each of these calls is in, for those that are in one."""
+        return dict(self._among("SELECT key, token FROM under_way", keys))
+
+    def batch(self, token: str) -> tuple[str, dict[str, Asked]]:
+        """The id of a batch and its calls by key."""
+        (batch_id,) = self._row("SELECT id FROM batches WHERE token = ?", (token,))
+        calls = self._rows(f"SELECT {', '.join(Asked._fields)} FROM under_way WHERE token = ?", (token,))
+        return batch_id, {call[0]: Asked(*call) for call in calls}
+
+    def under_way(self) -> int:
+        """Calls in batches that were not collected yet."""
+        return self._row("SELECT count(*) FROM under_way")[0]
+
+    def forget(self, token: str) -> None:
+        """Take the note of a batch away: it was never made, or is gone."""
+        self.store([], collected=token)
+
     def close(self) -> None:
         self._db.close()
-        if not self.read_only:
-            self._lock.close()
-
-
-def _lock(path: Path):
-    """The right to write, for as long as the file returned is open."""
-    file = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 — held open by the ledger
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise UserError(
-            f"another process writes to the ledger {path}: wait for it, or give this run a ledger of its own"
-        ) from None
-    return file
 
 
 def _refuse_network(path: Path) -> None:

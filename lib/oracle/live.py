@@ -1,7 +1,6 @@
 """Calls made at once, many side by side: the quick way to replies."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from lib.oracle.writer import Writer
 
 REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 SILENCE = 20  # so many failed calls in a row, or as many as run at once, mean that the endpoint is down
+FEW = 5  # so many calls, all of them failed, mean the same
 
 
 class Live:
@@ -25,9 +25,9 @@ class Live:
         self.spent = endpoint.ledger.spent(
             endpoint.run
         )  # by all endpoints: oracle and judge share the budget
-        self.pace = _Pace(endpoint.requests_per_minute), _Pace(endpoint.tokens_per_minute)
         self.stop: UserError | None = None
-        self.in_a_row = 0  # failures
+        self.in_a_row = self.succeeded = 0
+        self.last = ""  # failure
 
     @property
     def answered(self) -> int:
@@ -35,48 +35,72 @@ class Live:
 
     async def ask(self, missing: Iterator) -> None:
         """Answer each (key, request) into `done`. Raises what made it stop, once the calls under way are stored."""
-        try:
-            async with (
-                self.endpoint.connect() as self.client,
-                Writer(self.endpoint.ledger) as self.writer,
-                asyncio.TaskGroup() as group,
-            ):
-                for _ in range(self.endpoint.concurrency):
-                    group.create_task(self._work(missing))
-        except* sqlite3.Error as errors:
-            self.stop = UserError(
-                f"the ledger {self.endpoint.ledger.path} cannot be written ({errors.exceptions[0]}): what was stored is "
-                "kept; make room on the disk, and the same command goes on from here"
-            )
+        self.stopped = asyncio.Event()
+        limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
+        self.pace = [_Pace(limit, self.stopped) for limit in limits]
+        async with (
+            self.endpoint.connect() as self.client,
+            Writer(self.endpoint.ledger) as self.writer,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(self.endpoint.concurrency):
+                group.create_task(self._work(missing))
+        if not self.stop and not self.succeeded and self.in_a_row >= FEW:
+            self._end(f"all {self.in_a_row} calls failed")
         if self.stop:
             raise self.stop
 
     async def _work(self, missing: Iterator) -> None:
         """Ask one after the other; a call that is under way is always finished."""
-        for name, request in missing:
-            budget = self.endpoint.budget_usd
-            if budget is not None and self.spent >= budget:
-                self.stop = self.endpoint.over_budget(self.spent)
-            await self.pace[0].wait(1)
-            await self.pace[1].wait(
-                prices.tokens(request.messages) + request.sampling.get("max_tokens", 0) / 2
-            )
-            if self.stop:
+        while not self.stop:
+            try:
+                name, request = next(missing)
+                await self._reply(name, request)
+            except StopIteration:
                 return
-            self.done[name] = await self._reply(name, request)
+            except UserError as error:
+                self._halt(error)
+            except (
+                Exception
+            ) as error:  # nobody's fault that we know of: the others must not lose their replies to it
+                said = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
+                self._halt(
+                    UserError(f"calls to {self.endpoint.url} had to stop: {said}. What was stored is kept")
+                )
 
-    async def _reply(self, name: str, request):
+    def _halt(self, why: UserError) -> None:
+        self.stop = self.stop or why
+        self.stopped.set()
+
+    async def _reply(self, name: str, request) -> None:
+        budget = self.endpoint.budget_usd
+        if budget is not None and self.spent >= budget:
+            raise self.endpoint.over_budget(self.spent)
+        await self.pace[0].wait(1)
+        await self.pace[1].wait(prices.tokens(request.messages) + request.limit / 2)
+        if self.stop:
+            return
         started = time.monotonic()
         try:
             response = await self._send(request)
         except (openai.APIError, transport.Malformed) as error:
-            return self._failure(error)
-        self.in_a_row = 0
-        asked = self.endpoint.asked(name, request)
-        call = self.endpoint.call(asked, response, time.monotonic() - started)
+            self.done[name] = self._failure(error)
+            return
+        self.in_a_row, self.succeeded = 0, self.succeeded + 1
+        call = self.endpoint.call(self.endpoint.asked(name, request), response, time.monotonic() - started)
         self.spent += call.usd or 0
-        await self.writer.store(call)
-        return self.endpoint.answered(call, response)
+        await self._store(call)
+        self.done[name] = self.endpoint.answered(call, response)
+
+    async def _store(self, call) -> None:
+        try:
+            await self.writer.store(call)
+        except Exception as error:
+            path = self.endpoint.ledger.path
+            raise UserError(
+                f"the ledger {path} cannot be written ({error}): what was stored is kept; once that is mended, the same "
+                "command goes on from here"
+            ) from None
 
     async def _send(self, request) -> dict:
         """One answered call. The SDK asks again after what HTTP reports; a malformed reply is asked again here."""
@@ -89,30 +113,46 @@ class Live:
         ):
             with attempt:
                 raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-                return transport.completion(raw.content)
+                return self._read(raw.content)
+
+    def _read(self, content: bytes) -> dict:
+        try:
+            return transport.completion(content)
+        except transport.Malformed as error:
+            self.spent += self.endpoint.cost(error.response) or 0  # of no use, but paid
+            raise
 
     def _failure(self, error: Exception):
         self.in_a_row += 1
-        reply, endpoint = self.endpoint.unanswered(error), self.endpoint
-        if isinstance(error, REFUSALS):
-            self.stop = UserError(f"{endpoint.url} refuses {endpoint.model}: {reply.finish}")
-        elif self.in_a_row >= max(SILENCE, endpoint.concurrency):
-            self.stop = UserError(
-                f"{self.in_a_row} calls in a row failed at {endpoint.url}, the last with: {reply.finish}. What was "
-                "answered is kept: the same command goes on from here"
-            )
+        reply = self.endpoint.unanswered(error)
+        self.last = reply.finish
+        if isinstance(error, REFUSALS) and not self.succeeded:
+            self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.last}"))
+        elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
+            self._end(f"{self.in_a_row} calls in a row failed")
         return reply
+
+    def _end(self, what: str) -> None:
+        self._halt(
+            UserError(
+                f"{what} at {self.endpoint.url}, the last with: {self.last}. What was answered is kept: the same command "
+                "goes on from here"
+            )
+        )
 
 
 class _Pace:
-    """At most so many a minute, evenly."""
+    """At most so many a minute, evenly; a stop ends the waiting."""
 
-    def __init__(self, per_minute: float | None):
-        self.gap, self.next = 60 / per_minute if per_minute else 0.0, 0.0
+    def __init__(self, per_minute: float | None, stopped: asyncio.Event):
+        self.gap, self.next, self.stopped = 60 / per_minute if per_minute else 0.0, 0.0, stopped
 
     async def wait(self, amount: float) -> None:
         if self.gap:
             now = time.monotonic()
             start = max(now, self.next)
             self.next = start + amount * self.gap
-            await asyncio.sleep(start - now)
+            try:
+                await asyncio.wait_for(self.stopped.wait(), start - now)
+            except TimeoutError:
+                return

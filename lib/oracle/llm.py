@@ -1,14 +1,14 @@
 """The oracle behind an OpenAI-compatible endpoint: it answers, judges, classifies, expands and refines rows."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from datasets import Dataset
 
-from lib import judge, paths, records
-from lib.oracle import estimate, replies
+from lib import judge, records
+from lib.oracle import estimate, prompts, replies
 from lib.oracle.chat import Endpoint, Reply, Request
 
 SAID = ("instruction", "input", "turns")
@@ -19,8 +19,9 @@ ATTEMPTS = 2  # a reply that can't be read is asked for once more
 class LLMOracle:
     """The embedded oracle's questions, asked of a real model; `judge` may be another endpoint.
 
-    `labels` are the taxonomy's tasks. `failed` counts what got no reply at all, by purpose; `cut` are responses that the
-    token limit cut, which are not used.
+    `labels` are the taxonomy's tasks. `reasoning` is for models that take no temperature and limit their thinking, too.
+    `failed` counts what got no reply at all, by purpose; `cut` are responses that the token limit cut, which are not used.
+    `report` is told (done, total, purpose).
     """
 
     endpoint: Endpoint
@@ -28,21 +29,26 @@ class LLMOracle:
     labels: tuple[str, ...] = ()
     max_tokens: int = 2048
     judge_max_tokens: int = 512
-    report: Callable[[int, int], None] = lambda done, total: None
+    reasoning: bool = False
+    report: Callable[[int, int, str], None] = lambda done, total, purpose: None
     known: set[str] = field(default_factory=set)
+    expanded: Counter = field(
+        default_factory=Counter
+    )  # how often, by parent: asking once more is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
-    drawn: int = 0  # expansions so far, so that asking once more is another call
 
     def __post_init__(self):
         self.judge = self.judge or self.endpoint
 
     def account(self) -> dict[str, float]:
-        """What the oracle was asked, as metrics; `failed` got no reply, `cached` were answered by the ledger."""
-        each = {id(e): e for e in (self.endpoint, self.judge)}.values()
-        total = {name: sum(getattr(e, name) for e in each) for name in ("made", "cached", "failed", "usd")}
-        named = {"oracle.calls": total.pop("made"), "oracle.cut_responses": self.cut}
-        return named | {f"oracle.{name}": value for name, value in total.items()}
+        """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
+        answered; those that got no reply."""
+        asked, each = self.endpoint, {id(e): e for e in (self.endpoint, self.judge)}.values()
+        calls, usd = asked.ledger.of_stage(asked.run, asked.stage)
+        cached, failed = (sum(getattr(e, name) for e in each) for name in ("cached", "failed"))
+        account = {"calls": calls, "usd": usd, "cached": cached, "failed": failed, "cut_responses": self.cut}
+        return {f"oracle.{name}": value for name, value in account.items()}
 
     def describe(self) -> str:
         """The account in one sentence."""
@@ -56,11 +62,10 @@ class LLMOracle:
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
         """What so many calls by purpose (answer, classify, judge, expand, refine) about such rows will take, as markdown."""
-        prompts = {name: _text(name) for name in ("classify", "judge", "expand")} | {
-            "refine": _text("refine_worked")
-        }
-        prompts["classify"] += _listed(self.labels)
-        return estimate.describe(estimate.estimate(self, rows, prompts, calls), self.endpoint)
+        texts = {name: prompts.text(name) for name in ("classify", "judge", "expand")}
+        texts["refine"] = prompts.text("refine_worked")
+        texts["classify"] += prompts.listed(self.labels)
+        return estimate.describe(estimate.estimate(self, rows, texts, calls), self.endpoint)
 
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where a row lacks one; it stays null where there is no reply, an empty or a cut one."""
@@ -73,45 +78,51 @@ class LLMOracle:
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row that lacks one; null where the oracle names none of the labels, or several."""
-        tasks, prompt, labels = rows["task"][:], _template("classify"), _listed(self.labels)
+        tasks, prompt, labels = rows["task"][:], prompts.template("classify"), prompts.listed(self.labels)
         for attempt in range(1, ATTEMPTS + 1):
             missing = [i for i, task in enumerate(tasks) if task is None]
-            asked = (prompt(labels=labels, instruction=_asked(row)) for row in _only(rows, missing, *SAID))
-            for i, reply in zip(missing, self._ask("classify", asked, len(missing), attempt), strict=True):
-                tasks[i] = replies.label(reply.text or "", self.labels)
+            asked = (
+                prompt(labels=labels, instruction=prompts.conversation(row))
+                for row in _only(rows, missing, *SAID)
+            )
+            for i, reply in zip(
+                missing, self._ask("classify", asked, len(missing), repeat(attempt)), strict=True
+            ):
+                tasks[i] = replies.label(replies.said(reply.text or ""), self.labels)
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet."""
-        verdicts, prompt, both = (
-            rows["verdicts"][:],
-            _template("judge"),
-            ("oracle_response", "student_response"),
-        )
+        verdicts, prompt = rows["verdicts"][:], prompts.template("judge")
+        both = ("oracle_response", "student_response")
         answered = (None not in row.values() for row in records.walk(rows, *both))
         needed = [i for i, has_both in enumerate(answered) if has_both and not verdicts[i]]
         open_ = [(i, order) for i in needed for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
             shown = zip(_only(rows, (i for i, _ in open_), *both, *SAID), open_, strict=True)
-            asked = (prompt(**_pair(row, order)) for row, (_, order) in shown)
-            made = self._ask("judge", asked, len(open_), attempt, self.judge)
-            for (i, order), reply in zip(open_, made, strict=True):
-                told = {"order": order, "attempt": attempt, "reply": reply.text or "", "finish": reply.finish}
-                verdicts[i] = [*verdicts[i], told]
-            unread = (judge.read_scores(reply.text or "") is None for reply in made)
-            open_ = [pair for pair, again in zip(open_, unread, strict=True) if again]
+            asked = (prompt(**prompts.pair(row, order)) for row, (_, order) in shown)
+            made = self._ask("judge", asked, len(open_), repeat(attempt), self.judge)
+            told = [(*pair, reply) for pair, reply in zip(open_, made, strict=True) if reply.text is not None]
+            for i, order, reply in told:
+                verdict = {"order": order, "attempt": attempt, "reply": reply.text, "finish": reply.finish}
+                verdicts[i] = [*verdicts[i], verdict]
+            open_ = [(i, order) for i, order, reply in told if judge.read_scores(reply.text) is None]
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def know(self, rows: Dataset) -> None:
         """Remember these instructions: expansion repeats none of them."""
-        self.known |= {_asked(row) for row in records.walk(rows, *SAID)}
+        self.known |= {prompts.conversation(row) for row in records.walk(rows, *SAID)}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
-        self.drawn += 1
-        prompt, parents = _template("expand"), list(records.walk(rows, "id", "task", "hard", *SAID))
-        asked = (prompt(**{part: row[part] for part in ("task", "instruction", "input")}) for row in parents)
-        made = self._ask("expand", asked, len(parents), self.drawn, temperature=1.0)
+        prompt, parents = prompts.template("expand"), list(records.walk(rows, "id", "task", "hard", *SAID))
+        asked = (
+            prompt(
+                task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
+            )
+            for row in parents
+        )
+        made = self._ask("expand", asked, len(parents), map(self._once_more, rows["id"]), temperature=1.0)
         children, tasks, drops = [], [], Counter()
         for parent, reply in zip(parents, made, strict=True):
             child, why = self._child(parent, reply)
@@ -120,20 +131,27 @@ class LLMOracle:
             tasks += [parent["task"]] if child else []
         return self._checked(records.build(children), tasks, drops)
 
+    def _once_more(self, parent: str) -> int:
+        """How often this parent is expanded, this time included."""
+        self.expanded[parent] += 1
+        return self.expanded[parent]
+
     def _child(self, parent: dict, reply: Reply) -> tuple[dict | None, str]:
         """The row of an expansion, or why there is none."""
         if reply.text is None:
             return None, "no reply"
-        if replies.is_refusal(reply.text):
+        if reply.finish in replies.INCOMPLETE:
+            return None, replies.INCOMPLETE[reply.finish]
+        if replies.is_refusal(replies.said(reply.text)):
             return None, "refusal"
         if not (read := replies.new_instruction(reply.text)):
             return None, "unreadable"
         child = {"instruction": read[0], "input": read[1], "source": f"expanded:{parent['id']}"}
-        if replies.same(_asked(child), _asked(parent)):
+        if replies.same(prompts.conversation(child), prompts.conversation(parent)):
             return None, "copy of its parent"
-        if _asked(child) in self.known:
+        if prompts.conversation(child) in self.known:
             return None, "duplicate"
-        self.known.add(_asked(child))
+        self.known.add(prompts.conversation(child))
         return child | {"hard": parent["hard"]}, ""
 
     def _checked(self, children: Dataset, wanted: list[str], drops: Counter) -> tuple[Dataset, Counter]:
@@ -156,13 +174,13 @@ class LLMOracle:
         refined: list[str | None] = [None] * len(rows)
         styled = [i for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"]
         told = list(_only(rows, styled, "task", "oracle_response", *SAID))
-        prompts = {style: _template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
+        fill = {style: prompts.template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
         asked = (
-            prompts[styles[row["task"]]](conversation=_asked(row), response=row["oracle_response"])
+            fill[styles[row["task"]]](conversation=prompts.conversation(row), response=row["oracle_response"])
             for row in told
         )
         for i, row, reply in zip(styled, told, self._ask("refine", asked, len(styled)), strict=True):
-            text = (_whole(reply) or "").strip()
+            text = _whole(reply)
             useless = not text or replies.is_refusal(text) or replies.same(text, row["oracle_response"])
             refined[i] = None if useless else text
         return refined
@@ -173,24 +191,29 @@ class LLMOracle:
     def _ask(
         self,
         purpose: str,
-        prompts: Iterable[list[dict]],
+        asked: Iterable[list[dict]],
         total: int,
-        attempt: int = 1,
+        attempts: Iterable[int] = repeat(1),
         of: Endpoint | None = None,
         temperature: float = 0.0,
     ) -> list[Reply]:
+        if not total:
+            return []
         limit = self.judge_max_tokens if purpose == "judge" else self.max_tokens
         sampling = {"temperature": temperature, "max_tokens": limit}
-        requests = (Request(prompt, purpose, attempt, sampling) for prompt in prompts)
-        made = (of or self.endpoint).chat(requests, lambda done, _: self.report(done, total))
+        sampling = {"max_completion_tokens": limit} if self.reasoning else sampling
+        requests = (Request(prompt, purpose, n, sampling) for prompt, n in zip(asked, attempts, strict=False))
+        self.report(0, total, purpose)
+        made = (of or self.endpoint).chat(requests, lambda done: self.report(done, total, purpose))
         self.failed[purpose] += sum(reply.text is None for reply in made)
         self.cut += sum(reply.finish == "length" for reply in made) if purpose in ("answer", "refine") else 0
         return made
 
 
 def _whole(reply: Reply) -> str | None:
-    """A response that ended by itself; one that the token limit cut would teach to stop in the middle."""
-    return None if reply.finish == "length" else reply.text or None
+    """A response that ended by itself, without what a model thought before it; one that was cut would teach to stop in the
+    middle."""
+    return None if reply.finish in replies.INCOMPLETE else replies.said(reply.text or "").strip() or None
 
 
 def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
@@ -200,36 +223,3 @@ def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[di
         while at < i:
             at, row = next(walked)
         yield row
-
-
-def _text(name: str) -> str:
-    return (paths.ROOT / "params/prompts" / f"{name}.md").read_text(encoding="utf-8").strip()
-
-
-def _template(name: str) -> Callable[..., list[dict]]:
-    """A prompt file, read once: called with its parts it gives the messages to send."""
-    text = _text(name)
-
-    def fill(**parts: str) -> list[dict]:  # in one pass: what is filled in may hold braces of its own
-        return [{"role": "user", "content": re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], text)}]
-
-    return fill
-
-
-def _listed(labels: tuple[str, ...]) -> str:
-    return "\n".join(f"- {label}" for label in labels)
-
-
-def _asked(row: dict) -> str:
-    """All that was said to the student: one text, or the turns with their roles."""
-    turns = records.messages({"turns": []} | row)
-    return (
-        turns[0]["content"] if len(turns) == 1 else "\n\n".join(f"{t['role']}: {t['content']}" for t in turns)
-    )
-
-
-def _pair(row: dict, order: str) -> dict[str, str]:
-    """What the judge is shown, in one order."""
-    shown = row["oracle_response"], row["student_response"]
-    first, second = shown if order == judge.ORDERS[0] else shown[::-1]
-    return {"conversation": _asked(row), "first": first, "second": second}

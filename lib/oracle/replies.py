@@ -8,8 +8,10 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 TAGGED = re.compile(
-    r"<instruction>(.*?)</instruction>\s*(?:<input>(.*?)(?:</input>|$))?", re.DOTALL | re.IGNORECASE
+    r"<instruction>(.*?)</instruction>(?:\s*<input>(.*?)</input>|(?!\s*<input>))", re.DOTALL | re.IGNORECASE
 )
+ECHO = ("the new instruction", "its input, or nothing")  # of the prompt's own form
+INCOMPLETE = {"length": "cut", "content_filter": "filtered"}  # by finish_reason
 NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-"}
 
 
@@ -39,13 +41,21 @@ def _labels_in(text: str, labels: list[str]) -> set[str]:
     return found
 
 
+def said(reply: str) -> str:
+    """What a model says after it has thought."""
+    return reply.rpartition("</think>")[2]
+
+
 def new_instruction(reply: str) -> tuple[str, str] | None:
-    """(instruction, input) of a reply to the expansion prompt; None where it holds no tagged instruction."""
-    found = TAGGED.search(reply)
-    if not found or not found[1].strip():
+    """(instruction, input) of a reply to the expansion prompt; None where it holds no complete tagged instruction.
+
+    Of several the last one counts: the others were drafts.
+    """
+    found = TAGGED.findall(said(reply))
+    instruction, given = (text.strip() for text in found[-1]) if found else ("", "")
+    if not instruction or instruction.casefold() == ECHO[0]:
         return None
-    given = (found[2] or "").strip()
-    return found[1].strip(), "" if given.casefold() in NOTHING else given
+    return instruction, "" if given.casefold() in {*NOTHING, ECHO[1]} else given
 
 
 def is_refusal(text: str) -> bool:

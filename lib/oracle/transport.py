@@ -2,6 +2,7 @@
 
 import json
 import os
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -9,15 +10,46 @@ import openai
 from lib.errors import UserError
 
 SHOWN = 300  # characters of an error
+HELD = 2000  # of a strange reply, until its keys are masked
+MOST_TOKENS = 10**9  # of one call; a number beyond it is none
 
 
 class Malformed(Exception):
-    """A reply of status 200 that is no chat completion: truncated JSON, no choices, another content type."""
+    """A reply of status 200 that is no chat completion. `response` is what it was, where it was JSON: it may have cost."""
+
+    def __init__(self, said: str, response: object = None):
+        super().__init__(said)
+        self.response = response
+
+
+def address(url: str) -> str:
+    """An endpoint's URL as it is called and kept. Raises UserError for what is none, and for one that holds a secret."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        right = False
+    if not right:
+        raise UserError(f"{url.split('@')[-1].split('?')[0]!r} is no endpoint: write http(s)://host:port/v1")
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            f"the URL of {parts.hostname} holds more than an address: keys and queries would be kept with every call; keys "
+            "come from the environment"
+        )
+    return url.rstrip("/")
+
+
+def secret(key_from: str) -> str:
+    """The key in the environment's `key_from`; empty where there is none. Raises UserError for one that no header can hold."""
+    key = os.environ.get(key_from, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError(f"{key_from} holds characters that no key has: set it again")
+    return key
 
 
 def connect(url: str, key_from: str, connections: int, timeout_s: float, tries: int) -> openai.AsyncOpenAI:
-    """The SDK with as many connections as calls run at once; the key is that of the environment's `key_from`."""
-    key = os.environ.get(key_from)
+    """The SDK with as many connections as calls run at once."""
+    key = secret(key_from)
     if not key and "api.openai.com" in url:
         raise UserError(f"no key for {url}: set {key_from}, or oracle_url for a server of your own")
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -30,27 +62,50 @@ def connect(url: str, key_from: str, connections: int, timeout_s: float, tries: 
     )
 
 
-def completion(content: bytes | str) -> dict:
+def completion(content: bytes) -> dict:
     """The chat completion that a reply holds. Raises Malformed where it is none."""
     try:
-        response = json.loads(content)
-    except ValueError:
-        raise Malformed(f"a reply that is no JSON: {content[:80]!r}") from None
-    return checked(response)
+        return checked(json.loads(content))
+    except (ValueError, RecursionError):
+        raise Malformed(f"a reply that is no JSON: {content[:HELD]!r}") from None
 
 
 def checked(response: object) -> dict:
-    """A chat completion, if that is what it is. Raises Malformed where it is not."""
+    """A chat completion, if that is what it is: one choice with text or null, why it ended, and tokens that can be counted.
+
+    Raises Malformed where it is not. Tokens that are no sane numbers are taken out.
+    """
     try:
-        text = response["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise Malformed(f"a reply that is no chat completion ({error!r}): {str(response)[:80]}") from None
-    if not isinstance(text, str):
-        raise Malformed(f"a reply without text (its content is {text!r})")
-    return response
+        choice = response["choices"][0]
+        text, finish = choice["message"]["content"], choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        said = f"a reply that is no chat completion ({error!r}): {str(response)[:HELD]}"
+        raise Malformed(said, response) from None
+    if not isinstance(text, str | None) or not isinstance(finish, str | None):
+        raise Malformed(
+            f"a reply whose text is {str(text)[:HELD]!r}, ended by {str(finish)[:HELD]!r}", response
+        )
+    return response | {"usage": usage(response)}
+
+
+def usage(response: object) -> dict | None:
+    """prompt_tokens and completion_tokens that a reply states; None where it states none that can be counted."""
+    told = response.get("usage") if isinstance(response, dict) else None
+    names = ("prompt_tokens", "completion_tokens")
+    sane = isinstance(told, dict) and all(
+        isinstance(told.get(name), int) and 0 <= told[name] <= MOST_TOKENS for name in names
+    )
+    return told if sane else None
+
+
+def clean(text: str) -> str:
+    """Text that can be written anywhere: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def masked(error: object, key_from: str) -> str:
     """An error in one line, without the key."""
-    text, key = " ".join(str(error).split()) or type(error).__name__, os.environ.get(key_from)
-    return (text.replace(key, "[key]") if key else text)[:SHOWN]
+    text, key = str(error).strip() or type(error).__name__, os.environ.get(key_from, "")
+    for form in filter(None, (key, key.strip())):
+        text = text.replace(form, "[key]")
+    return clean(" ".join(text.split()))[:SHOWN]

@@ -1,7 +1,6 @@
 """Storing calls while others are under way: a transaction holds all that came in while the last one was written."""
 
 import asyncio
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 from lib.oracle.ledger import Call, Ledger
@@ -22,13 +21,11 @@ class Writer:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         calls = [call for call, _ in self.waiting]  # answered, but not stored yet
-        await asyncio.shield(
-            asyncio.get_running_loop().run_in_executor(self.thread, self.ledger.store, calls)
-        )
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self.thread, self._store, calls))
         self.thread.shutdown(wait=False)
 
     async def store(self, call: Call) -> None:
-        """Come back once the call is on the disk."""
+        """Come back once the call is on the disk. Raises what kept it from there."""
         stored = asyncio.get_running_loop().create_future()
         self.waiting.append((call, stored))
         self.came.set()
@@ -40,12 +37,24 @@ class Writer:
             await self.came.wait()
             self.came.clear()
             batch = list(self.waiting)
-            try:
-                await loop.run_in_executor(self.thread, self.ledger.store, [call for call, _ in batch])
-                failure = None
-            except sqlite3.Error as error:  # a full disk: whoever waits must hear of it
-                failure = error
+            failed = await loop.run_in_executor(self.thread, self._store, [call for call, _ in batch])
             del self.waiting[: len(batch)]
-            for _, stored in batch:
-                if not stored.done():
-                    stored.set_exception(failure) if failure else stored.set_result(None)
+            for call, stored in batch:
+                if not stored.done():  # it is, where its caller was cancelled
+                    error = failed.get(call.key)
+                    stored.set_exception(error) if error else stored.set_result(None)
+
+    def _store(self, calls: list[Call]) -> dict[str, Exception]:
+        """Store all of them; one that can't be costs only itself. Returns the errors by key."""
+        try:
+            self.ledger.store(calls)
+            return {}
+        except Exception:
+            return {call.key: error for call in calls if (error := self._store_one(call))}
+
+    def _store_one(self, call: Call) -> Exception | None:
+        try:
+            self.ledger.store([call])
+        except Exception as error:
+            return error
+        return None

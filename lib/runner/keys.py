@@ -27,6 +27,9 @@ ONLY_HOW |= {
 }  # a call is the same, whoever kept or paid it, and how fast
 
 
+PRICES = paths.ROOT / "params/prices.yaml"  # what a call costs changes none
+
+
 def stage_key(
     notebook: dict, values: dict, inputs: dict[str, Path | None], also: object = None, showing: bool = False
 ) -> str:
@@ -168,7 +171,7 @@ def mentioned_files(code: Iterable[str], used: Iterable[Path]) -> set[Path]:
         found |= {path for word in words for path in _existing(word, [paths.ROOT, beside])}
         found |= {beside / word for word in words if beside != paths.ROOT and _is_data(beside / word)}
         found |= {prompts} if "prompts" in words and prompts.is_dir() else set()
-    return {path for path in found if path.suffix != ".py" and _belongs(path)}
+    return {path for path in found if path.suffix != ".py" and path != PRICES and _belongs(path)}
 
 
 @cache

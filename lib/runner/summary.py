@@ -22,12 +22,14 @@ def merge_metrics(of_seeds: Iterable[dict[str, float | None]]) -> dict[str, floa
 
 
 def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
-    """Metrics by arm and seed; where rounds or stages share a name, the later one stands."""
+    """Metrics by arm and seed; where rounds or stages share a name, the later one stands, but what was asked of the oracle adds up."""
     of_seed: dict[str, dict[int, dict]] = {}
     for stage, folder in done:
         if not stage.once:
             metrics = of_seed.setdefault(stage.arm, {}).setdefault(stage.seed, {})
-            metrics.update(folders.read_json(folder / "metrics.json") or {})
+            for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
+                adds = name.startswith("oracle.") and value is not None
+                metrics[name] = value + (metrics.get(name) or 0) if adds else value
     return {
         arm: {
             "metrics": merge_metrics(seeds.values()),
