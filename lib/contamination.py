@@ -1,4 +1,4 @@
-"""Contamination: rows that hold a benchmark's prompt, by three measures (DESIGN.md, section 8).
+"""Contamination: rows that hold a benchmark's prompt, by three measures.
 
 For each benchmark prompt p and each row (its turns, instruction and input, not its response):
 - exact: p is the instruction, the input, both together or one of the turns, at any length;

@@ -76,6 +76,20 @@ def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool 
     return figure
 
 
+def gather(groups: dict[str, dict[str, float]], most: int = 12) -> dict[str, dict[str, float]]:
+    """Shares for `bars`, where labels are many: those that are largest in any group, and the sum of all others."""
+    labels = list(next(iter(groups.values())))
+    if len(labels) <= most + 1:
+        return groups
+    largest = sorted(labels, key=lambda label: -max(shares[label] for shares in groups.values()))[:most]
+    rest = f"{len(labels) - most} others"
+    return {
+        name: {label: shares[label] for label in labels if label in largest}
+        | {rest: sum(share for label, share in shares.items() if label not in largest)}
+        for name, shares in groups.items()
+    }
+
+
 def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str):
     """Lines over x, one an arm: {"tapir": (steps, losses), …}."""
     figure, axes = plt.subplots()

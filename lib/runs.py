@@ -63,7 +63,7 @@ class Stage:
         self._metrics: dict = {}
         self._announced = ""
         self._started = self._written = self._shown = time.monotonic()
-        self._display = None
+        self._display = self._cell = None
 
     @property
     def parameters(self) -> dict:
@@ -112,7 +112,7 @@ class Stage:
         """Say that `done` of `total` are done; written at most twice a second, and at the end."""
         now = time.monotonic()
         if done == 0:
-            self._started, self._written, self._shown, self._display = now, 0.0, 0.0, None
+            self._started, self._written, self._shown = now, 0.0, now
         ended = total is not None and done >= total
         if ended or now - self._written >= WRITE_EVERY_S:
             self._written = now
@@ -122,8 +122,9 @@ class Stage:
             self._update(display.sentence(done, total, label, now - self._started))
 
     def _update(self, text: str) -> None:
-        if self._display is None:
-            self._display = display.show(text, display_id=True)
+        """One line a cell, however many things it does."""
+        if self._display is None or self._cell != display.cell():
+            self._display, self._cell = display.show(text, display_id=True), display.cell()
         elif hasattr(self._display, "update"):
             self._display.update(display.markdown(text))
 

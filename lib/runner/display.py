@@ -30,9 +30,15 @@ def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
     return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
 
 
+def cell() -> int | None:
+    """The number of the cell that runs; None outside a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.execution_count if shell else None
+
+
 def show(text: str, **how):
     """Markdown in a notebook, plain text elsewhere."""
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+    if cell() is not None:
         from IPython.display import display
 
         return display(markdown(text), **how)
