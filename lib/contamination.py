@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 from datasets import Dataset
 
@@ -37,6 +38,11 @@ def prompts(path: str) -> list[Prompt]:
                 raise sources.BadInput(f"{where}: no benchmark prompt: expected instruction, prompt or turns")
             found.append(named[0])
     return found
+
+
+def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
+    """The prompts of benchmark files, each by the last two parts of its path."""
+    return {"/".join(Path(path).parts[-2:]): prompts(path) for path in paths}
 
 
 def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> dict:

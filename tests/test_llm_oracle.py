@@ -1,6 +1,7 @@
 """The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
 
 import doctest
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib import judge, records
+from lib.known import Known
 from lib.oracle import replies
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
@@ -186,10 +188,28 @@ def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, said, kept)
     assert oracle.refine(told, {"Math": "none"}) == [None, None]
 
 
+def unlike(n: int) -> str:
+    """An instruction that is like no other."""
+    return " ".join(hashlib.sha256(f"{n} {i}".encode()).hexdigest()[:6] for i in range(8))
+
+
+def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_forth(make):
+    said = iter(["Name three big rivers in France.", "What is the meaning of life?"])
+    oracle, _ = make(
+        expand=lambda text: f"<instruction>{next(said)}</instruction>", classify="Math", answer="a"
+    )
+    oracle.know(
+        records.build([{"instruction": "Name three rivers in France."}]),
+        {"life": ["What is the meaning of life?"]},
+    )
+    oracle.endpoint.concurrency = 1
+    assert oracle.expand(rows(2, task="Math"))[1] == {"too similar": 1, "in a benchmark": 1}
+
+
 def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     count = itertools.count()
     said = {
-        "expand": lambda text: f"<instruction>What is {next(count)} times two?</instruction>",
+        "expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>",
         "classify": "Math",
     }
     oracle, server = make(answer="14", **said)
@@ -197,15 +217,15 @@ def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
     assert len(pool) == 100 and account["Math"] == {"parents": 3, "expanded": 97, "short": 0}
     asked = sum(server.asked.values())
-    oracle.known, oracle.expanded = set(), Counter()  # as in another start
+    oracle.known, oracle.expanded = Known(), Counter()  # as in another start
     again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
     assert again["id"][:] == pool["id"][:] and sum(server.asked.values()) == asked
 
 
 def test_a_failed_expansion_changes_no_other(make):
     bad = {"first": True}
-    said = {"expand": lambda text: f"<instruction>A new one: {text[-300:-200]}{next(count)}</instruction>"}
     count = itertools.count()
+    said = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
     oracle, server = make(
         lambda body, nth: "500" if bad["first"] and "Here is" in str(body) and "0 + 0" in str(body) else None,
         classify=lambda text: "Math",
@@ -218,7 +238,7 @@ def test_a_failed_expansion_changes_no_other(make):
     )
     rebalance(parents, oracle, taxonomy, 4, seed=0)
     code = {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text}
-    bad["first"], oracle.known, oracle.expanded = False, set(), Counter()
+    bad["first"], oracle.known, oracle.expanded = False, Known(), Counter()
     rebalance(parents, oracle, taxonomy, 4, seed=0)
     assert {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text} == code
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chat_server import ChatServer
-from test_llm_oracle import Script
+from test_llm_oracle import Script, unlike
 
 from lib.run import run_study
 
@@ -42,7 +42,7 @@ def study(tmp_path, monkeypatch):
     said = {
         "answer": lambda text: f"A long and careful response to: {text} " * 3,
         "classify": "Arithmetic",
-        "expand": lambda text: f"<instruction>Add {next(count)} and 5.</instruction>",
+        "expand": lambda text: f"<instruction>Add {unlike(next(count))}.</instruction>",
         "refine": "First one step, then the next one, and so to the end. " * 5,
         "judge": verdict,
     }

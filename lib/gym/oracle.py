@@ -98,8 +98,8 @@ class ExactOracle:
         self.calls += len(made)
         return made
 
-    def know(self, rows: Dataset) -> None:
-        """Remember what these rows are about: expansion repeats none of it."""
+    def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
+        """Remember what these rows are about: expansion repeats none of it. Instances cannot be those of a text benchmark."""
         self.known |= {f"{it['family']} {it['payload']}" for it in map(about, rows["meta"])}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:

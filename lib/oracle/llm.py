@@ -8,6 +8,7 @@ from itertools import repeat
 from datasets import Dataset
 
 from lib import judge, records
+from lib.known import Known, full_text
 from lib.oracle import estimate, prompts, replies
 from lib.oracle.chat import Endpoint, Reply, Request
 
@@ -31,7 +32,7 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    known: set[str] = field(default_factory=set)
+    known: Known = field(default_factory=Known)
     expanded: Counter = field(
         default_factory=Counter
     )  # how often, by parent: asking once more is another call
@@ -109,9 +110,10 @@ class LLMOracle:
             open_ = [(i, order) for i, order, reply in told if judge.read_scores(reply.text) is None]
         return judge.apply(records.update(rows, verdicts=verdicts))
 
-    def know(self, rows: Dataset) -> None:
-        """Remember these instructions: expansion repeats none of them."""
-        self.known |= {prompts.conversation(row) for row in records.walk(rows, *SAID)}
+    def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
+        """What expansion may not bring forth: these instructions, anything like them, and the prompts of benchmarks."""
+        self.known = Known(benchmarks)
+        self.known.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
@@ -149,9 +151,9 @@ class LLMOracle:
         child = {"instruction": read[0], "input": read[1], "source": f"expanded:{parent['id']}"}
         if replies.same(prompts.conversation(child), prompts.conversation(parent)):
             return None, "copy of its parent"
-        if prompts.conversation(child) in self.known:
-            return None, "duplicate"
-        self.known.add(prompts.conversation(child))
+        if why := self.known.why_not(full_text(child)):
+            return None, why
+        self.known.add(full_text(child))
         return child | {"hard": parent["hard"]}, ""
 
     def _checked(self, children: Dataset, wanted: list[str], drops: Counter) -> tuple[Dataset, Counter]:

@@ -1,0 +1,75 @@
+"""What expansion may not bring forth again: found without comparing all with all, and as rouge-score would find it."""
+
+from random import Random
+
+import pytest
+from rouge_score import rouge_scorer
+
+from lib import known, records
+from lib.known import Known
+
+ASKED = (
+    "add the two numbers 3 and 17 then write a short poem about rivers in french please explain why it is so"
+)
+
+
+def sentences(n: int, seed: int) -> list[str]:
+    """Sentences that share much: every second one is another with a few words changed."""
+    known_words, rng, made = ASKED.split(), Random(seed), []
+    for i in range(n):
+        words = (
+            rng.choices(known_words, k=rng.randint(3, 25)) if i % 2 or not made else rng.choice(made).split()
+        )
+        for at in rng.sample(range(len(words)), len(words) // 4 * (i % 2 == 0)):
+            words[at] = rng.choice([*known_words, "Zürich", "co-operate", "don't"])
+        made.append(" ".join(words))
+    return made
+
+
+def test_rouge_l_to_the_nearest_is_that_of_rouge_score():
+    pool, scorer = sentences(150, 0), rouge_scorer.RougeScorer(["rougeL"])
+    seen = Known()
+    for text in pool:
+        seen.add(text)
+    found = []
+    for text in sentences(300, 0)[150:]:  # they go on from the pool's
+        nearest = max(scorer.score(one, text)["rougeL"].fmeasure for one in pool)
+        assert seen.rouge_l(text) == pytest.approx(nearest if nearest > known.ROUGE_L else 0.0)
+        found.append(nearest > known.ROUGE_L)
+    assert 0.1 < sum(found) / len(found) < 0.95  # else nothing was shown
+
+
+LONG = " ".join(f"word{i}" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("  Name three RIVERS in France. ", "duplicate"),
+        ("Name three big rivers in France.", "too similar"),
+        (" ".join(LONG.split()[30:] + LONG.split()[:30]), "near-duplicate"),  # its halves swapped
+        ("What is the meaning of life? Say it in one word.", "in a benchmark"),
+        ("Which river flows through Rome?", ""),
+        ("", ""),
+    ],
+)
+def test_each_reason_is_named(text, why):
+    seen = Known({"a benchmark": ["What is the meaning of life?"]})
+    seen.add_rows(
+        records.build([{"instruction": "Name three rivers", "input": "in France."}, {"instruction": LONG}])
+    )
+    seen.add("Name three rivers in France.")
+    assert seen.why_not(text) == why
+
+
+def test_a_conversation_is_known_as_a_whole():
+    seen = Known()
+    turns = [
+        {"role": "user", "content": "Name three rivers in France."},
+        {"role": "assistant", "content": "Seine."},
+    ]
+    seen.add_rows(records.build([{"instruction": "Shorter.", "turns": turns}]))
+    assert (
+        seen.why_not("Shorter.") == ""
+        and seen.why_not("Name three rivers in France. Seine. Shorter.") == "duplicate"
+    )
