@@ -1,12 +1,15 @@
 """Supervised fine-tuning through TRL: loss on the last response alone, counted in response tokens."""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import torch
 from datasets import Dataset, Features, List, Value
+from peft import LoraConfig
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
@@ -40,6 +43,17 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
             f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
         )
     columns = {name: [row[i] for row in encoded] for i, name in enumerate(ENCODED)}
+    return Dataset.from_dict(columns, features=ENCODED)
+
+
+def encode_alone(tokenizer, texts: list[str], max_length: int) -> Dataset:
+    """Token ids and labels of texts that nothing precedes but the marker of a beginning, where the tokenizer has one."""
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    tokens = [ids[: max_length - len(start)] for ids in _tokens(tokenizer, texts)]
+    columns = {
+        "input_ids": [start + ids for ids in tokens],
+        "labels": [[IGNORED] * len(start) + ids for ids in tokens],
+    }
     return Dataset.from_dict(columns, features=ENCODED)
 
 
@@ -94,6 +108,34 @@ def response_losses(
     return losses
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a student is taught. Raises UserError for what can't be."""
+
+    epochs: float = 3.0
+    learning_rate: float = 2e-5  # peak of a cosine schedule
+    warmup: float = 0.03  # share of the steps in which the rate rises
+    batch_size: int = 32  # rows a step
+    device_rows: int = 0  # rows of a step that are on the device at a time; 0 for all of them
+    checkpointing: bool = False  # recompute activations: less memory, about a third more time
+    adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
+    neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
+
+    def __post_init__(self):
+        for name in ("epochs", "learning_rate", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("device_rows", "adapter_rank", "neftune"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or above")
+        if not 0 <= self.warmup <= 1:
+            raise UserError(f"warmup is {self.warmup}: it is a share of the steps, 0 to 1")
+        if self.device_rows and self.batch_size % self.device_rows:
+            raise UserError(
+                f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"
+            )
+
+
 class _Progress(TrainerCallback):
     def __init__(self, report: Callable[[int, int], None]):
         self.report = report
@@ -131,59 +173,74 @@ class _Batches(Sampler[int]):
 class _Trainer(SFTTrainer):
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         rows = self.train_dataset if dataset is None else dataset
-        return _Batches(list(map(len, rows["input_ids"])), self._train_batch_size, self.args.seed)
+        step = self._train_batch_size * self.args.gradient_accumulation_steps
+        return _Batches(list(map(len, rows["input_ids"])), step, self.args.seed)
 
 
 def train(
     student: Student,
     encoded: Dataset,
     folder: Path,
-    epochs: float = 3.0,
-    learning_rate: float = 2e-5,
-    warmup: float = 0.03,
-    batch_size: int = 32,
+    settings: Settings,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict]:
-    """Fine-tune on encoded rows with a fresh optimizer and schedule; save the student as safetensors.
+    """Fine-tune on encoded rows with a fresh optimizer and schedule; save the student as safetensors in `folder`/student.
 
     Returns the losses as [{"step", "loss"}], the last step among them; raises UserError when the loss is no number.
     """
     set_seed(seed)
-    steps = math.ceil(len(encoded) / batch_size) * epochs
+    adapter = LoraConfig(
+        r=settings.adapter_rank,
+        lora_alpha=2 * settings.adapter_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
     trainer = _Trainer(
         model=student.model.train(),
         processing_class=student.tokenizer,
         train_dataset=encoded,
         callbacks=[_Progress(report)],
-        args=SFTConfig(
-            output_dir=str(folder / "trainer"),
-            num_train_epochs=epochs,
-            learning_rate=learning_rate,
-            warmup_steps=round(warmup * steps),
-            lr_scheduler_type="cosine",
-            per_device_train_batch_size=batch_size,
-            max_length=None,  # rows are already cut
-            bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
-            use_cpu=not torch.cuda.is_available(),
-            activation_checkpointing=False,
-            save_strategy="no",
-            logging_steps=max(1, int(steps / 40)),
-            logging_nan_inf_filter=False,  # it would log a diverged loss as 0
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            report_to="none",
-            seed=seed,
-        ),
+        args=_arguments(settings, len(encoded), folder, seed),
+        peft_config=adapter if settings.adapter_rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
     trainer.train()
     losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
     lost = next((entry for entry in losses if not math.isfinite(entry["loss"])), None)
     if lost:
+        rate = settings.learning_rate
         raise UserError(
-            f"the loss became {lost['loss']} at step {lost['step']}: lower learning_rate ({learning_rate})"
+            f"the loss became {lost['loss']} at step {lost['step']}: lower learning_rate ({rate})"
         )
-    student.model.eval().save_pretrained(folder / "student")
+    taught = trainer.model.merge_and_unload() if settings.adapter_rank else student.model
+    taught.eval().save_pretrained(folder / "student")
     student.tokenizer.save_pretrained(folder / "student")
+    shutil.rmtree(folder / "trainer", ignore_errors=True)
     return losses
+
+
+def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTConfig:
+    steps = math.ceil(rows / settings.batch_size) * settings.epochs
+    on_device = settings.device_rows or settings.batch_size
+    return SFTConfig(
+        output_dir=str(folder / "trainer"),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup * steps),
+        lr_scheduler_type="cosine",
+        per_device_train_batch_size=on_device,
+        gradient_accumulation_steps=settings.batch_size // on_device,
+        max_length=None,  # rows are already cut
+        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+        use_cpu=not torch.cuda.is_available(),
+        activation_checkpointing=settings.checkpointing,
+        neftune_noise_alpha=settings.neftune or None,
+        save_strategy="no",
+        logging_steps=max(1, int(steps / 40)),
+        logging_nan_inf_filter=False,  # it would log a diverged loss as 0
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        report_to="none",
+        seed=seed,
+    )

@@ -1,8 +1,11 @@
 """Which rows are taught as hard: those MFD finds, or as many by chance."""
 
 import pytest
+import tiny
+import torch
 
 from lib import curriculum, records, selection
+from lib import student as students
 from lib.errors import UserError
 
 
@@ -49,5 +52,78 @@ def test_a_threshold_that_no_row_reaches_is_an_error():
 
 
 def test_an_unknown_selection_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="'mdf' is unknown: choose one of mfd, random"):
+    with pytest.raises(
+        UserError, match="'mdf' is unknown: choose one of mfd, random, longest, ifd, lion, all"
+    ):
         selection.select(JUDGED, "mdf", seed=0)
+
+
+# Baselines
+
+
+def told(*lengths, mfd=None):
+    """Rows whose responses have so many letters; half of them are hard."""
+    values = mfd or [9.0, 0.0] * len(lengths)
+    return records.build(
+        {
+            "instruction": f"Say {i}",
+            "corpus_response": "b" * length,
+            "mfd": value,
+            "hard": curriculum.is_hard(value, 2.0),
+        }
+        for i, (length, value) in enumerate(zip(lengths, values, strict=False))
+    )
+
+
+def chosen(rows, name, **how):
+    return [int(text.split()[1]) for text in selection.select(rows, name, 0, **how)["instruction"]]
+
+
+def test_the_longest_responses_are_taken_as_many_as_are_hard():
+    assert chosen(told(5, 9, 2, 7), "longest") == [1, 3]
+
+
+def test_a_signal_that_has_one_value_cannot_choose():
+    with pytest.raises(UserError, match="longest is not applicable here"):
+        chosen(told(5, 5, 5, 5), "longest")
+
+
+def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
+    rows = told(*[1] * 8, mfd=[3.0, 1.0, 0.5, 0.0, -1.0, None, 0.0, 0.0])
+    drawn = chosen(rows, "lion")
+    assert drawn[:2] == [0, 1] and len(drawn) == 4 and set(drawn[2:]) <= {2, 3, 4, 6, 7}
+
+
+def test_all_is_every_row():
+    assert chosen(told(1, 2, 3, 4), "all") == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
+    rows, asked = told(3, 8), students.load(student)
+    tokenizer, model = asked.tokenizer, asked.model
+
+    def mean_loss(start: str, text: str) -> float:
+        before = tokenizer(start, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([before + tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.inference_mode():
+            said = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        return -said[len(before) - 1 :].mean().item()
+
+    prompt = "<|bos|><|user|>Say 1<|end|><|assistant|>"
+    expected = mean_loss(prompt, "b" * 8 + "<|end|>") / mean_loss("<|bos|>", "b" * 8)
+    assert selection.ifd(rows, asked, 64)[1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):
+    monkeypatch.setattr(selection, "ifd", lambda rows, asked, length: [0.5, 1.2, 0.9, 0.7])
+    assert chosen(told(1, 2, 3, 4), "ifd", student=student) == [2, 3]
+
+
+def test_ifd_without_a_student_is_refused():
+    with pytest.raises(UserError, match="ifd needs a student: name it with student_from"):
+        chosen(told(1, 2, 3, 4), "ifd")

@@ -36,9 +36,10 @@ def trained(folder, tmp_path_factory):
     return out, train(folder, out)
 
 
-def train(folder, out, **how):
+def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **how):
     asked = student.load(folder)
-    return sft.train(asked, sft.encode(asked.tokenizer, ROWS, 64), out, **QUICK | how)
+    encoded = sft.encode(asked.tokenizer, rows, 64)
+    return sft.train(asked, encoded, out, sft.Settings(**QUICK | how), seed, report)
 
 
 def learnt(tokenizer, row):
@@ -126,7 +127,7 @@ def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
     asked = student.load(folder)
     encoded = sft.encode(asked.tokenizer, ROWS, 64)
     expected = sum(sft.response_losses(asked, encoded)) / sum(sft.response_tokens(encoded))
-    losses = sft.train(asked, encoded, tmp_path, epochs=1, batch_size=3)
+    losses = sft.train(asked, encoded, tmp_path, sft.Settings(epochs=1, batch_size=3))
     assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
 
 
@@ -164,6 +165,73 @@ def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path
     with pytest.raises(UserError, match=r"became nan at step \d+: lower learning_rate \(1e\+30\)"):
         train(folder, tmp_path, learning_rate=1e30)
     assert not (tmp_path / "student").exists()
+
+
+MANY = records.build(
+    {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
+)
+STEPS = {"rows": MANY, "epochs": 2, "batch_size": 4}
+
+
+def weights(folder):
+    return student.load(folder / "student").model.state_dict()
+
+
+def apart(one, other) -> float:
+    """Largest difference of any weight."""
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+@pytest.mark.parametrize("how", [{"device_rows": 1}, {"device_rows": 2}, {"checkpointing": True}])
+def test_what_saves_memory_changes_no_weight_by_more_than_rounding(folder, tmp_path, how):
+    plain = train(folder, tmp_path / "plain", **STEPS)
+    saving = train(folder, tmp_path / "saving", **STEPS | how)
+    assert [entry["step"] for entry in saving] == [entry["step"] for entry in plain] == list(range(1, 11))
+    assert [entry["loss"] for entry in saving] == pytest.approx([entry["loss"] for entry in plain], rel=1e-3)
+    assert apart(weights(tmp_path / "plain"), weights(tmp_path / "saving")) < 1e-4
+
+
+def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
+    losses = train(folder, tmp_path, epochs=16, adapter_rank=4, learning_rate=2e-2)
+    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
+    before, after = student.load(folder).model.state_dict(), weights(tmp_path)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys() and changed
+    assert not any("embed" in name or "norm" in name or "lm_head" in name for name in changed)
+    again = student.load(folder)
+    sft.train(
+        again,
+        sft.encode(again.tokenizer, ROWS, 64),
+        tmp_path / "again",
+        sft.Settings(**QUICK, adapter_rank=4),
+    )
+    assert (
+        apart(weights(tmp_path / "again"), again.model.state_dict()) == 0
+    )  # what is saved is what was taught
+
+
+def test_noise_on_the_embeddings_changes_the_training_and_stays_out_of_the_student(folder, tmp_path, trained):
+    losses = train(folder, tmp_path, neftune=5.0)
+    assert [entry["loss"] for entry in losses] != [entry["loss"] for entry in trained[1]]
+    asked = student.load(tmp_path / "student")
+    encoded = sft.encode(asked.tokenizer, ROWS, 64)
+    assert sft.response_losses(asked, encoded) == sft.response_losses(asked, encoded)
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ({"epochs": 0}, "epochs is 0: it must be above 0"),
+        ({"learning_rate": -1e-3}, "learning_rate is -0.001: it must be above 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"warmup": 1.5}, "warmup is 1.5: it is a share of the steps"),
+        ({"device_rows": 3}, r"device_rows is 3: it must divide batch_size \(32\)"),
+        ({"adapter_rank": -1}, "adapter_rank is -1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(how, said):
+    with pytest.raises(UserError, match=said):
+        sft.Settings(**how)
 
 
 # The order of rows
