@@ -52,6 +52,8 @@ class Run:
     name: str
     folder: Path
     command: str  # that repeats it
+    planned: list[Planned]
+    checked: bool = False  # whether the settings of all stages are
     done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the folder that holds its files
     lines: list[dict] = field(default_factory=list)  # of summary.json
     together: dict = field(default_factory=dict)  # what several stages say together
@@ -64,10 +66,10 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     """
     study, name = load(path), Path(path).stem if name is None else name
     planned = plan(study, name, overrides or {})
-    run = Run(study, name, folders.outputs() / name, _command(path, overrides or {}, name))
+    run = Run(study, name, folders.outputs() / name, _command(path, overrides or {}, name), planned)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
-        return _run_all(run, planned)
+        return _run_all(run)
 
 
 def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
@@ -76,14 +78,14 @@ def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
     return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 
 
-def _run_all(run: Run, planned: list[Planned]) -> dict:
+def _run_all(run: Run) -> dict:
     status = "failed"
     try:
-        for stage in [p for p in planned if not p.once]:
+        for stage in [p for p in run.planned if not p.once]:
             _do(run, stage)
         run.together = summary.comparisons(contrasts(run.study), run.done, run.folder / "comparisons.json")
         _write_summary(run, "partial")  # what a page about the run reads
-        for stage in [p for p in planned if p.once]:
+        for stage in [p for p in run.planned if p.once]:
             _do(run, stage)
         status = "complete"
     except KeyboardInterrupt:
@@ -207,6 +209,7 @@ def _reuse(run: Run, final: Path, key: str) -> Path | None:
 
 
 def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, label: str) -> Path:
+    _check_all(run)
     part = folders.open_part(final, key)
     folders.lock(
         part / "lock", folders.KERNEL_GONE_S, folders.short(part)
@@ -221,6 +224,18 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     write_page(part)
     provenance.complete(work, part, final)
     return final
+
+
+def _check_all(run: Run) -> None:
+    """Before the first stage that runs: a setting that the last one would refuse must cost nothing."""
+    from lib import checks  # imports take a second, which a run that is all there can do without
+
+    for stage in [] if run.checked else run.planned:
+        try:
+            checks.check(stage.notebook, stage.values)
+        except UserError as error:
+            raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
+    run.checked = True
 
 
 def _to_set(run: Run, stage: Planned) -> dict:

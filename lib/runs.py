@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
+from lib import checks
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, provenance, references
 
@@ -46,6 +47,7 @@ def open_stage(notebook: str, values: dict) -> "Stage":
             )
     else:
         stage = _open_by_hand(notebook, values)
+    checks.check(notebook, stage.parameters)
     _take(stage.folder)
     display.show(display.header(stage._plan, stage.folder))
     return stage

@@ -8,6 +8,7 @@ from datasets import Dataset
 from lib import records
 from lib.errors import UserError
 
+NAMES = ("mfd", "random", "longest", "ifd", "lion", "all")
 GAP = 1.0  # Lion's: from which on a row is hard
 
 
@@ -90,7 +91,7 @@ def select(
         "all": lambda: range(len(rows)),
     }
     if selection not in known:
-        raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(known)}")
+        raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(NAMES)}")
     if not any(rows["hard"]):
         raise UserError("no row reaches the threshold: lower threshold")
     return rows.select(sorted(known[selection]()))

@@ -7,6 +7,7 @@ from trl import SFTConfig, SFTTrainer
 
 from lib import records, sft, student
 from lib.errors import UserError
+from lib.settings import Settings
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
 ROWS = records.build(
@@ -39,7 +40,7 @@ def trained(folder, tmp_path_factory):
 def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **how):
     asked = student.load(folder)
     encoded = sft.encode(asked.tokenizer, rows, 64)
-    return sft.train(asked, encoded, out, sft.Settings(**QUICK | how), seed, report)
+    return sft.train(asked, encoded, out, Settings(**QUICK | how), seed, report)
 
 
 def learnt(tokenizer, row):
@@ -127,7 +128,7 @@ def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
     asked = student.load(folder)
     encoded = sft.encode(asked.tokenizer, ROWS, 64)
     expected = sum(sft.response_losses(asked, encoded)) / sum(sft.response_tokens(encoded))
-    losses = sft.train(asked, encoded, tmp_path, sft.Settings(epochs=1, batch_size=3))
+    losses = sft.train(asked, encoded, tmp_path, Settings(epochs=1, batch_size=3))
     assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
 
 
@@ -203,7 +204,7 @@ def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
         again,
         sft.encode(again.tokenizer, ROWS, 64),
         tmp_path / "again",
-        sft.Settings(**QUICK, adapter_rank=4),
+        Settings(**QUICK, adapter_rank=4),
     )
     assert (
         apart(weights(tmp_path / "again"), again.model.state_dict()) == 0
@@ -231,7 +232,7 @@ def test_noise_on_the_embeddings_changes_the_training_and_stays_out_of_the_stude
 )
 def test_settings_that_cannot_be_are_refused_by_name(how, said):
     with pytest.raises(UserError, match=said):
-        sft.Settings(**how)
+        Settings(**how)
 
 
 # The order of rows

@@ -1,0 +1,33 @@
+"""How a student is taught: light to import, so that settings can be checked before torch is needed."""
+
+from dataclasses import dataclass
+
+from lib.errors import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a student is taught. Raises UserError for what can't be."""
+
+    epochs: float = 3.0
+    learning_rate: float = 2e-5  # peak of a cosine schedule
+    warmup: float = 0.03  # share of the steps in which the rate rises
+    batch_size: int = 32  # rows a step
+    device_rows: int = 0  # rows of a step that are on the device at a time; 0 for all of them
+    checkpointing: bool = False  # recompute activations: less memory, about a third more time
+    adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
+    neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
+
+    def __post_init__(self):
+        for name in ("epochs", "learning_rate", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("device_rows", "adapter_rank", "neftune"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or above")
+        if not 0 <= self.warmup <= 1:
+            raise UserError(f"warmup is {self.warmup}: it is a share of the steps, 0 to 1")
+        if self.device_rows and self.batch_size % self.device_rows:
+            raise UserError(
+                f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"
+            )
