@@ -13,6 +13,8 @@ from lib.gym.oracle import ExactOracle
 from lib.judge import latest
 from lib.runner import folders
 
+EQUAL = 0.02  # by which response tokens may differ for a budget to be called equal
+
 
 def summary(run: Path) -> dict:
     """summary.json of a run; raises UserError when there is none yet."""
@@ -122,6 +124,15 @@ def budget(run: Path) -> pd.DataFrame:
         .groupby("arm")
         .mean()
     )
+
+
+def equal(budget: pd.DataFrame) -> str:
+    """Whether the arms were taught as many response tokens, within 2 %, in one sentence."""
+    if not len(budget):
+        return "No arm was taught beyond the warm-up."
+    apart = budget["response tokens"].max() / budget["response tokens"].min() - 1
+    said = f"The arms' response tokens differ by {apart:.1%} at most"
+    return f"{said}." if apart <= EQUAL else f"**{said}: this is no comparison at equal budget.**"
 
 
 def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:

@@ -20,9 +20,11 @@ stages:
       - tapir/2_oracle_judging: {{student_from: {student}}}
       - tapir/3_refinement
       - tapir/4_training: {{student_from: {student}}}
+  - evaluation/gym
+  - report: {{once: true}}
 params:
   {{source: {source}, oracle: a-model, oracle_url: {url}, ledger: {ledger}, samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
-   pool_rows: 20, round_rows: 10, round_tokens: 0, alpha: 0.5}}
+   per_cell: 1, pool_rows: 20, round_rows: 10, round_tokens: 0, alpha: 0.5}}
 """
 
 
@@ -69,6 +71,7 @@ def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path
     assert metrics["judging.rows"] == 8 and metrics["pool.rows"] > 0 and metrics["pool.kept"] > 0
     assert found["oracle"]["calls"] == again["oracle"]["calls"] == asked <= again["oracle"]["cached"]
     assert again["arms"]["main"]["metrics"]["pool.rows"] == metrics["pool.rows"]
+    assert "What was taught" in (tmp_path / "outputs/study/report.html").read_text()
     left = subprocess.run(["grep", "-rlF", KEY, tmp_path], capture_output=True, text=True).stdout
     assert left == ""
 

@@ -160,14 +160,7 @@ class LLMOracle:
         """Children of the wanted tasks that the oracle can answer."""
         children = self.answer(self.classify(children))
         found = zip(children["task"], wanted, children["oracle_response"], strict=True)
-        why = [
-            "another task"
-            if task != parent
-            else "no response"
-            if not told
-            else "refusal" * replies.is_refusal(told)
-            for task, parent, told in found
-        ]
+        why = [_why_not(*one) for one in found]
         drops.update(filter(None, why))
         return children.select([i for i, cause in enumerate(why) if not cause]), drops
 
@@ -201,15 +194,25 @@ class LLMOracle:
     ) -> list[Reply]:
         if not total:
             return []
-        limit = self.judge_max_tokens if purpose == "judge" else self.max_tokens
+        of, limit = of or self.endpoint, self.judge_max_tokens if purpose == "judge" else self.max_tokens
         sampling = {"temperature": temperature, "max_tokens": limit}
-        sampling = {"max_completion_tokens": limit} if self.reasoning else sampling
+        if self.reasoning and of is self.endpoint:
+            sampling = {"max_completion_tokens": limit}
         requests = (Request(prompt, purpose, n, sampling) for prompt, n in zip(asked, attempts, strict=False))
         self.report(0, total, purpose)
-        made = (of or self.endpoint).chat(requests, lambda done: self.report(done, total, purpose))
+        made = of.chat(requests, lambda done: self.report(done, total, purpose))
         self.failed[purpose] += sum(reply.text is None for reply in made)
         self.cut += sum(reply.finish == "length" for reply in made) if purpose in ("answer", "refine") else 0
         return made
+
+
+def _why_not(task: str | None, wanted: str, response: str | None) -> str:
+    """What speaks against a new row; empty for nothing."""
+    if task != wanted:
+        return "another task"
+    if not response:
+        return "no response"
+    return "refusal" if replies.is_refusal(response) else ""
 
 
 def _whole(reply: Reply) -> str | None:
