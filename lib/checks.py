@@ -17,6 +17,11 @@ def judging(values: dict) -> None:
     _oracle(values)
     if values["reference"] not in ("oracle", "corpus"):
         raise UserError(f"reference is {values['reference']!r}: it must be oracle or corpus")
+    if values["labelled_rows"] < 0 or not 0 <= values["confident"] <= 1:
+        raise UserError(
+            f"labelled_rows is {values['labelled_rows']} and confident {values['confident']:g}: the one must be 0 or more, the "
+            "other a probability"
+        )
     if values["samples"] < 1:
         raise UserError(f"samples is {values['samples']}: it must be 1 or more")
     if values["samples"] > 1 and not values["temperature"]:

@@ -14,6 +14,8 @@ WRONG = [
     ({"alpha_step": 0.8}, "alpha=0.3 and alpha_step=0.8 give a share of 1.1 in round 2"),
     ({"alpha_step": -0.5}, "give a share of -0.2 in round 2"),
     ({"balanced.selection": "mdf"}, "selection 'mdf' is unknown: choose one of mfd, random"),
+    ({"labelled_rows": -1}, "labelled_rows is -1"),
+    ({"confident": 1.5}, "confident 1.5: .* a probability"),
     ({"samples": 0}, "samples is 0: it must be 1 or more"),
     ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),
     ({"reference": "student"}, "reference is 'student': it must be oracle or corpus"),

@@ -1,0 +1,89 @@
+"""A light classifier labels what the oracle did not, says how far it agrees, and abstains where it is not sure."""
+
+from random import Random
+
+import pytest
+
+from lib import classifier, records
+from lib.errors import UserError
+
+VERBS = {
+    "Math": ["add", "subtract", "divide", "multiply", "count"],
+    "Code": ["program", "debug", "compile", "refactor", "test"],
+}
+OTHER = {"Math": "Code", "Code": "Math"}
+
+
+def rows(n: int, seed: int = 0):
+    """Instructions whose verb says which task they are of; the task is in meta, for the oracle."""
+    rng, made = Random(seed), []
+    for i in range(n):
+        task = rng.choice(list(VERBS))
+        made.append({"instruction": f"Please {rng.choice(VERBS[task])} item {i} for me", "meta": task})
+    return records.build(made)
+
+
+class Oracle:
+    """Labels from meta, and counts them; one in `wrong` labels is another's."""
+
+    def __init__(self, wrong: int = 0):
+        self.asked, self.wrong = 0, wrong
+
+    def classify(self, given):
+        return records.update(
+            given,
+            task=[task or self._say(meta) for task, meta in zip(given["task"], given["meta"], strict=True)],
+        )
+
+    def _say(self, task):
+        self.asked += 1
+        return OTHER[task] if self.wrong and self.asked % self.wrong == 0 else task
+
+
+def test_a_few_labels_name_all_the_rest():
+    given, oracle = rows(600), Oracle()
+    labelled, predicted = classifier.label(given, oracle, 120)
+    assert oracle.asked == 120
+    right = [task == meta for task, meta in zip(labelled["task"], given["meta"], strict=True)]
+    assert sum(right) / 600 > 0.97
+    assert (predicted["task"] == predicted["predicted"]).mean() > 0.95 and len(predicted) == 120
+
+
+@pytest.mark.parametrize("size", [0, 600, 10_000])
+def test_without_a_size_the_oracle_labels_all(size):
+    oracle = Oracle()
+    labelled, predicted = classifier.label(rows(600), oracle, size)
+    assert oracle.asked == 600 and predicted is None and None not in labelled["task"][:]
+
+
+def test_a_task_that_a_row_has_is_kept_and_learned_from():
+    given = rows(300)
+    told = records.update(given, task=[None if i % 2 else "Kept" for i in range(300)])
+    labelled, _ = classifier.label(told, Oracle(), 60)
+    assert labelled["task"][::2] == ["Kept"] * 150 and {"Math", "Code"} & set(labelled["task"][1::2])
+
+
+def test_it_abstains_where_it_is_not_sure_and_says_how_often():
+    given = rows(300)
+    rng = Random(1)
+    odd = records.build([{"instruction": f"Zq xv {i}", "meta": rng.choice(list(VERBS))} for i in range(100)])
+    labelled, predicted = classifier.label(records.build([*given, *odd]), Oracle(), 200, confident=0.9)
+    assert labelled["task"][:].count(None) > 0
+    said = classifier.describe(predicted)
+    assert "agrees with the oracle on **" in said and "abstains on" in said
+
+
+def test_agreement_falls_with_the_oracles_own_noise_and_confusions_are_counted():
+    _, clean = classifier.label(rows(600), Oracle(), 300)
+    _, noisy = classifier.label(rows(600), Oracle(wrong=3), 300)
+    agreed = [(one["task"] == one["predicted"]).mean() for one in (clean, noisy)]
+    assert agreed[0] > agreed[1] + 0.1
+    table = classifier.confused(noisy)
+    assert table["rows"].sum() == (noisy["task"] != noisy["predicted"]).sum() and len(table) == 2
+
+
+def test_too_few_labels_are_refused():
+    with pytest.raises(
+        UserError, match="20 labels of 2 tasks are too few to learn from: raise labelled_rows"
+    ):
+        classifier.label(rows(100), Oracle(), 20)
