@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from lib import paths
 from lib.errors import UserError
 from lib.oracle import ledger as ledgers
 from lib.oracle.__main__ import main
@@ -128,7 +129,7 @@ def test_a_ledger_that_is_not_there_cannot_be_read(tmp_path):
 
 
 def test_a_network_filesystem_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledgers, "_filesystem", lambda folder: "nfs4")
+    monkeypatch.setattr(paths, "filesystem", lambda folder: "nfs4")
     with pytest.raises(UserError, match=r"network filesystem \(nfs4\).*local disk"):
         Ledger(tmp_path / "ledger.sqlite")
 

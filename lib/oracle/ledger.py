@@ -6,13 +6,13 @@ noted before it is made.
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders
 
@@ -232,22 +232,9 @@ class Ledger:
 
 
 def _refuse_network(path: Path) -> None:
-    kind = _filesystem(path.resolve().parent)
+    kind = paths.filesystem(path.resolve().parent)
     if kind in NETWORK:
         raise UserError(
             f"the ledger {path} would lie on a network filesystem ({kind}), where SQLite loses data: put it on a local "
             "disk, and copy it with `python -m lib.oracle export` or when nothing runs"
         )
-
-
-def _filesystem(folder: Path) -> str:
-    """The type of the filesystem that a folder lies on; empty where the system does not say."""
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    place = os.fspath(folder)
-    holding = [
-        (len(at), kind) for _, at, kind, *_ in mounts if Path(place).is_relative_to(at.replace("\\040", " "))
-    ]
-    return max(holding, default=(0, ""))[1]
