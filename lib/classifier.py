@@ -68,6 +68,8 @@ def held_out(texts: list[str], labels: list[str], confident: float = 0.0) -> pd.
 def describe(predicted: pd.DataFrame) -> str:
     """How often classifier and oracle agree, in one sentence."""
     said = predicted.dropna()
+    if not len(said):
+        return f"The classifier abstains on all {len(predicted):,} held-out rows: lower confident."
     agreed, share = (said["task"] == said["predicted"]).mean(), 1 - len(said) / len(predicted)
     return f"The classifier agrees with the oracle on **{agreed:.0%}** of {len(said):,} held-out rows, and abstains on {share:.0%}."
 

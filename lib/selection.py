@@ -57,21 +57,21 @@ def by_ifd(rows: Dataset, place: Path | None, max_length: int) -> list[int]:
 
 
 def ifd(rows: Dataset, student, max_length: int) -> list[float]:
-    """Instruction-following difficulty of each row: the mean loss of its response given the instruction, over that of the
-    response alone."""
+    """Instruction-following difficulty of each row: the mean loss of its response given the instruction, over that of the same
+    tokens alone; infinite where none of them has a loss alone."""
     from lib import sft  # torch takes seconds to import, and no other selection needs it
 
     told = records.update(rows, response=_own_responses(rows))
     given = sft.encode(student.tokenizer, told, max_length)
-    alone = sft.encode_alone(student.tokenizer, told["response"][:], max_length)
+    alone = sft.encode_alone(student.tokenizer, told, max_length)
     means = [
         [
-            loss / n
+            loss / max(n, 1)
             for loss, n in zip(sft.response_losses(student, side), sft.response_tokens(side), strict=True)
         ]
         for side in (given, alone)
     ]
-    return [one / other for one, other in zip(*means, strict=True)]
+    return [one / other if other else float("inf") for one, other in zip(*means, strict=True)]
 
 
 def select(

@@ -46,14 +46,18 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     return Dataset.from_dict(columns, features=ENCODED)
 
 
-def encode_alone(tokenizer, texts: list[str], max_length: int) -> Dataset:
-    """Token ids and labels of texts that nothing precedes but the marker of a beginning, where the tokenizer has one."""
+def encode_alone(tokenizer, rows: Dataset, max_length: int) -> Dataset:
+    """Token ids and labels of the responses as `encode` has them, but with no prompt: only the marker of a beginning precedes them.
+
+    Of a tokenizer without one the first token is not in the loss, as nothing predicts it.
+    """
+    _, texts = _rendered(
+        tokenizer, rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
+    )
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     tokens = [ids[: max_length - len(start)] for ids in _tokens(tokenizer, texts)]
-    columns = {
-        "input_ids": [start + ids for ids in tokens],
-        "labels": [[IGNORED] * len(start) + ids for ids in tokens],
-    }
+    labels = [[IGNORED] + ids if start else [IGNORED] + ids[1:] for ids in tokens]
+    columns = {"input_ids": [start + ids for ids in tokens], "labels": labels}
     return Dataset.from_dict(columns, features=ENCODED)
 
 
@@ -185,7 +189,8 @@ def train(
         raise UserError(
             f"the loss became {lost['loss']} at step {lost['step']}: lower learning_rate ({rate})"
         )
-    taught = trainer.model.merge_and_unload() if settings.adapter_rank else student.model
+    # merged in float32: in bfloat16 most of what the adapter learned would round away
+    taught = trainer.model.float().merge_and_unload() if settings.adapter_rank else student.model
     taught.eval().save_pretrained(folder / "student")
     student.tokenizer.save_pretrained(folder / "student")
     shutil.rmtree(folder / "trainer", ignore_errors=True)

@@ -70,12 +70,10 @@ def calls_ahead(
     selected: Dataset, taxonomy: dict[str, Task], size: int, expand: bool, refine: bool
 ) -> dict[str, int]:
     """How many calls of each purpose `rebalance` and refining its pool ask for, if every new row is of use."""
-    have = Counter(selected["task"])
+    have = Counter(task for task in selected["task"] if task in taxonomy)
     wanted = quotas(taxonomy, size) if expand else have
     new = sum(max(0, n - have[label]) for label, n in wanted.items() if have[label])
-    styled = sum(
-        n for label, n in wanted.items() if have[label] and label and taxonomy[label].refine != "none"
-    )
+    styled = sum(n for label, n in wanted.items() if have[label] and taxonomy[label].refine != "none")
     refined = styled if refine else 0
     return {"expand": new, "classify": new, "answer": new, "refine": refined, "judge": 2 * refined}
 

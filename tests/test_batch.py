@@ -76,6 +76,19 @@ def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch
     assert ledger.spent("a run") == 20  # they used half of what they might
 
 
+def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))
+    monkeypatch.setattr(batch, "FILE_CALLS", 20)
+    requests = [
+        request._replace(sampling={"max_tokens": 10}) for request in asking(40)
+    ]  # 20 dollars a batch, at most
+    with BatchServer(echo) as server:
+        with pytest.raises(UserError, match="budget of US\\$ 30"):
+            by_batch(server, ledger, budget_usd=30).chat(requests)
+        assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
+        assert len(by_batch(server, ledger, budget_usd=30).chat(requests)) == 40
+
+
 def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(ledger):
     with BatchServer(echo) as server:
         server.lost = lambda body: "question 7" in body["messages"][0]["content"]

@@ -82,6 +82,13 @@ def test_agreement_falls_with_the_oracles_own_noise_and_confusions_are_counted()
     assert table["rows"].sum() == (noisy["task"] != noisy["predicted"]).sum() and len(table) == 2
 
 
+def test_abstaining_everywhere_is_said():
+    _, predicted = classifier.label(rows(300), Oracle(), 100, confident=1.0)
+    assert (
+        classifier.describe(predicted) == "The classifier abstains on all 100 held-out rows: lower confident."
+    )
+
+
 def test_too_few_labels_are_refused():
     with pytest.raises(
         UserError, match="20 labels of 2 tasks are too few to learn from: raise labelled_rows"

@@ -101,6 +101,14 @@ def test_a_published_ledger_is_read_where_nothing_can_be_written(ledger, tmp_pat
     assert len(list(Ledger(place / "ledger.sqlite", read_only=True).rows())) == 1
 
 
+def test_after_an_error_too_the_one_file_is_all_there_is(ledger, tmp_path):
+    with pytest.raises(RuntimeError), ledger.writing():
+        ledger.store([call(1)])
+        raise RuntimeError
+    shutil.copy(ledger.path, tmp_path / "copy.sqlite")
+    assert len(list(Ledger(tmp_path / "copy.sqlite", read_only=True).rows())) == 1
+
+
 def test_a_damaged_ledger_is_one_error_with_the_way_out(tmp_path):
     opened = Ledger(tmp_path / "ledger.sqlite")
     with opened.writing():

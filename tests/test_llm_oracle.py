@@ -5,13 +5,11 @@ import hashlib
 import itertools
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 from chat_server import ChatServer
 
 from lib import judge, records
-from lib.known import Known
 from lib.oracle import replies
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
@@ -217,7 +215,7 @@ def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
     assert len(pool) == 100 and account["Math"] == {"parents": 3, "expanded": 97, "short": 0}
     asked = sum(server.asked.values())
-    oracle.known, oracle.expanded = Known(), Counter()  # as in another start
+    oracle.know(records.build([]))  # as in another start
     again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
     assert again["id"][:] == pool["id"][:] and sum(server.asked.values()) == asked
 
@@ -238,7 +236,8 @@ def test_a_failed_expansion_changes_no_other(make):
     )
     rebalance(parents, oracle, taxonomy, 4, seed=0)
     code = {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text}
-    bad["first"], oracle.known, oracle.expanded = False, Known(), Counter()
+    bad["first"] = False
+    oracle.know(records.build([]))
     rebalance(parents, oracle, taxonomy, 4, seed=0)
     assert {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text} == code
 
@@ -323,6 +322,25 @@ def test_braces_in_an_instruction_are_left_alone(make):
         records.build([{"instruction": "Say {first} {x}", "oracle_response": "A", "student_response": "B"}])
     )
     assert all("Say {first} {x}" in body["messages"][0]["content"] for body in server.bodies)
+
+
+@pytest.mark.parametrize(
+    "text, refuses",
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("Sorry, I cannot do this.", True),
+        ("I cannot assist with it.", True),
+        ("As an AI, I have no opinion.", True),
+        ("I’m afraid I can’t.", True),
+        ("Sorry is a board game for four.", False),
+        ("Afraid of the dark, she ran.", False),
+        ("I won't forget that summer.", False),
+        ("I am afraid of spiders, said the king.", False),
+        ("I can't believe it: 4.", False),
+    ],
+)
+def test_a_refusal_is_told_from_a_response_that_begins_like_one(text, refuses):
+    assert replies.is_refusal(text) is refuses
 
 
 def test_the_examples_in_the_docstrings_hold():

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from lib import curriculum, records, selection
+from lib import curriculum, records, selection, sft
 from lib import student as students
 from lib.errors import UserError
 
@@ -115,8 +115,16 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
         return -said[len(before) - 1 :].mean().item()
 
     prompt = "<|bos|><|user|>Say 1<|end|><|assistant|>"
-    expected = mean_loss(prompt, "b" * 8 + "<|end|>") / mean_loss("<|bos|>", "b" * 8)
+    expected = mean_loss(prompt, "b" * 8 + "<|end|>") / mean_loss("<|bos|>", "b" * 8 + "<|end|>")
     assert selection.ifd(rows, asked, 64)[1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_ifd_of_a_student_without_a_marker_of_a_beginning_counts_no_token_that_nothing_predicts(student):
+    asked = students.load(student)
+    asked.tokenizer.bos_token = None
+    (alone,) = sft.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][:]
+    assert alone[0] == sft.IGNORED and len(alone) == 2
+    assert all(score > 0 for score in selection.ifd(told(1, 3), asked, 64))
 
 
 def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):

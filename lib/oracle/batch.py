@@ -32,9 +32,16 @@ class Batch:
     async def ask(self, missing: Iterator) -> None:
         """Answer each (key, request) into `done`. Raises UserError where a batch is refused or could exceed the budget."""
         async with self._client():
-            tokens = [await self._order(part) for part in self._files(missing)]
+            tokens, stopped = [], None
+            try:
+                for part in self._files(missing):
+                    tokens.append(await self._order(part))
+            except UserError as error:  # over the budget, perhaps only until the first ones are collected
+                stopped = error
             for token in tokens:
                 await self._collect(token)
+            if stopped:
+                raise stopped
 
     async def collect(self, tokens: Iterable[str]) -> None:
         """Collect batches that an earlier start had made."""

@@ -119,13 +119,20 @@ class Endpoint:
         return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
 
     def _ask(self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable) -> None:
-        """Have the missing calls answered, and collect the batches that hold others."""
+        """Have the missing calls answered, and collect the batches that hold others, even where the asking had to stop: what they
+        may cost is set aside until then."""
+        stopped = None
         if first:
             asking = (Batch if self.batch and len(first) == FEWEST else Live)(self, done)
-            background.run(asking.ask(chain(first, missing)), lambda: report(asking.answered))
+            try:
+                background.run(asking.ask(chain(first, missing)), lambda: report(asking.answered))
+            except UserError as error:
+                stopped = error
         if waiting:
             collecting = Batch(self, done)
             background.run(collecting.collect(waiting), lambda: report(collecting.answered))
+        if stopped:
+            raise stopped
 
     def _missing(
         self, requests: Iterable[Request], names: list, done: dict, waiting: set[str]

@@ -44,7 +44,8 @@ def choose(stage: Stage, labels: Iterable[str]):
         url = told["judge_url"] or asked.url
         elsewhere = urlsplit(url).hostname != urlsplit(asked.url).hostname  # no key is sent to another's host
         own = {"key_from": JUDGE_KEY} if elsewhere or os.environ.get(JUDGE_KEY) else {}
-        judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common, **own)
+        own |= {"batch": False} if elsewhere else {}  # nor is another's host sure to have batches
+        judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common | own)
     limits = {name.removeprefix("oracle_"): told[name] for name in ("oracle_max_tokens", "judge_max_tokens")}
     limits["reasoning"] = told["reasoning"]
     return LLMOracle(asked, judge, tuple(labels), report=stage.report_progress, **limits)

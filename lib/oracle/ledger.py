@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ CREATE INDEX IF NOT EXISTS by_run ON calls (run, stage, purpose, usd);
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TEXT);
 CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT, most_usd REAL,
     token TEXT);
+CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
 
 
@@ -110,8 +111,13 @@ class Ledger:
     def writing(self):
         """The right to write, for as long as calls are made. Raises UserError naming the process that has it."""
         with folders.lock(self.path.with_name(self.path.name + ".lock"), 0, f"the ledger {self.path}"):
-            yield
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the one file is all there is
+            try:
+                yield
+            finally:
+                with suppress(sqlite3.Error):  # a full disk: what is stored stays in the file beside it
+                    self._db.execute(
+                        "PRAGMA wal_checkpoint(TRUNCATE)"
+                    )  # so that the one file is all there is
 
     def _rows(self, sql: str, given: Iterable | dict = ()) -> Iterator[tuple]:
         try:
@@ -142,8 +148,8 @@ class Ledger:
         with self._db:
             marks = ",".join("?" * len(Call._fields))
             self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
-            self._db.execute("DELETE FROM under_way WHERE token = ?", (collected,))
-            self._db.execute("DELETE FROM batches WHERE token = ?", (collected,))
+            for table in ("under_way", "batches") if collected else ():
+                self._db.execute(f"DELETE FROM {table} WHERE token = ?", (collected,))
 
     def spent(self, run: str) -> float:
         """US$ of a run so far, what its batches under way may cost included; calls of unknown price left out."""

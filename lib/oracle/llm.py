@@ -112,7 +112,7 @@ class LLMOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """What expansion may not bring forth: these instructions, anything like them, and the prompts of benchmarks."""
-        self.known = Known(benchmarks)
+        self.known, self.expanded = Known(benchmarks), Counter()
         self.known.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:

@@ -3,8 +3,12 @@
 import re
 from collections.abc import Iterable
 
+TO_HELP = (
+    "(?:help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue)"
+)
 REFUSAL = re.compile(
-    r"(?:i'm|i am|we're|we are)? *(?:sorry|unable to|afraid)|i (?:can't|cannot|can not|won't|will not)\b|as an ai\b",
+    r"(?:i'm|i am|we're|we are) (?:very |so |really )?(?:sorry|unable to|afraid(?:,| i| that))|sorry,? (?:but )?(?:i|we|as)\b|"
+    rf"i (?:can't|cannot|can not|won't|will not|am not able to) {TO_HELP}\b|as an ai\b|unable to {TO_HELP}\b",
     re.IGNORECASE,
 )
 TAGGED = re.compile(
