@@ -10,9 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
-from lib import records
+from lib import duplicates, records
 from lib.errors import UserError
-from lib.known import full_text
 
 FOLDS = 5
 FEW = 50  # labels, below which agreement says nothing
@@ -34,7 +33,7 @@ def label(
     tasks = rows["task"][:]
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
-    texts = [full_text(row) for row in records.walk(rows, "instruction", "input", "turns")]
+    texts = [duplicates.full_text(**row) for row in records.walk(rows, *records.SAID)]
     known = [i for i, task in enumerate(tasks) if task is not None]
     told, labels = [texts[i] for i in known], [tasks[i] for i in known]
     if len(known) < FEW or len(set(labels)) < 2:
@@ -81,6 +80,6 @@ def confused(predicted: pd.DataFrame, n: int = 5) -> pd.DataFrame:
 
 
 def _model() -> Pipeline:
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1)
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
     return make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000))

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
+from lib.oracle.replies import said
 
 ORDERS = ("oracle_first", "student_first")
 NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?:/10)?"
@@ -37,7 +38,7 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     (9.0, 8.5)
     >>> read_scores("On a scale of 1 to 10, I rate both highly.")
     """
-    verdict = verdict.rpartition("</think>")[2]  # what a judge thought before is no verdict
+    verdict = said(verdict)  # what a judge thought before is no verdict
     first_line = next(iter(verdict.strip().splitlines()), "")
     whole = PAIR.fullmatch(first_line)
     stated = {whole.groups()} if whole else {*TUPLE.findall(verdict), *labelled(verdict)}

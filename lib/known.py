@@ -23,41 +23,40 @@ class Known:
         self.texts: set[str] = set()
         self.numbers: dict[str, int] = {}  # of each word
         self.words: list[array] = []  # of each text, as numbers
-        self.holding: dict[int, array] = defaultdict(
-            lambda: array("i")
-        )  # word: text, how often, text, how often, …
+        # by word: text, how often, text, how often, …
+        self.holding: dict[int, array] = defaultdict(lambda: array("i"))
         self.sizes = array("i")
         self.shingles: list[set[str]] = []
         self.near = RMinHashLSH(NEAR, duplicates.PERMUTATIONS, duplicates.bands(NEAR))
         self.benchmarks = contamination.build_index(benchmarks or {})
 
     def add(self, text: str) -> None:
-        self.texts.add(duplicates.normal(text))
-        place, words = len(self.words), array("i", self._numbered(text))
+        normal, place, words = duplicates.normal(text), len(self.words), array("i", self._numbered(text))
+        self.texts.add(normal)
         self.words.append(words)
         self.sizes.append(len(words))
         for word, times in Counter(words).items():
             self.holding[word].extend((place, times))
-        self.shingles.append(duplicates.shingles(duplicates.normal(text), words=3))
+        self.shingles.append(duplicates.shingles(normal, words=3))
         self.near.insert(place, self._sketch(self.shingles[-1]))
 
     def add_rows(self, rows: Dataset) -> None:
         """All that these rows ask, turns included."""
-        for row in records.walk(rows, "instruction", "input", "turns"):
-            self.add(full_text(row))
+        for row in records.walk(rows, *records.SAID):
+            self.add(duplicates.full_text(**row))
 
     def why_not(self, text: str) -> str:
         """ "duplicate", "too similar", "near-duplicate" or "in a benchmark"; empty for an instruction that is new."""
-        if duplicates.normal(text) in self.texts:
+        normal = duplicates.normal(text)
+        if normal in self.texts:
             return "duplicate"
         if any(contamination.hits(self.benchmarks, [], text, "")):
             return "in a benchmark"
         if self.rouge_l(text) > ROUGE_L:
             return "too similar"
-        shingles = duplicates.shingles(duplicates.normal(text), words=3)
-        close = (
-            duplicates.jaccard(shingles, self.shingles[i]) for i in self.near.query(self._sketch(shingles))
-        )
+        shingles = duplicates.shingles(normal, words=3)
+        found = self.near.query(self._sketch(shingles))
+        close = (duplicates.jaccard(shingles, self.shingles[i]) for i in found)
         return "near-duplicate" if max(close, default=0.0) >= NEAR else ""
 
     def rouge_l(self, text: str) -> float:
@@ -85,8 +84,3 @@ class Known:
     @staticmethod
     def _sketch(shingles: set[str]) -> RMinHash:
         return RMinHash.from_token_sets([sorted(shingles)], duplicates.PERMUTATIONS, 0)[0]
-
-
-def full_text(row: dict) -> str:
-    """All that was asked in a row: earlier turns, the instruction, its input."""
-    return "\n\n".join(turn["content"] for turn in records.messages({"turns": []} | row))

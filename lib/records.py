@@ -51,6 +51,7 @@ FEATURES = Features(
         "meta": Value("string"),  # JSON: what else the source had
     }
 )
+SAID = ("instruction", "input", "turns")  # what a row says to the student
 GROUP = 10_000  # rows of a Parquet row group: what is decoded at a time
 EMPTY = {
     name: [] if isinstance(kind, List) else "" if name in ("input", "source", "licence", "meta") else None

@@ -90,11 +90,16 @@ def select(
         "lion": lambda: by_gap(rows, seed),
         "all": lambda: range(len(rows)),
     }
-    if selection not in known:
-        raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(NAMES)}")
+    check_name(selection)
     if not any(rows["hard"]):
         raise UserError("no row reaches the threshold: lower threshold")
     return rows.select(sorted(known[selection]()))
+
+
+def check_name(selection: str) -> None:
+    """Raises UserError for a selection that there is not."""
+    if selection not in NAMES:
+        raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(NAMES)}")
 
 
 def _size(rows: Dataset) -> int:

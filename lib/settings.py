@@ -1,6 +1,6 @@
-"""How a student is taught: light to import, so that settings can be checked before torch is needed."""
+"""How a student is taught and asked: light to import, so that settings can be checked before torch is needed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lib.errors import UserError
 
@@ -18,6 +18,11 @@ class Settings:
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
     neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
 
+    @classmethod
+    def of(cls, parameters: dict) -> "Settings":
+        """The settings among a notebook's parameters."""
+        return cls(**{each.name: parameters[each.name] for each in fields(cls)})
+
     def __post_init__(self):
         for name in ("epochs", "learning_rate", "batch_size"):
             if not getattr(self, name) > 0:
@@ -31,3 +36,11 @@ class Settings:
             raise UserError(
                 f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"
             )
+
+
+def check_sampling(samples: int, temperature: float) -> None:
+    """Raises UserError for samples that are none, or that would all be the same."""
+    if samples < 1:
+        raise UserError(f"samples is {samples}: it must be 1 or more")
+    if samples > 1 and not temperature:
+        raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")

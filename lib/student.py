@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from lib import decoding, paths, records
 from lib.errors import UserError
+from lib.settings import check_sampling
 
 logging.disable_progress_bar()  # a stage has one display of its own
 
@@ -100,8 +101,7 @@ def answer(
     Batches are a fixed function of the prompts and every batch has a seed of its own, so that a restart
     which finds batches of an earlier start in `folder` ends with the same replies.
     """
-    if samples > 1 and not temperature:
-        raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
+    check_sampling(samples, temperature)
     texts = [
         student.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts
     ]

@@ -15,7 +15,7 @@ import openai
 
 from lib.errors import UserError
 from lib.oracle import prices, transport
-from lib.oracle.ledger import Asked, Call
+from lib.oracle.ledger import Asked
 
 FILE_CALLS, FILE_BYTES = 50_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB
 PATIENCE_S = 3600  # without a word of the endpoint
@@ -23,28 +23,21 @@ ENDED = {"completed", "expired", "cancelled", "failed"}
 
 
 class Batch:
-    """Has an endpoint answer what is missing, batch by batch, and waits for all of them."""
+    """Orders calls of an endpoint in batches, and collects what they bring."""
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done, self.ledger = endpoint, done, endpoint.ledger
         self.answered = len(done)  # so far, as the API counts them
 
-    async def ask(self, missing: Iterator) -> None:
-        """Answer each (key, request) into `done`. Raises UserError where a batch is refused or could exceed the budget."""
+    async def order(self, missing: Iterator, waiting: set[str]) -> None:
+        """Have batches made of each (key, request); their tokens go to `waiting`. Raises UserError over the budget."""
         async with self._client():
-            tokens, stopped = [], None
-            try:
-                for part in self._files(missing):
-                    tokens.append(await self._order(part))
-            except UserError as error:  # over the budget, perhaps only until the first ones are collected
-                stopped = error
-            for token in tokens:
-                await self._collect(token)
-            if stopped:
-                raise stopped
+            for part in self._files(missing):
+                waiting.add(await self._order(part))
 
     async def collect(self, tokens: Iterable[str]) -> None:
-        """Collect batches that an earlier start had made."""
+        """Wait for batches, and answer what they hold into `done`. Raises UserError where one was refused."""
+        self.answered = len(self.done)
         async with self._client():
             for token in sorted(tokens):
                 await self._collect(token)
@@ -120,23 +113,25 @@ class Batch:
             raise UserError(
                 f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        calls = {}
+        found = {}
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in (await self.client.files.content(name)).content.splitlines():
-                if call := self._read(line, ordered):
-                    calls[call.key] = call
-        self.ledger.store(calls.values(), collected=token)
-        for call in calls.values():
-            self.done[call.key] = self.endpoint.answered(call, json.loads(call.response))
+                found |= self._read(line, ordered)
+        calls = [
+            self.endpoint.call(ordered[n], said, share=prices.batch_share()) for n, said in found.items()
+        ]
+        self.ledger.store(calls, collected=token)
+        for name, said in found.items():
+            self.done[name] = self.endpoint.answered(said)
 
-    def _read(self, line: bytes, ordered: dict[str, Asked]) -> Call | None:
-        """The call that a line of a result file answers; None where it answers none of ours."""
+    @staticmethod
+    def _read(line: bytes, ordered: dict[str, Asked]) -> dict[str, dict]:
+        """{key: completion} of a line of a result file; empty where it answers none of ours."""
         try:
             told = json.loads(line)
-            asked, response = ordered[told["custom_id"]], transport.checked(told["response"]["body"])
+            return {ordered[told["custom_id"]].key: transport.checked(told["response"]["body"])}
         except (ValueError, RecursionError, KeyError, TypeError, transport.Malformed):
-            return None
-        return self.endpoint.call(asked, response, share=prices.batch_share())
+            return {}
 
     async def _ended(self, token: str, batch_id: str):
         """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""

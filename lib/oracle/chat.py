@@ -84,13 +84,10 @@ class Endpoint:
     def __post_init__(self):
         self.url = transport.address(self.url or "https://api.openai.com/v1")
         self.price = prices.of(self.model)
+        prices.check_budget(self.model, self.budget_usd)
         for name in ("concurrency", "timeout_s", "tries"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)}: it must be above 0")
-        if self.budget_usd is not None and self.price is None:
-            raise UserError(
-                f"budget_usd={self.budget_usd:g}, but the price of {self.model} is unknown: add it to params/prices.yaml"
-            )
 
     def chat(
         self, requests: Iterable[Request], report: Callable[[int], None] = lambda done: None
@@ -119,18 +116,19 @@ class Endpoint:
         return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
 
     def _ask(self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable) -> None:
-        """Have the missing calls answered, and collect the batches that hold others, even where the asking had to stop: what they
-        may cost is set aside until then."""
-        stopped = None
-        if first:
-            asking = (Batch if self.batch and len(first) == FEWEST else Live)(self, done)
-            try:
-                background.run(asking.ask(chain(first, missing)), lambda: report(asking.answered))
-            except UserError as error:
-                stopped = error
+        """Have the missing calls made or ordered, and collect what is ordered, even where that had to stop: what a batch may cost
+        is set aside until then."""
+        live, batch, calls = Live(self, done), Batch(self, done), chain(first, missing)
+        by_batch, stopped = self.batch and len(first) == FEWEST, None
+        try:
+            if by_batch:
+                background.run(batch.order(calls, waiting), lambda: report(batch.answered))
+            elif first:
+                background.run(live.ask(calls), lambda: report(live.answered))
+        except UserError as error:
+            stopped = error
         if waiting:
-            collecting = Batch(self, done)
-            background.run(collecting.collect(waiting), lambda: report(collecting.answered))
+            background.run(batch.collect(waiting), lambda: report(batch.answered))
         if stopped:
             raise stopped
 
@@ -177,9 +175,8 @@ class Endpoint:
 
     def call(self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0) -> Call:
         """An answered call as the ledger keeps it; `share` is that of the full price."""
-        told, reply = response.get("usage"), self.reply(response)
-        names = ("prompt_tokens", "completion_tokens")
-        tokens = [told[name] for name in names] if told else self._reckoned(asked, reply)
+        reply = self.reply(response)
+        tokens = transport.tokens(response) or self._reckoned(asked, reply)
         cost = prices.usd(self.price, *tokens)
         return Call(
             key=asked.key,
@@ -205,8 +202,8 @@ class Endpoint:
 
     def cost(self, response: object) -> float | None:
         """US$ of what an endpoint said, where it says how many tokens that took."""
-        told = transport.usage(response)
-        return told and prices.usd(self.price, told["prompt_tokens"], told["completion_tokens"])
+        told = transport.tokens(response)
+        return told and prices.usd(self.price, *told)
 
     @staticmethod
     def reply(response: dict) -> Reply:
@@ -215,7 +212,7 @@ class Endpoint:
         text, finish = choice["message"]["content"] or "", choice.get("finish_reason") or ""
         return Reply(transport.clean(text), sys.intern(transport.clean(finish)))
 
-    def answered(self, call: Call, response: dict) -> Reply:
+    def answered(self, response: dict) -> Reply:
         """Count a call that was made and stored."""
         self.made += 1
         return self.reply(response)

@@ -46,9 +46,15 @@ def choose(stage: Stage, labels: Iterable[str]):
         own = {"key_from": JUDGE_KEY} if elsewhere or os.environ.get(JUDGE_KEY) else {}
         own |= {"batch": False} if elsewhere else {}  # nor is another's host sure to have batches
         judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common | own)
-    limits = {name.removeprefix("oracle_"): told[name] for name in ("oracle_max_tokens", "judge_max_tokens")}
-    limits["reasoning"] = told["reasoning"]
-    return LLMOracle(asked, judge, tuple(labels), report=stage.report_progress, **limits)
+    return LLMOracle(
+        asked,
+        judge,
+        tuple(labels),
+        max_tokens=told["oracle_max_tokens"],
+        judge_max_tokens=told["judge_max_tokens"],
+        reasoning=told["reasoning"],
+        report=stage.report_progress,
+    )
 
 
 def _ledger(path: Path, read_only: bool):

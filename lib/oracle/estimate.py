@@ -115,8 +115,6 @@ def _budget(known: list[float], endpoint) -> str:
     if endpoint.budget_usd is None:
         return ""
     left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
-    _, before = endpoint.ledger.of_stage(
-        endpoint.run, endpoint.stage
-    )  # what an earlier start paid is not paid again
+    _, before = endpoint.ledger.of_stage(endpoint.run, endpoint.stage)  # which is not paid again
     enough = "" if sum(known) <= left + before else ": the stage will stop there"
     return f"; US$ {left:,.2f} of the budget are left{enough}"

@@ -22,9 +22,7 @@ class Live:
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done = endpoint, done
-        self.spent = endpoint.ledger.spent(
-            endpoint.run
-        )  # by all endpoints: oracle and judge share the budget
+        self.spent = endpoint.ledger.spent(endpoint.run)  # by oracle and judge, who share the budget
         self.stop: UserError | None = None
         self.in_a_row = self.succeeded = 0
         self.last = ""  # failure
@@ -60,9 +58,7 @@ class Live:
                 return
             except UserError as error:
                 self._halt(error)
-            except (
-                Exception
-            ) as error:  # nobody's fault that we know of: the others must not lose their replies to it
+            except Exception as error:  # the others must not lose their replies to it
                 said = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
                 self._halt(
                     UserError(f"calls to {self.endpoint.url} had to stop: {said}. What was stored is kept")
@@ -90,7 +86,7 @@ class Live:
         call = self.endpoint.call(self.endpoint.asked(name, request), response, time.monotonic() - started)
         self.spent += call.usd or 0
         await self._store(call)
-        self.done[name] = self.endpoint.answered(call, response)
+        self.done[name] = self.endpoint.answered(response)
 
     async def _store(self, call) -> None:
         try:

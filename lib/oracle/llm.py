@@ -7,12 +7,11 @@ from itertools import repeat
 
 from datasets import Dataset
 
-from lib import judge, records
-from lib.known import Known, full_text
+from lib import duplicates, judge, records
+from lib.known import Known
 from lib.oracle import estimate, prompts, replies
 from lib.oracle.chat import Endpoint, Reply, Request
 
-SAID = ("instruction", "input", "turns")
 ATTEMPTS = 2  # a reply that can't be read is asked for once more
 
 
@@ -33,9 +32,7 @@ class LLMOracle:
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
     known: Known = field(default_factory=Known)
-    expanded: Counter = field(
-        default_factory=Counter
-    )  # how often, by parent: asking once more is another call
+    expanded: Counter = field(default_factory=Counter)  # by parent: asking once more is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
 
@@ -72,7 +69,7 @@ class LLMOracle:
         """Add oracle_response where a row lacks one; it stays null where there is no reply, an empty or a cut one."""
         told = rows["oracle_response"][:]
         missing = [i for i, text in enumerate(told) if text is None]
-        asked = (records.messages(row) for row in _only(rows, missing, *SAID))
+        asked = (records.messages(row) for row in _only(rows, missing, *records.SAID))
         for i, reply in zip(missing, self._ask("answer", asked, len(missing)), strict=True):
             told[i] = _whole(reply)
         return records.update(rows, oracle_response=told)
@@ -84,7 +81,7 @@ class LLMOracle:
             missing = [i for i, task in enumerate(tasks) if task is None]
             asked = (
                 prompt(labels=labels, instruction=prompts.conversation(row))
-                for row in _only(rows, missing, *SAID)
+                for row in _only(rows, missing, *records.SAID)
             )
             for i, reply in zip(
                 missing, self._ask("classify", asked, len(missing), repeat(attempt)), strict=True
@@ -100,7 +97,7 @@ class LLMOracle:
         needed = [i for i, has_both in enumerate(answered) if has_both and not verdicts[i]]
         open_ = [(i, order) for i in needed for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            shown = zip(_only(rows, (i for i, _ in open_), *both, *SAID), open_, strict=True)
+            shown = zip(_only(rows, (i for i, _ in open_), *both, *records.SAID), open_, strict=True)
             asked = (prompt(**prompts.pair(row, order)) for row, (_, order) in shown)
             made = self._ask("judge", asked, len(open_), repeat(attempt), self.judge)
             told = [(*pair, reply) for pair, reply in zip(open_, made, strict=True) if reply.text is not None]
@@ -117,7 +114,10 @@ class LLMOracle:
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
-        prompt, parents = prompts.template("expand"), list(records.walk(rows, "id", "task", "hard", *SAID))
+        prompt, parents = (
+            prompts.template("expand"),
+            list(records.walk(rows, "id", "task", "hard", *records.SAID)),
+        )
         asked = (
             prompt(
                 task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
@@ -151,9 +151,10 @@ class LLMOracle:
         child = {"instruction": read[0], "input": read[1], "source": f"expanded:{parent['id']}"}
         if replies.same(prompts.conversation(child), prompts.conversation(parent)):
             return None, "copy of its parent"
-        if why := self.known.why_not(full_text(child)):
+        text = duplicates.full_text([], *read)
+        if why := self.known.why_not(text):
             return None, why
-        self.known.add(full_text(child))
+        self.known.add(text)
         return child | {"hard": parent["hard"]}, ""
 
     def _checked(self, children: Dataset, wanted: list[str], drops: Counter) -> tuple[Dataset, Counter]:
@@ -168,7 +169,7 @@ class LLMOracle:
         """The rewritten response of each row in the style of its task; None where there is none of use."""
         refined: list[str | None] = [None] * len(rows)
         styled = [i for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"]
-        told = list(_only(rows, styled, "task", "oracle_response", *SAID))
+        told = list(_only(rows, styled, "task", "oracle_response", *records.SAID))
         fill = {style: prompts.template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
         asked = (
             fill[styles[row["task"]]](conversation=prompts.conversation(row), response=row["oracle_response"])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from lib import paths
+from lib.errors import UserError
 
 CHARACTERS_A_TOKEN = 4  # of English text, to estimate by before a call is made
 
@@ -27,6 +28,14 @@ def of(model: str) -> Price | None:
     """The price of a model by its name; None where it is not listed."""
     price = _listed()["models"].get(model)
     return price and Price(*price)
+
+
+def check_budget(model: str, budget_usd: float | None) -> None:
+    """Raises UserError for a budget that cannot hold, as the price of the model is unknown."""
+    if budget_usd is not None and of(model) is None:
+        raise UserError(
+            f"budget_usd={budget_usd:g}, but the price of {model} is unknown: add it to params/prices.yaml"
+        )
 
 
 def batch_share() -> float:

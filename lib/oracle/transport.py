@@ -71,10 +71,7 @@ def completion(content: bytes) -> dict:
 
 
 def checked(response: object) -> dict:
-    """A chat completion, if that is what it is: one choice with text or null, why it ended, and tokens that can be counted.
-
-    Raises Malformed where it is not. Tokens that are no sane numbers are taken out.
-    """
+    """A chat completion, if that is what it is: a choice with a text or null, and why it ended. Raises Malformed where it is not."""
     try:
         choice = response["choices"][0]
         text, finish = choice["message"]["content"], choice.get("finish_reason")
@@ -85,17 +82,16 @@ def checked(response: object) -> dict:
         raise Malformed(
             f"a reply whose text is {str(text)[:HELD]!r}, ended by {str(finish)[:HELD]!r}", response
         )
-    return response | {"usage": usage(response)}
+    return response
 
 
-def usage(response: object) -> dict | None:
-    """prompt_tokens and completion_tokens that a reply states; None where it states none that can be counted."""
+def tokens(response: object) -> tuple[int, int] | None:
+    """(prompt, completion) tokens that a reply states; None where it states none that can be counted."""
     told = response.get("usage") if isinstance(response, dict) else None
-    names = ("prompt_tokens", "completion_tokens")
-    sane = isinstance(told, dict) and all(
-        isinstance(told.get(name), int) and 0 <= told[name] <= MOST_TOKENS for name in names
-    )
-    return told if sane else None
+    if not isinstance(told, dict):
+        return None
+    both = told.get("prompt_tokens"), told.get("completion_tokens")
+    return both if all(isinstance(n, int) and 0 <= n <= MOST_TOKENS for n in both) else None
 
 
 def clean(text: str) -> str:

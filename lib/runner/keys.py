@@ -20,13 +20,9 @@ from lib.runner import digests, folders
 SHOWING = {"plots.py", "report.py"}
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
-ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "concurrency", "timeout_s"}
-ONLY_HOW |= {
-    "requests_per_minute",
-    "tokens_per_minute",
-}  # a call is the same, whoever kept or paid it, and how fast
-
-
+# a call is the same, whoever kept or paid it, and however fast it came
+ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch"}
+ONLY_HOW |= {"concurrency", "timeout_s", "requests_per_minute", "tokens_per_minute"}
 PRICES = paths.ROOT / "params/prices.yaml"  # what a call costs changes none
 
 
