@@ -1,15 +1,22 @@
 """Which rows count as worth teaching: MFD, or a baseline in its place. One small function each."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
 from datasets import Dataset
 
-from lib import records
+from lib import duplicates, records
 from lib.errors import UserError
+from lib.known import Known
 
-NAMES = ("mfd", "random", "longest", "ifd", "lion", "all")
+NAMES = ("mfd", "random", "longest", "ifd", "score", "lion", "deita", "all")
 GAP = 1.0  # Lion's: from which on a row is hard
+GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
+RATED = {
+    "score": ("accuracy",),
+    "deita": ("complexity", "quality"),
+}  # the scales a selection asks the judge for
 
 
 def by_mfd(rows: Dataset) -> list[int]:
@@ -31,7 +38,8 @@ def longest(rows: Dataset) -> list[int]:
 
 
 def by_gap(rows: Dataset, seed: int) -> list[int]:
-    """Lion (Jiang et al., EMNLP 2023, arXiv 2305.12870): rows with a gap of 1 or more, and as many others by chance."""
+    """Lion (Jiang et al., EMNLP 2023, arXiv 2305.12870): rows with a gap of 1 or more, and as many others, by chance where there
+    are more of the one or the other."""
     judged = [(i, value) for i, value in enumerate(rows["mfd"]) if value is not None]
     hard = [i for i, value in judged if value >= GAP]
     easy = [i for i, value in judged if value < GAP]
@@ -39,7 +47,40 @@ def by_gap(rows: Dataset, seed: int) -> list[int]:
         raise UserError(
             f"selection lion is not applicable here: {len(hard):,} rows are hard, {len(easy):,} easy"
         )
-    return hard + Random(f"lion {seed}").sample(easy, min(len(hard), len(easy)))
+    rng, size = Random(f"lion {seed}"), min(len(hard), len(easy))
+    return rng.sample(hard, size) + rng.sample(easy, size)
+
+
+def by_score(ratings: dict[str, list]) -> list[int]:
+    """AlpaGasus (Chen et al., ICLR 2024, arXiv 2307.08701): the rows whose response is rated 4.5 of 5 or better."""
+    _varies(ratings["accuracy"], "score", "the rating")
+    return [i for i, value in enumerate(ratings["accuracy"]) if value is not None and value >= GOOD]
+
+
+def by_evolution(rows: Dataset, ratings: dict[str, list]) -> list[int]:
+    """Deita (Liu et al., ICLR 2024, arXiv 2312.15685): as many rows as MFD finds hard, by falling complexity x quality, but none
+    that is too like one before it.
+
+    The judge rates, where Deita has a scorer trained on such ratings; likeness is that of `known`, where Deita compares embeddings.
+    """
+    values = [
+        None if None in pair else pair[0] * pair[1]
+        for pair in zip(ratings["complexity"], ratings["quality"], strict=True)
+    ]
+    _varies(values, "deita", "complexity x quality")
+    order = _largest([-1.0 if value is None else value for value in values], len(values))
+    return _different(rows, (i for i in order if values[i] is not None), _size(rows))
+
+
+def _different(rows: Dataset, order: Iterable[int], size: int) -> list[int]:
+    """The first `size` rows of an order without those too like an earlier one; rows of the embedded world all differ by payload."""
+    chosen, known = [], Known()
+    for i in order:
+        text = duplicates.full_text(*(rows[i][name] for name in ("turns", "instruction", "input")))
+        if len(chosen) < size and (rows[i]["source"] == "gym" or not known.why_not(text)):
+            chosen.append(i)
+            known.add(text)
+    return chosen
 
 
 def by_ifd(rows: Dataset, place: Path | None, max_length: int) -> list[int]:
@@ -74,26 +115,49 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     return [one / other if other else float("inf") for one, other in zip(*means, strict=True)]
 
 
-def select(
-    rows: Dataset, selection: str, seed: int, student: Path | None = None, max_length: int = 1024
-) -> Dataset:
-    """The selected rows, in their order, by the name of a selection: "mfd", "random", "longest", "ifd", "lion" or "all".
+def rate(rows: Dataset, selection: str, oracle, max_unread: float = 0.05) -> dict[str, list[float | None]]:
+    """What a selection asks the judge about each row and its own response: {scale: ratings}, empty for most selections.
 
-    `student` is the folder of the one that "ifd" asks. Raises UserError when the name is unknown, when nothing is hard, and when
-    the signal has one value alone: it cannot choose.
+    Raises UserError when more than the share `max_unread` of them could not be read.
     """
-    known = {
+    told = records.update(rows, response=_own_responses(rows))
+    ratings = {scale: oracle.rate(told, scale) for scale in RATED.get(selection, ())}
+    for scale, values in ratings.items():
+        if (unread := sum(value is None for value in values) / len(values)) > max_unread:
+            raise UserError(
+                f"{unread:.1%} of the ratings of {scale} could not be read, more than max_unread ({max_unread:.1%}): see "
+                f"params/prompts/rate_{scale}.md"
+            )
+    return ratings
+
+
+def select(
+    rows: Dataset,
+    selection: str,
+    seed: int,
+    student: Path | None = None,
+    max_length: int = 1024,
+    ratings: dict[str, list] | None = None,
+) -> Dataset:
+    """The selected rows, in their order, by the name of a selection (see NAMES).
+
+    `student` is the folder of the one that "ifd" asks, `ratings` what `rate` gave. Raises UserError when the name is unknown, when
+    nothing is hard, and when the signal has one value alone: it cannot choose.
+    """
+    selections = {
         "mfd": lambda: by_mfd(rows),
         "random": lambda: by_chance(rows, seed),
         "longest": lambda: longest(rows),
         "ifd": lambda: by_ifd(rows, student, max_length),
+        "score": lambda: by_score(ratings),
         "lion": lambda: by_gap(rows, seed),
+        "deita": lambda: by_evolution(rows, ratings),
         "all": lambda: range(len(rows)),
     }
     check_name(selection)
     if not any(rows["hard"]):
         raise UserError("no row reaches the threshold: lower threshold")
-    return rows.select(sorted(known[selection]()))
+    return rows.select(sorted(selections[selection]()))
 
 
 def check_name(selection: str) -> None:

@@ -27,6 +27,7 @@ def kind(body: dict) -> str:
         "Which kind": "classify",
         "Here is an": "expand",
         "A student is": "refine",
+        "We would like": "rate",
     }
     return next((name for start, name in beginnings.items() if asked.startswith(start)), "answer")
 
@@ -98,6 +99,13 @@ def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread
 def test_a_verdict_cut_at_the_token_limit_is_counted_as_cut(make):
     oracle, _ = make(lambda body, nth: "length", judge="Assistant 1 is")
     assert judge.tally(oracle.score(rows(1, oracle_response="a", student_response="b")))["cut"] == 2
+
+
+def test_a_rating_that_can_t_be_read_is_asked_for_once_more_and_then_there_is_none(make):
+    oracle, server = make(rate=lambda text: "4.5" if "[Response]\nyes" in text else "It depends.")
+    rows = records.build([{"instruction": text, "response": text} for text in ("yes", "no")])
+    assert oracle.rate(rows, "accuracy") == [4.5, None]
+    assert len(server.bodies) == 3
 
 
 def test_rows_with_verdicts_are_not_judged_again(make):

@@ -3,6 +3,7 @@
 import json
 import re
 from random import Random
+from statistics import stdev
 
 import pytest
 
@@ -189,3 +190,23 @@ def test_the_same_seed_gives_the_same_oracle_and_another_seed_another():
 
     assert everything(1) == everything(1)
     assert all(one != other for one, other in zip(everything(1), everything(2), strict=True))
+
+
+def test_an_exact_judge_rates_right_responses_highest_and_complexity_by_level():
+    rows = world.corpus(300, seed=0, noise=0.3)
+    exact = ExactOracle(judge_noise=0)
+    right = [world.credit(json.loads(row["meta"]), row["response"]) == 1 for row in rows]
+    assert [value == 5.0 for value in exact.rate(rows, "accuracy")] == right
+    assert [value == 6.0 for value in exact.rate(rows, "quality")] == right
+    levels = [json.loads(meta)["level"] for meta in rows["meta"]]
+    assert {(level, value) for level, value in zip(levels, exact.rate(rows, "complexity"), strict=True)} == {
+        (1, 2.5),
+        (2, 4.5),
+    }
+
+
+def test_the_noise_of_ratings_is_the_judges_on_their_scale():
+    rows = world.corpus(2000, seed=0, noise=0)
+    easy = rows.filter(lambda meta: json.loads(meta)["level"] == 1, input_columns="meta")
+    spread = stdev(ExactOracle().rate(easy, "complexity"))
+    assert spread == pytest.approx(oracle.SPREAD * 5 / 9, rel=0.15)

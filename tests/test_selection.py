@@ -1,10 +1,12 @@
 """Which rows are taught as hard: those MFD finds, or as many by chance."""
 
+import doctest
+
 import pytest
 import tiny
 import torch
 
-from lib import curriculum, records, selection, sft
+from lib import curriculum, ratings, records, selection, sft
 from lib import student as students
 from lib.errors import UserError
 
@@ -53,7 +55,7 @@ def test_a_threshold_that_no_row_reaches_is_an_error():
 
 def test_an_unknown_selection_is_refused_with_the_known_ones():
     with pytest.raises(
-        UserError, match="'mdf' is unknown: choose one of mfd, random, longest, ifd, lion, all"
+        UserError, match="'mdf' is unknown: choose one of mfd, random, longest, ifd, score, lion, deita, all"
     ):
         selection.select(JUDGED, "mdf", seed=0)
 
@@ -92,6 +94,11 @@ def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
     rows = told(*[1] * 8, mfd=[3.0, 1.0, 0.5, 0.0, -1.0, None, 0.0, 0.0])
     drawn = chosen(rows, "lion")
     assert drawn[:2] == [0, 1] and len(drawn) == 4 and set(drawn[2:]) <= {2, 3, 4, 6, 7}
+
+
+def test_lion_takes_no_more_hard_rows_than_there_are_easy_ones():
+    drawn = chosen(told(*[1] * 5, mfd=[3.0, 1.0, 9.0, 0.0, None]), "lion")
+    assert len(drawn) == 2 and 3 in drawn
 
 
 def test_all_is_every_row():
@@ -135,3 +142,77 @@ def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):
 def test_ifd_without_a_student_is_refused():
     with pytest.raises(UserError, match="ifd needs a student: name it with student_from"):
         chosen(told(1, 2, 3, 4), "ifd")
+
+
+class Rater:
+    """Says these ratings, by scale."""
+
+    def __init__(self, **ratings):
+        self.ratings = ratings
+
+    def rate(self, rows, scale):
+        return self.ratings[scale][: len(rows)]
+
+
+def rated(rows, name, **ratings):
+    return chosen(rows, name, ratings=selection.rate(rows, name, Rater(**ratings)))
+
+
+def test_score_takes_what_is_rated_four_and_a_half_or_better():
+    assert rated(told(1, 2, 3, 4), "score", accuracy=[4.5, 4.4, 5.0, 1.0]) == [0, 2]
+
+
+def test_deita_takes_the_most_complex_with_the_best_responses_as_many_as_are_hard():
+    ratings = {"complexity": [6.0, 2.0, 3.0, 5.0], "quality": [1.0, 6.0, 5.0, 2.0]}
+    assert rated(told(1, 2, 3, 4), "deita", **ratings) == [1, 2]
+
+
+def test_deita_takes_nothing_that_is_too_like_what_it_took_before():
+    asked = [
+        "Name the seven colours of a rainbow.",
+        "Name the seven colours of the rainbow.",
+        "Sing.",
+        "Add.",
+    ]
+    rows = records.update(told(1, 2, 3, 4), instruction=asked)
+    ratings = {"complexity": [6.0, 5.0, 2.0, 1.0], "quality": [6.0, 6.0, 6.0, 6.0]}
+    taken = selection.select(rows, "deita", 0, ratings=selection.rate(rows, "deita", Rater(**ratings)))
+    assert taken["instruction"][:] == [asked[0], asked[2]]
+
+
+def test_a_row_whose_rating_could_not_be_read_is_not_taken():
+    rows = told(*range(1, 41))
+    ratings = [None, *[5.0] * 20, *[1.0] * 19]
+    assert rated(rows, "score", accuracy=ratings) == list(range(1, 21))
+
+
+def test_ratings_most_of_which_could_not_be_read_are_refused():
+    with pytest.raises(
+        UserError, match=r"50.0% of the ratings of accuracy could not be read.*rate_accuracy.md"
+    ):
+        selection.rate(told(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
+
+
+def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
+    assert selection.rate(told(1, 2, 3, 4), "longest", oracle=None) == {}
+
+
+@pytest.mark.parametrize(
+    ("reply", "scale", "rating"),
+    [
+        ("4.5", "accuracy", 4.5),
+        ("Score: 4\nIt is right.", "accuracy", 4.0),
+        ("**Accuracy score: 3/5**.", "accuracy", 3.0),
+        ("Accuracy score: 3/5.", "accuracy", 3.0),
+        ("7", "complexity", None),
+        ("0", "complexity", None),
+        ("On a scale of 0 to 5 I say 4", "accuracy", None),
+        ("", "quality", None),
+    ],
+)
+def test_a_rating_is_read_from_the_first_line_alone_or_not_at_all(reply, scale, rating):
+    assert ratings.read(reply, scale) == rating
+
+
+def test_the_examples_in_the_docstring_hold():
+    assert not doctest.testmod(ratings).failed

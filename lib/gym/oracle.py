@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from datasets import Dataset
 
-from lib import judge, records
+from lib import judge, ratings, records
 from lib.errors import UserError
 from lib.gym import draw, world
 from lib.gym.families import FAMILIES, Exercise
@@ -17,6 +17,7 @@ from lib.gym.families import FAMILIES, Exercise
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
 FIRST_EDGE = -0.163  # points by which the response shown first is ahead: those judges favour the second
 ROUNDING = 1 / 12  # variance that rounding to whole points adds by itself
+LEVELS = 3  # of each family
 UNREAD = 0.0  # share of replies without readable scores: 0 of 956
 
 
@@ -97,6 +98,29 @@ class ExactOracle:
         made = [verdict for order in judge.ORDERS for verdict in self._verdicts(pair, order, *scores)]
         self.calls += len(made)
         return made
+
+    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
+        """A rating of each row on one of `ratings.SCALES`, with the judge's noise: complexity is the level, the other two say
+        whether the row's response is right."""
+        low, high = ratings.SCALES[scale]
+        self.calls += len(rows)
+        return [
+            self._rated(scale, row["id"], low + (high - low) * self._worth(scale, row))
+            for row in records.walk(rows, "id", "meta", "response")
+        ]
+
+    def _worth(self, scale: str, row: dict) -> float:
+        """Where on a scale a row lies, 0 to 1."""
+        known = about(row["meta"])
+        return (
+            known["level"] / LEVELS if scale == "complexity" else world.credit(known, row["response"] or "")
+        )
+
+    def _rated(self, scale: str, row_id: str, value: float) -> float:
+        low, high = ratings.SCALES[scale]
+        spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long
+        noisy = value + Random(f"rate {self.seed} {scale} {row_id}").gauss(0, spread)
+        return min(high, max(low, round(2 * noisy) / 2))  # raters use halves
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Remember what these rows are about: expansion repeats none of it. Instances cannot be those of a text benchmark."""

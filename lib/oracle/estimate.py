@@ -10,7 +10,8 @@ from lib.oracle import prices
 ENOUGH = 20  # calls of a kind in the ledger, from which on their means are better than our guesses
 SECONDS = 5.0  # that a call takes, where nothing is known
 UNKNOWN = 1000  # characters of a response, where nothing is known
-SHORT = {"classify": 5, "judge": 150}  # tokens of replies that are no responses
+JUDGED = ("judge", "rate")  # what the judge is asked, and not the oracle
+SHORT = {"classify": 5, "judge": 150, "rate": 100}  # tokens of replies that are no responses
 SAMPLE = 1000  # rows that lengths are taken from
 HEAD = [
     "| | model | calls | prompt tokens | completion tokens | US$ |",
@@ -44,13 +45,14 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
         "answer": asked,
         "classify": asked,
         "judge": asked + 2 * told,
+        "rate": asked + told,
         "expand": asked,
         "refine": asked + told,
     }
     replied = {"answer": told, "expand": asked, "refine": told} | SHORT
     return [
         _ahead(
-            oracle.judge if purpose == "judge" else oracle.endpoint,
+            oracle.judge if purpose in JUDGED else oracle.endpoint,
             purpose,
             n,
             given[purpose] + len(prompts.get(purpose, "")) / prices.CHARACTERS_A_TOKEN,

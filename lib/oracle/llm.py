@@ -7,7 +7,7 @@ from itertools import repeat
 
 from datasets import Dataset
 
-from lib import duplicates, judge, records
+from lib import duplicates, judge, ratings, records
 from lib.known import Known
 from lib.oracle import estimate, prompts, replies
 from lib.oracle.chat import Endpoint, Reply, Request
@@ -59,8 +59,9 @@ class LLMOracle:
         return "; ".join([asked, *lost]) + "."
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
-        """What so many calls by purpose (answer, classify, judge, expand, refine) about such rows will take, as markdown."""
+        """What so many calls by purpose (answer, classify, judge, rate, expand, refine) about such rows will take, as markdown."""
         texts = {name: prompts.text(name) for name in ("classify", "judge", "expand")}
+        texts["rate"] = prompts.text("rate_accuracy")
         texts["refine"] = prompts.text("refine_worked")
         texts["classify"] += prompts.listed(self.labels)
         return estimate.describe(estimate.estimate(self, rows, texts, calls), self.endpoint)
@@ -106,6 +107,21 @@ class LLMOracle:
                 verdicts[i] = [*verdicts[i], verdict]
             open_ = [(i, order) for i, order, reply in told if judge.read_scores(reply.text) is None]
         return judge.apply(records.update(rows, verdicts=verdicts))
+
+    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
+        """The judge's rating of each row and its response on one of `ratings.SCALES`; None where none could be read."""
+        rated: list[float | None] = [None] * len(rows)
+        prompt = prompts.template(f"rate_{scale}")
+        for attempt in range(1, ATTEMPTS + 1):
+            missing = [i for i, value in enumerate(rated) if value is None]
+            shown = _only(rows, missing, "response", *records.SAID)
+            asked = (
+                prompt(conversation=prompts.conversation(row), response=row["response"]) for row in shown
+            )
+            made = self._ask("rate", asked, len(missing), repeat(attempt), self.judge)
+            for i, reply in zip(missing, made, strict=True):
+                rated[i] = ratings.read(replies.said(reply.text or ""), scale)
+        return rated
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """What expansion may not bring forth: these instructions, anything like them, and the prompts of benchmarks."""
@@ -195,7 +211,10 @@ class LLMOracle:
     ) -> list[Reply]:
         if not total:
             return []
-        of, limit = of or self.endpoint, self.judge_max_tokens if purpose == "judge" else self.max_tokens
+        of, limit = (
+            of or self.endpoint,
+            self.judge_max_tokens if purpose in estimate.JUDGED else self.max_tokens,
+        )
         sampling = {"temperature": temperature, "max_tokens": limit}
         if self.reasoning and of is self.endpoint:
             sampling = {"max_completion_tokens": limit}

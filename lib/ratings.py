@@ -1,0 +1,25 @@
+"""Ratings: one row on a scale of its own, where a verdict compares two responses."""
+
+import re
+
+SCALES = {
+    "accuracy": (0.0, 5.0),  # of the response (AlpaGasus)
+    "complexity": (1.0, 6.0),  # of the instruction (Deita)
+    "quality": (1.0, 6.0),  # of the response (Deita)
+}
+RATING = re.compile(
+    r"[* ]*(?:[a-z]+ )?(?:score|rating)?[ :*]*([0-9]+(?:\.[0-9]+)?)(?: ?/ ?[0-9]+)?[ .*]*", re.IGNORECASE
+)
+
+
+def read(reply: str, scale: str) -> float | None:
+    """The rating that the first line of a reply states; None where it states none, or one outside the scale.
+
+    >>> read("Score: 4.5/5\\nThe response is ...", "accuracy")
+    4.5
+    >>> read("I rate it between 4 and 5.", "accuracy")
+    """
+    low, high = SCALES[scale]
+    stated = RATING.fullmatch(reply.strip().partition("\n")[0].strip())
+    value = float(stated[1]) if stated else None
+    return value if value is not None and low <= value <= high else None
