@@ -27,13 +27,21 @@ def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[f
 
 
 def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"difference", "low", "high"}} of arm a over arm b; entry i of both lists is the same seed.
+    """{metric: {"difference", "low", "high", "p"}} of arm a over arm b; entry i of both lists is the same seed.
 
-    Rows are paired by metric and id. The interval resamples seeds, then rows within their stratum; with one
+    Rows are paired by metric and id; p is two-sided, of no difference. The interval resamples seeds, then rows within their stratum; with one
     seed it holds row sampling only. Raises ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
     return _by_metric(pairs, "difference", seed)
+
+
+def holm(ps: list[float]) -> list[float]:
+    """p-values corrected for their number, in their order (Holm, 1979)."""
+    order, corrected, least = sorted(range(len(ps)), key=ps.__getitem__), [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        least = corrected[i] = max(least, min(1.0, ps[i] * (len(ps) - rank)))
+    return corrected
 
 
 def _read(folder: Path) -> pd.DataFrame:
@@ -51,21 +59,22 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals."""
+    """{metric: {"mean", "low", "high", "p"}} of one arm over its seeds, in the way `compare` makes its intervals."""
     return _by_metric([_read(folder) for folder in folders], "mean", seed)
 
 
 def _by_metric(seeds: list[pd.DataFrame], name: str, seed: int) -> dict[str, dict[str, float]]:
-    """{metric: {name, "low", "high"}} over tables of scores, one a seed."""
+    """{metric: {name, "low", "high", "p"}} over tables of scores, one a seed."""
     found = {}
     for metric in sorted(set(seeds[0]["metric"])):
-        estimate, low, high = _interval([table[table["metric"] == metric] for table in seeds], seed)
-        found[metric] = {name: estimate, "low": low, "high": high}
+        estimate, draws = _drawn([table[table["metric"] == metric] for table in seeds], seed)
+        low, high = _percentiles(draws)
+        found[metric] = {name: estimate, "low": low, "high": high, "p": _p(draws)}
     return found
 
 
-def _interval(seeds: list[pd.DataFrame], seed: int) -> tuple[float, float, float]:
-    """Estimate, low and high of one metric.
+def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray]:
+    """The estimate of one metric, and what it might have been.
 
     Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
     given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
@@ -77,7 +86,7 @@ def _interval(seeds: list[pd.DataFrame], seed: int) -> tuple[float, float, float
         levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
         spread = effects.std(ddof=1) / np.sqrt(len(seeds))
         draws += spread * rng.permutation(t.ppf(levels, len(seeds) - 1))
-    return float(effects.mean()), *_percentiles(draws)
+    return float(effects.mean()), draws
 
 
 def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
@@ -102,6 +111,12 @@ def _resampled(strata: list[tuple[float, np.ndarray]], rng: np.random.Generator)
         picks = rng.integers(len(scores), size=(RESAMPLES, len(scores)))
         total += weight * scores[picks].mean(axis=1)
     return total / sum(w for w, _ in strata)
+
+
+def _p(draws: np.ndarray) -> float:
+    """How often the draws lie on the rarer side of zero, both sides together; never below what so few draws can show."""
+    rarer = min((draws <= 0).mean(), (draws >= 0).mean())
+    return float(min(1.0, 2 * max(rarer, 1 / RESAMPLES)))
 
 
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:

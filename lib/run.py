@@ -83,7 +83,8 @@ def _run_all(run: Run) -> dict:
     try:
         for stage in [p for p in run.planned if not p.once]:
             _do(run, stage)
-        run.together = summary.comparisons(contrasts(run.study), run.done, run.folder / "comparisons.json")
+        named, primary = contrasts(run.study), run.study.text.get("primary") or []
+        run.together = summary.comparisons(named, primary, run.done, run.folder / "comparisons.json")
         _write_summary(run, "partial")  # what a page about the run reads
         for stage in [p for p in run.planned if p.once]:
             _do(run, stage)

@@ -1,6 +1,7 @@
 """A small project of its own for tests of the runner: real notebooks, real kernels, nothing of the suite's size."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lib.runner.keys import RUNNING
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 
 RESERVED = """run: str = "interactive"  # name of the run
 arm: str = "main"  # variant of the study

@@ -102,6 +102,20 @@ def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path
     assert alarms <= 12  # 5 expected, 3.2 standard errors of 2.2
 
 
+def test_p_says_how_often_no_difference_would_look_like_this(tmp_path):
+    rng = np.random.default_rng(0)
+    nothing = stored(tmp_path, "nothing", table(("x", 1.0, [0.0] * 100)))
+    for name, effect, low, high in (("clear", 1.0, 0.0009, 0.0011), ("weak", 0.1, 0.1, 0.7)):
+        shifted = stored(tmp_path, name, table(("x", 1.0, list(rng.normal(effect, 1, 100)))))
+        assert low <= benchmarks.compare([shifted], [nothing])["gym.accuracy"]["p"] <= high
+    assert benchmarks.compare([nothing], [nothing])["gym.accuracy"]["p"] == 1
+
+
+def test_holm_multiplies_each_p_by_how_many_are_not_smaller_and_keeps_their_order():
+    assert benchmarks.holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert benchmarks.holm([0.6, 0.9]) == [1, 1]
+
+
 def test_arms_scored_on_different_rows_are_not_compared(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1])))
     b = stored(tmp_path, "b", table(("x", 1.0, [1, 1])))

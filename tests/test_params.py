@@ -88,6 +88,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(project):
         ("arms: [a, b]", "arms must be `name: value` lines"),
         ("primary: [main_vs_other]", "compares other, which is no arm"),
         ("seeds: [a]", "seeds must be a list of whole numbers"),
+        ("seeds: [0]\nexploratory_seeds: [0, 7]", "exploratory_seeds has 7, which seeds ([0]) lacks"),
         ("extends: demo.yaml", "extends itself"),
         ("params: [", "demo.yaml"),
     ],

@@ -102,6 +102,25 @@ def test_an_arm_that_takes_over_anothers_settings_does_not_lose_its_result_to_it
     assert run_study(study.params(text % ("xx", "xxx", "xxxx")))["arms"] == shifted["arms"]
 
 
+def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(study):
+    stub = sys.modules["lib.benchmarks"]
+    stub.compare = lambda a, b: {"m": {"difference": len(a), "p": 0.03}}
+    stub.holm = lambda ps: [len(ps) * p for p in ps]
+    found = run_study(
+        study.params(
+            "stages: [data, train]\narms: {a: {}, b: {selection: three}, c: {selection: four}}\nprimary: [a_vs_b]\n"
+            "comparisons: [c_vs_a, c_vs_b]\nseeds: [0, 1, 2]\nexploratory_seeds: [0, 1]"
+        )
+    )
+    assert {arm: list(of["seeds"]) for arm, of in found["arms"].items()} == {
+        "a": ["0", "1", "2"],
+        "b": ["0", "1", "2"],
+        "c": ["0", "1"],
+    }
+    assert found["comparisons"]["a_vs_b"]["m"] == {"difference": 3, "p": 0.03}
+    assert found["comparisons"]["c_vs_a"]["m"] == {"difference": 2, "p": 0.03, "p_holm": 0.06}
+
+
 def assert_summary_is_as_designed(study, summary):
     assert json.loads(study.read("demo/summary.json")) == summary
     assert (summary["run"], summary["status"]) == ("demo", "complete")

@@ -7,7 +7,10 @@ import yaml
 from lib.errors import UserError
 from lib.runner import params
 
-KEYS = ("title", "question", "stages", "arms", "seeds", "params", "primary", "comparisons", "extends")
+KEYS = (
+    *("extends", "title", "question", "stages", "arms", "params"),
+    *("primary", "comparisons", "seeds", "exploratory_seeds"),
+)
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> dict:

@@ -41,11 +41,12 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
             "the run name interactive belongs to notebooks opened by hand: choose another --run name"
         )
     over = _overrides(study, overrides)
-    planned = [p for seed in study.seeds for arm in study.arms for p in _of_arm(study, run, arm, seed, over)]
+    each = [(arm, seed) for seed in study.all_seeds for arm in study.arms if seed in study.seeds[arm]]
+    planned = [p for arm, seed in each for p in _of_arm(study, run, arm, seed, over)]
     for entry in entries(study.stages):
         if entry.once:
             values = study.text["params"] | _for_arm(over, None) | entry.values
-            planned.append(_planned(study, entry, values, run, "all", study.seeds[0], 0))
+            planned.append(_planned(study, entry, values, run, "all", study.all_seeds[0], 0))
     _check_sources(study, planned)
     return planned
 

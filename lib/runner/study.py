@@ -5,6 +5,9 @@
     seeds: [0]
     params: {rounds: 2}
 
+A study may name its `primary` contrasts before it runs. The arms in them take all `seeds`; those in other comparisons, which are
+exploratory, may do with fewer: `exploratory_seeds`.
+
 Everything is checked before anything runs.
 """
 
@@ -40,8 +43,12 @@ class Study:
     text: dict  # the params file, `extends` followed
     stages: list  # of Entry, or (repeat, [Entry])
     arms: dict[str, dict]
-    seeds: list[int]
+    seeds: dict[str, list[int]]  # by arm
     declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return list(dict.fromkeys(seed for seeds in self.seeds.values() for seed in seeds))
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -59,7 +66,7 @@ def load(path: str | Path) -> Study:
     for arm, values in arms.items():
         check_name(arm, "arm")
         params_file.check_mapping(values, f"{path}: the arm {arm}")
-    study = Study(Path(path), text, stages, arms, _list(text, "seeds", path) or [0], declared)
+    study = Study(Path(path), text, stages, arms, _seeds(text, arms, path), declared)
     _check_types(declared)
     _check(study)
     return study
@@ -70,13 +77,24 @@ def load(path: str | Path) -> Study:
 
 def _list(text: dict, key: str, path: object) -> list:
     value = text.get(key) or []
-    if not isinstance(value, list) or (key == "seeds" and any(type(seed) is not int for seed in value)):
-        raise UserError(
-            f"{path}: {key} must be a list{' of whole numbers' if key == 'seeds' else ''}, not {value!r}"
-        )
+    whole = key.endswith("seeds")
+    if not isinstance(value, list) or (whole and any(type(seed) is not int for seed in value)):
+        raise UserError(f"{path}: {key} must be a list{' of whole numbers' * whole}, not {value!r}")
     if key == "stages" and not value:
         raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
     return value
+
+
+def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
+    """The seeds of each arm; raises UserError for exploratory ones that the study does not have."""
+    seeds = _list(text, "seeds", path) or [0]
+    fewer = _list(text, "exploratory_seeds", path) or seeds
+    if strange := set(fewer) - set(seeds):
+        raise UserError(
+            f"{path}: exploratory_seeds has {', '.join(map(str, sorted(strange)))}, which seeds ({seeds}) lacks: nothing to pair with"
+        )
+    primary = {arm for contrast in _list(text, "primary", path) for arm in str(contrast).split("_vs_")}
+    return {arm: seeds if arm in primary else fewer for arm in arms}
 
 
 def _stage(entry: object, path: object) -> Entry | tuple[object, list[Entry]]:

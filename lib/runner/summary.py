@@ -49,27 +49,42 @@ def oracle(used: Iterable[Path]) -> dict[str, float]:
     return total
 
 
-def comparisons(names: list[str], done: list[tuple[Planned, Path]], cache: Path) -> dict[str, dict]:
+def comparisons(
+    names: list[str], primary: list[str], done: list[tuple[Planned, Path]], cache: Path
+) -> dict[str, dict]:
     """What several stages say together: {"comparisons": {"a_vs_b": …}, "intervals": {arm: {metric: …}}}.
 
+    Where there are `primary` contrasts the others are exploratory: `p_holm` corrects their p for their number, metric by metric.
     Kept in `cache` as long as the stages and the comparing code stay the same, for it resamples many times.
     """
     if not (paths.ROOT / "lib/benchmarks.py").is_file():
         return {}
     used = [(stage.arm, stage.seed, stage.name, folders.record(folder)["key"]) for stage, folder in done]
     notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}
-    key = keys.stage_key(notebook, {}, {}, also=[names, used])
+    key = keys.stage_key(notebook, {}, {}, also=[names, primary, used])
     kept = folders.read_json(cache) or {}
     if kept.get("key") != key:
         of_arms = {arm: _intervals(arm, done) for arm in {stage.arm for stage, _ in done if not stage.once}}
         compared = {name: _compare(name, done) for name in names}
+        if primary:
+            _correct([of for name, of in compared.items() if name not in primary])
         kept = {"key": key, "comparisons": compared, "intervals": of_arms}
         folders.write_json(cache, kept)
     return kept
 
 
+def _correct(exploratory: list[dict]) -> None:
+    """Add p_holm to every metric of these contrasts."""
+    from lib import benchmarks
+
+    for metric in {name for of in exploratory for name in of}:
+        having = [of[metric] for of in exploratory if metric in of]
+        for it, corrected in zip(having, benchmarks.holm([of["p"] for of in having]), strict=True):
+            it["p_holm"] = corrected
+
+
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
-    """Notebook by notebook: each has rows of its own."""
+    """Notebook by notebook, on the seeds that both arms have: each notebook has rows of its own."""
     from lib import benchmarks
 
     a, _, b = name.partition("_vs_")
@@ -77,8 +92,9 @@ def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
     if ours.keys() != theirs.keys() or not ours:
         raise UserError(f"cannot compare {name}: both arms need the same stages with scores")
     try:
-        for notebook in ours:
-            found |= benchmarks.compare(ours[notebook], theirs[notebook])
+        for notebook, of_seeds in ours.items():
+            both = [seed for seed in of_seeds if seed in theirs[notebook]]
+            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
     except Exception as error:
         raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
     return found
@@ -91,15 +107,15 @@ def _intervals(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, float]:
     found = {}
     for of_seeds in _scored(arm, done).values():
         if len(of_seeds) > 1:
-            for metric, it in benchmarks.across_seeds(of_seeds).items():
+            for metric, it in benchmarks.across_seeds(list(of_seeds.values())).items():
                 found |= {f"{metric}_low": it["low"], f"{metric}_high": it["high"]}
     return found
 
 
-def _scored(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, list[Path]]:
-    """By notebook, an arm's folders with a scores.parquet, one a seed; of several rounds the last."""
+def _scored(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, dict[int, Path]]:
+    """By notebook and seed, an arm's folders with a scores.parquet; of several rounds the last."""
     found: dict[str, dict[int, Path]] = {}
     for stage, folder in done:
         if stage.arm == arm and (folder / "scores.parquet").is_file():
             found.setdefault(stage.notebook, {})[stage.seed] = folder
-    return {notebook: list(of_seeds.values()) for notebook, of_seeds in found.items()}
+    return found
