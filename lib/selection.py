@@ -100,15 +100,17 @@ def by_ifd(rows: Dataset, place: Path | None, max_length: int) -> list[int]:
 def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     """Instruction-following difficulty of each row: the mean loss of its response given the instruction, over that of the same
     tokens alone; infinite where none of them has a loss alone."""
-    from lib import sft  # torch takes seconds to import, and no other selection needs it
+    from lib import encoding  # torch takes seconds to import, and no other selection needs it
 
     told = records.update(rows, response=_own_responses(rows))
-    given = sft.encode(student.tokenizer, told, max_length)
-    alone = sft.encode_alone(student.tokenizer, told, max_length)
+    given = encoding.encode(student.tokenizer, told, max_length)
+    alone = encoding.encode_alone(student.tokenizer, told, max_length)
     means = [
         [
             loss / max(n, 1)
-            for loss, n in zip(sft.response_losses(student, side), sft.response_tokens(side), strict=True)
+            for loss, n in zip(
+                encoding.response_losses(student, side), encoding.response_tokens(side), strict=True
+            )
         ]
         for side in (given, alone)
     ]

@@ -16,7 +16,16 @@ class Settings:
     device_rows: int = 0  # rows of a step that are on the device at a time; 0 for all of them
     checkpointing: bool = False  # recompute activations: less memory, about a third more time
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
+    quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) while it is taught
     neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
+    packing: bool = (
+        False  # rows of a step side by side without padding: faster on GPUs, slower on CPUs, the same result
+    )
+    save_steps: int = 0  # steps after which a restart can go on; 0 for the round from its start
+    report_to: str = "none"  # tensorboard, trackio, wandb
+    launch: str = (
+        ""  # a command that trains on several devices, such as "accelerate launch --num_processes 8"
+    )
 
     @classmethod
     def of(cls, parameters: dict) -> "Settings":
@@ -27,11 +36,13 @@ class Settings:
         for name in ("epochs", "learning_rate", "batch_size"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("device_rows", "adapter_rank", "neftune"):
+        for name in ("device_rows", "adapter_rank", "neftune", "save_steps"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or above")
         if not 0 <= self.warmup <= 1:
             raise UserError(f"warmup is {self.warmup}: it is a share of the steps, 0 to 1")
+        if self.quantised and not self.adapter_rank:
+            raise UserError("quantised weights can't be taught themselves: set adapter_rank, such as 16")
         if self.device_rows and self.batch_size % self.device_rows:
             raise UserError(
                 f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"

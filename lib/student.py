@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 from lib import decoding, paths, records
@@ -35,20 +35,35 @@ class Reply(NamedTuple):
     tokens: int
 
 
-def load(student: str | Path, full_precision: bool = False, chat_template: str = "") -> Student:
-    """Load a student from a folder or by its hub name: in float32 on a CPU, on a GPU in bfloat16.
+def load(
+    student: str | Path,
+    full_precision: bool = False,
+    chat_template: str = "",
+    quantised: bool = False,
+    device: str = "",
+) -> Student:
+    """Load a student from a folder or by its hub name: on the GPU where there is one, in bfloat16, else in float32.
 
     `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `chat_template`
-    is a template file for a student that brings none, or in place of its own.
+    is a template file for a student that brings none, or in place of its own. `quantised` weights take 4 bits each (NF4), to teach
+    an adapter above them. `device` names another one.
     Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
     """
     place = _place(student)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
+    bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, use_safetensors=True, quantization_config=bits if quantised else None
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"the student {student} cannot be loaded, from disk or from the hub: {reason}"
@@ -61,7 +76,9 @@ def load(student: str | Path, full_precision: bool = False, chat_template: str =
             "(such as params/prompts/chat_llama2.jinja)"
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return Student(model.to("cuda" if on_gpu else "cpu").eval(), tokenizer)
+    if not quantised:  # which lies where it was quantised
+        model.to(device or ("cuda" if on_gpu else "cpu"))
+    return Student(model.eval(), tokenizer)
 
 
 def _template(place: str) -> str:

@@ -1,0 +1,98 @@
+"""Training in processes of its own ends with what training in the notebook's process ends with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+from lib import encoding, records, sft, student
+from lib.errors import UserError
+from lib.settings import Settings
+
+ROWS = records.build(
+    {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
+)
+TWO = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"  # on CPUs, too
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+def train(folder, out, **how):
+    asked, seen = student.load(folder), []
+    encoded = encoding.encode(asked.tokenizer, ROWS, 64)
+    settings = Settings(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | how)
+    losses = sft.train(asked, encoded, out, settings, 0, lambda *at: seen.append(at))
+    return losses, seen, student.load(out / "student").model.state_dict()
+
+
+@pytest.mark.parametrize("how", [{}, {"device_rows": 1, "adapter_rank": 4}])
+def test_two_processes_teach_what_one_does(folder, tmp_path, how):
+    """19 rows in steps of 4: the last step of a pass is completed by a row without loss."""
+    losses, _, weights = train(folder, tmp_path / "one", **how)
+    shared, seen, same = train(folder, tmp_path / "two", **how, launch=TWO)
+    assert [entry["step"] for entry in shared] == list(range(1, 11)) and seen[-1] == (10, 10)
+    assert [e["loss"] for e in shared] == pytest.approx([e["loss"] for e in losses], rel=1e-3)
+    assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"student"}
+
+
+def test_what_a_process_refuses_is_said(folder, tmp_path):
+    with pytest.raises(UserError, match="batch_size is 3: 2 processes cannot share it"):
+        train(folder, tmp_path, batch_size=3, launch=TWO)
+
+
+def test_a_command_that_is_not_there_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="launch is 'sbatch now', but there is no program sbatch"):
+        train(folder, tmp_path, launch="sbatch now")
+
+
+def test_a_command_that_fails_shows_the_end_of_its_log(folder, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)ended with 2; the end of .*job/log.txt:.*--nonsense"):
+        train(folder, tmp_path, launch=f"{sys.executable} --nonsense")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+import test_launch
+test_launch.train(Path(sys.argv[1]), Path(sys.argv[2]), epochs=500, launch=test_launch.TWO)
+"""
+
+
+def processes_of(job: Path) -> list[int]:
+    command = (Path(f"/proc/{pid}/cmdline") for pid in filter(str.isdigit, os.listdir("/proc")))
+    return [int(path.parent.name) for path in command if str(job) in _read(path)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has just ended
+        return ""
+
+
+def until(holds, seconds=90):
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.2)
+    return holds()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_the_processes_die_with_the_one_that_started_them(folder, tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(tmp_path)], cwd=Path(__file__).parents[1]
+    )
+    job = tmp_path / "job"
+    assert until((job / "progress.json").exists) and len(processes_of(job)) == 3  # the launcher and two
+    parent.send_signal(signal.SIGKILL)
+    assert until(lambda: not processes_of(job), seconds=10)
