@@ -3,7 +3,7 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
-.PHONY: env demo test test-slow bench lint strip lab
+.PHONY: env demo study test test-slow bench lint strip lab
 
 env: $(ENV)
 
@@ -16,6 +16,9 @@ env: $(ENV)
 
 demo: $(ENV) ## three arms in the embedded world, and their report
 	$(PY) -m lib.run params/demo.yaml
+
+study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped
+	$(PY) -m lib.run params/study.yaml
 
 test: $(ENV) ## ten minutes at most, no network
 	$(PY) -m pytest
