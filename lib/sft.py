@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from transformers.integrations import get_available_reporting_integrations
 from trl import SFTConfig, SFTTrainer
 
-from lib import batches, launch, runs
+from lib import launch, runs, steps
 from lib import student as students
 from lib.encoding import ENCODED, IGNORED
 from lib.errors import UserError
@@ -121,7 +121,7 @@ def _trainer(
         model=student.model.train(),
         processing_class=student.tokenizer,
         train_dataset=encoded,
-        data_collator=partial(batches.packed, length=longest) if settings.packing else None,
+        data_collator=partial(steps.packed, length=longest) if settings.packing else None,
         callbacks=[_Progress(report)],
         args=_arguments(settings, len(encoded), folder, seed),
         peft_config=adapter if settings.adapter_rank else None,
@@ -144,7 +144,7 @@ class _Trainer(SFTTrainer):
         lengths = list(map(len, self.train_dataset["input_ids"]))
         step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         filler = len(lengths) - 1 if self.args.world_size > 1 else None  # see main
-        return batches.LikeLengths(lengths[:filler], step, self.args.seed, filler)
+        return steps.LikeLengths(lengths[:filler], step, self.args.seed, filler)
 
 
 def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTConfig:

@@ -5,12 +5,12 @@ import tiny
 import torch
 from tiny import ROWS
 
-from lib import batches, encoding, student
+from lib import encoding, steps, student
 
 
 def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
     lengths = [(7 * i) % 100 for i in range(1003)]
-    sampler = batches.LikeLengths(lengths, batch_size=4, seed=0)
+    sampler = steps.LikeLengths(lengths, batch_size=4, seed=0)
     first = list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
@@ -20,11 +20,11 @@ def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
     means = [sum(batch) for batch in found]
     falls = sum(a > b for a, b in zip(means, means[1:], strict=False)) / len(means)
     assert 0.4 < falls < 0.6  # neither up nor down
-    assert list(batches.LikeLengths(lengths, 4, seed=0)) == first
+    assert list(steps.LikeLengths(lengths, 4, seed=0)) == first
 
 
 def test_a_pass_can_be_drawn_again_by_its_number():
-    one, other = (batches.LikeLengths(list(range(50)), 4, seed=3) for _ in range(2))
+    one, other = (steps.LikeLengths(list(range(50)), 4, seed=3) for _ in range(2))
     for epoch in range(3):
         one.set_epoch(epoch)
         drawn = list(one)
@@ -33,7 +33,7 @@ def test_a_pass_can_be_drawn_again_by_its_number():
 
 
 def test_the_last_batch_is_completed_with_a_row_without_loss_where_batches_must_be_whole():
-    sampler = batches.LikeLengths([5, 6, 7], 4, seed=0, filler=3)
+    sampler = steps.LikeLengths([5, 6, 7], 4, seed=0, filler=3)
     assert len(sampler) == 4 and sorted(sampler) == [0, 1, 2, 3] and list(sampler)[3] == 3
 
 
@@ -43,7 +43,7 @@ def test_rows_lie_side_by_side_and_their_positions_restart():
         {"input_ids": [9] * 3, "labels": [9] * 3},
         {"input_ids": [6] * 2, "labels": [-100, 6]},
     ]
-    made = {name: values.tolist() for name, values in batches.packed(rows, 5).items()}
+    made = {name: values.tolist() for name, values in steps.packed(rows, 5).items()}
     assert made["input_ids"] == [[7, 8, 9, 9, 9], [6, 6, 0, 0, 0]]
     assert made["labels"] == [
         [-100, 8, -100, 9, 9],
@@ -56,7 +56,7 @@ def test_packed_and_alone_a_row_has_the_same_loss(tmp_path):
     asked = student.load(tiny.make(tmp_path / "tiny"))
     encoded = encoding.encode(asked.tokenizer, ROWS, 64)
     first, second, _ = map(len, encoded["input_ids"])
-    bins = batches.packed(list(encoded), first + second)
+    bins = steps.packed(list(encoded), first + second)
     labels = bins.pop("labels")
     assert len(labels) == 2  # two rows in the first bin
     with torch.inference_mode():
