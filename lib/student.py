@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from lib import decoding, paths, records
+from lib import continuous, decoding, paths, records
 from lib.batches import Batch, Batches, Reply
 from lib.errors import UserError
 from lib.settings import check_sampling, check_server
 
 logging.disable_progress_bar()  # a stage has one display of its own
 
-PADDED, SERVED = 64, 256  # prompts in a batch, by who answers
+PADDED, CONTINUOUS, SERVED = 64, 1024, 256  # prompts in a batch, by who answers
 
 
 class Student(NamedTuple):
@@ -131,9 +131,9 @@ def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable
         from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
 
         return partial(served.answer, student), [served.text(prompt) for prompt in prompts], SERVED
-    tokenizer = student.tokenizer
+    model, tokenizer = student
     texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-    return partial(_here, student), texts, PADDED
+    return partial(_here, student), texts, CONTINUOUS if _on_gpu(model) else PADDED
 
 
 def respond(
@@ -169,11 +169,16 @@ def _here(
     model, tokenizer = student
     named = torch.tensor(model.generation_config.eos_token_id or []).flatten().tolist()
     ends = {*named, tokenizer.eos_token_id}
+    decode = _continuous if _on_gpu(model) else _padded
     for number, batch in batches.items():
         made = [
-            _reply(ids, ends, tokenizer) for ids in _padded(student, batch, ends, limit, samples, temperature)
+            _reply(ids, ends, tokenizer) for ids in decode(student, batch, ends, limit, samples, temperature)
         ]
         keep(number, [made[i : i + samples] for i in range(0, len(made), samples)])
+
+
+def _on_gpu(model: torch.nn.Module) -> bool:
+    return model.device.type == "cuda"
 
 
 def _padded(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
@@ -184,6 +189,11 @@ def _padded(student: Student, batch: Batch, ends: set[int], *how) -> list[list[i
     )
     closing = torch.tensor(sorted(ends), device=model.device)
     return decoding.decode(model, inputs["input_ids"], inputs["attention_mask"], closing, *how)
+
+
+def _continuous(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
+    ids = student.tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
+    return continuous.decode(student.model, ids, ends, *how, seed=batch.seed)
 
 
 def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
