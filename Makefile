@@ -26,8 +26,9 @@ test: $(ENV) ## ten minutes at most, no network
 test-slow: $(ENV) ## what does not fit in ten minutes
 	$(PY) -m pytest -m slow
 
-bench: $(ENV) ## oracle calls beside the bare SDK, and what a full ledger costs
+bench: $(ENV) ## oracle calls beside the bare SDK, and what a full ledger costs; answers beside a pipeline
 	PYTHONPATH=tests $(PY) -m bench_oracle
+	PYTHONPATH=tests $(PY) -m bench_answers
 
 lint: $(ENV)
 	$(PY) -m ruff check

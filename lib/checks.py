@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lib import curriculum, selection, tasks
 from lib.errors import UserError
 from lib.oracle import prices
-from lib.settings import Settings, check_sampling
+from lib.settings import Settings, check_sampling, check_server
 
 
 def check(notebook: str, values: dict) -> None:
@@ -24,6 +24,11 @@ def judging(values: dict) -> None:
             "other a probability"
         )
     check_sampling(values["samples"], values["temperature"])
+    asking(values)
+
+
+def asking(values: dict) -> None:
+    check_server(values["student_url"], values["chat_template"], values["concurrency"])
 
 
 def refinement(values: dict) -> None:
@@ -55,4 +60,5 @@ CHECKS: dict[str, Callable[[dict], None]] = {
     "tapir/2_oracle_judging": judging,
     "tapir/3_refinement": refinement,
     "tapir/4_training": training,
+    "evaluation/gym": asking,
 }

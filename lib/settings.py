@@ -55,3 +55,24 @@ def check_sampling(samples: int, temperature: float) -> None:
         raise UserError(f"samples is {samples}: it must be 1 or more")
     if samples > 1 and not temperature:
         raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
+
+
+def check_server(student_url: str, chat_template: str, concurrency: int) -> None:
+    """Raises UserError for a URL that is none, for a chat template that a server would not use, and for no calls at once."""
+    if not student_url:
+        return
+    if concurrency < 1:
+        raise UserError(f"concurrency is {concurrency}: it must be 1 or more")
+    if chat_template:
+        raise UserError(
+            f"chat_template is {chat_template}, but the server at student_url uses the one in the student's folder: set one of "
+            "the two to empty for this notebook"
+        )
+    from lib.oracle import (
+        transport,
+    )  # the SDK takes a second to import: a student that is loaded here needs none
+
+    try:
+        transport.address(student_url)
+    except UserError as error:
+        raise UserError(f"student_url: {error}") from None

@@ -1,9 +1,9 @@
-"""The student: loading it, and its responses in length-sorted batches that a restart continues."""
+"""The student: loading it, and its responses, made here or by a server, in batches that a restart continues."""
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,14 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from lib import decoding, paths, records
+from lib import continuous, decoding, paths, records
+from lib.batches import Batch, Batches, Reply
 from lib.errors import UserError
-from lib.settings import check_sampling
+from lib.settings import check_sampling, check_server
 
 logging.disable_progress_bar()  # a stage has one display of its own
+
+PADDED, CONTINUOUS, SERVED = 64, 1024, 256  # prompts in a batch, by who answers
 
 
 class Student(NamedTuple):
@@ -27,12 +30,25 @@ class Student(NamedTuple):
     tokenizer: object
 
 
-class Reply(NamedTuple):
-    """One response; `finish` is "length" when the token limit cut it, else "stop"."""
+class Served(NamedTuple):
+    """A student that the server at `url` answers for, as the model `name`: its folder or hub name."""
 
-    text: str
-    finish: str
-    tokens: int
+    url: str
+    name: str
+    concurrency: int = 64  # calls at once
+
+
+def choose(
+    student: str | Path, url: str = "", chat_template: str = "", concurrency: int = 64
+) -> Student | Served:
+    """The student to ask: loaded here or, where a `url` says that a server answers for it, not loaded at all.
+
+    Raises UserError as `load` does, and for a chat template beside a url: the server's is used.
+    """
+    check_server(url, chat_template, concurrency)
+    if url:
+        return Served(url.rstrip("/"), _place(student), concurrency)
+    return load(student, chat_template=chat_template)
 
 
 def load(
@@ -99,50 +115,47 @@ def _place(student: str | Path) -> str:
         raise UserError(
             f"the student folder {student} has no *.safetensors weights (pickled weights are refused)"
         )
-    return str(path)
+    return str(path.absolute())
 
 
 def answer(
-    student: Student,
+    student: Student | Served,
     prompts: list[list[dict]],
     samples: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     seed: int = 0,
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> list[list[Reply]]:
     """`samples` replies to each prompt, in the order of the prompts; temperature 0 is greedy.
 
-    Batches are a fixed function of the prompts and every batch has a seed of its own, so that a restart
-    which finds batches of an earlier start in `folder` ends with the same replies.
+    Batches, by default of a size that suits who answers, are a fixed function of the prompts and every batch has a seed
+    of its own, so that a restart which finds batches of an earlier start in `folder` ends with the same replies.
     """
     check_sampling(samples, temperature)
-    texts = [
-        student.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts
-    ]
-    replies: list[list[Reply]] = [[] for _ in prompts]
-    done = 0
-    for number, batch in enumerate(_batches(texts, batch_size)):
-        asked = [texts[i] for i in batch]
-        store = _store(folder, number, asked, samples, temperature, max_new_tokens, seed) if folder else None
-        if store and store.exists():
-            made = [[Reply(*reply) for reply in row] for row in json.loads(store.read_text())]
-        else:
-            torch.manual_seed(seed * 1_000_003 + number)
-            made = _generate(student, asked, samples, temperature, max_new_tokens)
-            if store:
-                _write(store, json.dumps(made))
-        for i, row in zip(batch, made, strict=True):
-            replies[i] = row
-        done += len(batch)
-        if report:
-            report(done, len(prompts))
-    return replies
+    ask, texts, suits = _way(student, prompts)
+    how = samples, temperature, max_new_tokens
+    batches = Batches(texts, batch_size or suits, seed, how, folder, report)
+    ask(batches.missing, *how, batches.keep)
+    return batches.replies
 
 
-def respond(rows: Dataset, student: Student, samples: int = 1, **how) -> tuple[Dataset, dict[str, int]]:
+def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable, list[str], int]:
+    """Who answers, the prompts as they are asked there, and how many of them make a batch."""
+    if isinstance(student, Served):
+        from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
+
+        return partial(served.answer, student), [served.text(prompt) for prompt in prompts], SERVED
+    model, tokenizer = student
+    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    return partial(_here, student), texts, CONTINUOUS if _on_gpu(model) else PADDED
+
+
+def respond(
+    rows: Dataset, student: Student | Served, samples: int = 1, **how
+) -> tuple[Dataset, dict[str, int]]:
     """Add student_response to the rows that lack one, and with several samples all of them to `meta.samples`.
 
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
@@ -162,39 +175,44 @@ def respond(rows: Dataset, student: Student, samples: int = 1, **how) -> tuple[D
     }
 
 
-def _batches(texts: list[str], size: int) -> Iterator[list[int]]:
-    """Positions of the texts by falling length, so that a batch wastes little on padding."""
-    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _generate(
-    student: Student, texts: list[str], samples: int, temperature: float, limit: int
-) -> list[list[Reply]]:
+def _here(
+    student: Student,
+    batches: dict[int, Batch],
+    samples: int,
+    temperature: float,
+    limit: int,
+    keep: Callable[[int, list[list[Reply]]], None],
+) -> None:
     model, tokenizer = student
-    inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
     named = torch.tensor(model.generation_config.eos_token_id or []).flatten().tolist()
     ends = {*named, tokenizer.eos_token_id}
-    closing = torch.tensor(sorted(ends), device=model.device)
-    made = decoding.decode(
-        model, inputs["input_ids"], inputs["attention_mask"], closing, limit, samples, temperature
+    decode = _continuous if _on_gpu(model) else _padded
+    for number, batch in batches.items():
+        made = [
+            _reply(ids, ends, tokenizer) for ids in decode(student, batch, ends, limit, samples, temperature)
+        ]
+        keep(number, [made[i : i + samples] for i in range(0, len(made), samples)])
+
+
+def _on_gpu(model: torch.nn.Module) -> bool:
+    return model.device.type == "cuda"
+
+
+def _padded(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
+    model, tokenizer = student
+    torch.manual_seed(batch.seed)
+    inputs = tokenizer(batch.texts, return_tensors="pt", padding=True, add_special_tokens=False).to(
+        model.device
     )
-    flat = [_reply(ids, ends, tokenizer) for ids in made]
-    return [flat[i : i + samples] for i in range(0, len(flat), samples)]
+    closing = torch.tensor(sorted(ends), device=model.device)
+    return decoding.decode(model, inputs["input_ids"], inputs["attention_mask"], closing, *how)
+
+
+def _continuous(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
+    ids = student.tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
+    return continuous.decode(student.model, ids, ends, *how, seed=batch.seed)
 
 
 def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
     text = tokenizer.decode(ids, skip_special_tokens=True)
     return Reply(text, "stop" if ids[-1] in ends else "length", len(ids))
-
-
-def _store(folder: Path, *what) -> Path:
-    """Where a batch's replies lie: named by all that decides them, but the student whose folder it is."""
-    return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text)
-    partial.replace(path)

@@ -18,6 +18,11 @@ WRONG = [
     ({"confident": 1.5}, "confident 1.5: .* a probability"),
     ({"samples": 0}, "samples is 0: it must be 1 or more"),
     ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),
+    ({"student_url": "localhost:8000"}, "student_url: 'localhost:8000' is no endpoint"),
+    (
+        {"student_url": "http://a/v1", "chat_template": "a.jinja"},
+        "chat_template is a.jinja, but the server at student_url",
+    ),
     ({"reference": "student"}, "reference is 'student': it must be oracle or corpus"),
     ({"corpus_responses": "true"}, "corpus_responses has nothing to refine"),
     ({"pool_rows": 0}, "pool_rows is 0"),

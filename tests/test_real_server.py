@@ -1,6 +1,7 @@
-"""A real server with a model that can't judge: the stage ends by naming the share of verdicts it could not read."""
+"""A real server: it answers for the student as the student does here, and a model that can't judge fails its stage."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lib import records
+from lib import student as students
 from lib.errors import UserError
+from lib.gym import world
 from lib.oracle.ledger import Ledger
 from lib.run import run_study
 
@@ -19,11 +23,11 @@ STUDY = """
 stages: [tapir/1_data_selection, tapir/2_oracle_judging]
 params:
   {{source: {folder}/rows.json, oracle: {student}, oracle_url: "{url}", ledger: {folder}/ledger.sqlite, student_from: {student},
-   samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
+   student_url: "{url}", samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url():
     """`transformers serve` with the embedded student."""
     with socket.socket() as found:
@@ -37,6 +41,8 @@ def url():
         str(port),
         "--device",
         "cpu",
+        "--dtype",
+        "float32",  # as it is loaded here; its weights are kept in half of that
     ]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -71,3 +77,19 @@ def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url
     whole = sum(one["finish_reason"] == "stop" and bool(one["message"]["content"]) for one in answers)
     assert len(answers) == len(rows) and whole
     assert sum(call.purpose == "judge" for call in calls) == 4 * whole  # both orders, and each once more
+
+
+def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_path):
+    prompts = [records.messages(row) for row in world.evaluation_set("dev", 1)][:24]
+    how = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
+    here = students.answer(students.choose(STUDENT), prompts, max_new_tokens=64)
+    there = students.answer(students.choose(STUDENT, url), prompts, **how)
+    assert there == here and len({reply.text for (reply,) in here}) > 12
+    gone = students.Served("http://127.0.0.1:9/v1", str(STUDENT))
+    assert students.answer(gone, prompts, **how) == here  # nothing is left to be asked
+
+
+def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):
+    copy = shutil.copytree(STUDENT, tmp_path / "copy")
+    with pytest.raises(UserError, match=f"refuses {copy} .*: start one with vllm serve {copy}"):
+        students.answer(students.choose(copy, url), [[{"role": "user", "content": "hi"}]])

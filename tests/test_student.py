@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import tiny
 import torch
 
-from lib import records, student
+from lib import continuous, records, student
 from lib.errors import UserError
 from lib.gym.pretrain import byte_tokenizer, chat
 
@@ -99,6 +100,38 @@ def test_progress_reaches_the_number_of_prompts(asked):
     seen = []
     student.answer(asked, PROMPTS, max_new_tokens=1, batch_size=2, report=lambda *done: seen.append(done))
     assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def take_the_way_of_a_gpu(monkeypatch) -> None:
+    """On a CPU, in a cache of a few pages: else it would take most of the memory."""
+    small = partial(continuous.decode, num_blocks=16, max_batch_tokens=256)
+    monkeypatch.setattr(student, "_on_gpu", lambda model: True)
+    monkeypatch.setattr(continuous, "decode", small)
+
+
+def test_continuous_batching_gives_the_greedy_replies_of_padded_batches(monkeypatch):
+    asked = student.load("lib/gym/student")
+    attention = asked.model.config._attn_implementation
+    padded = student.answer(asked, PROMPTS, max_new_tokens=10)
+    take_the_way_of_a_gpu(monkeypatch)
+    assert student.answer(asked, PROMPTS, max_new_tokens=10) == padded
+    assert {reply.finish for (reply,) in padded} == {"stop", "length"}
+    assert asked.model.config._attn_implementation == attention
+
+
+def test_continuous_batching_samples_and_repeats_with_the_seed(asked, monkeypatch):
+    take_the_way_of_a_gpu(monkeypatch)
+    how = {"samples": 4, "temperature": 1.0, "max_new_tokens": 8}
+    first, again, other = (student.answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))
+    assert [len(replies) for replies in first] == [4] * 5
+    assert all(len({reply.text for reply in replies}) > 1 for replies in first)
+    assert first == again != other
+
+
+def test_a_prompt_that_continuous_batching_can_t_hold_is_an_error(asked, monkeypatch):
+    take_the_way_of_a_gpu(monkeypatch)
+    with pytest.raises(RuntimeError, match="continuous batching failed"):
+        student.answer(asked, [[{"role": "user", "content": "long " * 2000}]], max_new_tokens=2)
 
 
 def test_nobody_asked_is_nothing_answered(asked):

@@ -47,11 +47,13 @@ def secret(key_from: str) -> str:
     return key
 
 
-def connect(url: str, key_from: str, connections: int, timeout_s: float, tries: int) -> openai.AsyncOpenAI:
+def connect(
+    url: str, key_from: str, connections: int, timeout_s: float | openai.Timeout, tries: int
+) -> openai.AsyncOpenAI:
     """The SDK with as many connections as calls run at once."""
     key = secret(key_from)
     if not key and "api.openai.com" in url:
-        raise UserError(f"no key for {url}: set {key_from}, or oracle_url for a server of your own")
+        raise UserError(f"no key for {url}: set {key_from}, or name a server of your own")
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     return openai.AsyncOpenAI(
         api_key=key or "none",
@@ -100,8 +102,9 @@ def clean(text: str) -> str:
 
 
 def masked(error: object, key_from: str) -> str:
-    """An error in one line, without the key."""
-    text, key = str(error).strip() or type(error).__name__, os.environ.get(key_from, "")
+    """An error in one line, without the key. The SDK calls every refused connection a timeout: its cause says what it was."""
+    told = (error.__cause__ if isinstance(error, openai.APIConnectionError) else None) or error
+    text, key = str(told).strip() or type(told).__name__, os.environ.get(key_from, "")
     for form in filter(None, (key, key.strip())):
         text = text.replace(form, "[key]")
     return clean(" ".join(text.split()))[:SHOWN]

@@ -1,0 +1,84 @@
+"""Prompts in batches, whose replies are kept a batch at a time: a restart asks for the others only."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Reply(NamedTuple):
+    """One response; `finish` is "length" when the token limit cut it, else "stop"."""
+
+    text: str
+    finish: str
+    tokens: int
+
+
+class Batch(NamedTuple):
+    """Prompts as texts, and the seed of their replies."""
+
+    texts: list[str]
+    seed: int
+
+
+class Batches:
+    """A fixed function of the texts: `missing` are those that an earlier start did not keep in `folder`, by number.
+
+    `replies` has those of all texts, in their order, once `keep` was given every missing batch. `how` is all else that
+    decides a reply but the student, whose folder it is; `report` is told how many texts of how many have theirs.
+    """
+
+    def __init__(
+        self,
+        texts: list[str],
+        size: int,
+        seed: int,
+        how: tuple,
+        folder: Path | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ):
+        self.places = list(_by_length(texts, size))
+        self.replies: list[list[Reply]] = [[] for _ in texts]
+        self.missing: dict[int, Batch] = {}
+        self.stores: dict[int, Path] = {}
+        self.report, self.done = report, 0
+        for number, places in enumerate(self.places):
+            batch = Batch([texts[i] for i in places], seed * 1_000_003 + number)
+            if folder:
+                self.stores[number] = _store(folder, number, batch.texts, *how, seed)
+            if folder and self.stores[number].exists():
+                self._take(number, json.loads(self.stores[number].read_text()))
+            else:
+                self.missing[number] = batch
+
+    def keep(self, number: int, made: list[list[Reply]]) -> None:
+        """The replies to a batch, text by text."""
+        if number in self.stores:
+            _write(self.stores[number], json.dumps(made))
+        self._take(number, made)
+
+    def _take(self, number: int, made: list) -> None:
+        for i, row in zip(self.places[number], made, strict=True):
+            self.replies[i] = [Reply(*reply) for reply in row]
+        self.done += len(made)
+        if self.report:
+            self.report(self.done, len(self.replies))
+
+
+def _by_length(texts: list[str], size: int) -> Iterator[list[int]]:
+    """Positions of the texts by falling length, so that a batch wastes little on padding."""
+    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _store(folder: Path, *what) -> Path:
+    """Where a batch's replies lie, named by all that decides them."""
+    return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,252 @@
+"""A server that answers for the student: asked once for each reply, whatever stops in between."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import openai
+import pytest
+import tiny
+from aiohttp import web
+from chat_server import ChatServer
+
+from lib import records, served, student
+from lib.errors import UserError
+
+PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(10)]
+CODE = """
+from pathlib import Path
+from lib import student
+prompts = [[{{"role": "user", "content": f"question {{i}}"}}] for i in range({n})]
+asked = student.Served({url!r}, "the-student", 4)
+student.answer(asked, prompts, batch_size=5, folder=Path({folder!r}))
+"""
+
+
+class Server(ChatServer):
+    """Says what it was asked, and which models it serves."""
+
+    served = ("other-model",)
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        super().add_routes(router)
+        router.add_get("/v1/models", self._models)
+
+    async def _models(self, request: web.Request) -> web.Response:
+        made = {"object": "model", "created": 0, "owned_by": "us"}
+        return web.json_response({"object": "list", "data": [made | {"id": name} for name in self.served]})
+
+
+def echo(body: dict) -> str:
+    return f"{body['messages'][-1]['content']} {body['seed']}"
+
+
+@pytest.fixture
+def server():
+    with Server(echo) as made:
+        yield made
+
+
+@pytest.fixture
+def asked(server):
+    return student.Served(server.url, "the-student", concurrency=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+def texts(replies) -> list[list[str]]:
+    return [[reply.text.rpartition(" ")[0] for reply in row] for row in replies]
+
+
+# Asking
+
+
+def test_every_prompt_gets_its_own_replies_in_its_own_place(asked):
+    replies = student.answer(asked, PROMPTS, samples=3, temperature=0.7, batch_size=4)
+    assert texts(replies) == [[prompt[0]["content"]] * 3 for prompt in PROMPTS]
+    assert all(reply[1:] == ("stop", 5) for row in replies for reply in row)
+
+
+def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
+    student.answer(asked, PROMPTS[:1], temperature=0.7, max_new_tokens=9)
+    (body,) = server.bodies
+    assert body.pop("seed") < 2**31
+    assert body == {"model": "the-student", "messages": PROMPTS[0]} | {
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_tokens": 9,
+    }
+
+
+def test_every_reply_has_a_seed_of_its_own_which_repeats(asked, server):
+    how = {"samples": 3, "temperature": 1.0, "batch_size": 4}
+    first, again, other = (student.answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len({body["seed"] for body in server.bodies[:30]}) == 30
+
+
+def test_connections_wait_for_no_batch_to_end(asked, server):
+    server.delay_s = 0.02
+    student.answer(asked, PROMPTS, batch_size=1)
+    assert server.most == 4
+
+
+def test_a_reply_that_the_limit_cut_is_marked(asked, server):
+    server.fault = lambda body, nth: "length"
+    ((reply,),) = student.answer(asked, PROMPTS[:1])
+    assert reply.finish == "length"
+
+
+def test_half_a_surrogate_pair_is_asked_and_stored_as_a_question_mark(asked, server, tmp_path):
+    server.reply = lambda body: f"{body['messages'][0]['content']} \udc00"
+    ((reply,),) = student.answer(asked, [[{"role": "user", "content": "half \ud800"}]], folder=tmp_path)
+    assert reply.text == "half ? ?"
+
+
+def test_the_key_of_another_endpoint_is_not_sent(asked, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "the-oracles")
+    server.fault = lambda body, nth: "401"
+    with pytest.raises(UserError, match="no: Bearer none"):
+        student.answer(asked, PROMPTS[:1])
+    monkeypatch.setenv(served.KEY, "the-servers")
+    with pytest.raises(UserError, match=r"no: Bearer \[key\]"):
+        student.answer(asked, PROMPTS[:1])
+
+
+def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
+    rows = records.build([{"instruction": "one", "student_response": "kept"}, {"instruction": "two"}])
+    answered, counts = student.respond(rows, asked, samples=2, temperature=1.0)
+    samples = json.loads(answered["meta"][1])["samples"]
+    assert answered["student_response"][:] == ["kept", samples[0]] and samples[0].startswith("two ")
+    assert counts == {"responses": 2, "cut": 0, "tokens": 10} and len(set(samples)) == 2
+
+
+# Choosing
+
+
+def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes(b"no weights at all")
+    asked = student.choose(copy, "http://localhost:8000/v1/", concurrency=7)
+    assert asked == ("http://localhost:8000/v1", str(copy), 7)
+    assert student.choose("org/name", "http://localhost:8000/v1").name == "org/name"
+    assert isinstance(student.choose(folder), student.Student)
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ({"url": "localhost"}, "student_url: 'localhost' is no endpoint"),
+        ({"url": "http://a/v1", "chat_template": "a.jinja"}, "chat_template is a.jinja, but .*student_url"),
+        ({"url": "http://a/v1", "concurrency": 0}, "concurrency is 0"),
+    ],
+)
+def test_what_a_server_can_t_be_asked_with_is_refused(folder, how, said):
+    with pytest.raises(UserError, match=said):
+        student.choose(folder, **how)
+
+
+# Stopping
+
+
+def test_a_second_start_asks_nothing(asked, server, tmp_path):
+    how = {"samples": 2, "temperature": 1.0, "batch_size": 4, "folder": tmp_path}
+    first = student.answer(asked, PROMPTS, **how)
+    assert len(server.bodies) == 20
+    assert student.answer(asked, PROMPTS, **how) == first and len(server.bodies) == 20
+
+
+def test_what_was_answered_before_a_failure_is_not_asked_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(served, "TRIES", 1)
+    asked = student.Served(server.url, "the-student", concurrency=1)
+    server.fault = lambda body, nth: "500" if len(server.bodies) > 7 else None
+    with pytest.raises(UserError, match=f"student_url {server.url} failed .*500"):
+        student.answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    server.fault = lambda body, nth: None
+    replies = student.answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
+    assert texts(replies) == [[prompt[0]["content"]] for prompt in PROMPTS]
+    assert len(server.bodies) == 8 + 4  # seven of them and the failure, then the last two batches
+
+
+def test_a_killed_process_leaves_its_whole_batches(server, asked, tmp_path):
+    server.delay_s = 0.03
+    code = CODE.format(url=server.url, folder=str(tmp_path), n=200)
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while len(list(tmp_path.glob("*.json"))) < 3:
+        assert process.poll() is None, "the process ended"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept, before = len(list(tmp_path.glob("*.json"))), len(server.bodies)
+    server.delay_s = 0
+    prompts = [[{"role": "user", "content": f"question {i}"}] for i in range(200)]
+    replies = student.answer(asked, prompts, batch_size=5, folder=tmp_path)
+    assert texts(replies) == [[prompt[0]["content"]] for prompt in prompts]
+    assert 3 <= kept < 40 and len(server.bodies) == before + 200 - 5 * kept
+
+
+def test_an_interrupt_ends_the_calls_and_keeps_the_whole_batches(asked, server, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    server.delay_s = 0.05
+    with pytest.raises(KeyboardInterrupt):
+        student.answer(asked, PROMPTS * 20, batch_size=4, folder=tmp_path, report=interrupt)
+    time.sleep(0.2)
+    assert server.running == 0 and len(server.bodies) < 200 and list(tmp_path.glob("*.json"))
+
+
+# Failing
+
+
+def test_a_server_that_can_t_be_reached_is_named(monkeypatch):
+    monkeypatch.setattr(served, "TRIES", 1)
+    with pytest.raises(
+        UserError, match="student_url http://127.0.0.1:9/v1 failed .Cannot connect to host 127"
+    ):
+        student.answer(student.Served("http://127.0.0.1:9/v1", "m"), PROMPTS)
+
+
+def test_a_server_that_stays_silent_is_given_up(asked, server, monkeypatch):
+    monkeypatch.setattr(served, "TRIES", 1)
+    monkeypatch.setattr(served, "TIMEOUT", openai.Timeout(0.2))
+    server.fault = lambda body, nth: "hang"
+    with pytest.raises(UserError, match="failed .*[Tt]imeout"):
+        student.answer(asked, PROMPTS)
+
+
+def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_one(asked, server):
+    server.fault = lambda body, nth: "404"
+    with pytest.raises(UserError) as error:
+        student.answer(asked, PROMPTS)
+    assert f"student_url {server.url} refuses the-student (" in str(error.value)
+    assert "it serves other-model: start one with vllm serve the-student" in str(error.value)
+
+
+def test_a_refusal_by_the_right_server_is_told_as_it_is(asked, server):
+    server.served, server.fault = ("the-student",), lambda body, nth: "404"
+    with pytest.raises(UserError, match=r"refuses the-student [^;]*$"):
+        student.answer(asked, PROMPTS)
+
+
+@pytest.mark.parametrize("fault, said", [("html", "no JSON"), ("no choices", "no chat completion")])
+def test_a_reply_that_is_none_is_shown(asked, server, fault, said):
+    server.fault = lambda body, nth: fault
+    with pytest.raises(UserError, match=said):
+        student.answer(asked, PROMPTS)
+
+
+def test_a_server_that_counts_no_tokens_is_refused(asked, server):
+    server.reply = lambda body: {
+        "usage": None,
+        "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
+    }
+    with pytest.raises(UserError, match="a reply without its usage in tokens"):
+        student.answer(asked, PROMPTS)
