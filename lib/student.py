@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from lib import decoding, paths, records
+from lib import decoding, paths, records, weights
 from lib.errors import UserError
 from lib.settings import check_sampling
 
@@ -42,17 +40,11 @@ def load(student: str | Path, full_precision: bool = False, chat_template: str =
     is a template file for a student that brings none, or in place of its own.
     Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
     """
-    place = _place(student)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
-    try:
+    with weights.loading("student", student) as place:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"the student {student} cannot be loaded, from disk or from the hub: {reason}"
-        ) from None
     if chat_template:
         tokenizer.chat_template = _template(chat_template)
     if not tokenizer.chat_template:
@@ -69,20 +61,6 @@ def _template(place: str) -> str:
         return paths.local(place).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None
-
-
-def _place(student: str | Path) -> str:
-    """A folder below the project's root or anywhere else, or a hub name as it is."""
-    path = paths.local(str(student))
-    if not path.exists():
-        if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(student)):
-            raise UserError(f"the student folder {student} does not exist")
-        return str(student)
-    if not list(path.glob("*.safetensors")):
-        raise UserError(
-            f"the student folder {student} has no *.safetensors weights (pickled weights are refused)"
-        )
-    return str(path)
 
 
 def answer(
