@@ -1,7 +1,8 @@
-"""How a student is taught and asked: light to import, so that settings can be checked before torch is needed."""
+"""How a student is taught and asked, and tasks are named: light to import, so that settings can be checked before torch is needed."""
 
 from dataclasses import dataclass, fields
 
+from lib import weights
 from lib.errors import UserError
 
 
@@ -36,6 +37,20 @@ class Settings:
             raise UserError(
                 f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"
             )
+
+
+def check_labelling(labelled_rows: int, confident: float, classifier: str) -> None:
+    """Raises UserError for impossible numbers, or a classifier that would not be used or whose folder is not there."""
+    if labelled_rows < 0 or not 0 <= confident <= 1:
+        raise UserError(
+            f"labelled_rows is {labelled_rows} and confident {confident:g}: the one must be 0 or more, the other a probability"
+        )
+    if classifier and not labelled_rows:
+        raise UserError(
+            f"classifier={classifier} would never be used: with labelled_rows=0 the oracle names every task; raise that or leave it out"
+        )
+    if classifier:
+        weights.place("classifier", classifier)
 
 
 def check_sampling(samples: int, temperature: float) -> None:
