@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lib import curriculum, selection, tasks
 from lib.errors import UserError
 from lib.oracle import prices
-from lib.settings import Settings, check_sampling, check_server
+from lib.settings import Settings, check_labelling, check_sampling, check_server
 
 
 def check(notebook: str, values: dict) -> None:
@@ -18,11 +18,7 @@ def judging(values: dict) -> None:
     _oracle(values)
     if values["reference"] not in ("oracle", "corpus"):
         raise UserError(f"reference is {values['reference']!r}: it must be oracle or corpus")
-    if values["labelled_rows"] < 0 or not 0 <= values["confident"] <= 1:
-        raise UserError(
-            f"labelled_rows is {values['labelled_rows']} and confident {values['confident']:g}: the one must be 0 or more, the "
-            "other a probability"
-        )
+    check_labelling(values["labelled_rows"], values["confident"], values["classifier"])
     check_sampling(values["samples"], values["temperature"])
     asking(values)
 

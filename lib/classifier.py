@@ -1,30 +1,38 @@
-"""The tasks of many rows from the oracle's labels of a few: a light classifier, and how far it agrees with the oracle."""
+"""The tasks of many rows from the oracle's labels of a few: a classifier, and how far it agrees with the oracle.
 
+It comes in two forms: TF-IDF with logistic regression, fitted in seconds anywhere, and a fine-tuned encoder such as DeBERTa
+(lib/encoder.py).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
 from random import Random
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline, make_union
 
 from lib import duplicates, records
 from lib.errors import UserError
 
 FOLDS = 5
 FEW = 50  # labels, below which agreement says nothing
+Told = tuple[list[str], list[str]]  # texts, and the task of each
+Ask = Callable[[list[str]], list[tuple[str, float]]]  # the likeliest task of each text, and its probability
 
 
 def label(
-    rows: Dataset, oracle, size: int, confident: float = 0.0, seed: int = 0
+    rows: Dataset, oracle, size: int, confident: float = 0.0, seed: int = 0, encoder: str = "", **how
 ) -> tuple[Dataset, pd.DataFrame | None]:
     """Rows with their tasks: `size` of those that lack one are labelled by the oracle, a classifier fitted on them names the rest.
 
-    Where its probability is below `confident` (0 to 1) it abstains: the task stays null. With a size of 0, or no fewer than lack a
-    task, the oracle labels them all. Returns the rows and the held-out predictions (see `held_out`), None without a classifier.
-    Raises UserError when the labels are too few to learn from.
+    `encoder` is a hub name or a folder (`how` goes to `encoder.fit`), or empty for the light form. Where the probability is below
+    `confident` (0 to 1) the classifier abstains: the task stays null. With a size of 0, or no fewer than lack a task, the oracle labels
+    them all. Returns the rows and what the classifier says of labelled ones that it had not seen (columns task, predicted: null
+    where it abstains), None without a classifier. Raises UserError when the labels are too few to learn from.
     """
     missing = [i for i, task in enumerate(rows["task"]) if task is None]
     if not size or size >= len(missing):
@@ -40,28 +48,20 @@ def label(
         raise UserError(
             f"{len(known)} labels of {len(set(labels))} tasks are too few to learn from: raise labelled_rows ({size})"
         )
+    if encoder:
+        ask, predicted = _encoded(told, labels, confident, encoder, seed=seed, **how)
+    else:
+        ask, predicted = _by_words(told, labels), held_out(told, labels, confident)
     rest = sorted(set(missing) - set(sample))
-    model = _model().fit(told, labels)
-    for i, chances in zip(rest, model.predict_proba([texts[i] for i in rest]), strict=True):
-        tasks[i] = str(model.classes_[chances.argmax()]) if chances.max() >= confident else None
-    return records.update(rows, task=tasks), held_out(told, labels, confident)
+    for i, task in zip(rest, _sure(ask([texts[i] for i in rest]), confident), strict=True):
+        tasks[i] = task
+    return records.update(rows, task=tasks), predicted
 
 
 def held_out(texts: list[str], labels: list[str], confident: float = 0.0) -> pd.DataFrame:
-    """What the classifier says of texts it was not fitted on, in five folds: columns task, predicted (null where it abstains).
-
-    Tasks with fewer texts than folds are left out: nothing could be learned of them in a fold.
-    """
-    counts = pd.Series(labels).value_counts()
-    kept = [i for i, task in enumerate(labels) if counts[task] >= FOLDS]
-    told, tasks = [texts[i] for i in kept], np.array([labels[i] for i in kept])
-    if len(set(tasks)) < 2:
-        raise UserError("no two tasks have five labels each: raise labelled_rows")
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    chances = cross_val_predict(_model(), told, tasks, cv=folds, method="predict_proba")
-    best = np.unique(tasks)[chances.argmax(axis=1)].astype(object)
-    best[chances.max(axis=1) < confident] = None
-    return pd.DataFrame({"task": tasks, "predicted": best})
+    """What the light form says of texts that it was not fitted on, in five folds: columns as `label` has them."""
+    folds = _folds(texts, labels)
+    return pd.concat([_compare(_by_words(*learned), *held, confident) for learned, held in folds])
 
 
 def describe(predicted: pd.DataFrame) -> str:
@@ -73,13 +73,66 @@ def describe(predicted: pd.DataFrame) -> str:
     return f"The classifier agrees with the oracle on **{agreed:.0%}** of {len(said):,} held-out rows, and abstains on {share:.0%}."
 
 
-def confused(predicted: pd.DataFrame, n: int = 5) -> pd.DataFrame:
-    """The `n` most frequent confusions: task, predicted, rows."""
+def confusion(predicted: pd.DataFrame, most: int = 8) -> dict[str, dict[str, float]]:
+    """Of the held-out rows of each task the share that the classifier gives to each, for `plots.grid`.
+
+    Where tasks are many: the `most` that are confused most often, a column for all other tasks, and one for rows on which it abstains.
+    """
     wrong = predicted[predicted["task"] != predicted["predicted"]].dropna()
-    return wrong.value_counts().head(n).rename("rows").reset_index()
+    mistaken, sizes = Counter([*wrong["task"], *wrong["predicted"]]), Counter(predicted["task"])
+    shown = sorted(sizes, key=lambda task: (-mistaken[task], -sizes[task], task))[:most]
+    said = predicted["predicted"].fillna("no task")
+    said = said.where(said.isin([*shown, "no task"]), "other tasks")
+    columns = shown + [name for name in ("other tasks", "no task") if name in set(said)]
+    shares = pd.crosstab(predicted["task"], said, normalize="index").reindex(
+        shown, columns=columns, fill_value=0.0
+    )
+    return {f"{task} ({sizes[task]:,})": shares.loc[task].to_dict() for task in shown}
 
 
-def _model() -> Pipeline:
+def _by_words(texts: list[str], labels: list[str]) -> Ask:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
-    return make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000))
+    model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=2000))
+    model.fit(texts, labels)
+
+    def ask(asked: list[str]) -> list[tuple[str, float]]:
+        chances = model.predict_proba(asked)
+        return [(str(model.classes_[row.argmax()]), row.max()) for row in chances]
+
+    return ask
+
+
+def _encoded(
+    texts: list[str], labels: list[str], confident: float, name: str, **how
+) -> tuple[Ask, pd.DataFrame]:
+    """An encoder that learned from four fifths of the labels, and what it says of the last: one is fitted, not five and another."""
+    from lib import encoder  # torch takes seconds to import
+
+    learned, held = next(_folds(texts, labels))
+    ask = encoder.fit(name, *learned, **how)
+    return ask, _compare(ask, *held, confident)
+
+
+def _folds(texts: list[str], labels: list[str]) -> Iterator[tuple[Told, Told]]:
+    """Five times four fifths of each task to learn from, and the fifth that is held out.
+
+    Tasks with fewer than five labels are learned from, never held out. Raises UserError when fewer than two tasks have more.
+    """
+    counts = Counter(labels)
+    many = [i for i, task in enumerate(labels) if counts[task] >= FOLDS]
+    few = [i for i, task in enumerate(labels) if counts[task] < FOLDS]
+    if len({labels[i] for i in many}) < 2:
+        raise UserError("no two tasks have five labels each: raise labelled_rows")
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    for learned, held in folds.split(many, [labels[i] for i in many]):
+        sides = [*(many[i] for i in learned), *few], [many[i] for i in held]
+        yield tuple(([texts[i] for i in side], [labels[i] for i in side]) for side in sides)
+
+
+def _compare(ask: Ask, texts: list[str], labels: list[str], confident: float) -> pd.DataFrame:
+    return pd.DataFrame({"task": labels, "predicted": _sure(ask(texts), confident)})
+
+
+def _sure(named: list[tuple[str, float]], confident: float) -> list[str | None]:
+    return [task if chance >= confident else None for task, chance in named]

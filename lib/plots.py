@@ -137,10 +137,14 @@ def grid(cells: dict[str, dict[str, float]], title: str):
     axes.imshow(values, cmap="Blues", vmin=0, vmax=130, aspect="auto")
     for i, j in np.ndindex(*values.shape):
         axes.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", size=8, color="#111111")
-    axes.set_xticks(range(len(columns)), columns)
+    crowded = len(columns) * max(map(len, columns)) > 90  # characters that a line of labels holds
+    axes.set_xticks(
+        range(len(columns)), columns, rotation=30 if crowded else 0, ha="left" if crowded else "center"
+    )
     axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.set_title(title, pad=22)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_title(title, pad=10)
     axes.grid(visible=False)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -1,7 +1,8 @@
-"""How a student is taught and asked: light to import, so that settings can be checked before torch is needed."""
+"""How a student is taught and asked, and tasks are named: light to import, so that settings can be checked before torch is needed."""
 
 from dataclasses import dataclass, fields
 
+from lib import weights
 from lib.errors import UserError
 
 
@@ -18,14 +19,10 @@ class Settings:
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
     quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) while it is taught
     neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
-    packing: bool = (
-        False  # rows of a step side by side without padding: faster on GPUs, slower on CPUs, the same result
-    )
+    packing: bool = False  # rows of a step side by side without padding: for GPUs, changes no result
     save_steps: int = 0  # steps after which a restart can go on; 0 for the round from its start
     report_to: str = "none"  # tensorboard, trackio, wandb
-    launch: str = (
-        ""  # a command that trains on several devices, such as "accelerate launch --num_processes 8"
-    )
+    launch: str = ""  # trains in processes of its own, such as "accelerate launch --num_processes 8"
 
     @classmethod
     def of(cls, parameters: dict) -> "Settings":
@@ -49,6 +46,20 @@ class Settings:
             )
 
 
+def check_labelling(labelled_rows: int, confident: float, classifier: str) -> None:
+    """Raises UserError for impossible numbers, or a classifier that would not be used or whose folder is not there."""
+    if labelled_rows < 0 or not 0 <= confident <= 1:
+        raise UserError(
+            f"labelled_rows is {labelled_rows} and confident {confident:g}: the one must be 0 or more, the other a probability"
+        )
+    if classifier and not labelled_rows:
+        raise UserError(
+            f"classifier={classifier} would never be used: with labelled_rows=0 the oracle names every task; raise that or leave it out"
+        )
+    if classifier:
+        weights.place("classifier", classifier)
+
+
 def check_sampling(samples: int, temperature: float) -> None:
     """Raises UserError for samples that are none, or that would all be the same."""
     if samples < 1:
@@ -68,9 +79,8 @@ def check_server(student_url: str, chat_template: str, concurrency: int) -> None
             f"chat_template is {chat_template}, but the server at student_url uses the one in the student's folder: set one of "
             "the two to empty for this notebook"
         )
-    from lib.oracle import (
-        transport,
-    )  # the SDK takes a second to import: a student that is loaded here needs none
+    # the SDK takes a second to import: a student that is loaded here needs none
+    from lib.oracle import transport
 
     try:
         transport.address(student_url)

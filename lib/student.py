@@ -1,7 +1,6 @@
 """The student: loading it, and its responses, made here or by a server, in batches that a restart continues."""
 
 import json
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from lib import continuous, decoding, paths, records
+from lib import continuous, decoding, paths, records, weights
 from lib.batches import Batch, Batches, Reply
 from lib.errors import UserError
 from lib.settings import check_sampling, check_server
@@ -47,7 +45,7 @@ def choose(
     """
     check_server(url, chat_template, concurrency)
     if url:
-        return Served(url.rstrip("/"), _place(student), concurrency)
+        return Served(url.rstrip("/"), weights.place("student", student), concurrency)
     return load(student, chat_template=chat_template)
 
 
@@ -65,7 +63,6 @@ def load(
     an adapter above them. `device` names another one.
     Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
     """
-    place = _place(student)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
     bits = BitsAndBytesConfig(
@@ -74,16 +71,11 @@ def load(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    try:
+    with weights.loading("student", student) as place:
         tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(
             place, dtype=dtype, use_safetensors=True, quantization_config=bits if quantised else None
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"the student {student} cannot be loaded, from disk or from the hub: {reason}"
-        ) from None
     if chat_template:
         tokenizer.chat_template = _template(chat_template)
     if not tokenizer.chat_template:
@@ -102,20 +94,6 @@ def _template(place: str) -> str:
         return paths.local(place).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None
-
-
-def _place(student: str | Path) -> str:
-    """A folder below the project's root or anywhere else, or a hub name as it is."""
-    path = paths.local(str(student))
-    if not path.exists():
-        if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(student)):
-            raise UserError(f"the student folder {student} does not exist")
-        return str(student)
-    if not list(path.glob("*.safetensors")):
-        raise UserError(
-            f"the student folder {student} has no *.safetensors weights (pickled weights are refused)"
-        )
-    return str(path.absolute())
 
 
 def answer(

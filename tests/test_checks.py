@@ -15,6 +15,8 @@ WRONG = [
     ({"alpha_step": -0.5}, "give a share of -0.2 in round 2"),
     ({"balanced.selection": "mdf"}, "selection 'mdf' is unknown: choose one of mfd, random"),
     ({"labelled_rows": -1}, "labelled_rows is -1"),
+    ({"classifier": "a/b"}, "classifier=a/b would never be used: with labelled_rows=0"),
+    ({"classifier": "./nowhere", "labelled_rows": 9}, "the classifier folder ./nowhere does not exist"),
     ({"confident": 1.5}, "confident 1.5: .* a probability"),
     ({"samples": 0}, "samples is 0: it must be 1 or more"),
     ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),

@@ -1,7 +1,8 @@
-"""A light classifier labels what the oracle did not, says how far it agrees, and abstains where it is not sure."""
+"""A classifier labels what the oracle did not, says how far it agrees, and abstains where it is not sure."""
 
 from random import Random
 
+import pandas as pd
 import pytest
 
 from lib import classifier, records
@@ -73,13 +74,44 @@ def test_it_abstains_where_it_is_not_sure_and_says_how_often():
     assert "agrees with the oracle on **" in said and "abstains on" in said
 
 
-def test_agreement_falls_with_the_oracles_own_noise_and_confusions_are_counted():
+def test_agreement_falls_with_the_oracles_own_noise():
     _, clean = classifier.label(rows(600), Oracle(), 300)
     _, noisy = classifier.label(rows(600), Oracle(wrong=3), 300)
     agreed = [(one["task"] == one["predicted"]).mean() for one in (clean, noisy)]
     assert agreed[0] > agreed[1] + 0.1
-    table = classifier.confused(noisy)
-    assert table["rows"].sum() == (noisy["task"] != noisy["predicted"]).sum() and len(table) == 2
+
+
+def test_confusion_gives_the_share_of_each_task_that_goes_to_each():
+    said = [("Math", "Math")] * 3 + [("Math", "Code"), ("Code", "Code"), ("Code", None), ("Art", "Art")]
+    shares = classifier.confusion(pd.DataFrame(said, columns=["task", "predicted"]))
+    assert shares["Math (4)"] == {"Math": 0.75, "Code": 0.25, "Art": 0, "no task": 0}
+    assert shares["Code (2)"] == {"Math": 0, "Code": 0.5, "Art": 0, "no task": 0.5}
+    assert shares["Art (1)"]["Art"] == 1
+
+
+def test_confusion_of_many_tasks_shows_those_that_are_confused_most():
+    said = (
+        [(f"task {i}", f"task {i}") for i in range(20)] * 5
+        + [("task 3", "task 7")] * 2
+        + [("task 3", "task 1")]
+    )
+    shares = classifier.confusion(pd.DataFrame(said, columns=["task", "predicted"]), most=2)
+    assert shares == {
+        "task 3 (8)": {"task 3": 0.625, "task 7": 0.25, "other tasks": 0.125},
+        "task 7 (5)": {"task 3": 0, "task 7": 1, "other tasks": 0},
+    }
+
+
+def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
+    texts = [f"{verb} {i}" for i in range(10) for verb in ("add", "debug")] + ["paint a fish"] * 4
+    labels = ["Math", "Code"] * 10 + ["Art"] * 4
+    assert set(classifier.held_out(texts, labels)["task"]) == {"Math", "Code"}
+    known = records.build(
+        [{"instruction": text, "task": task} for text, task in zip(texts, labels, strict=True)] * 3
+    )
+    asked = records.build([{"instruction": "paint a fish", "meta": "Art"}, *rows(30)])
+    named, _ = classifier.label(records.build([*known, *asked]), Oracle(), 25, seed=1)
+    assert "Art" in named["task"][-31:]
 
 
 def test_abstaining_everywhere_is_said():

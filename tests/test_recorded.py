@@ -5,7 +5,7 @@ import lzma
 
 import pytest
 
-from lib import contamination, corpus, duplicates, judge, paths
+from lib import classifier, contamination, corpus, duplicates, judge, paths
 
 DATA = paths.recorded_data()
 if not DATA.is_dir():
@@ -98,6 +98,16 @@ def test_alpaca_touches_few_prompts_of_the_three_benchmarks(alpaca):
     kept, report = contamination.drop(alpaca, prompts)
     assert [len(one["touched"]) for one in report["benchmarks"].values()] == [7, 2, 4]
     assert report["causes"] == {"exact": 2, "words": 9, "characters": 39} and len(kept) == 21_944 - 50
+
+
+def test_the_light_classifier_agrees_with_mt_benchs_categories_as_far_as_logged():
+    asked = [
+        json.loads(line) for line in (DATA / "mt_bench/official/question.jsonl").read_text().splitlines()
+    ]
+    texts, categories = ["\n".join(one["turns"]) for one in asked], [one["category"] for one in asked]
+    for confident, least in ((0, 0.65), (0.25, 0.85)):
+        said = classifier.held_out(texts, categories, confident).dropna()
+        assert len(said) >= (25 if confident else 80) and (said["task"] == said["predicted"]).mean() >= least
 
 
 def test_a_task_file_keeps_every_gold_output():

@@ -1,0 +1,166 @@
+"""An encoder learns the tasks from few labels and names the rest; DeBERTa's files load; what cannot be loaded is one sentence."""
+
+import shutil
+import tempfile
+from collections import Counter
+
+import pytest
+import sentencepiece
+import torch
+from huggingface_hub import constants
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2Model,
+    PreTrainedTokenizerFast,
+)
+
+from lib import classifier, encoder
+from lib.errors import UserError
+from lib.gym import world
+from lib.gym.oracle import ExactOracle
+
+FROM_SCRATCH = {"epochs": 15, "learning_rate": 2e-3}  # random weights need more than a pre-trained encoder
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return world.corpus(600, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tasks(rows):
+    return ExactOracle().classify(rows)["task"][:]
+
+
+@pytest.fixture(scope="module")
+def bert(rows, tmp_path_factory):
+    """A BERT of one layer with random weights and a vocabulary of the corpus's words."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]", "[CLS]"], min_frequency=2)
+    words.train_from_iterator(rows["instruction"], special)
+    words.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
+    size = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128}
+    config = BertConfig(vocab_size=words.get_vocab_size(), initializer_range=0.1, **size)
+    torch.manual_seed(0)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(rows, bert):
+    oracle, steps = ExactOracle(), []
+    how = {"report": lambda done, total: steps.append((done, total))}
+    return *classifier.label(rows, oracle, 200, encoder=str(bert), **how, **FROM_SCRATCH), oracle.calls, steps
+
+
+def share(rows, tasks):
+    return sum(one == other for one, other in zip(rows["task"], tasks, strict=True)) / len(tasks)
+
+
+def test_an_encoder_names_the_tasks_of_the_embedded_world_from_a_few_labels(labelled, tasks):
+    found, _, asked, _ = labelled
+    largest = Counter(tasks).most_common(1)[0][1] / len(tasks)
+    assert asked == 200 and largest < 0.45 and share(found, tasks) > 0.85
+
+
+def test_its_agreement_is_that_of_a_fifth_it_was_not_fitted_on(labelled, rows, tasks):
+    _, predicted, _, steps = labelled
+    assert len(predicted) == 40 and set(predicted["task"]) == set(tasks)
+    assert (predicted["task"] == predicted["predicted"]).mean() > 0.75
+    assert steps[-1] == (150, 150)  # 15 passes of 160 rows, 16 at a time
+
+
+def test_the_same_seed_gives_the_same_tasks_and_a_sure_one_names_fewer(labelled, rows, tasks, bert):
+    found, predicted, *_ = labelled
+    again, held = classifier.label(rows, ExactOracle(), 200, confident=0.9, encoder=str(bert), **FROM_SCRATCH)
+    kept = [i for i, task in enumerate(again["task"]) if task is not None]
+    assert 200 < len(kept) < 600 and 0 < held["predicted"].isna().sum() < 40
+    assert [again["task"][i] for i in kept] == [found["task"][i] for i in kept]
+    assert held["predicted"].dropna().equals(predicted["predicted"][held["predicted"].notna()])
+    assert share(again.select(kept), [tasks[i] for i in kept]) > share(found, tasks)
+
+
+def test_texts_are_named_in_their_order_and_nothing_stays_on_disk(bert, rows, tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ask = encoder.fit(bert, rows["instruction"][:200], tasks[:200], **FROM_SCRATCH)
+    texts = rows["instruction"][200:216]
+    alone = [named for text in texts for named in ask([text])]
+    assert ask(texts) == [(task, pytest.approx(chance, abs=1e-5)) for task, chance in alone]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def deberta(tmp_path):
+    """A tiny one with what the hub has of DeBERTa-v3: half-precision weights, no head, and `spm.model` as its whole tokenizer."""
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([f"add {i} and {j}, or sort them" for i in range(30) for j in range(30)]),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=50,
+        hard_vocab_limit=False,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="[PAD]",
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        unk_piece="[UNK]",
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    relative = {"relative_attention": True, "position_buckets": 16, "share_att_key": True}
+    relative |= {"pos_att_type": "p2c|c2p", "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+    config = DebertaV2Config(vocab_size=100, type_vocab_size=0, **size, **relative)
+    torch.manual_seed(0)
+    DebertaV2Model(config).half().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_deberta_v3_is_read_from_its_sentencepiece_model_and_taught_in_full_precision(deberta):
+    assert not (deberta / "tokenizer.json").exists()
+    texts = [f"{task} {i} and {i + 1}" for i in range(30) for task in ("add", "sort")]
+    ask = encoder.fit(deberta, texts, ["Math", "Order"] * 30, epochs=20, learning_rate=5e-3)
+    assert [task for task, _ in ask(["add 40 and 41", "sort 40 and 41"])] == ["Math", "Order"]
+
+
+def refusal(name):
+    with pytest.raises(UserError) as caught:
+        encoder.fit(name, ["a", "b"], ["one", "two"])
+    return str(caught.value)
+
+
+def test_pickled_weights_are_refused_in_a_folder_and_from_the_hub(bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--pickled"
+    folder = shutil.copytree(bert, repository / "snapshots/one")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("one")
+    assert refusal(folder).endswith("has no *.safetensors weights (pickled weights are refused)")
+    assert "the classifier someone/pickled cannot be loaded, from disk or from the hub: " in refusal(
+        "someone/pickled"
+    )
+
+
+def test_an_encoder_that_is_nowhere_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    said = refusal("nobody/no-such-encoder")
+    assert said.startswith("the classifier nobody/no-such-encoder cannot be loaded") and "\n" not in said
+    assert refusal("models/nowhere/at/all") == "the classifier folder models/nowhere/at/all does not exist"
+
+
+def test_a_model_that_cannot_pad_is_no_encoder(bert, tmp_path):
+    copy = shutil.copytree(bert, tmp_path / "copy")
+    PreTrainedTokenizerFast(tokenizer_file=str(copy / "tokenizer.json")).save_pretrained(copy)
+    assert refusal(copy).endswith("its tokenizer has no padding token, as an encoder's has")
