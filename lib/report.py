@@ -7,12 +7,12 @@ import pandas as pd
 from datasets import Dataset
 
 from lib import records
-from lib.curriculum import mfd
 from lib.errors import UserError
 from lib.gym.oracle import ExactOracle
-from lib.judge import latest
 from lib.runner import folders
 
+SCORE = "gym.accuracy"  # what arms are compared by
+SURE = 0.05  # p below which a difference is shown
 EQUAL = 0.02  # by which response tokens may differ for a budget to be called equal
 
 
@@ -40,6 +40,60 @@ def main_pair(found: dict, candidate: str = "", baseline: str = "") -> tuple[str
             f"the run has no arm {', '.join(sorted(lacking))}; name others in the report's parameters ({there})"
         )
     return pair
+
+
+def compared(found: dict, names: str = "comparisons") -> list[str]:
+    """The arms in the contrasts of a summary, or in its `primary` ones alone; all arms where it has none."""
+    inside = {arm for name in found.get(names, ()) for arm in name.split("_vs_")}
+    return [arm for arm in found["arms"] if arm in inside or not inside]
+
+
+def contrasts(found: dict) -> pd.DataFrame:
+    """One line a contrast, in points: difference, low, high, p, p_holm (of exploratory ones), and `kind`: primary or exploratory."""
+    primary = found.get("primary") or list(found["comparisons"])
+    lines = {
+        name.replace("_", " "): {
+            **{part: 100 * of[SCORE][part] for part in ("difference", "low", "high")},
+            **{part: of[SCORE].get(part) for part in ("p", "p_holm")},
+            "kind": "primary" if name in primary else "exploratory",
+        }
+        for name, of in found["comparisons"].items()
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def told(contrast: pd.Series) -> str:
+    """A line of `contrasts` in one sentence."""
+    low, high = contrast["low"], contrast["high"]
+    clear = "above zero" if low > 0 else "below zero" if high < 0 else "no difference shown"
+    return f"**{contrast.name}**: {contrast['difference']:+.1f} points [{low:+.1f}, {high:+.1f}], {clear}"
+
+
+def helped(table: pd.DataFrame) -> str:
+    """What was shown to help, what to harm and what neither, of the lines of `contrasts`: by p, corrected where it is."""
+    shown = table["p_holm"].fillna(table["p"]).astype(float) < SURE
+    parts = {
+        "Shown to help": shown & (table["difference"] > 0),
+        "Shown to harm": shown & (table["difference"] < 0),
+        "No difference shown": ~shown,
+    }
+    return "\n".join(
+        f"- **{name}**: {', '.join(table.index[which]) or 'nothing'}." for name, which in parts.items()
+    )
+
+
+def account(run: Path, found: dict) -> pd.DataFrame:
+    """One line an arm: its score in percent with its interval, over how many seeds, and what that took (see `budget`)."""
+    scores = {
+        arm: {
+            "accuracy, %": "{:.1f} [{:.1f}, {:.1f}]".format(
+                *(100 * of["metrics"][SCORE + end] for end in ("", "_low", "_high"))
+            ),
+            "seeds": len(of["seeds"]),
+        }
+        for arm, of in found["arms"].items()
+    }
+    return pd.DataFrame.from_dict(scores, orient="index").join(budget(run))
 
 
 def parameter(run: Path, notebook: str, name: str) -> object:
@@ -126,12 +180,13 @@ def budget(run: Path) -> pd.DataFrame:
     )
 
 
-def equal(budget: pd.DataFrame) -> str:
-    """Whether the arms were taught as many response tokens, within 2 %, in one sentence."""
+def equal(budget: pd.DataFrame, arms: list[str]) -> str:
+    """Whether these arms were taught as many response tokens, within 2 %, in one sentence; those without rounds do not count."""
+    budget = budget[budget.index.isin(arms)]
     if not len(budget):
         return "No arm was taught beyond the warm-up."
     apart = budget["response tokens"].max() / budget["response tokens"].min() - 1
-    said = f"The arms' response tokens differ by {apart:.1%} at most"
+    said = f"The response tokens of the arms that are compared differ by {apart:.1%} at most"
     return f"{said}." if apart <= EQUAL else f"**{said}: this is no comparison at equal budget.**"
 
 
@@ -155,39 +210,6 @@ def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
         "student tokens": sum(metrics.get("judging.student_tokens", [0])),
         "US$": sum(metrics.get("oracle.usd", [0])),
     }
-
-
-def validity(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:
-    """Does MFD find what the student fails at? One line a family and level of the embedded world.
-
-    Columns: mean MFD over both orders and in the first alone, share of rows hard at 1, 2 and 3, and `failure`, the
-    student's failure rate on fresh instances in `evaluated`.
-    """
-    rows = records.read(judged / "rows.parquet").to_pandas()
-    about = pd.DataFrame(map(json.loads, rows["meta"]))[["family", "level"]]
-    first = [latest(verdicts).get("oracle_first") for verdicts in rows["verdicts"]]
-    table = about.assign(mfd=rows["mfd"], one_order=[mfd(*scores) if scores else None for scores in first])
-    for threshold in (1, 2, 3):
-        table[f"hard_{threshold}"] = table["mfd"] >= threshold
-    fresh = evaluated[evaluated["kind"] == "trained"].groupby(["family", "level"])["credit"].mean()
-    return table.groupby(["family", "level"]).mean().assign(failure=1 - fresh)
-
-
-def agreement(checked: pd.DataFrame) -> pd.DataFrame:
-    """How well each measure in the table of `validity` tells the true failure rate, 0 to 1.
-
-    Columns: rank correlation, the failure rate it implies on average, and its mean distance from the true one.
-    """
-    implied = checked.drop(columns="failure").assign(
-        mfd=checked["mfd"] / 9, one_order=checked["one_order"] / 9
-    )
-    return pd.DataFrame(
-        {
-            "rank correlation": implied.corrwith(checked["failure"], method="spearman"),
-            "failure rate it implies": implied.mean(),
-            "distance from the true rate": implied.sub(checked["failure"], axis=0).abs().mean(),
-        }
-    )
 
 
 def differing(evaluated: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0) -> pd.DataFrame:

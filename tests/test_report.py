@@ -11,10 +11,55 @@ from lib import report
 @pytest.mark.parametrize(
     "tokens, said",
     [
-        ([60_000, 60_900], "differ by 1.5% at most."),
-        ([60_000, 61_900], r"\*\*.*differ by 3.2% at most: this is no comparison at equal budget.\*\*"),
-        ([], "No arm was taught beyond the warm-up."),
+        ({"a": 60_000, "b": 60_900}, "differ by 1.5% at most."),
+        (
+            {"a": 60_000, "b": 61_900},
+            r"\*\*.*differ by 3.2% at most: this is no comparison at equal budget.\*\*",
+        ),
+        ({"a": 60_000, "reference": 180_000}, "differ by 0.0% at most."),
+        ({}, "No arm was taught beyond the warm-up."),
     ],
 )
 def test_an_unequal_budget_is_said_aloud(tokens, said):
-    assert re.search(said, report.equal(pd.DataFrame({"response tokens": tokens})))
+    budget = pd.DataFrame({"response tokens": pd.Series(tokens, dtype=float)})
+    assert re.search(said, report.equal(budget, ["a", "b"]))
+
+
+def contrast(difference, low, high, **p):
+    return {"gym.accuracy": {"difference": difference, "low": low, "high": high, **p}}
+
+
+FOUND = {
+    "arms": {"tapir": {}, "balanced": {}, "random": {}, "reference": {}},
+    "primary": ["tapir_vs_balanced"],
+    "comparisons": {
+        "tapir_vs_balanced": contrast(0.02, 0.01, 0.03, p=0.001),
+        "tapir_vs_random": contrast(-0.05, -0.08, -0.01, p=0.02, p_holm=0.04),
+        "balanced_vs_random": contrast(-0.02, -0.03, -0.01, p=0.03, p_holm=0.06),
+    },
+}
+
+
+def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named():
+    table = report.contrasts(FOUND)
+    assert table["difference"].to_dict() == {
+        "tapir vs balanced": 2,
+        "tapir vs random": -5,
+        "balanced vs random": -2,
+    }
+    assert list(table["kind"]) == ["primary", "exploratory", "exploratory"]
+    assert report.told(table.iloc[0]) == "**tapir vs balanced**: +2.0 points [+1.0, +3.0], above zero"
+
+
+def test_what_helped_is_told_by_the_corrected_p():
+    assert report.helped(report.contrasts(FOUND)).splitlines() == [
+        "- **Shown to help**: tapir vs balanced.",
+        "- **Shown to harm**: tapir vs random.",
+        "- **No difference shown**: balanced vs random.",
+    ]
+
+
+def test_the_arms_compared_are_those_of_the_contrasts_or_all():
+    assert report.compared(FOUND) == ["tapir", "balanced", "random"]
+    assert report.compared(FOUND, "primary") == ["tapir", "balanced"]
+    assert report.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
