@@ -1,0 +1,106 @@
+"""How fast a student is taught, beside a bare PyTorch loop on the same batches and beside TRL's defaults: `make bench`."""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import torch
+from datasets import Dataset
+from reasoning_gym.data import read_data_file
+from transformers import get_cosine_schedule_with_warmup
+from trl import SFTConfig, SFTTrainer
+
+from lib import encoding, records, sft, steps
+from lib import student as students
+from lib.settings import Settings
+
+ROWS, TURNS = 640, 3
+BARE, DEFAULTS = 0.85, 1.5  # at least as fast as so many of them
+SETTINGS = Settings(epochs=1, learning_rate=1e-4, warmup=0.1, batch_size=16)
+
+
+def material(n: int) -> Dataset:
+    """Rows from 40 to 900 bytes, short ones more often than long ones, as real ones are."""
+    rng, words = Random(0), read_data_file("in_the_year_2889.txt").split()
+    sizes = [int(5 * 25 ** rng.random()) for _ in range(n)]
+    return records.build(
+        {
+            "instruction": " ".join(rng.sample(words, size // 2)),
+            "response": " ".join(rng.sample(words, size // 3 + 1)),
+        }
+        for size in sizes
+    )
+
+
+def suite(asked: students.Student, encoded: Dataset, folder: Path) -> None:
+    sft.train(asked, encoded, folder, SETTINGS)
+
+
+def bare(asked: students.Student, encoded: Dataset, folder: Path) -> None:
+    """What every tutorial writes, on the suite's own batches."""
+    model, rows = asked.model.train(), list(encoded)
+    order = list(steps.LikeLengths([len(row["input_ids"]) for row in rows], SETTINGS.batch_size, seed=0))
+    batches = [order[i : i + SETTINGS.batch_size] for i in range(0, len(order), SETTINGS.batch_size)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, fused=True)
+    schedule = get_cosine_schedule_with_warmup(optimizer, len(batches) // 10, len(batches))
+    for batch in batches:
+        columns = {
+            name: torch.nn.utils.rnn.pad_sequence([torch.tensor(rows[i][name]) for i in batch], True, fill)
+            for name, fill in (("input_ids", 0), ("labels", encoding.IGNORED))
+        }
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(rows[i]["input_ids"])) for i in batch], True)
+        model(**columns, attention_mask=mask).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(folder / "student")
+
+
+def defaults(asked: students.Student, encoded: Dataset, folder: Path) -> None:
+    """TRL as it comes: but for what makes it train the same rows as often, here."""
+    same = {"num_train_epochs": 1, "per_device_train_batch_size": SETTINGS.batch_size, "max_length": None}
+    here = {
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    how = SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here)
+    trainer = SFTTrainer(model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded)
+    trainer.train()
+    trainer.save_model(str(folder / "student"))
+
+
+def timed(work, encoded: Dataset) -> float:
+    asked = students.load("lib/gym/student")
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        work(asked, encoded, Path(folder))
+        return time.perf_counter() - started
+
+
+def main(n: int) -> None:
+    encoded = encoding.encode(students.load("lib/gym/student").tokenizer, material(n), 1024)
+    tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: []}
+    for _ in range(TURNS):  # in turns: a machine's mood falls on all
+        for work, seconds in taken.items():
+            seconds.append(timed(work, encoded))
+    for work, seconds in taken.items():
+        print(f"training, {work.__name__}: {tokens / statistics.median(seconds):,.0f} tokens a second")
+    found = {work.__name__: _ratio(taken[work], taken[suite]) for work in (bare, defaults)}
+    print(
+        f"training: {found['bare']:.2f} of a bare loop (at least {BARE}), {found['defaults']:.2f} times TRL's defaults ({DEFAULTS})"
+    )
+    sys.exit(found["bare"] < BARE or found["defaults"] < DEFAULTS)
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
