@@ -2,4 +2,6 @@
 
 import logging
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # its import tells a CPU to fetch kernels from the hub
+logging.getLogger("bitsandbytes").setLevel(
+    logging.ERROR
+)  # its import tells a CPU to fetch kernels from the hub

@@ -17,7 +17,11 @@ from lib.settings import Settings
 ROWS = records.build(
     {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
 )
-TWO = "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"  # on CPUs, too
+HERE = "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+TWO = f"accelerate launch --multi_gpu {HERE}"  # on CPUs, too
+SHARDED = (
+    f"accelerate launch --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP {HERE}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +37,18 @@ def train(folder, out, **how):
     return losses, seen, student.load(out / "student").model.state_dict()
 
 
-@pytest.mark.parametrize("how", [{}, {"device_rows": 1, "adapter_rank": 4}])
-def test_two_processes_teach_what_one_does(folder, tmp_path, how):
+@pytest.mark.parametrize(
+    "launch, how",
+    [
+        (TWO, {}),
+        pytest.param(TWO, {"device_rows": 1, "adapter_rank": 4}, marks=pytest.mark.slow),
+        pytest.param(SHARDED, {"packing": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
     """19 rows in steps of 4: the last step of a pass is completed by a row without loss."""
     losses, _, weights = train(folder, tmp_path / "one", **how)
-    shared, seen, same = train(folder, tmp_path / "two", **how, launch=TWO)
+    shared, seen, same = train(folder, tmp_path / "two", **how, launch=launch)
     assert [entry["step"] for entry in shared] == list(range(1, 11)) and seen[-1] == (10, 10)
     assert [e["loss"] for e in shared] == pytest.approx([e["loss"] for e in losses], rel=1e-3)
     assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
