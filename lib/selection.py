@@ -120,8 +120,9 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
 def rate(rows: Dataset, selection: str, oracle, max_unread: float = 0.05) -> dict[str, list[float | None]]:
     """What a selection asks the judge about each row and its own response: {scale: ratings}, empty for most selections.
 
-    Raises UserError when more than the share `max_unread` of them could not be read.
+    Raises UserError when more than the share `max_unread` of them could not be read, and before anything is asked when nothing is hard.
     """
+    _check_hard(rows)
     told = records.update(rows, response=_own_responses(rows))
     ratings = {scale: oracle.rate(told, scale) for scale in RATED.get(selection, ())}
     for scale, values in ratings.items():
@@ -157,8 +158,7 @@ def select(
         "all": lambda: range(len(rows)),
     }
     check_name(selection)
-    if not any(rows["hard"]):
-        raise UserError("no row reaches the threshold: lower threshold")
+    _check_hard(rows)
     return rows.select(sorted(selections[selection]()))
 
 
@@ -166,6 +166,11 @@ def check_name(selection: str) -> None:
     """Raises UserError for a selection that there is not."""
     if selection not in NAMES:
         raise UserError(f"selection {selection!r} is unknown: choose one of {', '.join(NAMES)}")
+
+
+def _check_hard(rows: Dataset) -> None:
+    if not any(rows["hard"]):
+        raise UserError("no row reaches the threshold: lower threshold")
 
 
 def _size(rows: Dataset) -> int:

@@ -42,17 +42,19 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
     return tasks
 
 
-def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
-    """The share of each task among the rows; raises UserError on a label that the taxonomy lacks.
-
-    Rows that no label was found for count in none of the shares.
-    """
-    counts = Counter(rows["task"])
-    unknown = sorted(str(label) for label in set(counts) - set(taxonomy) - {None})
+def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
+    """Raises UserError where rows have a label that the taxonomy lacks."""
+    unknown = sorted(str(label) for label in set(rows["task"]) - set(taxonomy) - {None})
     if unknown:
         raise UserError(
             f"the taxonomy has no task named {', '.join(unknown)}: add it, or label the rows again"
         )
+
+
+def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
+    """The share of each task among the rows, as `check_labels` lets pass; rows that no label was found for count in none of them."""
+    check_labels(rows, taxonomy)
+    counts = Counter(rows["task"])
     return {label: counts[label] / max(len(rows), 1) for label in taxonomy}
 
 

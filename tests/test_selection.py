@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from lib import curriculum, ratings, records, selection, sft
+from lib import curriculum, encoding, ratings, records, selection
 from lib import student as students
 from lib.errors import UserError
 
@@ -129,8 +129,8 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
 def test_ifd_of_a_student_without_a_marker_of_a_beginning_counts_no_token_that_nothing_predicts(student):
     asked = students.load(student)
     asked.tokenizer.bos_token = None
-    (alone,) = sft.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][:]
-    assert alone[0] == sft.IGNORED and len(alone) == 2
+    (alone,) = encoding.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][:]
+    assert alone[0] == encoding.IGNORED and len(alone) == 2
     assert all(score > 0 for score in selection.ifd(told(1, 3), asked, 64))
 
 
@@ -191,6 +191,11 @@ def test_ratings_most_of_which_could_not_be_read_are_refused():
         UserError, match=r"50.0% of the ratings of accuracy could not be read.*rate_accuracy.md"
     ):
         selection.rate(told(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
+
+
+def test_nothing_is_asked_where_nothing_is_hard():
+    with pytest.raises(UserError, match="lower threshold"):
+        selection.rate(rows(1.0, 0.0), "score", oracle=None)
 
 
 def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
