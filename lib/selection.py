@@ -21,8 +21,8 @@ RATED = {
 
 def by_mfd(rows: Dataset) -> list[int]:
     """TAPIR, section 3.1: the rows whose MFD reaches the threshold."""
-    _varies(rows["mfd"], "mfd", "MFD")
-    return [i for i, hard in enumerate(rows["hard"]) if hard]
+    _varies(rows["mfd"][:], "mfd", "MFD")
+    return [i for i, hard in enumerate(rows["hard"][:]) if hard]
 
 
 def by_chance(rows: Dataset, seed: int) -> list[int]:
@@ -157,7 +157,7 @@ def select(
     check_name(selection)
     if not any(rows["hard"]):
         raise UserError("no row reaches the threshold: lower threshold")
-    return rows.select(sorted(selections[selection]()))
+    return records.only(rows, list(selections[selection]()))
 
 
 def check_name(selection: str) -> None:
@@ -167,7 +167,7 @@ def check_name(selection: str) -> None:
 
 
 def _size(rows: Dataset) -> int:
-    return sum(hard is True for hard in rows["hard"])
+    return sum(hard is True for hard in rows["hard"][:])
 
 
 def _own_responses(rows: Dataset) -> list[str]:
