@@ -23,8 +23,9 @@ test: $(ENV) ## ten minutes at most, no network
 test-slow: $(ENV) ## what does not fit in ten minutes
 	$(PY) -m pytest -m slow
 
-bench: $(ENV) ## oracle calls beside the bare SDK, and what a full ledger costs
+bench: $(ENV) ## oracle calls beside the bare SDK, a full ledger, and what 200,000 rows cost
 	PYTHONPATH=tests $(PY) -m bench_oracle
+	PYTHONPATH=tests $(PY) -m bench_rows
 
 lint: $(ENV)
 	$(PY) -m ruff check
