@@ -26,9 +26,11 @@ test: $(ENV) ## ten minutes at most, no network
 test-slow: $(ENV) ## what does not fit in ten minutes
 	$(PY) -m pytest -m slow
 
-bench: $(ENV) ## oracle calls beside the bare SDK, and what a full ledger costs; answers beside a pipeline
+bench: $(ENV) ## oracle calls, answers, training and 200,000 rows, each beside what is usual
 	PYTHONPATH=tests $(PY) -m bench_oracle
 	PYTHONPATH=tests $(PY) -m bench_answers
+	PYTHONPATH=tests $(PY) -m bench_training
+	PYTHONPATH=tests $(PY) -m bench_rows
 
 lint: $(ENV)
 	$(PY) -m ruff check

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from lib import sources
+from lib import records, sources
 
 CAUSES = ("exact", "words", "characters")  # a row counts once, under the first that holds
 WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
@@ -55,12 +55,12 @@ def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> dict:
     """
     index = build_index(prompts)
     touched, examples = set(), []
-    for id, *parts in zip(rows["id"], rows["turns"], rows["instruction"], rows["input"], strict=True):
-        first = {}
-        for cause, places in zip(CAUSES, hits(index, *parts), strict=True):
+    for row in records.walk(rows, "id", *records.SAID):
+        row_id, first = row.pop("id"), {}
+        for cause, places in zip(CAUSES, hits(index, **row), strict=True):
             touched |= places
             for name, prompt in sorted(places):
-                first.setdefault(name, {"id": id, "benchmark": name, "prompt": prompt, "cause": cause})
+                first.setdefault(name, {"id": row_id, "benchmark": name, "prompt": prompt, "cause": cause})
         examples += first.values()
     names = {
         name: {
@@ -76,8 +76,7 @@ def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> dict:
 def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, dict]:
     """The rows that hold no prompt, and find's report."""
     report = find(rows, prompts)
-    gone = {one["id"] for one in report["examples"]}
-    return rows.select([i for i, id in enumerate(rows["id"]) if id not in gone]), report
+    return records.without(rows, (one["id"] for one in report["examples"])), report
 
 
 def describe(report: dict) -> str:

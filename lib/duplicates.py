@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datasets import Dataset
 from rensa import RMinHash, RMinHashLSH
 
+from lib import records
+
 PERMUTATIONS = 128
 MOST_MISSED = 1e-4  # share of pairs at the threshold that the index may not find
 Key = str | Callable[[dict], str]
@@ -19,11 +21,11 @@ def drop_exact(rows: Dataset, key: Key = "text") -> tuple[Dataset, list[tuple[st
     key: "text" (turns, instruction and input; case, width and white space do not count), "payload" (the embedded
     world's family and canonical payload, from `meta`), another column, or a function of the row.
     """
-    ids = list(rows["id"])
+    ids = rows["id"][:]
     first: dict[str, int] = {}
     kept_for = [first.setdefault(one, i) for i, one in enumerate(keys(rows, key))]
     kept = [i for i, j in enumerate(kept_for) if i == j]
-    return rows.select(kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
+    return records.only(rows, kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
 
 
 def drop_near(
@@ -35,7 +37,7 @@ def drop_near(
     threshold (0 to 1). MinHash proposes the pairs (it misses fewer than one in 10,000 at the threshold), the true
     similarity decides; so which rows stay depends on their order and on nothing else.
     """
-    ids, sets = list(rows["id"]), [shingles(one, words) for one in keys(rows, key)]
+    ids, sets = rows["id"][:], [shingles(one, words) for one in keys(rows, key)]
     sketches = RMinHash.from_token_sets([sorted(one) for one in sets], PERMUTATIONS, 0)
     index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
     kept, dropped = [], []
@@ -46,7 +48,7 @@ def drop_near(
         else:
             kept.append(i)
             index.insert(i, sketch)
-    return rows.select(kept), dropped
+    return records.only(rows, kept), dropped
 
 
 def bands(threshold: float) -> int:
@@ -61,11 +63,10 @@ def keys(rows: Dataset, key: Key = "text") -> list[str]:
     if callable(key):
         return [key(row) for row in rows]
     if key == "text":
-        columns = (rows["turns"], rows["instruction"], rows["input"])
-        return [normal(full_text(*row)) for row in zip(*columns, strict=True)]
+        return [normal(full_text(**row)) for row in records.walk(rows, *records.SAID)]
     if key == "payload":
-        return [payload(*row) for row in zip(rows["meta"], rows["id"], strict=True)]
-    return list(rows[key])
+        return [payload(**row) for row in records.walk(rows, "meta", "id")]
+    return rows[key][:]
 
 
 def full_text(turns: list[dict], instruction: str, input: str) -> str:

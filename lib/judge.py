@@ -72,8 +72,10 @@ def mean_scores(verdicts: Iterable[dict]) -> tuple[float, float] | tuple[None, N
 
 def apply(rows: Dataset) -> Dataset:
     """Rows with oracle_score and student_score from their verdicts; a row without verdicts keeps what it has."""
-    kept = zip(rows["oracle_score"], rows["student_score"], strict=True)
-    scores = [mean_scores(v) if v else old for v, old in zip(rows["verdicts"], kept, strict=True)]
+    scores = [
+        mean_scores(row["verdicts"]) if row["verdicts"] else (row["oracle_score"], row["student_score"])
+        for row in records.walk(rows, "verdicts", "oracle_score", "student_score")
+    ]
     return records.update(
         rows, oracle_score=[oracle for oracle, _ in scores], student_score=[student for _, student in scores]
     )
@@ -89,9 +91,10 @@ def tally(rows: Dataset) -> dict[str, int]:
     or of a reply. Each verdict is counted once, attempts together.
     """
     counts = {"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0}
-    for verdicts, score in zip(rows["verdicts"], rows["student_score"], strict=True):
+    for row in records.walk(rows, "verdicts", "student_score"):
+        verdicts = row["verdicts"]
         found = latest(verdicts)
-        if not verdicts and score is not None:
+        if not verdicts and row["student_score"] is not None:
             continue  # recorded scores without their verdicts
         last = {verdict["order"]: verdict for verdict in sorted(verdicts, key=lambda v: v["attempt"] or 0)}
         for order in ORDERS:
@@ -125,12 +128,16 @@ def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
 # Trust: what the two orders say about the judge
 
 
+def _latest(rows: Dataset) -> list[dict[str, tuple[float, float]]]:
+    return [latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
+
+
 def by_order(rows: Dataset) -> pd.DataFrame:
     """The gap oracle - student in each order (columns oracle_first, student_first), where both were read.
 
     Index: the row's position.
     """
-    found = [latest(verdicts) for verdicts in rows["verdicts"]]
+    found = _latest(rows)
     both = {i: scores for i, scores in enumerate(found) if all(order in scores for order in ORDERS)}
     gaps = [[scores[order][0] - scores[order][1] for order in ORDERS] for scores in both.values()]
     return pd.DataFrame(gaps, index=list(both), columns=list(ORDERS), dtype=float)
@@ -138,7 +145,7 @@ def by_order(rows: Dataset) -> pd.DataFrame:
 
 def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
     """Mean (oracle, student) score by the order shown, over the verdicts read."""
-    found = [latest(verdicts) for verdicts in rows["verdicts"]]
+    found = _latest(rows)
     scores = {order: [one[order] for one in found if order in one] for order in ORDERS}
     return {
         order: tuple(sum(side) / len(side) for side in zip(*all, strict=True))
@@ -174,8 +181,11 @@ def length_correlation(rows: Dataset, reference: str = "oracle_response") -> flo
     `reference` is the column with the response that the student's was judged against.
     """
     gaps = by_order(rows).mean(axis=1)
-    lengths = [len(rows[i][reference] or "") - len(rows[i]["student_response"] or "") for i in gaps.index]
-    return float(gaps.rank().corr(pd.Series(lengths, index=gaps.index).rank()))
+    lengths = [
+        len(row[reference] or "") - len(row["student_response"] or "")
+        for row in records.walk(rows, reference, "student_response")
+    ]
+    return float(gaps.rank().corr(pd.Series(lengths, dtype=float).loc[gaps.index].rank()))
 
 
 def hard_set_overlap(rows: Dataset, threshold: float = 2.0) -> float:

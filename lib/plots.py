@@ -15,6 +15,8 @@ ARMS = {
     "corpus": "#BFBFBF",
 }
 
+BOTH = {"both right": "#C9C9C9", "both wrong": "#EBEBEB"}  # what two arms have in common
+
 plt.rcParams.update(
     {
         "figure.figsize": (7.0, 3.2),
@@ -73,6 +75,25 @@ def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool 
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if len(groups) > 1:
         axes.legend()
+    return figure
+
+
+def outcomes(counts: dict[str, dict[str, int]], title: str, x: str):
+    """One bar a label, in shares: {"chain_sum": {"tapir alone": 3, "both right": 9, "both wrong": 7, "balanced alone": 1}, …}.
+
+    What one arm alone got right stands in its colour at its end of the bar, what says nothing of the two in grey between.
+    """
+    parts = list(next(iter(counts.values())))
+    shares = np.array([[of[part] / max(sum(of.values()), 1) for part in parts] for of in counts.values()])
+    figure, axes = plt.subplots(figsize=(7.0, 1.2 + 0.26 * len(counts)))
+    for part, share, left in zip(parts, shares.T, (shares.cumsum(axis=1) - shares).T, strict=True):
+        shade = BOTH.get(part) or colour(part.split(" ")[0])
+        axes.barh(range(len(counts)), share, 0.75, left, label=part, color=shade, edgecolor="white")
+    axes.set(title=title, xlabel=x, xlim=(0, 1), ylim=(len(counts) - 0.4, -0.6))
+    axes.set_yticks(range(len(counts)), list(counts))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=len(parts))
     return figure
 
 

@@ -212,6 +212,20 @@ def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """How many instances of each family ended in which way for two arms: "<a> alone" right, both right, both wrong, "<b> alone".
+
+    Instances are paired by seed and id, over the seeds that both arms have; families in which `a` gains most come first.
+    """
+    ended = {(1, 0): f"{a} alone", (1, 1): "both right", (0, 0): "both wrong", (0, 1): f"{b} alone"}
+    sides = [evaluated[evaluated["arm"] == arm].set_index(["seed", "id"]) for arm in (a, b)]
+    pairs = sides[0][["family", "credit"]].join(sides[1]["credit"].rename("other"), how="inner")
+    named = pairs[["credit", "other"]].apply(tuple, axis=1).map(ended).rename("outcome")
+    table = pd.crosstab(pairs["family"], named).reindex(columns=list(ended.values()), fill_value=0)
+    gain = (table[f"{a} alone"] - table[f"{b} alone"]) / table.sum(axis=1)
+    return table.loc[gain.sort_values(ascending=False, kind="stable").index].rename_axis(None, axis="columns")
+
+
 def differing(evaluated: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0) -> pd.DataFrame:
     """`n` instances drawn at random among those where the credit of two arms differs."""
     first = evaluated["seed"].min()

@@ -21,8 +21,8 @@ RATED = {
 
 def by_mfd(rows: Dataset) -> list[int]:
     """TAPIR, section 3.1: the rows whose MFD reaches the threshold."""
-    _varies(rows["mfd"], "mfd", "MFD")
-    return [i for i, hard in enumerate(rows["hard"]) if hard]
+    _varies(rows["mfd"][:], "mfd", "MFD")
+    return [i for i, hard in enumerate(rows["hard"][:]) if hard]
 
 
 def by_chance(rows: Dataset, seed: int) -> list[int]:
@@ -159,7 +159,7 @@ def select(
     }
     check_name(selection)
     _check_hard(rows)
-    return rows.select(sorted(selections[selection]()))
+    return records.only(rows, list(selections[selection]()))
 
 
 def check_name(selection: str) -> None:
@@ -174,7 +174,7 @@ def _check_hard(rows: Dataset) -> None:
 
 
 def _size(rows: Dataset) -> int:
-    return sum(hard is True for hard in rows["hard"])
+    return sum(hard is True for hard in rows["hard"][:])
 
 
 def _own_responses(rows: Dataset) -> list[str]:

@@ -1,6 +1,6 @@
 """Tasks: the taxonomy, the mix of a set of rows, and how many rows of each task a pool needs (TAPIR, 3.2)."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -8,7 +8,7 @@ from random import Random
 import yaml
 from datasets import Dataset, concatenate_datasets
 
-from lib import paths
+from lib import paths, records
 from lib.errors import UserError
 
 STYLES = ("worked", "code", "detailed", "none")  # how responses are refined; worked: steps before the answer
@@ -85,9 +85,11 @@ def rebalance(parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, se
 
     Never by repeating rows. Returns the pool and {"<task>": {"parents", "expanded", "short", "dropped: <why>"}}.
     """
-    parts, account = [], {}
+    parts, account, places = [], {}, defaultdict(list)
+    for i, task in enumerate(parents["task"][:]):
+        places[task].append(i)
     for label, wanted in quotas(taxonomy, size).items():
-        own = parents.filter(lambda row, label=label: row["task"] == label).shuffle(seed=seed)
+        own = records.only(parents, places[label]).shuffle(seed=seed)
         kept = own.select(range(min(wanted, len(own))))
         made, drops = _expand(kept, oracle, wanted - len(kept), tries)
         account[label] = {

@@ -190,6 +190,14 @@ def test_rows_of_our_own_come_back_unchanged(tmp_path):
     assert again.to_dict() == rows.to_dict()
 
 
+def test_rows_kept_by_position_are_in_order_and_may_be_none():
+    rows = records.build({"instruction": f"Count to {i}.", "turns": []} for i in range(5))
+    turned = rows.select([4, 3, 2, 1, 0])
+    assert records.only(rows, [1, 3])["instruction"][:] == ["Count to 1.", "Count to 3."]
+    assert records.only(turned, [0, 4])["instruction"][:] == ["Count to 4.", "Count to 0."]
+    assert len(records.only(rows, [])) == 0 and records.only(rows, []).features == records.FEATURES
+
+
 def test_null_bytes_and_lone_surrogates_survive_the_hash_and_parquet(tmp_path):
     path = save(
         tmp_path / "a.json", '[{"instruction": "a\\u0000b \\ud800!", "output": "\\udc00", "note": "\\ud800"}]'

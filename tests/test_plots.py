@@ -1,6 +1,7 @@
 """Figures stay readable when there are many labels."""
 
 import pytest
+from matplotlib.colors import to_rgba
 
 from lib import plots
 
@@ -16,3 +17,12 @@ def test_many_labels_become_the_largest_and_the_sum_of_all_others():
 def test_few_labels_stay_as_they_are():
     groups = {"pool": {"Math": 0.5, "Art": 0.5}}
     assert plots.gather(groups) == groups
+
+
+def test_every_bar_of_outcomes_is_full_and_its_ends_have_the_colours_of_the_arms():
+    counts = {"tapir alone": 1, "both right": 2, "both wrong": 0, "balanced alone": 1}
+    (axes,) = plots.outcomes({"one": counts, "two": counts | {"both wrong": 6}}, "", "").axes
+    widths = [bar.get_width() for part in axes.containers for bar in part]
+    assert widths == pytest.approx([0.25, 0.1, 0.5, 0.2, 0, 0.6, 0.25, 0.1])
+    ends = [axes.containers[i][0].get_facecolor() for i in (0, 3)]
+    assert ends == [to_rgba(plots.ARMS[arm]) for arm in ("tapir", "balanced")]

@@ -129,7 +129,9 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
 def test_ifd_of_a_student_without_a_marker_of_a_beginning_counts_no_token_that_nothing_predicts(student):
     asked = students.load(student)
     asked.tokenizer.bos_token = None
-    (alone,) = encoding.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][:]
+    (alone,) = encoding.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][
+        :
+    ]
     assert alone[0] == encoding.IGNORED and len(alone) == 2
     assert all(score > 0 for score in selection.ifd(told(1, 3), asked, 64))
 
