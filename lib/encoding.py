@@ -1,6 +1,6 @@
 """Rows as a student reads them: token ids, the labels that are in the loss, and how large that loss is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from datasets import Dataset, Features, List, Value
@@ -24,10 +24,9 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     needed = rows.select_columns(["id", "instruction", "input", "turns", "response"]).to_list()
     if empty := [row["id"] for row in needed if not row["response"]]:
         raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
-    prompts, responses = _rendered(tokenizer, needed)
     encoded = [
         ((start + response)[:max_length], ([IGNORED] * len(start) + response)[:max_length])
-        for start, response in zip(_tokens(tokenizer, prompts), _tokens(tokenizer, responses), strict=True)
+        for start, response in _parts(tokenizer, needed)
     ]
     if full := [row["id"] for row, (_, labels) in zip(needed, encoded, strict=True) if labels[-1] == IGNORED]:
         raise UserError(
@@ -42,18 +41,30 @@ def encode_alone(tokenizer, rows: Dataset, max_length: int) -> Dataset:
 
     Of a tokenizer without one the first token is not in the loss, as nothing predicts it.
     """
-    _, texts = _rendered(
-        tokenizer, rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
-    )
+    needed = rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    tokens = [ids[: max_length - len(start)] for ids in _tokens(tokenizer, texts)]
+    tokens = [ids[: max_length - len(start)] for _, ids in _parts(tokenizer, needed)]
     labels = [[IGNORED] + ids if start else [IGNORED] + ids[1:] for ids in tokens]
     columns = {"input_ids": [start + ids for ids in tokens], "labels": labels}
     return Dataset.from_dict(columns, features=ENCODED)
 
 
+def _parts(tokenizer, rows: list[dict]) -> Iterator[tuple[list[int], list[int]]]:
+    """The tokens of each prompt and those of its response, with the closing marker, as both stand in the whole text.
+
+    A text by itself may begin with a token of its own (as LLaMA 2's do). Where one token reaches from the prompt into the response, which
+    no student is ever asked to continue, the response's text is taken by itself all the same.
+    """
+    prompts, wholes = _rendered(tokenizer, rows)
+    for prompt, text, start, whole in zip(
+        prompts, wholes, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
+    ):
+        apart = whole[: len(start)] != start
+        yield start, _tokens(tokenizer, [text[len(prompt) :]])[0] if apart else whole[len(start) :]
+
+
 def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
-    """Prompts and responses as the chat template writes them, the response with its closing marker."""
+    """Prompts, and the whole texts with their responses, as the chat template writes them."""
     asked = [records.messages(row) for row in rows]
     told = [
         [*turns, {"role": "assistant", "content": row["response"]}]
@@ -65,7 +76,7 @@ def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
     wholes = [tokenizer.apply_chat_template(turns, tokenize=False) for turns in told]
     if not all(whole.startswith(prompt) for whole, prompt in zip(wholes, prompts, strict=True)):
         raise UserError("the chat template renders a prompt differently once a response follows it")
-    return prompts, [whole[len(prompt) :] for whole, prompt in zip(wholes, prompts, strict=True)]
+    return prompts, wholes
 
 
 def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:

@@ -7,6 +7,8 @@ import tiny
 import torch
 from datasets import Dataset
 from tiny import ROWS, TURNS
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from lib import encoding, paths, records, student
@@ -77,6 +79,26 @@ def test_llama_2_reads_the_system_message_within_the_first_turn():
         "<|bos|>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Yes? <|end|>"
         "<|bos|>[INST] Go on [/INST] I do. <|end|>"
     )
+
+
+def test_a_response_has_the_tokens_that_it_has_behind_its_prompt():
+    """LLaMA 2's tokenizer puts a mark before every text: a response by itself would begin with one that no student says."""
+    words = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")], byte_fallback=False))
+    words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    rows = records.build([{"instruction": "b", "response": "ab"}])
+    row = encoding.encode(tokenizer, rows, 64)[0]
+    assert row["input_ids"] == [0, 2, 1, 2] and row["labels"] == [-100, -100, 1, 2]
+    assert encoding.encode_alone(tokenizer, rows, 64)[0]["input_ids"] == [1, 2]
+
+
+def test_a_response_is_taken_by_itself_where_a_token_would_reach_into_it_from_the_prompt():
+    words = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    row = encoding.encode(tokenizer, records.build([{"instruction": "a", "response": "b"}]), 64)[0]
+    assert row["input_ids"] == [0, 1] and row["labels"] == [-100, 1]
 
 
 def test_labels_stand_where_their_tokens_stand(tokenizer):
