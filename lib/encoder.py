@@ -89,7 +89,7 @@ def _encode(texts: list[str], labels: list[str], model, tokenizer) -> Dataset:
 
 
 def _arguments(folder: str, seed: int, epochs: float, learning_rate: float) -> TrainingArguments:
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=folder,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
@@ -105,6 +105,8 @@ def _arguments(folder: str, seed: int, epochs: float, learning_rate: float) -> T
         report_to="none",
         seed=seed,
     )
+    made._n_gpu = 1  # of several that are visible: DataParallel would make larger batches
+    return made
 
 
 class _Progress(TrainerCallback):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,35 +22,29 @@ LOOK_EVERY_S = 0.5
 
 
 def train(
-    student, encoded: Dataset, folder: Path, settings: Settings, seed: int, report: Callable[[int, int], None]
+    student: str | Path,
+    tokenizer,
+    encoded: Dataset,
+    folder: Path,
+    settings: Settings,
+    seed: int,
+    report: Callable[[int, int], None],
 ) -> list[dict]:
     """Run `settings.launch` with `-m lib.sft` until `folder`/student is there; returns the losses.
 
-    The student is loaded anew from where it was loaded. Raises UserError with what the processes said, or the end of their log.
+    Raises UserError with what the processes said, or the end of their log.
     """
-    job = folder / "job"
+    job = folder / "work/job"
     shutil.rmtree(job, ignore_errors=True)
     encoded.save_to_disk(job / "rows")
-    student.tokenizer.save_pretrained(job / "tokenizer")
-    told = {
-        "student": student.model.name_or_path,
-        "settings": asdict(replace(settings, launch="")),
-        "seed": seed,
-    }
+    tokenizer.save_pretrained(job / "tokenizer")
+    plain = asdict(replace(settings, launch=""))
+    told = {"student": str(student), "settings": plain, "seed": seed, "folder": str(folder.resolve())}
     folders.write_json(job / "job.json", told)
-    _run([*_command(settings.launch), "-m", "lib.sft", str(job.resolve())], job, report)
+    _run([*settings.command(), "-m", "lib.sft", str(job.resolve())], job, report)
     losses = json.loads((job / "losses.json").read_text())
     shutil.rmtree(job)
     return losses
-
-
-def _command(launch: str) -> list[str]:
-    """Its words, the first one as the path of a program: one beside this Python, or anywhere."""
-    first, *rest = shlex.split(launch)
-    found = shutil.which(first, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if not found:
-        raise UserError(f"launch is {launch!r}, but there is no program {first}")
-    return [found, *rest]
 
 
 def _run(words: list[str], job: Path, report: Callable[[int, int], None]) -> None:

@@ -8,18 +8,20 @@ SCALES = {
     "quality": (1.0, 6.0),  # of the response (Deita)
 }
 RATING = re.compile(
-    r"[* ]*(?:[a-z]+ )?(?:score|rating)?[ :*]*([0-9]+(?:\.[0-9]+)?)(?: ?/ ?[0-9]+)?[ .*]*", re.IGNORECASE
+    r"[* ]*(?:[a-z]+ )?(?:score|rating)?[ :*]*([0-9]+(?:\.[0-9]+)?)(?: ?(?:/|out of) ?([0-9]+))?[ .*]*(?:[-–(,;].*)?",
+    re.IGNORECASE,
 )
 
 
 def read(reply: str, scale: str) -> float | None:
-    """The rating that the first line of a reply states; None where it states none, or one outside the scale.
+    """The rating that the first line of a reply states; None where it states none, or one of another scale.
 
-    >>> read("Score: 4.5/5\\nThe response is ...", "accuracy")
+    >>> read("Score: 4.5/5 - it is right but for a name.", "accuracy")
     4.5
     >>> read("I rate it between 4 and 5.", "accuracy")
     """
     low, high = SCALES[scale]
     stated = RATING.fullmatch(reply.strip().partition("\n")[0].strip())
-    value = float(stated[1]) if stated else None
-    return value if value is not None and low <= value <= high else None
+    if not stated or float(stated[2] or high) != high:
+        return None
+    return float(stated[1]) if low <= float(stated[1]) <= high else None

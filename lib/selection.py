@@ -13,10 +13,8 @@ from lib.known import Known
 NAMES = ("mfd", "random", "longest", "ifd", "score", "lion", "deita", "all")
 GAP = 1.0  # Lion's: from which on a row is hard
 GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
-RATED = {
-    "score": ("accuracy",),
-    "deita": ("complexity", "quality"),
-}  # the scales a selection asks the judge for
+# the scales that a selection asks the judge for
+RATED = {"score": ("accuracy",), "deita": ("complexity", "quality")}
 
 
 def by_mfd(rows: Dataset) -> list[int]:
@@ -32,7 +30,7 @@ def by_chance(rows: Dataset, seed: int) -> list[int]:
 
 def longest(rows: Dataset) -> list[int]:
     """As many rows as MFD finds hard, those with the longest responses (Zhao et al., ICML 2024, arXiv 2402.04833)."""
-    lengths = [len(text) for text in _own_responses(rows)]
+    lengths = [len(text) for text in rows["response"][:]]
     _varies(lengths, "longest", "the length of a response")
     return _largest(lengths, _size(rows))
 
@@ -74,12 +72,16 @@ def by_evolution(rows: Dataset, ratings: dict[str, list]) -> list[int]:
 
 def _different(rows: Dataset, order: Iterable[int], size: int) -> list[int]:
     """The first `size` rows of an order without those too like an earlier one; rows of the embedded world all differ by payload."""
+    columns = list(records.walk(rows, "source", *records.SAID))
     chosen, known = [], Known()
     for i in order:
-        text = duplicates.full_text(*(rows[i][name] for name in ("turns", "instruction", "input")))
-        if len(chosen) < size and (rows[i]["source"] == "gym" or not known.why_not(text)):
+        embedded = columns[i].pop("source") == "gym"
+        text = duplicates.full_text(**columns[i])
+        if embedded or not known.why_not(text):
             chosen.append(i)
             known.add(text)
+        if len(chosen) == size:
+            break
     return chosen
 
 
@@ -102,9 +104,8 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     tokens alone; infinite where none of them has a loss alone."""
     from lib import encoding  # torch takes seconds to import, and no other selection needs it
 
-    told = records.update(rows, response=_own_responses(rows))
-    given = encoding.encode(student.tokenizer, told, max_length)
-    alone = encoding.encode_alone(student.tokenizer, told, max_length)
+    given = encoding.encode(student.tokenizer, rows, max_length)
+    alone = encoding.encode_alone(student.tokenizer, rows, max_length)
     means = [
         [
             loss / max(n, 1)
@@ -118,13 +119,12 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
 
 
 def rate(rows: Dataset, selection: str, oracle, max_unread: float = 0.05) -> dict[str, list[float | None]]:
-    """What a selection asks the judge about each row and its own response: {scale: ratings}, empty for most selections.
+    """What a selection asks the judge about each row and its response: {scale: ratings}, empty for most selections.
 
     Raises UserError when more than the share `max_unread` of them could not be read, and before anything is asked when nothing is hard.
     """
     _check_hard(rows)
-    told = records.update(rows, response=_own_responses(rows))
-    ratings = {scale: oracle.rate(told, scale) for scale in RATED.get(selection, ())}
+    ratings = {scale: oracle.rate(rows, scale) for scale in RATED.get(selection, ())}
     for scale, values in ratings.items():
         if (unread := sum(value is None for value in values) / len(values)) > max_unread:
             raise UserError(
@@ -142,7 +142,7 @@ def select(
     max_length: int = 1024,
     ratings: dict[str, list] | None = None,
 ) -> Dataset:
-    """The selected rows, in their order, by the name of a selection (see NAMES).
+    """The selected rows, in their order, by the name of a selection (see NAMES); their `response` is the one that would be taught.
 
     `student` is the folder of the one that "ifd" asks, `ratings` what `rate` gave. Raises UserError when the name is unknown, when
     nothing is hard, and when the signal has one value alone: it cannot choose.
@@ -175,14 +175,6 @@ def _check_hard(rows: Dataset) -> None:
 
 def _size(rows: Dataset) -> int:
     return sum(hard is True for hard in rows["hard"][:])
-
-
-def _own_responses(rows: Dataset) -> list[str]:
-    """The corpus's response of each row, else the oracle's."""
-    return [
-        corpus or oracle or ""
-        for corpus, oracle in zip(rows["corpus_response"], rows["oracle_response"], strict=True)
-    ]
 
 
 def _largest(values: list[float], size: int) -> list[int]:

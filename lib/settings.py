@@ -1,9 +1,17 @@
 """How a student is taught and asked, and tasks are named: light to import, so that settings can be checked before torch is needed."""
 
+import os
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
 
 from lib import weights
 from lib.errors import UserError
+
+REPORTERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,7 @@ class Settings:
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
     quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) while it is taught
     neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
-    packing: bool = False  # rows of a step side by side without padding: for GPUs, changes no result
+    packing: bool = False  # rows of a step side by side without padding: for GPUs
     save_steps: int = 0  # steps after which a restart can go on; 0 for the round from its start
     report_to: str = "none"  # tensorboard, trackio, wandb
     launch: str = ""  # trains in processes of its own, such as "accelerate launch --num_processes 8"
@@ -38,12 +46,31 @@ class Settings:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or above")
         if not 0 <= self.warmup <= 1:
             raise UserError(f"warmup is {self.warmup}: it is a share of the steps, 0 to 1")
+        if self.packing and self.neftune:
+            raise UserError("neftune's noise depends on padding: set packing to false, or neftune to 0")
         if self.quantised and not self.adapter_rank:
             raise UserError("quantised weights can't be taught themselves: set adapter_rank, such as 16")
         if self.device_rows and self.batch_size % self.device_rows:
             raise UserError(
                 f"device_rows is {self.device_rows}: it must divide batch_size ({self.batch_size}), so that a step is whole"
             )
+        if self.report_to != "none" and (self.report_to not in REPORTERS or not find_spec(self.report_to)):
+            raise UserError(
+                f"report_to is {self.report_to!r}, which is not installed: pip install one of {', '.join(REPORTERS)}, or set it to none"
+            )
+        self.command()
+
+    def command(self) -> list[str]:
+        """The words of `launch`, the first one as the path of a program: one beside this Python, or anywhere."""
+        try:
+            first, *rest = shlex.split(self.launch) or [""]
+        except ValueError as error:
+            raise UserError(f"launch is {self.launch!r}: {error}") from None
+        beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        found = shutil.which(first, path=beside) if first else None
+        if first and not found:
+            raise UserError(f"launch is {self.launch!r}, but there is no program {first}")
+        return [found, *rest] if found else []
 
 
 def check_labelling(labelled_rows: int, confident: float, classifier: str) -> None:

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from random import Random
 
 import torch
+from datasets import Dataset
 from torch.utils.data import Sampler
 
 from lib.encoding import IGNORED
+from lib.errors import UserError
 
 POOL = 50  # batches whose rows are sorted together
+CHECKED = 64  # tokens of a row that packing is checked on
+LEAK = 1e-6  # share of the largest logit: kernels repeat exactly where nothing leaks
 
 
 class LikeLengths(Sampler[int]):
@@ -69,6 +73,25 @@ def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
         made["labels"].append(sum(labels, []) + [IGNORED] * empty)
         made["position_ids"].append([i for one in (*ids, range(empty)) for i in range(len(one))])
     return {name: torch.tensor(values) for name, values in made.items()}
+
+
+@torch.inference_mode()
+def check_packing(model: torch.nn.Module, rows: Dataset) -> None:
+    """Raises UserError where what a model says of a row depends on the row packed before it.
+
+    Attention keeps them apart, states that are carried along (Mamba's, linear attention's) or positions counted elsewhere do not.
+    """
+    first, second = (dict(rows[i], input_ids=rows[i]["input_ids"][:CHECKED]) for i in (0, len(rows) - 1))
+    other = dict(first, input_ids=first["input_ids"][::-1])
+    length = _size([first, second])
+    bins = [
+        packed([one | {"labels": one["input_ids"]} for one in pair], length)
+        for pair in ((first, second), (other, second))
+    ]
+    here = [{name: bin[name].to(model.device) for name in ("input_ids", "position_ids")} for bin in bins]
+    said = [model(**bin, use_cache=False).logits[0, len(first["input_ids"]) :].float() for bin in here]
+    if (said[0] - said[1]).abs().max() > LEAK * said[0].abs().max():
+        raise UserError("this student mixes rows that are packed side by side: set packing to false")
 
 
 def _size(rows: list[dict]) -> int:

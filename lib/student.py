@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from lib import continuous, decoding, paths, records, weights
+from lib import continuous, decoding, records, weights
 from lib.batches import Batch, Batches, Reply
 from lib.errors import UserError
 from lib.settings import check_sampling, check_server
@@ -49,19 +49,22 @@ def choose(
     return load(student, chat_template=chat_template)
 
 
-def load(
-    student: str | Path,
-    full_precision: bool = False,
-    chat_template: str = "",
-    quantised: bool = False,
-    device: str = "",
-) -> Student:
-    """Load a student from a folder or by its hub name: on the GPU where there is one, in bfloat16, else in float32.
+def load(student: str | Path, chat_template: str = "") -> Student:
+    """Load a student from a folder or by its hub name, to be asked.
 
-    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `chat_template`
-    is a template file for a student that brings none, or in place of its own. `quantised` weights take 4 bits each (NF4), to teach
-    an adapter above them. `device` names another one.
+    `chat_template` is a template file for a student that brings none, or in place of its own.
     Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
+    """
+    return Student(load_model(student), load_tokenizer(student, chat_template))
+
+
+def load_model(
+    student: str | Path, full_precision: bool = False, quantised: bool = False, device: str = ""
+) -> torch.nn.Module:
+    """The model alone: on the GPU where there is one, in bfloat16, else in float32. `device` names another one.
+
+    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `quantised` weights
+    take 4 bits each (NF4), to teach an adapter above them.
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
@@ -72,28 +75,27 @@ def load(
         bnb_4bit_compute_dtype=dtype,
     )
     with weights.loading("student", student) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(
             place, dtype=dtype, use_safetensors=True, quantization_config=bits if quantised else None
         )
+    if not quantised:  # which lies where it was quantised
+        model.to(device or ("cuda" if on_gpu else "cpu"))
+    return model.eval()
+
+
+def load_tokenizer(student: str | Path, chat_template: str = ""):
+    """The tokenizer alone, with a chat template and a token to pad with."""
+    with weights.loading("student", student) as place:
+        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
     if chat_template:
-        tokenizer.chat_template = _template(chat_template)
+        tokenizer.chat_template = weights.template(chat_template)
     if not tokenizer.chat_template:
         raise UserError(
             f"the student {student} has no chat template, as base models often don't: name one with chat_template "
             "(such as params/prompts/chat_llama2.jinja)"
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    if not quantised:  # which lies where it was quantised
-        model.to(device or ("cuda" if on_gpu else "cpu"))
-    return Student(model.eval(), tokenizer)
-
-
-def _template(place: str) -> str:
-    try:
-        return paths.local(place).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None
+    return tokenizer
 
 
 def answer(

@@ -1,4 +1,4 @@
-"""A model's weights, by hub name or from a folder: as safetensors alone, pickles are refused."""
+"""Where a model is loaded from, by hub name or from a folder: safetensors alone, pickles are refused."""
 
 import re
 from collections.abc import Iterator
@@ -36,3 +36,11 @@ def place(kind: str, name: str | Path) -> str:
             f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused)"
         )
     return str(path.absolute())
+
+
+def template(place: str) -> str:
+    """The text of a chat template's file."""
+    try:
+        return paths.local(place).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None

@@ -17,7 +17,7 @@ from lib import encoding, records, sft, steps
 from lib import student as students
 from lib.settings import Settings
 
-ROWS, TURNS = 640, 3
+STUDENT, ROWS, TURNS = "lib/gym/student", 640, 3
 BARE, DEFAULTS = 0.85, 1.5  # at least as fast as so many of them
 SETTINGS = Settings(epochs=1, learning_rate=1e-4, warmup=0.1, batch_size=16)
 
@@ -35,13 +35,13 @@ def material(n: int) -> Dataset:
     )
 
 
-def suite(asked: students.Student, encoded: Dataset, folder: Path) -> None:
-    sft.train(asked, encoded, folder, SETTINGS)
+def suite(encoded: Dataset, folder: Path) -> None:
+    sft.train(STUDENT, students.load_tokenizer(STUDENT), encoded, folder, SETTINGS)
 
 
-def bare(asked: students.Student, encoded: Dataset, folder: Path) -> None:
+def bare(encoded: Dataset, folder: Path) -> None:
     """What every tutorial writes, on the suite's own batches."""
-    model, rows = asked.model.train(), list(encoded)
+    model, rows = students.load_model(STUDENT).train(), list(encoded)
     order = list(steps.LikeLengths([len(row["input_ids"]) for row in rows], SETTINGS.batch_size, seed=0))
     batches = [order[i : i + SETTINGS.batch_size] for i in range(0, len(order), SETTINGS.batch_size)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, fused=True)
@@ -60,7 +60,7 @@ def bare(asked: students.Student, encoded: Dataset, folder: Path) -> None:
     model.eval().save_pretrained(folder / "student")
 
 
-def defaults(asked: students.Student, encoded: Dataset, folder: Path) -> None:
+def defaults(encoded: Dataset, folder: Path) -> None:
     """TRL as it comes: but for what makes it train the same rows as often, here."""
     same = {"num_train_epochs": 1, "per_device_train_batch_size": SETTINGS.batch_size, "max_length": None}
     here = {
@@ -70,21 +70,21 @@ def defaults(asked: students.Student, encoded: Dataset, folder: Path) -> None:
         "disable_tqdm": True,
     }
     how = SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here)
+    asked = students.load(STUDENT)
     trainer = SFTTrainer(model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded)
     trainer.train()
     trainer.save_model(str(folder / "student"))
 
 
 def timed(work, encoded: Dataset) -> float:
-    asked = students.load("lib/gym/student")
     with TemporaryDirectory() as folder:
         started = time.perf_counter()
-        work(asked, encoded, Path(folder))
+        work(encoded, Path(folder))
         return time.perf_counter() - started
 
 
 def main(n: int) -> None:
-    encoded = encoding.encode(students.load("lib/gym/student").tokenizer, material(n), 1024)
+    encoded = encoding.encode(students.load_tokenizer(STUDENT), material(n), 1024)
     tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: []}
     for _ in range(TURNS):  # in turns: a machine's mood falls on all
         for work, seconds in taken.items():

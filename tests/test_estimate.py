@@ -38,6 +38,13 @@ def test_a_judgement_reads_two_responses_and_the_prompt(make):
     assert judged.prompt_tokens == 100 + 2 * 200 + 10
 
 
+def test_a_rating_reads_one_response_and_is_the_judges(make):
+    oracle = make()
+    oracle.judge = make("unlisted").endpoint
+    (rated,) = estimate.estimate(oracle, ROWS, {"rate": "z" * 40}, {"rate": 1})
+    assert (rated.model, rated.prompt_tokens) == ("unlisted", 100 + 200 + 10)
+
+
 def test_what_the_ledger_knows_of_such_calls_counts_more_than_a_guess(make):
     oracle = make()
     told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}

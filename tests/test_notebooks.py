@@ -85,6 +85,22 @@ def test_arms_that_train_on_other_rows_are_taught_as_many_response_tokens(micro)
     assert tokens.max() / tokens.min() - 1 <= report.EQUAL
 
 
+def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
+    summary, folder = micro
+    budget, stages = report.budget(folder), report.stages(folder)
+    mine = stages[(stages["arm"] == "tapir") & (stages["round"] > 0)].drop_duplicates("folder")
+    written = [json.loads((place / "metrics.json").read_text()) for place in mine["folder"]]
+    tokens = [metrics.get(f"training.round_{n}.response_tokens", 0) for metrics in written for n in (1, 2)]
+    calls = [metrics.get("oracle.calls", 0) for metrics in written]
+    assert budget.loc["tapir", "response tokens"] == sum(tokens) > 0
+    assert (
+        budget.loc["tapir", "oracle calls"]
+        == sum(calls)
+        == summary["arms"]["tapir"]["metrics"]["oracle.calls"]
+    )
+    assert list(report.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
+
+
 def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):
     _, folder = micro
     page = (folder / "report.html").read_text()

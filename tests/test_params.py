@@ -89,6 +89,7 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(project):
         ("primary: [main_vs_other]", "compares other, which is no arm"),
         ("seeds: [a]", "seeds must be a list of whole numbers"),
         ("seeds: [0]\nexploratory_seeds: [0, 7]", "exploratory_seeds has 7, which seeds ([0]) lacks"),
+        ("seeds: [0, 1]\nexploratory_seeds: [0]", "exploratory_seeds needs primary contrasts"),
         ("extends: demo.yaml", "extends itself"),
         ("params: [", "demo.yaml"),
     ],
@@ -265,6 +266,15 @@ def test_the_key_follows_the_content_of_named_files_and_of_prompts_in_a_taxonomy
     second = key(path, values)
     rows.write_text("[1]")
     assert len({first, second, key(path, values)}) == 3
+
+
+def test_the_key_follows_a_file_that_a_command_names(project):
+    path, config = project.notebook("train", ""), project.root / "fsdp.yaml"
+    config.write_text("mixed_precision: no")
+    values = {"launch": "accelerate launch --config_file fsdp.yaml"}
+    first = key(path, values)
+    config.write_text("mixed_precision: bf16")
+    assert key(path, values) != first
 
 
 @pytest.mark.parametrize("named", ["$RECORDED_DATA/rows.json", "$RECORDED_DATA/*.json", "data/*.json"])

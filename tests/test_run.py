@@ -264,9 +264,12 @@ def test_work_left_by_other_parameters_is_set_aside_and_not_continued(project):
     final = folders.stage_folder("demo", "main", 0, "data", 0)
     old = folders.open_part(final, "a" * 64)
     (old / "rows.txt").write_text("old")
+    (old / "work").mkdir()
+    (old / "work/optimizer.pt").write_bytes(b"a pickle that only a restart would have read")
     new = folders.open_part(final, "b" * 64)
     assert not list(new.iterdir())
-    assert (final.parent / "data@0.superseded-1/rows.txt").read_text() == "old"
+    aside = final.parent / "data@0.superseded-1"
+    assert (aside / "rows.txt").read_text() == "old" and not (aside / "work").exists()
 
 
 # --- by hand

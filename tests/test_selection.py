@@ -69,7 +69,7 @@ def told(*lengths, mfd=None):
     return records.build(
         {
             "instruction": f"Say {i}",
-            "corpus_response": "b" * length,
+            "response": "b" * length,
             "mfd": value,
             "hard": curriculum.is_hard(value, 2.0),
         }
@@ -208,6 +208,11 @@ def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
     ("reply", "scale", "rating"),
     [
         ("4.5", "accuracy", 4.5),
+        ("4.5 out of 5", "accuracy", 4.5),
+        ("Rating: 5 (excellent)", "accuracy", 5.0),
+        ("Score: 4.5 - fine but for the end", "accuracy", 4.5),
+        ("4/10", "accuracy", None),
+        ("5/5", "quality", None),
         ("Score: 4\nIt is right.", "accuracy", 4.0),
         ("**Accuracy score: 3/5**.", "accuracy", 3.0),
         ("Accuracy score: 3/5.", "accuracy", 3.0),

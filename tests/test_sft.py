@@ -7,6 +7,7 @@ import tiny
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import ROWS
+from transformers import Mamba2Config, Mamba2ForCausalLM
 from trl import SFTTrainer
 
 from lib import encoding, records, sft, student
@@ -29,16 +30,16 @@ def trained(folder, tmp_path_factory):
 
 
 def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **how):
-    asked = student.load(folder)
-    encoded = encoding.encode(asked.tokenizer, rows, 64)
-    return sft.train(asked, encoded, out, Settings(**QUICK | how), seed, report)
+    tokenizer = student.load_tokenizer(folder)
+    encoded = encoding.encode(tokenizer, rows, 64)
+    return sft.train(folder, tokenizer, encoded, out, Settings(**QUICK | how), seed, report)
 
 
 def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
     asked = student.load(folder)
     encoded = encoding.encode(asked.tokenizer, ROWS, 64)
     expected = sum(encoding.response_losses(asked, encoded)) / sum(encoding.response_tokens(encoded))
-    losses = sft.train(asked, encoded, tmp_path, Settings(epochs=1, batch_size=3))
+    losses = sft.train(folder, asked.tokenizer, encoded, tmp_path, Settings(epochs=1, batch_size=3))
     assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
 
 
@@ -142,6 +143,13 @@ def test_noise_on_the_embeddings_changes_the_training_and_stays_out_of_the_stude
         ({"device_rows": 3}, r"device_rows is 3: it must divide batch_size \(32\)"),
         ({"adapter_rank": -1}, "adapter_rank is -1"),
         ({"save_steps": -1}, "save_steps is -1"),
+        ({"packing": True, "neftune": 5}, "neftune's noise depends on padding"),
+        (
+            {"report_to": "nowhere"},
+            "report_to is 'nowhere', which is not installed: pip install one of tensorboard",
+        ),
+        ({"launch": "sbatch now"}, "launch is 'sbatch now', but there is no program sbatch"),
+        ({"launch": "python 'x"}, 'launch is "python \'x": No closing quotation'),
         ({"quantised": True}, "quantised weights can't be taught themselves: set adapter_rank"),
     ],
 )
@@ -151,10 +159,7 @@ def test_settings_that_cannot_be_are_refused_by_name(how, said):
 
 
 def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_weights(folder, tmp_path):
-    asked = student.load(folder, quantised=True)
-    encoded = encoding.encode(asked.tokenizer, ROWS, 64)
-    settings = Settings(**QUICK | {"epochs": 16, "learning_rate": 2e-2}, adapter_rank=4, quantised=True)
-    losses = sft.train(asked, encoded, tmp_path, settings)
+    losses = train(folder, tmp_path, epochs=16, learning_rate=2e-2, adapter_rank=4, quantised=True)
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
     before, after = student.load(folder).model.state_dict(), weights(tmp_path)
     assert before.keys() == after.keys() and all(weight.dtype == torch.float32 for weight in after.values())
@@ -174,28 +179,42 @@ def stop_at(step):
     return report
 
 
-@pytest.mark.parametrize("how", [{}, {"adapter_rank": 4}, {"device_rows": 2}])
-def test_a_stopped_round_goes_on_from_its_last_saved_step_and_ends_with_the_same_weights(
+LONG = STEPS | {"epochs": 17, "save_steps": 3}  # 85 steps: every second one's loss is logged
+
+
+@pytest.mark.parametrize("how", [LONG, STEPS | {"adapter_rank": 4, "save_steps": 3}])
+def test_a_stopped_round_goes_on_from_its_last_saved_step_to_the_same_losses_and_weights(
     folder, tmp_path, how
 ):
-    whole = train(folder, tmp_path / "whole", **STEPS | how)
+    whole = train(folder, tmp_path / "whole", **how)
     with pytest.raises(Stopped):
-        train(
-            folder, tmp_path / "stopped", **STEPS | how, save_steps=3, report=stop_at(8)
-        )  # in the second pass
+        train(folder, tmp_path / "stopped", **how, report=stop_at(8))  # in the second pass
     seen = []
-    again = train(
-        folder, tmp_path / "stopped", **STEPS | how, save_steps=3, report=lambda *at: seen.append(at)
-    )
-    assert seen == [(step, 10) for step in range(7, 11)] and again == whole
+    again = train(folder, tmp_path / "stopped", **how, report=lambda *at: seen.append(at))
+    assert seen[0][0] == 7 and seen[-1][0] == seen[-1][1] and again == whole
     assert apart(weights(tmp_path / "whole"), weights(tmp_path / "stopped")) == 0
-    assert not (tmp_path / "stopped/trainer").exists()
+    assert not (tmp_path / "stopped/work/trainer").exists()
+
+
+def test_the_same_call_again_teaches_the_same_student_and_not_what_it_has_taught(folder, tmp_path):
+    first = train(folder, tmp_path, epochs=2)
+    assert train(folder, tmp_path, epochs=2) == first
+
+
+def test_a_student_that_would_mix_packed_rows_is_refused(folder, tmp_path):
+    tokenizer = student.load_tokenizer(folder)
+    sizes = {"hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+    config = Mamba2Config(vocab_size=len(tokenizer), num_hidden_layers=2, pad_token_id=0, **sizes)
+    Mamba2ForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    encoded = encoding.encode(tokenizer, ROWS, 64)
+    with pytest.raises(UserError, match="mixes rows that are packed side by side: set packing to false"):
+        sft.train(tmp_path / "mamba", tokenizer, encoded, tmp_path, Settings(**QUICK, packing=True))
 
 
 def test_a_checkpoint_that_was_cut_short_is_not_gone_on_from(folder, tmp_path):
     with pytest.raises(Stopped):
         train(folder, tmp_path, **STEPS, save_steps=3, report=stop_at(8))
-    (tmp_path / "trainer/checkpoint-6/trainer_state.json").unlink()
+    (tmp_path / "work/trainer/checkpoint-6/trainer_state.json").unlink()
     seen = []
     train(folder, tmp_path, **STEPS, save_steps=3, report=lambda *at: seen.append(at))
     assert seen[0] == (1, 10)
@@ -211,10 +230,3 @@ def test_tensorboard_is_told_the_losses(folder, tmp_path):
     losses = train(folder, tmp_path, report_to="tensorboard")
     told = EventAccumulator(str(tmp_path / "logs")).Reload().Scalars("train/loss")
     assert [(one.step, one.value) for one in told] == [(e["step"], pytest.approx(e["loss"])) for e in losses]
-
-
-def test_a_report_to_what_is_not_installed_is_refused_with_what_is(folder, tmp_path):
-    with pytest.raises(
-        UserError, match="report_to is 'nowhere', which is not installed: choose one of none,.*tensorboard"
-    ):
-        train(folder, tmp_path, report_to="nowhere")

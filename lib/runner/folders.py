@@ -130,6 +130,7 @@ def open_part(final: Path, key: str, wait_s: float = KERNEL_GONE_S) -> Path:
     for left in final.parent.glob(f"{final.name}.*.part"):
         lock(left / "lock", wait_s, str(left)).close()
         if left != part:
+            clear(left)
             supersede(left)
     part.mkdir(parents=True, exist_ok=True)
     return part

@@ -139,10 +139,12 @@ def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
 
 
 def named_files(values: Iterable[object]) -> set[Path]:
-    """Files and folders named by texts inside values, and by the texts inside a YAML file that they name."""
+    """Files and folders named by texts inside values or by words of these (a command's), and by the texts inside a YAML file that
+    they name."""
     bases = [paths.ROOT, paths.ROOT / "params"]
     found: set[Path] = set()
-    waiting = set(_texts(list(values)))
+    texts = set(_texts(list(values)))
+    waiting = texts | {word for text in texts for word in text.split()}
     seen: set[str] = set()
     while waiting:
         text = waiting.pop()

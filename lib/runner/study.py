@@ -94,6 +94,10 @@ def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
             f"{path}: exploratory_seeds has {', '.join(map(str, sorted(strange)))}, which seeds ({seeds}) lacks: nothing to pair with"
         )
     primary = {arm for contrast in _list(text, "primary", path) for arm in str(contrast).split("_vs_")}
+    if "exploratory_seeds" in text and not primary:
+        raise UserError(
+            f"{path}: exploratory_seeds needs primary contrasts: name them under `primary`, or leave it out"
+        )
     return {arm: seeds if arm in primary else fewer for arm in arms}
 
 
