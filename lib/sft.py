@@ -177,7 +177,11 @@ class _Trainer(SFTTrainer):
         lengths = list(map(len, self.train_dataset["input_ids"]))
         step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         filler = len(lengths) - 1 if self.args.world_size > 1 else None  # the row without loss
-        return steps.LikeLengths(lengths[:filler], step, self.args.seed, filler)
+        in_a_pass = math.ceil(len(lengths[:filler]) / step)
+        # asked, not told by set_epoch, which does not reach a sampler that is resumed in several processes
+        return steps.LikeLengths(
+            lengths[:filler], step, self.args.seed, filler, lambda: self.state.global_step // in_a_pass
+        )
 
 
 def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTConfig:

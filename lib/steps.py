@@ -1,6 +1,6 @@
 """Which rows a training step holds, and how they lie in it: side by side without padding, or padded to the longest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 
 import torch
@@ -16,28 +16,32 @@ LEAK = 1e-6  # share of the largest logit: kernels repeat exactly where nothing 
 
 
 class LikeLengths(Sampler[int]):
-    """Row numbers of one pass: batches of rows of like length, in random order; `set_epoch` names the pass.
+    """Row numbers of one pass: batches of rows of like length, in random order; `which` says, whenever a
+    pass begins, which one it is, from 0 on.
 
     The library's own grouping runs from long to short again and again, which the loss then follows. Where several processes
     share a step, all batches must be whole: `filler`, the number of a row without loss, completes the last one.
     """
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, filler: int | None = None):
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+    def __init__(
+        self,
+        lengths: list[int],
+        batch_size: int,
+        seed: int,
+        filler: int | None = None,
+        which: Callable[[], int] = lambda: 0,
+    ):
+        self.lengths, self.batch_size, self.seed, self.which = lengths, batch_size, seed, which
         self.fill = [] if filler is None else [filler] * (-len(lengths) % batch_size)
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.lengths) + len(self.fill)
 
     def __iter__(self) -> Iterator[int]:
         rng = Random(self.seed)
-        passes = (self._order(rng) for _ in range(self.epoch + 1))
+        passes = (self._order(rng) for _ in range(self.which() + 1))
         *_, order = passes  # a restart draws those before it, too
         return iter(order + self.fill)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def _order(self, rng: Random) -> list[int]:
         order = rng.sample(range(len(self.lengths)), len(self.lengths))

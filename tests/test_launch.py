@@ -118,9 +118,8 @@ def test_the_processes_die_with_the_one_that_started_them_and_others_go_on(folde
         [sys.executable, "-c", KILLED, str(folder), str(tmp_path)], cwd=Path(__file__).parents[1]
     )
     job = tmp_path / "work/job"
-    assert (
-        until((tmp_path / "work/trainer/checkpoint-6").exists) and len(processes_of(job)) == 3
-    )  # the launcher and two
+    assert until((tmp_path / "work/trainer/checkpoint-6").exists)
+    assert len(processes_of(job)) == 3  # the launcher and two
     parent.send_signal(signal.SIGKILL)
     assert until(lambda: not processes_of(job), seconds=10)
     _, seen, weights = train(folder, tmp_path, launch=TWO, **STOPPED)
