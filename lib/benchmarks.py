@@ -59,8 +59,15 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"mean", "low", "high", "p"}} of one arm over its seeds, in the way `compare` makes its intervals."""
-    return _by_metric([_read(folder) for folder in folders], "mean", seed)
+    """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals, which end where
+    scores do."""
+    tables = [_read(folder) for folder in folders]
+    ends = pd.concat(tables).groupby("metric")["score"].agg(["min", "max"])
+    return {
+        metric: {name: min(max(it[name], least), most) for name in ("mean", "low", "high")}
+        for metric, it in _by_metric(tables, "mean", seed).items()
+        for least, most in [ends.loc[metric]]
+    }
 
 
 def _by_metric(seeds: list[pd.DataFrame], name: str, seed: int) -> dict[str, dict[str, float]]:

@@ -89,6 +89,17 @@ def test_seeds_are_averaged(tmp_path):
     assert found["low"] < 0 and found["high"] > 1  # two seeds say little: wider than what they span
 
 
+def test_the_interval_of_an_arm_ends_where_its_scores_do(tmp_path):
+    seeds = [[1] + [0] * 19, [1] * 12 + [0] * 8]
+    arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, one))) for i, one in enumerate(seeds)]
+    found = benchmarks.across_seeds(arms)["gym.accuracy"]
+    assert found == {
+        "mean": pytest.approx(0.325),
+        "low": 0,
+        "high": 1,
+    }  # two seeds this far apart say nothing
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path, seeds):
     """Arms that differ by their seeds alone: 10 points of training noise, no effect."""
