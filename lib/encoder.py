@@ -14,14 +14,13 @@ from transformers import (
     Pipeline,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     pipeline,
     set_seed,
 )
 from transformers.utils import logging
 
-from lib import weights
+from lib import trainers, weights
 
 logging.disable_progress_bar()  # a stage has one display of its own
 
@@ -56,7 +55,7 @@ def fit(
             args=_arguments(folder, seed, epochs, learning_rate),
             train_dataset=_encode(texts, labels, model, tokenizer),
             data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[_Progress(report)],
+            callbacks=[trainers.Progress(report)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -89,29 +88,16 @@ def _encode(texts: list[str], labels: list[str], model, tokenizer) -> Dataset:
 
 
 def _arguments(folder: str, seed: int, epochs: float, learning_rate: float) -> TrainingArguments:
-    made = TrainingArguments(
+    return trainers.arguments(
+        TrainingArguments,
         output_dir=folder,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
         warmup_steps=WARMUP,  # below 1 it is a share
         weight_decay=WEIGHT_DECAY,
         per_device_train_batch_size=BATCH_SIZE,
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
-        use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         logging_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
         report_to="none",
         seed=seed,
     )
-    made._n_gpu = 1  # of several that are visible: DataParallel would make larger batches
-    return made
-
-
-class _Progress(TrainerCallback):
-    def __init__(self, report: Callable[[int, int], None]):
-        self.report = report
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.report(state.global_step, state.max_steps)

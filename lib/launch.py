@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
+from transformers import AutoTokenizer
 
 from lib import paths, runs
 from lib.errors import UserError
@@ -21,35 +23,46 @@ from lib.settings import Settings
 LOOK_EVERY_S = 0.5
 
 
-def train(
-    student: str | Path,
-    tokenizer,
-    encoded: Dataset,
-    folder: Path,
-    settings: Settings,
-    seed: int,
-    report: Callable[[int, int], None],
-) -> list[dict]:
-    """Run `settings.launch` with `-m lib.sft` until `folder`/student is there; returns the losses.
+class Job(NamedTuple):
+    """One training: a student (a folder or a hub name) on encoded rows, which ends as `folder`/student."""
+
+    student: str
+    tokenizer: object
+    encoded: Dataset
+    folder: Path
+    settings: Settings
+    seed: int
+
+
+def train(job: Job, report: Callable[[int, int], None]) -> list[dict]:
+    """Run `job.settings.launch` with `-m lib.sft` until the student is there; returns the losses.
 
     Raises UserError with what the processes said, or the end of their log.
     """
-    job = folder / "work/job"
-    shutil.rmtree(job, ignore_errors=True)
-    encoded.save_to_disk(job / "rows")
-    tokenizer.save_pretrained(job / "tokenizer")
-    plain = asdict(replace(settings, launch=""))
-    told = {"student": str(student), "settings": plain, "seed": seed, "folder": str(folder.resolve())}
-    folders.write_json(job / "job.json", told)
-    _run([*settings.command(), "-m", "lib.sft", str(job.resolve())], job, report)
-    losses = json.loads((job / "losses.json").read_text())
-    shutil.rmtree(job)
+    place = job.folder / "work/job"
+    shutil.rmtree(place, ignore_errors=True)
+    job.encoded.save_to_disk(place / "rows")
+    job.tokenizer.save_pretrained(place / "tokenizer")
+    plain = asdict(replace(job.settings, launch=""))
+    told = {"student": job.student, "settings": plain, "seed": job.seed, "folder": str(job.folder.resolve())}
+    folders.write_json(place / "job.json", told)
+    _run([*job.settings.command(), "-m", "lib.sft", str(place.resolve())], place, report)
+    losses = json.loads((place / "losses.json").read_text())
+    shutil.rmtree(place)
     return losses
 
 
-def _run(words: list[str], job: Path, report: Callable[[int, int], None]) -> None:
+def read(place: Path) -> Job:
+    """The job that `train` wrote down, as one of its processes takes it up."""
+    told = json.loads((place / "job.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(place / "tokenizer", padding_side="left")
+    encoded, settings = load_from_disk(str(place / "rows")), Settings(**told["settings"])
+    return Job(told["student"], tokenizer, encoded, Path(told["folder"]), settings, told["seed"])
+
+
+def _run(words: list[str], place: Path, report: Callable[[int, int], None]) -> None:
     parent = os.getpid()
-    with (job / "log.txt").open("w") as log:
+    with (place / "log.txt").open("w") as log:
         process = subprocess.Popen(
             words,
             cwd=paths.ROOT,
@@ -62,36 +75,36 @@ def _run(words: list[str], job: Path, report: Callable[[int, int], None]) -> Non
         try:
             while process.poll() is None:
                 time.sleep(LOOK_EVERY_S)
-                if told := folders.read_json(job / "progress.json"):
+                if told := folders.read_json(place / "progress.json"):
                     report(told["done"], told["total"])
         finally:
             process.terminate()
             process.wait()
     if process.returncode:
-        raise UserError(_why(job, process.returncode))
+        raise UserError(_why(place, process.returncode))
 
 
-def _why(job: Path, code: int) -> str:
+def _why(place: Path, code: int) -> str:
     """What a process said, else the last lines that all of them wrote."""
-    if (job / "error.txt").exists():
-        return (job / "error.txt").read_text()
-    end = "\n".join((job / "log.txt").read_text().strip().splitlines()[-5:])
-    return f"the processes of launch ended with {code}; the end of {folders.short(job / 'log.txt')}:\n{end}"
+    if (place / "error.txt").exists():
+        return (place / "error.txt").read_text()
+    end = "\n".join((place / "log.txt").read_text().strip().splitlines()[-5:])
+    return f"the processes of launch ended with {code}; the end of {folders.short(place / 'log.txt')}:\n{end}"
 
 
 # What the processes say
 
 
-def note(job: Path, done: int, total: int) -> None:
+def note(place: Path, done: int, total: int) -> None:
     """How far they are."""
-    folders.write_json(job / "progress.json", {"done": done, "total": total})
+    folders.write_json(place / "progress.json", {"done": done, "total": total})
 
 
 @contextmanager
-def told(job: Path) -> Iterator[None]:
+def told(place: Path) -> Iterator[None]:
     """A UserError of a process is written down, and ends it."""
     try:
         yield
     except UserError as error:
-        (job / "error.txt").write_text(str(error))
+        (place / "error.txt").write_text(str(error))
         sys.exit(1)

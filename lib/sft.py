@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from datasets import Dataset, concatenate_datasets, load_from_disk
+from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, PeftModel
 from torch.utils.data import Sampler
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from lib import launch, runs, steps
+from lib import launch, runs, steps, trainers
 from lib import student as students
 from lib.encoding import ENCODED, IGNORED
 from lib.errors import UserError
@@ -41,30 +41,22 @@ def train(
     earlier one was stopped, it goes on from the last of `settings.save_steps`, which lie in `folder`/work. Nothing is left on the
     device. Returns the losses as [{"step", "loss"}], the last step among them; raises UserError when the loss is no number.
     """
-    work = launch.train if settings.launch else _train
+    job = launch.Job(str(student), tokenizer, encoded, folder, settings, seed)
     try:
-        return work(student, tokenizer, encoded, folder, settings, seed, report)
+        return launch.train(job, report) if settings.launch else _train(job, report)
     finally:
         gc.collect()  # a trainer and its parts refer to each other
         torch.cuda.empty_cache()
 
 
-def _train(
-    student: str | Path,
-    tokenizer,
-    encoded: Dataset,
-    folder: Path,
-    settings: Settings,
-    seed: int,
-    report: Report,
-) -> list[dict]:
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "logs")
-    trainer = _trainer(student, tokenizer, encoded, folder, settings, seed, report)
+def _train(job: launch.Job, report: Report) -> list[dict]:
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "logs")
+    trainer = _trainer(job, report)
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(folder / "work/trainer"))
+        trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
-        _check_losses(losses, settings)
-        _save(trainer, student, folder, settings)
+        _check_losses(losses, job.settings)
+        _save(trainer, job)
     finally:
         _let_go(trainer)
     return losses
@@ -93,11 +85,12 @@ def _last_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
-def _save(trainer: SFTTrainer, student: str | Path, folder: Path, settings: Settings) -> None:
+def _save(trainer: SFTTrainer, job: launch.Job) -> None:
     """The student, wherever its weights lie, with its adapter merged."""
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    place = folder / ("work/trainer/adapter" if settings.adapter_rank else "student")
+    final, private = job.folder / "student", job.folder / "work/trainer"
+    place = private / "adapter" if job.settings.adapter_rank else final
     trainer.save_model(str(place))
     if not trainer.is_world_process_zero():
         return
@@ -105,33 +98,27 @@ def _save(trainer: SFTTrainer, student: str | Path, folder: Path, settings: Sett
         raise UserError(
             "the weights were not gathered from the processes: with DeepSpeed's stage 3 set stage3_gather_16bit_weights_on_model_save"
         )
-    if settings.adapter_rank:
-        _merged(student, place).save_pretrained(folder / "student")
-    trainer.processing_class.save_pretrained(folder / "student")
-    (folder / "student/training_args.bin").unlink(missing_ok=True)  # a pickle
-    shutil.rmtree(folder / "work/trainer", ignore_errors=True)
+    if job.settings.adapter_rank:
+        _merged(job.student, place).save_pretrained(final)
+    job.tokenizer.save_pretrained(final)
+    (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
+    shutil.rmtree(private, ignore_errors=True)
 
 
-def _merged(student: str | Path, adapter: Path) -> torch.nn.Module:
+def _merged(student: str, adapter: Path) -> torch.nn.Module:
     """The student with its adapter, in float32: in bfloat16 most of what that learned would round away, in 4 bits all."""
     base = students.load_model(student, full_precision=True, device="cpu")
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
-def _trainer(
-    student: str | Path,
-    tokenizer,
-    encoded: Dataset,
-    folder: Path,
-    settings: Settings,
-    seed: int,
-    report: Report,
-) -> "_Trainer":
-    model = students.load_model(student, not settings.adapter_rank, settings.quantised)
-    longest = max(map(len, encoded["input_ids"]))
+def _trainer(job: launch.Job, report: Report) -> "_Trainer":
+    settings, encoded = job.settings, job.encoded
+    model = students.load_model(job.student, not settings.adapter_rank, settings.quantised)
+    collate = None
     if settings.packing:
         steps.check_packing(model, encoded)
-    set_seed(seed)  # the adapter is drawn below
+        collate = partial(steps.packed, length=max(map(len, encoded["input_ids"])))
+    set_seed(job.seed)  # the adapter is drawn below
     adapter = LoraConfig(
         r=settings.adapter_rank,
         lora_alpha=2 * settings.adapter_rank,
@@ -140,11 +127,11 @@ def _trainer(
     )
     trainer = _Trainer(
         model=model.train(),
-        processing_class=tokenizer,
+        processing_class=job.tokenizer,
         train_dataset=concatenate_datasets([encoded, _without_loss()]) if _world() > 1 else encoded,
-        data_collator=partial(steps.packed, length=longest) if settings.packing else None,
+        data_collator=collate,
         callbacks=[_Progress(report, settings.save_steps)],
-        args=_arguments(settings, len(encoded), folder, seed),
+        args=_arguments(job),
         peft_config=adapter if settings.adapter_rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
@@ -161,22 +148,23 @@ def _without_loss() -> Dataset:
     return Dataset.from_dict({"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}, features=ENCODED)
 
 
-class _Progress(TrainerCallback):
+class _Progress(trainers.Progress):
     def __init__(self, report: Report, save_steps: int):
-        self.report, self.save_steps = report, save_steps
+        super().__init__(report)
+        self.save_steps = save_steps
 
     def on_step_end(self, args, state, control, **kwargs):
         # the last loss, too; and a restart counts losses from its step on
         saved = self.save_steps and state.global_step % self.save_steps == 0
         control.should_log |= state.global_step == state.max_steps or bool(saved)
-        self.report(state.global_step, state.max_steps)
+        super().on_step_end(args, state, control, **kwargs)
 
 
 class _Trainer(SFTTrainer):
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         lengths = list(map(len, self.train_dataset["input_ids"]))
-        step = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        filler = len(lengths) - 1 if self.args.world_size > 1 else None  # the row without loss
+        step = self._train_batch_size * self.args.gradient_accumulation_steps * _world()
+        filler = len(lengths) - 1 if _world() > 1 else None  # the row without loss
         in_a_pass = math.ceil(len(lengths[:filler]) / step)
         # asked, not told by set_epoch, which does not reach a sampler that is resumed in several processes
         return steps.LikeLengths(
@@ -184,16 +172,17 @@ class _Trainer(SFTTrainer):
         )
 
 
-def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTConfig:
-    steps = math.ceil(rows / settings.batch_size) * settings.epochs
-    world = _world()
+def _arguments(job: launch.Job) -> SFTConfig:
+    settings, world = job.settings, _world()
+    steps = math.ceil(len(job.encoded) / settings.batch_size) * settings.epochs
     on_device = settings.device_rows or settings.batch_size // world
     if settings.batch_size % (on_device * world):
         raise UserError(
             f"batch_size is {settings.batch_size}: {world} processes cannot share it, {on_device} rows at a time"
         )
-    made = SFTConfig(
-        output_dir=str(folder / "work/trainer"),
+    return trainers.arguments(
+        SFTConfig,
+        output_dir=str(job.folder / "work/trainer"),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup * steps),
@@ -201,8 +190,6 @@ def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTCon
         per_device_train_batch_size=on_device,
         gradient_accumulation_steps=settings.batch_size // (on_device * world),
         max_length=None,  # rows are already cut
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
-        use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=settings.checkpointing,
         neftune_noise_alpha=settings.neftune or None,
         save_strategy="steps" if settings.save_steps else "no",
@@ -210,30 +197,21 @@ def _arguments(settings: Settings, rows: int, folder: Path, seed: int) -> SFTCon
         save_total_limit=1,
         logging_steps=max(1, int(steps / 40)),
         logging_nan_inf_filter=False,  # it would log a diverged loss as 0
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
         report_to=settings.report_to,
-        seed=seed,
+        seed=job.seed,
     )
-    made._n_gpu = (
-        1  # of several that are visible: DataParallel would share the batch, launch is the way to use them
-    )
-    return made
 
 
-def main(job: Path) -> None:
-    """One of several processes that train together what lib.launch wrote down in the folder `job`."""
+def main(place: Path) -> None:
+    """One of several processes that train together the job that lib.launch wrote down in `place`."""
     runs.die_with_parent(os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    told = json.loads((job / "job.json").read_text())
-    tokenizer = AutoTokenizer.from_pretrained(job / "tokenizer", padding_side="left")
-    encoded, first = load_from_disk(str(job / "rows")), os.environ.get("RANK", "0") == "0"
-    report = partial(launch.note, job) if first else (lambda done, total: None)
-    settings, folder = Settings(**told["settings"]), Path(told["folder"])
-    losses = _train(told["student"], tokenizer, encoded, folder, settings, told["seed"], report)
+    first = os.environ.get("RANK", "0") == "0"
+    report = partial(launch.note, place) if first else (lambda done, total: None)
+    losses = _train(launch.read(place), report)
     if first:
-        (job / "losses.json").write_text(json.dumps(losses))
+        (place / "losses.json").write_text(json.dumps(losses))
 
 
 if __name__ == "__main__":
