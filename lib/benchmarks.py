@@ -1,16 +1,20 @@
-"""Scores with intervals: stratified means, and two arms compared on the same rows."""
+"""Scores with intervals: stratified means, and two arms compared on the same rows; responses scored against references."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rapidfuzz.distance import LCSseq
 from scipy.stats import t
 
 RESAMPLES = 2000
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 # An evaluation stage writes scores.parquet in long form: metric, stratum, weight (of the stratum in that
-# metric), id, score. A metric is the weighted mean of its strata's means.
+# metric), id, score (null where nothing could be read), and where several rows belong together, as the turns of
+# one question do, `group`: they are resampled together. A metric is the weighted mean of its strata's means.
 
 
 def means(scores: pd.DataFrame) -> dict[str, float]:
@@ -27,13 +31,17 @@ def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[f
 
 
 def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"difference", "low", "high", "p"}} of arm a over arm b; entry i of both lists is the same seed.
+    """{metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b; entry i of both lists is the same seed.
 
-    Rows are paired by metric and id; p is two-sided, of no difference. The interval resamples seeds, then rows within their stratum; with one
-    seed it holds row sampling only. Raises ValueError when the two arms were not scored on the same rows.
+    Rows are paired by metric and id; n of them have a score in both arms and all seeds, the others do not count. p is two-sided, of no
+    difference. The interval resamples seeds, then rows within their stratum; with one seed it holds row sampling only. Raises
+    ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    return _by_metric(pairs, "difference", seed)
+    whole = _mean_over(pairs).groupby("metric")["score"].count()
+    return {
+        metric: it | {"n": int(whole[metric])} for metric, it in _by_metric(pairs, "difference", seed).items()
+    }
 
 
 def holm(ps: list[float]) -> list[float]:
@@ -86,9 +94,9 @@ def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray]:
     Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
     given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
     """
-    rng = np.random.default_rng(seed)
-    effects = np.array([_estimate(_strata(rows)) for rows in seeds])
-    draws = _resampled(_strata(_mean_over(seeds)), rng)
+    rng, whole = np.random.default_rng(seed), _mean_over(seeds).dropna(subset=["score"])
+    effects = np.array([_estimate(_strata(rows[rows["id"].isin(whole["id"])])) for rows in seeds])
+    draws = _resampled(_strata(whole), rng)
     if len(seeds) > 1:
         levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
         spread = effects.std(ddof=1) / np.sqrt(len(seeds))
@@ -97,27 +105,40 @@ def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray]:
 
 
 def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
-    """Every row's score as the mean over the seeds; raises ValueError where they were not scored on the same rows."""
-    grouped = pd.concat(seeds).groupby(["stratum", "id"], sort=False)
+    """Every row's score as the mean over the seeds, null where one is; raises ValueError where they were not scored on the same rows."""
+    grouped = pd.concat(seeds).groupby(["metric", "stratum", "id"], sort=False)
     if (grouped.size() != len(seeds)).any():
         raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
-    return grouped.agg({"score": "mean", "weight": "first"}).reset_index()
+    kept = grouped[[name for name in ("weight", "group") if name in seeds[0]]].first()
+    return kept.assign(score=grouped["score"].sum(min_count=len(seeds)) / len(seeds)).reset_index()
 
 
-def _strata(rows: pd.DataFrame) -> list[tuple[float, np.ndarray]]:
-    return [(group["weight"].iloc[0], group["score"].to_numpy(float)) for _, group in rows.groupby("stratum")]
+Strata = list[tuple[float, np.ndarray, np.ndarray]]  # weight; sum and number of the scores of each group
 
 
-def _estimate(strata: list[tuple[float, np.ndarray]]) -> float:
-    return float(sum(w * scores.mean() for w, scores in strata) / sum(w for w, _ in strata))
+def _strata(rows: pd.DataFrame) -> Strata:
+    rows, found = rows.dropna(subset=["score"]), []
+    for _, stratum in rows.groupby("stratum"):
+        sums, sizes = stratum["score"].to_numpy(float), np.ones(len(stratum))
+        if "group" in stratum:
+            together = stratum.groupby("group", sort=False)["score"]
+            sums, sizes = together.sum().to_numpy(float), together.size().to_numpy(float)
+        found.append((stratum["weight"].iloc[0], sums, sizes))
+    return found
 
 
-def _resampled(strata: list[tuple[float, np.ndarray]], rng: np.random.Generator) -> np.ndarray:
+def _estimate(strata: Strata) -> float:
+    """nan where nothing could be read."""
+    total = sum(weight * sums.sum() / sizes.sum() for weight, sums, sizes in strata)
+    return float(total / sum(weight for weight, *_ in strata)) if strata else float("nan")
+
+
+def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
     total = np.zeros(RESAMPLES)
-    for weight, scores in strata:
-        picks = rng.integers(len(scores), size=(RESAMPLES, len(scores)))
-        total += weight * scores[picks].mean(axis=1)
-    return total / sum(w for w, _ in strata)
+    for weight, sums, sizes in strata:
+        picks = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
+        total += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    return total / sum(weight for weight, *_ in strata) if strata else np.full(RESAMPLES, np.nan)
 
 
 def _p(draws: np.ndarray) -> float:
@@ -129,3 +150,44 @@ def _p(draws: np.ndarray) -> float:
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(draws, LEVEL)
     return float(low), float(high)
+
+
+# Responses against references: shares in [0, 1]. Each raises ValueError where predictions and references are not
+# as many, where there are none, and where a prediction has no reference.
+
+
+def exact_match(predictions: list[str], references: list[list[str]]) -> float:
+    """The share of predictions that equal one of their references, white space at the ends aside."""
+    return _mean(lambda said, gold: said.strip() in {one.strip() for one in gold}, predictions, references)
+
+
+def rouge_l(predictions: list[str], references: list[list[str]]) -> float:
+    """Mean ROUGE-L F1: words, stemmed; of several references the one that is nearest."""
+    return _mean(
+        lambda said, gold: _scorer().score_multi(gold, said)["rougeL"].fmeasure, predictions, references
+    )
+
+
+def rouge_l_char(predictions: list[str], references: list[list[str]]) -> float:
+    """Mean F1 of the longest common subsequence of *characters* with the first reference: what SELF-GUIDE's code computes."""
+
+    def f1(said: str, gold: list[str]) -> float:
+        return 2 * LCSseq.similarity(said, gold[0]) / max(len(said) + len(gold[0]), 1)
+
+    return _mean(f1, predictions, references)
+
+
+@cache
+def _scorer():
+    from rouge_score.rouge_scorer import RougeScorer  # imports NLTK, which takes seconds
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def _mean(score: Callable, predictions: list[str], references: list[list[str]]) -> float:
+    if not predictions or len(predictions) != len(references) or not all(references):
+        raise ValueError(
+            f"{len(predictions)} predictions, {len(references)} lists of references, {sum(not one for one in references)} of "
+            "them empty: each prediction needs its own list, with one reference or more"
+        )
+    return float(np.mean([score(said, gold) for said, gold in zip(predictions, references, strict=True)]))

@@ -164,3 +164,56 @@ def test_two_arms_that_do_not_differ_are_told_apart_one_time_in_twenty(tmp_path)
 def test_a_planted_effect_is_detected(tmp_path):
     # 0.15 is 3.3 standard errors of a difference over 240 rows
     assert share_of_intervals_without_zero(tmp_path, effect=0.15, studies=40) >= 0.75
+
+
+def test_a_row_without_a_score_does_not_count_and_is_missing_in_both_arms(tmp_path):
+    a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, float("nan"), 1])))
+    b = stored(tmp_path, "b", table(("x", 1.0, [0, float("nan"), 0, 1])))
+    assert benchmarks.means(benchmarks._read(a)) == {"gym.accuracy": 1}
+    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    assert (found["difference"], found["n"]) == (0.5, 2)  # rows 0 and 3
+
+
+def test_with_seeds_a_row_counts_where_all_of_them_have_it(tmp_path):
+    a = [
+        stored(tmp_path, f"a{i}", table(("x", 1.0, scores)))
+        for i, scores in enumerate([[1, 1, 1], [1, float("nan"), 0]])
+    ]
+    b = [stored(tmp_path, f"b{i}", table(("x", 1.0, [0, 0, 0]))) for i in range(2)]
+    found = benchmarks.compare(a, b)["gym.accuracy"]
+    assert (found["difference"], found["n"]) == (0.75, 2)
+
+
+def test_where_nothing_could_be_read_there_is_no_score():
+    nothing = table(("x", 1.0, [float("nan")] * 3))
+    ((low, high),) = benchmarks.bootstrap_interval(nothing).values()
+    assert all(np.isnan(value) for value in (*benchmarks.means(nothing).values(), low, high))
+
+
+def test_rows_that_belong_together_are_resampled_together():
+    """Every row twice, in one group: twice the rows know no more."""
+    once = table(("x", 1.0, [i % 7 for i in range(60)]))
+    twice = pd.concat([once.assign(group=once["id"], id=once["id"] + end) for end in "ab"])
+    assert benchmarks.means(once) == benchmarks.means(twice)
+    assert benchmarks.bootstrap_interval(once) == benchmarks.bootstrap_interval(twice)
+
+
+def test_exact_match_is_a_share_and_any_reference_counts():
+    assert benchmarks.exact_match(["a ", "b", "c", "d"], [["x", "a"], ["b"], ["x"], ["D"]]) == 0.5
+
+
+def test_rouge_l_is_of_words_stemmed_and_of_the_nearest_reference():
+    assert benchmarks.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1
+    assert benchmarks.rouge_l(["one two three four"], [["one three"]]) == pytest.approx(2 * 1 * 0.5 / 1.5)
+
+
+def test_rouge_l_of_characters_looks_at_the_first_reference_alone():
+    assert benchmarks.rouge_l_char(["abcd"], [["abxd", "abcd"]]) == 0.75
+    assert benchmarks.rouge_l_char([""], [["ab"]]) == 0
+
+
+@pytest.mark.parametrize("measure", [benchmarks.exact_match, benchmarks.rouge_l, benchmarks.rouge_l_char])
+@pytest.mark.parametrize(("said", "gold"), [([], []), (["a"], []), (["a"], [[]])])
+def test_responses_without_references_are_refused(measure, said, gold):
+    with pytest.raises(ValueError, match="each prediction needs its own list"):
+        measure(said, gold)

@@ -84,16 +84,16 @@ def _correct(exploratory: list[dict]) -> None:
 
 
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
-    """Notebook by notebook, on the seeds that both arms have: each notebook has rows of its own."""
+    """Notebook by notebook, for those that both arms went through, and on the seeds that both have: each notebook has rows of its own."""
     from lib import benchmarks
 
     a, _, b = name.partition("_vs_")
     ours, theirs, found = _scored(a, done), _scored(b, done), {}
-    if ours.keys() != theirs.keys() or not ours:
-        raise UserError(f"cannot compare {name}: both arms need the same stages with scores")
+    if not ours.keys() & theirs.keys():
+        raise UserError(f"cannot compare {name}: no stage with scores is in both arms")
     try:
-        for notebook, of_seeds in ours.items():
-            both = [seed for seed in of_seeds if seed in theirs[notebook]]
+        for notebook in [name for name in ours if name in theirs]:
+            both = [seed for seed in ours[notebook] if seed in theirs[notebook]]
             found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
     except Exception as error:
         raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
