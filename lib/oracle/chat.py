@@ -115,6 +115,22 @@ class Endpoint:
         report(len(names))
         return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
 
+    def responses(
+        self, requests: list[Request], report: Callable[[int], None] = lambda done: None
+    ) -> list[dict | None]:
+        """All that the endpoint said to each request, in order, logprobs included; None where a call failed. See `chat`."""
+        self.chat(requests, report)
+        names = [key(self.url, self.model, request.content) for request in requests]
+        stored = {name: json.loads(text) for name, text in self.ledger.find(set(names))}
+        return [stored.get(name) for name in names]
+
+    def account(self) -> dict[str, float]:
+        """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
+        answered; those that got no reply."""
+        calls, usd = self.ledger.of_stage(self.run, self.stage)
+        account = {"calls": calls, "usd": usd, "cached": self.cached, "failed": self.failed}
+        return {f"oracle.{name}": value for name, value in account.items()}
+
     def _ask(self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable) -> None:
         """Have the missing calls made or ordered, and collect what is ordered, even where that had to stop: what a batch may cost
         is set aside until then."""

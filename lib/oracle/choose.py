@@ -1,4 +1,4 @@
-"""The oracle that a notebook's parameters name: the embedded one, or a model behind a URL."""
+"""The oracle and the judges that a notebook's parameters name: the embedded one, or a model behind a URL."""
 
 import os
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from lib.runs import Stage
 JUDGE_KEY = (
     "JUDGE_API_KEY"  # the environment variable with the key for judge_url, where that is another provider
 )
+EVALUATION_KEY = "EVALUATION_API_KEY"  # and the one for evaluation_url, where that is set
 
 _ledgers: dict[tuple[Path, bool], object] = {}  # this process holds each open once
 
@@ -29,15 +30,7 @@ def choose(stage: Stage, labels: Iterable[str]):
     from lib.oracle.chat import Endpoint  # the SDK takes a second to import: the embedded oracle needs none
     from lib.oracle.llm import LLMOracle
 
-    common = {
-        "ledger": _ledger(paths.ROOT / paths.expand(told["ledger"]), told["ledger_only"]),
-        "run": told["run"],
-        "stage": f"{stage.name} · {told['arm']} · s{told['seed']}",
-        "batch": told["oracle_batch"],
-        "ledger_only": told["ledger_only"],
-        "concurrency": told["concurrency"],
-        "timeout_s": told["timeout_s"],
-    } | {name: told[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
+    common = _common(stage)
     asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common)
     judge = asked
     if told["judge_model"] or told["judge_url"]:
@@ -55,6 +48,32 @@ def choose(stage: Stage, labels: Iterable[str]):
         reasoning=told["reasoning"],
         report=stage.report_progress,
     )
+
+
+def evaluator(stage: Stage, model: str):
+    """The Endpoint that judges a benchmark: the stage's `evaluation_judge`, else this model, at `evaluation_url`."""
+    from lib.oracle.chat import Endpoint
+
+    told = stage.parameters
+    # no key is sent to another's host, nor is it sure to have batches
+    own = {"key_from": EVALUATION_KEY, "batch": False} if told["evaluation_url"] else {}
+    return Endpoint(
+        told["evaluation_judge"] or model, url=told["evaluation_url"] or None, **_common(stage) | own
+    )
+
+
+def _common(stage: Stage) -> dict:
+    """What all endpoints of a stage have in common."""
+    told = stage.parameters
+    return {
+        "ledger": _ledger(paths.ROOT / paths.expand(told["ledger"]), told["ledger_only"]),
+        "run": told["run"],
+        "stage": f"{stage.name} · {told['arm']} · s{told['seed']}",
+        "batch": told["oracle_batch"],
+        "ledger_only": told["ledger_only"],
+        "concurrency": told["concurrency"],
+        "timeout_s": told["timeout_s"],
+    } | {name: told[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
 
 
 def _ledger(path: Path, read_only: bool):

@@ -51,7 +51,7 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     }
     replied = {"answer": told, "expand": asked, "refine": told} | SHORT
     return [
-        _ahead(
+        ahead(
             oracle.judge if purpose in JUDGED else oracle.endpoint,
             purpose,
             n,
@@ -63,7 +63,8 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     ]
 
 
-def _ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
+def ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
+    """So many calls of a kind, with about so many tokens each; what the ledger knows of such calls counts more."""
     known, seconds = _known(endpoint, purpose)
     completion = known or completion
     price = prices.usd(endpoint.price, calls * prompt, calls * completion)

@@ -42,11 +42,9 @@ class LLMOracle:
     def account(self) -> dict[str, float]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
         answered; those that got no reply."""
-        asked, each = self.endpoint, {id(e): e for e in (self.endpoint, self.judge)}.values()
-        calls, usd = asked.ledger.of_stage(asked.run, asked.stage)
-        cached, failed = (sum(getattr(e, name) for e in each) for name in ("cached", "failed"))
-        account = {"calls": calls, "usd": usd, "cached": cached, "failed": failed, "cut_responses": self.cut}
-        return {f"oracle.{name}": value for name, value in account.items()}
+        each = {id(e): e for e in (self.endpoint, self.judge)}.values()
+        both = {f"oracle.{name}": sum(getattr(e, name) for e in each) for name in ("cached", "failed")}
+        return self.endpoint.account() | both | {"oracle.cut_responses": self.cut}
 
     def describe(self) -> str:
         """The account in one sentence."""
