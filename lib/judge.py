@@ -121,7 +121,7 @@ def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
     if share > max_unread:
         raise Unread(
             f"{share:.1%} of the verdicts could not be read, more than max_unread ({max_unread:.1%}): "
-            f"{describe(tally)}. Read some of the replies; then mend the judge's prompt, or raise judge_max_tokens"
+            f"{describe(tally)}. Read some of the replies; then mend the judge's prompt or its token limit, or raise max_unread to go on without them"
         )
 
 

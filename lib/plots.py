@@ -150,6 +150,39 @@ def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
     return figure
 
 
+def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str, bins: int = 8):
+    """Points, and their mean in `bins` parts of equally many points."""
+    at, values = np.asarray(at, float), np.asarray(values, float)
+    known = np.isfinite(at) & np.isfinite(values)
+    at, values = at[known], values[known]
+    figure, axes = plt.subplots()
+    axes.plot(at, values, ".", color=PALETTE[0], alpha=0.25, markersize=5)
+    parts = [part for part in np.array_split(np.argsort(at, kind="stable"), bins) if len(part)]
+    means = [at[part].mean() for part in parts], [values[part].mean() for part in parts]
+    axes.plot(*means, "o-", color=PALETTE[5], label="mean of an eighth of the pairs" if bins == 8 else "mean")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.legend()
+    return figure
+
+
+def radar(groups: dict[str, dict[str, float]], title: str, most: float):
+    """A web of categories, one line a group: {"turn 1": {"writing": 9.5, …}, …}; `most` is the end of every axis."""
+    labels = list(next(iter(groups.values())))
+    angles = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
+    figure, axes = plt.subplots(figsize=(6.0, 4.6), subplot_kw={"projection": "polar"})
+    for i, (name, values) in enumerate(groups.items()):
+        line = [values[label] for label in labels]
+        shade = ARMS.get(name, PALETTE[i % 7])
+        axes.plot([*angles, angles[0]], [*line, line[0]], label=name, color=shade, marker="o", markersize=3)
+    axes.set_theta_offset(np.pi / 2)
+    axes.set_theta_direction(-1)
+    axes.set_xticks(angles, labels)
+    axes.tick_params(axis="x", pad=14)
+    axes.set(title=title, ylim=(0, most))
+    figure.legend(loc="outside lower center", ncols=len(groups))
+    return figure
+
+
 def grid(cells: dict[str, dict[str, float]], title: str):
     """A table of percentages with shaded cells: {row: {column: share}}."""
     rows, columns = list(cells), list(next(iter(cells.values())))

@@ -30,6 +30,8 @@ def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
 
     Raises BadInput for what is missing, unreadable or unreachable.
     """
+    if not source.strip():
+        raise BadInput("no source is named")
     path = expand(source)
     files = local_files(path)
     if not files:

@@ -53,6 +53,68 @@ def test_a_wrong_setting_is_named(over, said):
             checks.check(stage.notebook, stage.values)
 
 
+EVALUATIONS = [
+    (
+        "alpaca_eval",
+        {"annotator": "exact", "model_outputs": "a.json"},
+        "model_outputs is given, but annotator=exact",
+    ),
+    ("alpaca_eval", {"annotator": "exact"}, "reference_from is empty: name a student to compare with"),
+    ("alpaca_eval", {"annotator": "gpt5"}, "annotator is 'gpt5': it must be exact"),
+    (
+        "alpaca_eval",
+        {"annotations": "a.json"},
+        "annotations are of recorded outputs: name these with model_outputs",
+    ),
+    ("alpaca_eval", {"evaluation_judge": "a-model"}, "budget_usd=20, but the price of a-model is unknown"),
+    ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples is 5: an interval takes 20 fits or more"),
+    ("alpaca_eval", {"student": "./nowhere"}, "the student folder ./nowhere does not exist"),
+    (
+        "alpaca_eval",
+        {"annotator": "exact", "evaluation_url": "http://a/v1"},
+        "evaluation_url is given, but annotator=exact",
+    ),
+    ("alpaca_eval", {"reference_outputs": "nowhere.json"}, "reference_outputs: nowhere.json does not exist"),
+    ("alpaca_eval", {"lc_features": "nowhere.csv"}, "lc_features: there is no file nowhere.csv"),
+    ("alpaca_eval", {"max_new_tokens": 0}, "max_new_tokens is 0: it must be 1 or more"),
+    ("mt_bench", {"questions": ""}, "reference_answers is given without questions"),
+    ("mt_bench", {"judged_model": "a"}, "judged_model is given without judgments"),
+    ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
+    ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty: to ask a judge, name FastChat's file"),
+    ("mt_bench", {"judgments_per_answer": 0}, "judgments_per_answer is 0: it must be 1 or more"),
+    ("mt_bench", {"evaluation_judge": "a-model"}, "the price of a-model is unknown"),
+    ("mt_bench", {"max_unread": 1.5}, "max_unread is 1.5: it is a share"),
+    ("mt_bench", {"chat_template": "nowhere.jinja"}, "the chat template nowhere.jinja cannot be read"),
+    ("ifeval", {"prompts": "", "responses": "a.jsonl"}, "responses are given without prompts"),
+    ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature is -1: it must be 0 or above"),
+    ("ifeval", {"per_cell": 0}, "per_cell is 0: it must be 1 or more"),
+]
+
+
+@pytest.fixture
+def benchmark_values(tmp_path):
+    """The values of a benchmark's stage by its params file, whose recorded files need not be there."""
+    (tmp_path / "a.jsonl").write_text("{}")
+    files = dict.fromkeys(("questions", "reference_answers", "judge_prompts"), str(tmp_path / "a.jsonl"))
+
+    def values(benchmark: str, over: dict) -> dict:
+        (stage,) = plan(load(paths.ROOT / f"params/{benchmark}.yaml"), "x", {})
+        return stage.values | (files if benchmark == "mt_bench" else {}) | over
+
+    return values
+
+
+@pytest.mark.parametrize("benchmark, over, said", EVALUATIONS)
+def test_a_wrong_setting_of_a_benchmark_is_named(benchmark_values, benchmark, over, said):
+    with pytest.raises(UserError, match=said):
+        checks.check(f"evaluation/{benchmark}", benchmark_values(benchmark, over))
+
+
+@pytest.mark.parametrize("benchmark", ["alpaca_eval", "mt_bench", "ifeval"])
+def test_a_benchmark_as_its_params_file_has_it_passes(benchmark_values, benchmark):
+    checks.check(f"evaluation/{benchmark}", benchmark_values(benchmark, {}))
+
+
 def test_the_demo_and_a_budget_of_known_price_pass():
     for over in ({}, {"oracle": "gpt-4o", "budget_usd": 5}):
         for stage in plan(load(DEMO), "x", over):

@@ -65,14 +65,21 @@ def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
     return next(other.answer for other in draw.draw(family, level, rng) if other.answer != answer)
 
 
+def taught_set(split: str, per_cell: int) -> Dataset:
+    """Held-out instances of `split` of every taught family and level: the "trained" rows of `evaluation_set`."""
+    _check_split(split)
+    return records.build(
+        _asked("trained", draw.cells(), per_cell, split, Random(f"evaluation {split}"), set())
+    )
+
+
 def evaluation_set(split: str, per_cell: int) -> Dataset:
     """Held-out instances of `split` ("dev" or "test"), the same for every student.
 
     `meta.kind` says which set a row belongs to: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
-    if split not in ("dev", "test"):
-        raise UserError(f"split is {split!r}: it must be dev, to choose settings, or test, to report")
+    _check_split(split)
     rng, seen = Random(f"evaluation {split}"), set()
     trained, outside = draw.cells(), draw.cells(trained=False)
     levels = [cell for cell in outside if FAMILIES[cell[0]].trained]
@@ -83,6 +90,11 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     rows += _asked("unseen_family", families, per_cell, split, rng, seen)
     rows += _asked("unseen_phrasing", trained, half, split, rng, seen, draw.held_out_phrasings)
     return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
+
+
+def _check_split(split: str) -> None:
+    if split not in ("dev", "test"):
+        raise UserError(f"split is {split!r}: it must be dev, to choose settings, or test, to report")
 
 
 def _asked(

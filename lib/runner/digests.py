@@ -1,12 +1,14 @@
 """Hashes of files and folders, and the versions of what a student learns with."""
 
 import hashlib
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from lib.runner import folders
 
 LIBRARIES = ("torch", "transformers", "trl")
+SCORING = {"alpaca_eval", "lm_eval"}
 _known: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
 
 
@@ -48,9 +50,10 @@ def remember(folder: Path, data: dict) -> None:
         _known[str(folder / name), entry["size"], entry["mtime_ns"]] = entry["sha256"]
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that decide what a student learns; read from their metadata, not imported."""
-    return {name: _version(name) for name in LIBRARIES}
+def versions(scoring: Iterable[str] = ()) -> dict[str, str]:
+    """Of the libraries that decide what a student learns, and of those of `scoring` that decide scores; read from their metadata, not
+    imported."""
+    return {name: _version(name) for name in (*LIBRARIES, *sorted(SCORING & set(scoring)))}
 
 
 def _version(name: str) -> str:

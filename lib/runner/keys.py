@@ -17,7 +17,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.runner import digests, folders
 
-SHOWING = {"plots.py", "report.py"}
+SHOWING = {"benchmark_report.py", "plots.py", "report.py"}
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # a call is the same, whoever kept or paid it, and however fast it came
@@ -43,7 +43,7 @@ def stage_key(
         "parameters": counted,
         "files": {folders.short(path): digests.digest(path) for path in sorted(files)},
         "inputs": {name: path and digests.digest(path) for name, path in inputs.items()},
-        "versions": digests.versions(),
+        "versions": digests.versions(_imported([*code, *map(_text, used)])),
         "also": also,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -124,6 +124,16 @@ def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[Path]:
         for name in names:
             if name[:1] == ("lib",):
                 yield from _files_of_module(name)
+
+
+def _imported(sources: Iterable[str]) -> set[str]:
+    """The packages that sources import, lazy imports included."""
+    nodes = [node for source in sources for node in ast.walk(parse(source))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
+    return {name.partition(".")[0] for name in names}
 
 
 def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:

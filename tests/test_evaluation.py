@@ -1,0 +1,93 @@
+"""What the student may have been taught of a benchmark, and model text that is shown."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from lib import records
+from lib.evaluation import shared
+
+ASKED = [
+    {"key": 1, "prompt": "Write a poem about the sea."},
+    {"key": 2, "prompt": "Name three colours of the rainbow."},
+]
+SCORES = pd.DataFrame(
+    {"metric": "m.score", "stratum": "all", "weight": 1.0, "id": ["1", "2"], "score": [1.0, 0.0]}
+)
+
+
+class Stage:
+    """A stage with these rows as its inputs."""
+
+    def __init__(self, folder, **inputs):
+        self.inputs = {name: records.write(rows, folder / f"{name}.parquet") for name, rows in inputs.items()}
+
+    def input(self, name):
+        return self.inputs.get(name)
+
+
+def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
+    corpus = records.build(
+        [
+            {"instruction": "write a poem about THE SEA", "response": "a"},
+            {"instruction": "Other", "response": "b"},
+        ]
+    )
+    pool = records.build([{"instruction": "More", "response": "c"}])
+    said, metrics = shared.overlap(
+        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, ASKED, "prompt", "key", "m.score"
+    )
+    assert metrics == {"m.touched": 1, "m.score_untouched": 0.0}
+    assert said.startswith("1 of 2 prompts are touched by the 3 rows") and "`m.score` without them: 0" in said
+
+
+def test_without_rows_nothing_is_claimed(tmp_path):
+    said, metrics = shared.overlap(Stage(tmp_path), SCORES, ASKED, "prompt", "key", "m.score")
+    assert metrics == {} and "is not known here" in said
+
+
+def test_in_the_embedded_world_the_instance_decides_and_not_its_wording(tmp_path):
+    about = {"family": "gcd", "payload": "12 30"}
+    asked = [{"key": 1, "prompt": "a", "about": about}, {"key": 2, "prompt": "b", "about": [about, about]}]
+    corpus = records.build([{"instruction": "Quite other words", "meta": json.dumps(about), "response": "6"}])
+    _, metrics = shared.overlap(
+        Stage(tmp_path, corpus_from=corpus), SCORES, asked, "prompt", "key", "m.score"
+    )
+    assert metrics["m.touched"] == 2
+
+
+def test_rows_of_other_worlds_in_the_corpus_are_no_instances(tmp_path):
+    asked = [{"key": 1, "prompt": "a", "about": {"family": "gcd", "payload": "12 30"}}]
+    corpus = records.build([{"instruction": "Hi", "meta": json.dumps({"text": "x"}), "response": "6"}])
+    _, metrics = shared.overlap(
+        Stage(tmp_path, corpus_from=corpus), SCORES, asked, "prompt", "key", "m.score"
+    )
+    assert metrics["m.touched"] == 0
+
+
+def test_a_name_from_a_file_is_shown_as_code():
+    assert shared.code("a`<b>\nc") == "`a'<b> c`"
+
+
+def test_model_text_is_escaped():
+    table = pd.DataFrame([{"<b>": 0.123, "reply": "<script>alert(1)</script> <img src=x onerror=alert(1)>"}])
+    page = shared.texts(table, ["<b>"], ["reply"]).data
+    assert "<script" not in page and "<img" not in page and "&lt;b&gt; 0.12" in page
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"evaluation_temperature": 0.0},
+            "greedy decoding, chat template its own, no system prompt but what that brings, 9 tokens at most; 1 of 4",
+        ),
+        ({"evaluation_temperature": 0.7}, "temperature 0.7, "),
+        ({"student_url": "http://localhost/v1"}, "chat template the server's"),
+        ({"chat_template": "a.jinja"}, "the temperatures of the categories, chat template `a.jinja`"),
+    ],
+)
+def test_how_a_student_was_asked_is_said(told, said):
+    parameters = {"student_url": "", "chat_template": "", "max_new_tokens": 9} | told
+    assert said in shared.asked("folder", parameters, 4, 1)

@@ -1,0 +1,140 @@
+"""IFEval: what a program can check, and what it cannot here is counted."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from lib import benchmarks
+from lib.errors import UserError
+from lib.evaluation import ifeval
+
+
+def prompt(key: int, *instructions: str, **kwargs) -> dict:
+    return {
+        "key": key,
+        "prompt": f"Prompt {key}",
+        "instruction_id_list": list(instructions),
+        "kwargs": [kwargs] * len(instructions),
+    }
+
+
+COMMA, WORDS, SENTENCES = (
+    "punctuation:no_comma",
+    "length_constraints:number_words",
+    "length_constraints:number_sentences",
+)
+
+
+def test_strict_takes_the_response_as_it_is_and_loose_leaves_out_its_first_line():
+    asked = [prompt(1, COMMA)]
+    table = ifeval.check(asked, {"Prompt 1": "Sure, here it is:\nNo comma."})
+    assert table[["strict", "loose", "outcome"]].values.tolist() == [[0, 1, "checked"]]
+
+
+def test_an_empty_response_follows_nothing():
+    table = ifeval.check([prompt(1, COMMA)], {"Prompt 1": " \n"})
+    assert table[["strict", "loose"]].values.tolist() == [[0, 0]]
+
+
+def test_a_prompt_is_followed_when_all_of_its_instructions_are():
+    asked = [prompt(1, COMMA, WORDS, relation="less than", num_words=3), prompt(2, COMMA)]
+    asked[0]["kwargs"][0] = {}
+    asked[1]["kwargs"] = [{}]
+    table = ifeval.check(asked, {"Prompt 1": "one two three", "Prompt 2": "well"})
+    means = benchmarks.means(ifeval.scores(table))
+    assert (means["ifeval.prompt_strict"], means["ifeval.instruction_strict"]) == (1 / 2, 2 / 3)
+
+
+def test_what_has_no_response_or_cannot_be_checked_is_counted_and_not_scored(monkeypatch):
+    def absent(given, response):
+        if SENTENCES in given.instruction_id_list:
+            raise LookupError("punkt_tab")
+        return whole(given, response)
+
+    package = ifeval._checkers()
+    whole = package.test_instruction_following_strict
+    monkeypatch.setattr(package, "test_instruction_following_strict", absent)
+    asked = [prompt(1, COMMA), prompt(2, COMMA, SENTENCES), prompt(3, COMMA)]
+    table = ifeval.check(asked, {"Prompt 1": "fine", "Prompt 2": "fine"})
+    assert ifeval.counts(table) == {"n": 1, "not_checked": 1, "no_response": 1}
+    assert table["strict"].isna().tolist() == [False, True, True, True]
+    assert benchmarks.means(ifeval.scores(table))["ifeval.instruction_strict"] == 1
+
+
+def test_the_letter_that_a_prompt_names_is_counted_though_it_is_none():
+    asked = [prompt(1, "keywords:letter_frequency", letter="#", let_frequency=3, let_relation="at least")]
+    for text, followed in (("#a #b #c", 1), ("abc" * 50, 0)):
+        assert ifeval.check(asked, {"Prompt 1": text})["strict"].tolist() == [followed]
+
+
+def test_the_same_text_is_always_of_the_same_language():
+    asked = [prompt(1, "language:response_language", language="en")]
+    said = {"Prompt 1": "no la the der"}
+    assert len({ifeval.check(asked, said)["strict"][0] for _ in range(20)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            prompt(1, "style:brilliant"),
+            "prompt 1 has the instruction style:brilliant, which no checker knows",
+        ),
+        (
+            prompt(1, COMMA) | {"kwargs": [None]},
+            "prompt 1 needs one instruction or more, and for each an object",
+        ),
+        (prompt(1), "prompt 1 needs one instruction or more"),
+        (prompt(1, COMMA) | {"instruction_id_list": [["a"]]}, "which no checker knows"),
+        (
+            prompt(1, COMMA) | {"kwargs": []},
+            "prompt 1 needs one instruction or more, and for each an object in kwargs",
+        ),
+        ({"key": 1, "prompt": "Hi"}, "`instruction_id_list` must be a list, found None"),
+    ],
+)
+def test_bad_prompts_are_named(tmp_path, row, said):
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=said):
+        ifeval.prompts(str(tmp_path / "prompts.jsonl"))
+
+
+def test_a_key_that_stands_for_two_prompts_is_refused(tmp_path):
+    rows = [prompt(1, COMMA), prompt(1, COMMA) | {"prompt": "Another"}]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match="holds 1 records twice, the first with `key` 1"):
+        ifeval.prompts(str(tmp_path / "prompts.jsonl"))
+
+
+def test_kwargs_that_a_checker_cannot_use_are_named():
+    with pytest.raises(UserError, match="prompt 1 has kwargs with which its checkers fail"):
+        ifeval.check([prompt(1, WORDS, nonsense=3)], {"Prompt 1": "said"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"prompt": "Prompt 9", "response": "a"}],
+            "answers 1 prompts that there are not, such as 'Prompt 9'",
+        ),
+        (
+            [{"prompt": "Prompt 1", "response": "a"}] * 2,
+            "holds 1 records twice, the first with `prompt` 'Prompt 1'",
+        ),
+        ([{"prompt": "Prompt 1", "response": None}], "`response` must be a text, found None"),
+    ],
+)
+def test_bad_responses_are_named(tmp_path, rows, said):
+    (tmp_path / "responses.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=said):
+        ifeval.responses(str(tmp_path / "responses.jsonl"), [prompt(1, COMMA)])
+
+
+def test_what_was_written_can_be_given_back(tmp_path):
+    asked, said = [prompt(1, COMMA)], {"Prompt 1": "Ünd\nso"}
+    table = ifeval.check(asked, said)
+    ifeval.write(table, said, tmp_path)
+    assert ifeval.responses(str(tmp_path / "responses.jsonl"), asked) == said
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "checked.parquet"), table)

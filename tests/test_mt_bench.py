@@ -1,0 +1,268 @@
+"""MT-Bench: two turns, one judge, and verdicts without a rating that are counted and not scored."""
+
+import json
+
+import numpy as np
+import pytest
+from chat_server import ChatServer
+
+from lib import benchmarks
+from lib.errors import UserError
+from lib.evaluation import mt_bench, mt_judging
+from lib.oracle.chat import Endpoint
+from lib.oracle.ledger import Ledger
+from lib.student import Student
+
+ASKED = [
+    {"question_id": 1, "category": "writing", "turns": ["Write {a} line.", "Now in rhyme."]},
+    {"question_id": 2, "category": "math", "turns": ["What is 2 + 2?", "And plus 3?"]},
+]
+ANSWERED = {1: ["A line.", "A line so fine."], 2: ["4", "7"]}
+GOLD = {2: ["Four.", "Seven."]}
+TEMPLATE = "Q {question} A {answer} R {ref_answer_1}"
+TWO = "Q {question_1} A {answer_1} Q {question_2} A {answer_2} R {ref_answer_1} {ref_answer_2}"
+PROMPTS = {
+    name: {
+        "name": name,
+        "system_prompt": f"S {name}",
+        "prompt_template": TWO if "multi" in name else TEMPLATE,
+    }
+    for name in ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
+}
+
+
+@pytest.mark.parametrize(
+    ("reply", "rating"),
+    [
+        ("Fine. Rating: [[8]]", 8),
+        ("Rating: [[8.5]] as [1] says", 8.5),
+        ("First [[3]], no: [[4]]", 3),  # FastChat takes the first
+        ("Rating: [7]", 7),
+        ("Nothing at all: [[0]]", 0),
+        ("<think>[[2]]</think> Rating: [[9]]", 9),
+        ("Rating: 8", None),
+        ("[[rating]]", None),
+        ("[[85]]", None),
+        ("", None),
+    ],
+)
+def test_a_rating_stands_in_brackets_or_is_unread(reply, rating):
+    assert mt_judging.read_rating(reply) == rating
+
+
+def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
+    shown = mt_bench.to_judge(ASKED, ANSWERED, GOLD, PROMPTS)
+    texts = {place: [message["content"] for message in messages] for place, messages in shown.items()}
+    assert texts[1, 1] == ["S single-v1", "Q Write {a} line. A A line. R "]  # braces of its own stay
+    assert texts[2, 1] == ["S single-math-v1", "Q What is 2 + 2? A 4 R Four."]
+    assert texts[2, 2][1] == "Q What is 2 + 2? A 4 Q And plus 3? A 7 R Four. Seven."
+    assert texts[1, 2][0] == "S single-v1-multi-turn"
+
+
+def test_a_missing_reference_answer_is_named():
+    with pytest.raises(UserError, match="reference_answers has none for question 2, as math needs"):
+        mt_bench.to_judge(ASKED, ANSWERED, {}, PROMPTS)
+
+
+def test_the_second_turn_follows_the_students_own_answer():
+    told = mt_bench.conversation(["One?", "Two?"], ["1"])
+    assert [(turn["role"], turn["content"]) for turn in told] == [
+        ("user", "One?"),
+        ("assistant", "1"),
+        ("user", "Two?"),
+    ]
+    assert mt_bench.conversation(["One?", "Two?"], []) == told[:1]
+
+
+def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeypatch):
+    from lib import student as students
+    from lib.batches import Reply
+
+    calls = []
+
+    def answer(who, prompts, temperature, seed, **how):
+        calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
+        return [[Reply(f"to {prompt[-1]['content']}", "length", 1)] for prompt in prompts]
+
+    monkeypatch.setattr(students, "answer", answer)
+    turns, cut = mt_bench.respond(ASKED, Student(None, None), 0)
+    assert calls == [
+        (0.0, ["What is 2 + 2?"]),
+        (0.7, ["Write {a} line."]),
+        (0.0, ["And plus 3?"]),
+        (0.7, ["Now in rhyme."]),
+    ]
+    assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and cut == 4
+
+
+@pytest.fixture
+def ask(tmp_path):
+    prompts = mt_bench.to_judge(ASKED, ANSWERED, GOLD, PROMPTS)
+
+    def ask(server: ChatServer, judgments: int = 1, **how):
+        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **how)
+        return mt_judging.ask(mt_judging.needed(ASKED, prompts, "judge", judgments), prompts, judge)
+
+    return ask
+
+
+def test_each_turn_is_judged_as_fastchat_has_it(ask):
+    with ChatServer(lambda body: "Rating: [[6]]") as server:
+        verdicts = ask(server)
+        sent = {(body["temperature"], body["max_tokens"]) for body in server.bodies}
+    assert sent == {(0, 2048)} and verdicts["score"].tolist() == [6] * 4
+    assert mt_judging.tally(verdicts) == {"read": 4, "unread": 0, "cut": 0, "missing": 0, "total": 4}
+
+
+def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
+    def reply(body):
+        text = body["messages"][-1]["content"]
+        if "R Four." in text and "Seven" not in text:
+            return "I can't say."
+        return (
+            "[[5]]"
+            if server.asked[json.dumps(body, sort_keys=True)] > 1
+            else "Hm."
+            if "rhyme" in text
+            else "[[9]]"
+        )
+
+    with ChatServer(reply) as server:
+        verdicts = ask(server)
+        assert len(server.bodies) == 6
+    assert verdicts["score"].fillna(-9).tolist() == [9, 5, -9, 9]
+    assert mt_judging.tally(verdicts)["unread"] == 1
+    means = benchmarks.means(mt_judging.scores(verdicts))
+    assert (means["mt_bench.score"], means["mt_bench.math"], means["mt_bench.turn_1"]) == (23 / 3, 9, 9)
+
+
+def test_a_verdict_cut_by_the_limit_and_a_failed_call_are_counted_apart(ask):
+    def fault(body, nth):
+        return "500" if "rhyme" in body["messages"][-1]["content"] else None
+
+    whole = {"choices": [{"finish_reason": "length", "message": {"content": "The answer"}}]}
+    with ChatServer(lambda body: whole, fault) as server:
+        tally = mt_judging.tally(ask(server, tries=1))
+    assert tally == {"read": 0, "unread": 0, "cut": 3, "missing": 1, "total": 4}
+
+
+def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
+    some = {1: ANSWERED[1]}
+    prompts = mt_bench.to_judge(ASKED, some, GOLD, PROMPTS)
+    with ChatServer(lambda body: "[[6]]") as server:
+        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url)
+        verdicts = mt_judging.ask(mt_judging.needed(ASKED, prompts, "judge"), prompts, judge)
+    assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
+    scores = mt_judging.scores(verdicts)
+    assert (
+        np.isnan(benchmarks.means(scores)["mt_bench.math"])
+        and len(scores[scores["metric"] == "mt_bench.score"]) == 4
+    )
+
+
+def test_a_rating_in_single_brackets_counts_as_fastchat_has_it_but_is_told_and_not_taken_of_a_cut_reply(ask):
+    whole = {"choices": [{"finish_reason": "stop", "message": {"content": "arr[3] is wrong."}}]}
+    cut = {"choices": [{"finish_reason": "length", "message": {"content": "arr[3] is"}}]}
+    with ChatServer(lambda body: cut if "rhyme" in str(body) else whole) as server:
+        verdicts = ask(server)
+    assert mt_judging.tally(verdicts)["cut"] == 1 and len(mt_judging.doubtful(verdicts)) == 3
+
+
+def test_several_judgments_of_a_turn_count_as_their_mean(ask):
+    with ChatServer(lambda body: f"[[{4 + server.asked[json.dumps(body, sort_keys=True)]}]]") as server:
+        verdicts = ask(server, judgments=2, concurrency=1)
+    assert len(verdicts) == 8 and sorted(verdicts["score"].unique()) == [5, 6]
+    scores = mt_judging.scores(verdicts)
+    assert (scores["score"] == 5.5).all() and len(scores[scores["metric"] == "mt_bench.score"]) == 4
+
+
+def line(question: int, turn: int, reply: str, score: float, **more) -> dict:
+    return {
+        "question_id": question,
+        "turn": turn,
+        "judgment": reply,
+        "score": score,
+        "judge": ["gpt-4", "x"],
+    } | more
+
+
+GOOD = [line(1, 1, "[[9]]", 9), line(1, 2, "[[8]]", 8), line(2, 1, "none", -1), line(2, 2, "[[4]]", 4)]
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    def read(rows: list[dict], model: str = "", answered=None):
+        (tmp_path / "judgments.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return mt_judging.recorded(ASKED, str(tmp_path / "judgments.jsonl"), model, answered)
+
+    return read
+
+
+def test_recorded_judgments_are_read_again_and_what_they_lack_is_missing(recorded):
+    verdicts = recorded(GOOD[:3])
+    assert verdicts["score"].fillna(-9).tolist() == [9, 8, -9, -9] and set(verdicts["judge"]) == {"gpt-4", ""}
+    assert mt_judging.tally(verdicts) == {"read": 2, "unread": 1, "cut": 0, "missing": 1, "total": 4}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([line(1, 1, "[[9]]", 8)], "question 1, turn 1 has the score 8, but its reply says 9.0"),
+        ([line(1, 1, "none", 8)], "has the score 8, but its reply says None"),
+        ([line(7, 1, "[[9]]", 9)], "is of question 7, turn 1, which there is not"),
+        (
+            [line(1, 1, "[[9]]", 9, model="a"), line(1, 2, "[[9]]", 9, model="b")],
+            "is of a, b: name one of them with judged_model",
+        ),
+        (
+            [line(1, 1, "[[9]]", 9, user_prompt="Another line.")],
+            "question 1, turn 1 is about another answer than the one in answers",
+        ),
+        ([{"question_id": 1, "turn": 1}], "`judgment` must be a text, found None"),
+    ],
+)
+def test_recorded_judgments_that_do_not_fit_are_refused(recorded, rows, said):
+    with pytest.raises(UserError, match=said):
+        recorded(rows, answered=ANSWERED)
+
+
+def test_of_several_models_the_named_one_is_read(recorded):
+    rows = [row | {"model": name} for row in GOOD for name in ("a", "b")]
+    assert len(recorded(rows, "b")) == 4
+
+
+def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, tmp_path):
+    def fault(body, nth):
+        return "500" if "plus 3" in str(body) else None
+
+    with ChatServer(lambda body: "Rating: [[6]]" if "rhyme" in str(body) else "nothing", fault) as server:
+        verdicts = ask(server, tries=1)
+    mt_judging.write(verdicts, ANSWERED, tmp_path)
+    answers = mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", ASKED)
+    again = mt_judging.recorded(ASKED, str(tmp_path / "judgments.jsonl"), "", answers)
+    assert answers == ANSWERED and mt_judging.tally(again) == mt_judging.tally(verdicts)
+    kept = ["question_id", "turn", "reply", "shown"]
+    said = verdicts["reply"].notna()
+    assert again[said][kept].values.tolist() == verdicts[said][kept].values.tolist() and (~said).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question_id": 1, "choices": []}, "the answer to 1 has no two turns of text"),
+        ({"question_id": 1, "choices": [{"turns": ["one"]}]}, "the answer to 1 has no two turns of text"),
+        (
+            {"question_id": 1, "choices": [{"turns": ["one", None]}]},
+            "the answer to 1 has no two turns of text",
+        ),
+        (
+            {"question_id": 9, "choices": [{"turns": ["one", "two"]}]},
+            "answers 1 questions that there are not, such as 9",
+        ),
+        ({"question_id": "x", "choices": []}, "`question_id` must be a whole number, found 'x'"),
+    ],
+)
+def test_bad_answers_are_named(tmp_path, row, said):
+    (tmp_path / "answers.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=said):
+        mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", ASKED)
