@@ -192,7 +192,7 @@ def equal(budget: pd.DataFrame, arms: list[str]) -> str:
 
 def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
     metrics = {}
-    for folder in mine["folder"]:
+    for folder in mine["folder"][~mine["notebook"].str.startswith("evaluation/")]:
         for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
             metrics.setdefault(name, []).append(value or 0)
 

@@ -1,11 +1,12 @@
 """What a report says about a run."""
 
+import json
 import re
 
 import pandas as pd
 import pytest
 
-from lib import report
+from lib import benchmark_report, report
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,61 @@ def test_outcomes_pair_instances_by_seed_and_id_and_the_greatest_gain_comes_firs
         "y": {"a alone": 2, "both right": 0, "both wrong": 0, "b alone": 0},
         "x": {"a alone": 1, "both right": 2, "both wrong": 0, "b alone": 1},
     }
+
+
+SCORED = {
+    "arms": {
+        "tapir": {
+            "metrics": {
+                "ifeval.prompt_strict": 0.5,
+                "ifeval.prompt_strict_low": 0.4,
+                "ifeval.prompt_strict_high": 0.6,
+            }
+        },
+        "random": {"metrics": {"gym.accuracy": 0.3}},
+    },
+    "comparisons": {
+        "tapir_vs_random": {"gym.accuracy": {"difference": 0.1, "low": 0, "high": 0.2}},
+        "tapir_vs_balanced": {"ifeval.prompt_strict": {"difference": -0.05, "low": -0.1, "high": 0.01}},
+    },
+}
+
+
+def test_benchmarks_are_shown_for_the_arms_and_contrasts_that_have_them():
+    assert benchmark_report.scores(SCORED).to_dict("index") == {
+        "tapir": {"IFEval, prompts followed, %": "50.0 [40.0, 60.0]"}
+    }
+    assert benchmark_report.contrasts(SCORED).to_dict("index") == {
+        "tapir vs balanced": {"IFEval, prompts followed, %": "-5.0 [-10.0, +1.0]"}
+    }
+    assert len(benchmark_report.scores({"arms": {"a": {"metrics": {}}}})) == 0
+
+
+def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
+    metrics = {
+        "alpaca_eval.lc_win_rate": 5.0,
+        "alpaca_eval.lc_win_rate_low": 4.0,
+        "alpaca_eval.lc_win_rate_high": 6.0,
+    }
+    for seeds, said in (({"0": {}}, "5.0 [4.0, 6.0]"), ({"0": {}, "1": {}}, "5.0")):
+        table = benchmark_report.scores({"arms": {"a": {"metrics": metrics, "seeds": seeds}}})
+        assert table.loc["a", "length-controlled, %"] == said
+
+
+def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
+    told = {
+        "tapir/2_oracle_judging": {
+            "stage.json": {"key": "", "parameters": {"oracle": "gpt-4", "judge_model": ""}}
+        },
+        "evaluation/alpaca_eval": {"judges.json": {"judges": ["gpt-4-1106-preview"]}},
+        "evaluation/mt_bench": {"judges.json": {"judges": ["gpt-4"]}},
+    }
+    for notebook, files in told.items():
+        (tmp_path / notebook).mkdir(parents=True)
+        for name, content in files.items():
+            (tmp_path / notebook / name).write_text(json.dumps(content))
+    monkeypatch.setattr(benchmark_report, "places", lambda run, notebook: {("a", 0): run / notebook})
+    assert benchmark_report.judges(tmp_path) == (
+        "Oracle and judge of the training: gpt-4; AlpacaEval's judge: gpt-4-1106-preview; MT-Bench's judge: gpt-4. "
+        "**gpt-4 also taught or chose the rows: it judges its own work.**"
+    )
