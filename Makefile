@@ -20,10 +20,10 @@ demo: $(ENV) ## three arms in the embedded world, and their report
 study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped
 	$(PY) -m lib.run params/study.yaml
 
-test: $(ENV) ## ten minutes at most, no network
+test: $(ENV) ## ten to twenty minutes, no network
 	$(PY) -m pytest
 
-test-slow: $(ENV) ## what does not fit in ten minutes
+test-slow: $(ENV) ## what takes longest
 	$(PY) -m pytest -m slow
 
 bench: $(ENV) ## oracle calls, answers, training and 200,000 rows, each beside what is usual
