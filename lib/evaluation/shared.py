@@ -14,6 +14,13 @@ from lib.runs import Stage
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
 JUDGES = "judges.json"  # who judged, for the report
 
+BOX = '<div style="border-left: 3px solid #c8c8c8; margin: 1em 0 1.6em; padding-left: 0.9em">{}</div>'
+HEAD = '<div style="font-weight: bold">{}</div>'
+PART = (
+    '<div style="color: #666; font-size: 0.85em; margin-top: 0.5em">{}</div>'
+    '<div style="white-space: pre-wrap; overflow-wrap: anywhere; max-height: {}; overflow-y: auto">{}</div>'
+)
+
 # Asking
 
 
@@ -35,13 +42,8 @@ def responses(prompts: list[str], student, **how) -> tuple[list[str], int]:
 
 def asked(place: object, told: dict, total: int, cut: int) -> str:
     """Who was asked and how, in a sentence, from a notebook's parameters."""
-    template = (
-        "the server's"
-        if told["student_url"]
-        else f"`{told['chat_template']}`"
-        if told["chat_template"]
-        else "its own"
-    )
+    template = f"`{told['chat_template']}`" if told["chat_template"] else "its own"
+    template = "the server's" if told["student_url"] else template
     temperature = told.get("evaluation_temperature")
     decoding = "greedy decoding" if temperature == 0 else f"temperature {temperature}"
     decoding = "the temperatures of the categories" if temperature is None else decoding
@@ -129,14 +131,6 @@ def _touched_instances(rows: Dataset, asked: list[dict]) -> list[int]:
 def code(text: object) -> str:
     """A name from a file, to be shown in a sentence: as code, in which nothing is read as markup."""
     return f"`{' '.join(str(text).replace('`', chr(39)).split())[:80]}`"
-
-
-BOX = '<div style="border-left: 3px solid #c8c8c8; margin: 1em 0 1.6em; padding-left: 0.9em">{}</div>'
-HEAD = '<div style="font-weight: bold">{}</div>'
-PART = (
-    '<div style="color: #666; font-size: 0.85em; margin-top: 0.5em">{}</div>'
-    '<div style="white-space: pre-wrap; overflow-wrap: anywhere; max-height: {}; overflow-y: auto">{}</div>'
-)
 
 
 def texts(table: pd.DataFrame, heads: list[str], parts: list[str], tallest: str = "14em"):
