@@ -38,10 +38,7 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
     ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    whole = _mean_over(pairs).groupby("metric")["score"].count()
-    return {
-        metric: it | {"n": int(whole[metric])} for metric, it in _by_metric(pairs, "difference", seed).items()
-    }
+    return _by_metric(pairs, "difference", seed)
 
 
 def holm(ps: list[float]) -> list[float]:
@@ -79,17 +76,17 @@ def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, floa
 
 
 def _by_metric(seeds: list[pd.DataFrame], name: str, seed: int) -> dict[str, dict[str, float]]:
-    """{metric: {name, "low", "high", "p"}} over tables of scores, one a seed."""
+    """{metric: {name, "low", "high", "p", "n"}} over tables of scores, one a seed."""
     found = {}
     for metric in sorted(set(seeds[0]["metric"])):
-        estimate, draws = _drawn([table[table["metric"] == metric] for table in seeds], seed)
+        estimate, draws, n = _drawn([table[table["metric"] == metric] for table in seeds], seed)
         low, high = _percentiles(draws)
-        found[metric] = {name: estimate, "low": low, "high": high, "p": _p(draws)}
+        found[metric] = {name: estimate, "low": low, "high": high, "p": _p(draws), "n": n}
     return found
 
 
-def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray]:
-    """The estimate of one metric, and what it might have been.
+def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, int]:
+    """The estimate of one metric, what it might have been, and of how many rows.
 
     Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
     given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
@@ -101,12 +98,12 @@ def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray]:
         levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
         spread = effects.std(ddof=1) / np.sqrt(len(seeds))
         draws += spread * rng.permutation(t.ppf(levels, len(seeds) - 1))
-    return float(effects.mean()), draws
+    return float(effects.mean()), draws, len(whole)
 
 
 def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
     """Every row's score as the mean over the seeds, null where one is; raises ValueError where they were not scored on the same rows."""
-    grouped = pd.concat(seeds).groupby(["metric", "stratum", "id"], sort=False)
+    grouped = pd.concat(seeds).groupby(["stratum", "id"], sort=False)
     if (grouped.size() != len(seeds)).any():
         raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
     kept = grouped[[name for name in ("weight", "group") if name in seeds[0]]].first()

@@ -43,7 +43,7 @@ def stage_key(
         "parameters": counted,
         "files": {folders.short(path): digests.digest(path) for path in sorted(files)},
         "inputs": {name: path and digests.digest(path) for name, path in inputs.items()},
-        "versions": digests.versions(_imported([*code, *map(_text, used)])),
+        "versions": digests.versions(_packages(code, used)),
         "also": also,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -113,27 +113,26 @@ def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
 
 def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[Path]:
     """Files under lib that the imports of a tree mean; package is the importing module's, for relative imports."""
+    for name in _imported(tree, package):
+        if name[:1] == ("lib",):
+            yield from _files_of_module(name)
+
+
+def _imported(tree: ast.Module, package: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The names that a tree imports, in their parts: ("lib", "oracle", "chat"), …"""
     for node in ast.walk(tree):
-        names: list[tuple[str, ...]] = []
         if isinstance(node, ast.Import):
-            names = [tuple(alias.name.split(".")) for alias in node.names]
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             base += tuple(node.module.split(".")) if node.module else ()
-            names = [base, *((*base, alias.name) for alias in node.names)]
-        for name in names:
-            if name[:1] == ("lib",):
-                yield from _files_of_module(name)
+            yield from (base, *((*base, alias.name) for alias in node.names))
 
 
-def _imported(sources: Iterable[str]) -> set[str]:
-    """The packages that sources import, lazy imports included."""
-    nodes = [node for source in sources for node in ast.walk(parse(source))]
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [
-        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level
-    ]
-    return {name.partition(".")[0] for name in names}
+def _packages(code: Iterable[str], used: Iterable[Path]) -> set[str]:
+    """The packages that cells and modules import, lazy imports included."""
+    trees = [*map(parse, code), *(parse(_text(path), path) for path in used)]
+    return {name[0] for tree in trees for name in _imported(tree) if name}
 
 
 def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
