@@ -14,8 +14,6 @@ SHOWN = {  # metric: its name in a table, what brings it to the unit that is sho
     "mt_bench.score": ("MT-Bench, 1 to 10", 1, 2),
     "ifeval.prompt_strict": ("IFEval, prompts followed, %", 100, 1),
 }
-
-
 FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # those with a judge
 
 
@@ -63,10 +61,9 @@ def _evaluators(run: Path, notebook: str) -> set[str]:
 
 
 def _line(metrics: dict, seeds: int) -> dict[str, str]:
-    ends = {
-        name: ("",) if seeds > 1 and name == "alpaca_eval.lc_win_rate" else ("", "_low", "_high")
-        for name in SHOWN
-    }
+    ends = {name: ("", "_low", "_high") for name in SHOWN}
+    if seeds > 1:
+        ends["alpaca_eval.lc_win_rate"] = ("",)
     return {
         SHOWN[name][0]: _show(name, [metrics[name + end] for end in ends[name]])
         for name in SHOWN

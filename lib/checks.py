@@ -28,6 +28,8 @@ def judging(values: dict) -> None:
 
 
 def asking(values: dict) -> None:
+    if values["chat_template"]:
+        weights.template(values["chat_template"])
     check_server(values["student_url"], values["chat_template"], values["concurrency"])
 
 
@@ -109,8 +111,6 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
         _source(name, values[name])
     if not responses and not values["student_from"]:
         weights.place("student", values["student"])
-    if values["chat_template"]:
-        weights.template(values["chat_template"])
     if judge:
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
     if "max_unread" in values:
@@ -128,7 +128,8 @@ def _source(name: str, source: str) -> None:
     from lib import sources  # imports datasets
 
     try:
-        sources.local_files(sources.expand(source)) if source else None
+        if source:
+            sources.local_files(sources.expand(source))
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -150,16 +150,16 @@ def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
     return figure
 
 
-def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str, bins: int = 8):
-    """Points, and their mean in `bins` parts of equally many points."""
+def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str):
+    """Points, and their means in eighths of them, from the leftmost on."""
     at, values = np.asarray(at, float), np.asarray(values, float)
     known = np.isfinite(at) & np.isfinite(values)
     at, values = at[known], values[known]
     figure, axes = plt.subplots()
     axes.plot(at, values, ".", color=PALETTE[0], alpha=0.25, markersize=5)
-    parts = [part for part in np.array_split(np.argsort(at, kind="stable"), bins) if len(part)]
+    parts = [part for part in np.array_split(np.argsort(at, kind="stable"), 8) if len(part)]
     means = [at[part].mean() for part in parts], [values[part].mean() for part in parts]
-    axes.plot(*means, "o-", color=PALETTE[5], label="mean of an eighth of the pairs" if bins == 8 else "mean")
+    axes.plot(*means, "o-", color=PALETTE[5], label="mean of an eighth of the pairs")
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.legend()
     return figure

@@ -39,11 +39,9 @@ def prompts(source: str) -> list[dict]:
 def responses(source: str, asked: list[dict]) -> dict[str, str]:
     """A model's responses by prompt. Raises UserError for one to no prompt, and for a prompt that is answered twice."""
     found = recordings.listed(source, "responses", "prompt", prompt=str, response=str)
-    if strange := {row["prompt"] for row in found} - {row["prompt"] for row in asked}:
-        raise UserError(
-            f"responses: {source} answers {len(strange):,} prompts that there are not, such as {min(strange)!r:.80}"
-        )
-    return {row["prompt"]: row["response"] for row in found}
+    said = {row["prompt"]: row["response"] for row in found}
+    recordings.check_asked(said, (row["prompt"] for row in asked), f"responses: {source}", "prompts")
+    return said
 
 
 def respond(asked: list[dict], student, **how) -> tuple[dict[str, str], int]:
@@ -142,12 +140,11 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_instruction(table: pd.DataFrame) -> pd.DataFrame:
-    """The strict scores in long form, a metric a kind of instruction."""
-    told = table.assign(metric=table["instruction"].str.partition(":")[2].str.replace("_", " "))
-    told = told.assign(
-        id=told["key"].astype(str) + "." + told["number"].astype(str), group=told["key"].astype(str)
-    )
-    return told.assign(score=told["strict"], stratum="all", weight=1.0).dropna(subset=["score"])
+    """The strict scores of the instructions in long form, a metric a kind of instruction."""
+    kinds = table["instruction"].str.partition(":")[2].str.replace("_", " ")
+    every = scores(table)
+    every = every[every["metric"] == "ifeval.instruction_strict"]  # in the order of the table
+    return every.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
 
 
 def write(table: pd.DataFrame, answered: dict[str, str], folder: Path) -> None:

@@ -1,18 +1,13 @@
 """MT-Bench: 80 questions of two turns and their answers (Zheng et al., 2023, arXiv 2306.05685), in FastChat's file formats."""
 
-import re
-
 from lib import records
 from lib.errors import UserError
 from lib.evaluation import recordings
+from lib.oracle.prompts import filled
 
 TURNS = (1, 2)
-TEMPERATURES = {
-    "writing": 0.7,
-    "roleplay": 0.7,
-    "stem": 0.1,
-    "humanities": 0.1,
-}  # of a student's answers; others 0
+# of a student's answers; others 0
+TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
 
 Messages = list[dict]
@@ -35,10 +30,7 @@ def answers(source: str, name: str, asked: list[dict]) -> dict[int, list[str]]:
         first = row["choices"][0] if row["choices"] else None
         given = first.get("turns") if isinstance(first, dict) else None
         turns[row["question_id"]] = _two_turns(given, f"{name}: {source}: the answer to {row['question_id']}")
-    if strange := turns.keys() - {row["question_id"] for row in asked}:
-        raise UserError(
-            f"{name}: {source} answers {len(strange)} questions that there are not, such as {min(strange)}"
-        )
+    recordings.check_asked(turns, (row["question_id"] for row in asked), f"{name}: {source}", "questions")
     return turns
 
 
@@ -109,9 +101,8 @@ def _messages(row: dict, answered: list[str], gold: dict[int, list[str]], prompt
         for name, side in zip(("question", "answer", "ref_answer"), sides, strict=True)
         for turn in TURNS
     }
-    # in one pass: what is filled in may hold braces of its own
-    filled = re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), prompt["prompt_template"])
-    return [{"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": filled}]
+    shown = filled(prompt["prompt_template"], parts)
+    return [{"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": shown}]
 
 
 def _prompt_name(category: str, turn: int) -> str:

@@ -1,6 +1,7 @@
 """Recordings: the records of a file or hub data set with the fields that they must have, and single files of the hub."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from huggingface_hub import hf_hub_download
 
@@ -39,6 +40,14 @@ def _check(record: object, where: str, fields: dict[str, type]) -> None:
         value = record.get(field)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise BadInput(f"{where}: `{field}` must be {KINDS[kind]}, found {value!r:.60}")
+
+
+def check_asked(answered: Iterable, asked: Iterable, where: str, what: str) -> None:
+    """Raises BadInput where something is answered that was not asked."""
+    if strange := set(answered) - set(asked):
+        raise BadInput(
+            f"{where} answers {len(strange):,} {what} that there are not, such as {min(strange)!r:.80}"
+        )
 
 
 def clean(value: object) -> object:

@@ -27,23 +27,30 @@ def format_constraints(level: dict, rng: Random):
     return {"x": " ".join(words), "constraints": asked}, text, []
 
 
-def obeys(payload: str, text: str) -> bool:
-    """Whether a text meets the constraints of a payload: any n of the words in their order will do."""
+def read(payload: str) -> tuple[str, list[str], int | None, str | None]:
+    """What a payload asks for: its constraints as they are worded, the words, how many of them exactly, and the prefix, where it asks for
+    these."""
     asked, words = payload.removeprefix("constraints=").split(" | x=")
     exactly, prefix = re.search(r"exactly (\d+) words", asked), re.search(r"the word (\w+):", asked)
+    return asked, words.split(), int(exactly[1]) if exactly else None, prefix[1] if prefix else None
+
+
+def obeys(payload: str, text: str) -> bool:
+    """Whether a text meets the constraints of a payload: any n of the words in their order will do."""
+    asked, words, exactly, prefix = read(payload)
     if prefix:  # its own letter case is left open
         head, colon, text = text.partition(": ")
-        if not colon or head.lower() != prefix[1]:
+        if not colon or head.lower() != prefix:
             return False
     if "upper case" in asked and text.upper() != text:
         return False
     given = text.split(", ") if "commas" in asked else text.replace(",", " ").split()
     shown = [word.lower() for word in given] if "upper case" in asked else given
-    left = iter(words.split())
+    left = iter(words)
     in_order = all(
         word in left for word in shown
     )  # consumes: a word counts once, and only after the one before
-    return in_order and len(shown) == (int(exactly[1]) if exactly else len(words.split()))
+    return in_order and len(shown) == (exactly or len(words))
 
 
 @cache

@@ -5,12 +5,11 @@ students of this world; they say nothing of the benchmarks.
 """
 
 import json
-import re
 
 import pandas as pd
 
 from lib.evaluation import mt_bench, mt_judging
-from lib.gym import world
+from lib.gym import formats, world
 
 TIE = 1.5
 
@@ -52,7 +51,7 @@ def conversations(split: str, per_cell: int) -> list[dict]:
 
 
 def rated(asked: list[dict], answered: dict[int, list[str]]) -> pd.DataFrame:
-    """An exact judge's verdicts, as `lib.mt_judging` has them: 10 for a right answer, 1 for a wrong one."""
+    """An exact judge's verdicts, as `mt_judging` has them: 10 for a right answer, 1 for a wrong one."""
     shown = {
         (row["question_id"], turn): [
             {"role": "user", "content": _told(row["turns"], answered[row["question_id"]], turn)}
@@ -78,25 +77,20 @@ def _told(turns: list[str], answers: list[str], turn: int) -> str:
 
 def constrained(split: str, per_cell: int) -> list[dict]:
     """Prompts with constraints that IFEval's checkers know: words to keep, how many words at most, a prefix, no commas."""
-    rows = world.taught_set(split, per_cell)
-    found = []
-    for text, meta in zip(rows["instruction"], rows["meta"], strict=True):
-        about = json.loads(meta)
-        if about["family"] == "format_constraints":
-            found.append({"key": len(found), "prompt": text, "about": about} | _checkable(about["payload"]))
-    return found
+    rows = [row for row in instructions(split, per_cell) if row["dataset"] == "format_constraints"]
+    return [
+        {"key": n, "prompt": row["instruction"], "about": row["about"]} | _checkable(row["about"]["payload"])
+        for n, row in enumerate(rows)
+    ]
 
 
 def _checkable(payload: str) -> dict:
     """The constraints of a payload that a checker of IFEval knows."""
-    asked, words = payload.removeprefix("constraints=").split(" | x=")
-    exactly, prefix = re.search(r"exactly (\d+) words", asked), re.search(r"the word (\w+):", asked)
-    marker = [world.ANSWER.strip(": ")] + ([prefix[1]] if prefix else [])  # words beside those asked for
-    count = int(exactly[1]) if exactly else len(words.split())
-    checks = [
-        ("length_constraints:number_words", {"relation": "less than", "num_words": count + len(marker) + 1})
-    ]
-    checks += [] if exactly else [("keywords:existence", {"keywords": words.split()})]
-    checks += [("keywords:existence", {"keywords": [prefix[1]]})] if prefix else []
+    asked, words, exactly, prefix = formats.read(payload)
+    beside = 2 if prefix else 1  # words beside those asked for: the answer's marker, and the prefix
+    most = (exactly or len(words)) + beside
+    checks = [("length_constraints:number_words", {"relation": "less than", "num_words": most + 1})]
+    checks += [] if exactly else [("keywords:existence", {"keywords": words})]
+    checks += [("keywords:existence", {"keywords": [prefix]})] if prefix else []
     checks += [] if "commas" in asked else [("punctuation:no_comma", {})]
     return {"instruction_id_list": [name for name, _ in checks], "kwargs": [told for _, told in checks]}

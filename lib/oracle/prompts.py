@@ -14,12 +14,12 @@ def text(name: str) -> str:
 def template(name: str) -> Callable[..., list[dict]]:
     """A prompt file, read once: called with its parts it gives the messages to send."""
     whole = text(name)
+    return lambda **parts: [{"role": "user", "content": filled(whole, parts)}]
 
-    def fill(**parts: str) -> list[dict]:  # in one pass: what is filled in may hold braces of its own
-        filled = re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), whole)
-        return [{"role": "user", "content": filled}]
 
-    return fill
+def filled(whole: str, parts: dict[str, str]) -> str:
+    """A text with its {parts} filled in, in one pass: what is filled in may hold braces of its own."""
+    return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), whole)
 
 
 def listed(labels: Iterable[str]) -> str:
