@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+NO_ROOM = "no room"  # how a reply ended that was not asked for: its prompt fills the student's context
+
 
 class Reply(NamedTuple):
-    """One response; `finish` is "length" when the token limit cut it, else "stop"."""
+    """One response; `finish` is "length" when the token limit cut it, NO_ROOM when there was none, else "stop"."""
 
     text: str
     finish: str

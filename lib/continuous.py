@@ -14,6 +14,7 @@ def decode(
     limit: int,
     samples: int = 1,
     temperature: float = 0.0,
+    top_k: int = 0,
     seed: int = 0,
     **cache: int,
 ) -> list[list[int]]:
@@ -23,7 +24,7 @@ def decode(
     is another one meanwhile. Raises RuntimeError with the cause where a continuation fails.
     """
     manager = model.init_continuous_batching(
-        _sampling(ends, limit, samples, temperature), ContinuousBatchingConfig(seed=seed, **cache)
+        _sampling(ends, limit, samples, temperature, top_k), ContinuousBatchingConfig(seed=seed, **cache)
     )
     # generate_batch starts first: how many prompts its first step meets, and with it every draw, is then a matter of luck
     names = manager.add_requests(prompts, max_new_tokens=limit)
@@ -37,9 +38,11 @@ def decode(
     return [made[name + copy] for name in names for copy in copies]
 
 
-def _sampling(ends: set[int], limit: int, samples: int, temperature: float) -> GenerationConfig:
+def _sampling(ends: set[int], limit: int, samples: int, temperature: float, top_k: int) -> GenerationConfig:
     """Plain sampling, whatever the model's own configuration asks for."""
-    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    drawn = (
+        {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": 1.0} if temperature else {}
+    )
     return GenerationConfig(
         eos_token_id=sorted(ends), max_new_tokens=limit, num_return_sequences=samples, **drawn
     )

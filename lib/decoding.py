@@ -52,10 +52,12 @@ def decode(
     limit: int,
     samples: int = 1,
     temperature: float = 0.0,
+    top_k: int = 0,
 ) -> list[list[int]]:
     """`samples` continuations of each left-padded prompt, prompt by prompt, up to and with their end token.
 
-    `ids` and `mask` are [prompts, tokens], `ends` the tokens that close a sequence; temperature 0 is greedy.
+    `ids` and `mask` are [prompts, tokens], `ends` the tokens that close a sequence; temperature 0 is greedy, top_k 0
+    draws from all tokens.
     """
     cache = _cache(model.config)
     logits = _forward(model, ids, mask, cache)
@@ -64,7 +66,7 @@ def decode(
     made = torch.full((len(logits), limit), -1, device=ids.device)
     rows, going = torch.arange(len(logits), device=ids.device), logits.new_ones(len(logits), dtype=bool)
     for step in range(limit):
-        tokens = _next_tokens(logits, temperature)
+        tokens = _next_tokens(logits, temperature, top_k)
         made[rows[going], step] = tokens[going]
         going &= ~torch.isin(tokens, ends)
         if step + 1 == limit or not going.any():
@@ -86,7 +88,10 @@ def _forward(
     return made.logits[:, -1]
 
 
-def _next_tokens(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def _next_tokens(logits: torch.Tensor, temperature: float, top_k: int) -> torch.Tensor:
     if not temperature:
         return logits.argmax(1)
+    if 0 < top_k < logits.shape[1]:
+        least = logits.topk(top_k, 1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
     return torch.multinomial((logits.float() / temperature).softmax(1), 1).squeeze(1)

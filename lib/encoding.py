@@ -36,6 +36,13 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     return Dataset.from_dict(columns, features=ENCODED)
 
 
+def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
+    """The places of the rows that `encode` cuts nothing of."""
+    needed = rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
+    parts = enumerate(_parts(tokenizer, needed))
+    return [i for i, (start, response) in parts if len(start) + len(response) <= max_length]
+
+
 def encode_alone(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     """Token ids and labels of the responses as `encode` has them, but with no prompt: only the marker of a beginning precedes them.
 

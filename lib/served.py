@@ -26,6 +26,7 @@ def answer(
     samples: int,
     temperature: float,
     limit: int,
+    top_k: int,
     keep: Callable[[int, list[list[Reply]]], None],
 ) -> None:
     """Ask for `samples` replies to each text, a JSON list of messages; `keep` is given each batch that is whole.
@@ -33,7 +34,11 @@ def answer(
     Raises UserError where the server can't be reached, refuses a call or answers with something else; the calls under way
     are then given up, the batches that were whole are kept.
     """
-    asking = _Asking(student, batches, samples, {"temperature": temperature, "max_tokens": limit})
+    sampling = {"temperature": temperature, "max_tokens": limit}
+    sampling |= (
+        {"top_k": top_k} if top_k else {}
+    )  # no field of OpenAI's, but of the servers that answer for a student
+    asking = _Asking(student, batches, samples, sampling)
 
     def hand_over() -> None:
         while asking.whole:

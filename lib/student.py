@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
 from lib import continuous, decoding, records, weights
-from lib.batches import Batch, Batches, Reply
+from lib.batches import NO_ROOM, Batch, Batches, Reply
 from lib.errors import UserError
 from lib.settings import check_sampling, check_server
 
@@ -104,19 +104,20 @@ def answer(
     samples: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
+    top_k: int = 0,
     batch_size: int | None = None,
     seed: int = 0,
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> list[list[Reply]]:
-    """`samples` replies to each prompt, in the order of the prompts; temperature 0 is greedy.
+    """`samples` replies to each prompt, in the order of the prompts; temperature 0 is greedy, top_k 0 draws from all tokens.
 
     Batches, by default of a size that suits who answers, are a fixed function of the prompts and every batch has a seed
     of its own, so that a restart which finds batches of an earlier start in `folder` ends with the same replies.
     """
     check_sampling(samples, temperature)
     ask, texts, suits = _way(student, prompts)
-    how = samples, temperature, max_new_tokens
+    how = samples, temperature, max_new_tokens, top_k
     batches = Batches(texts, batch_size or suits, seed, how, folder, report)
     ask(batches.missing, *how, batches.keep)
     return batches.replies
@@ -131,6 +132,33 @@ def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable
     model, tokenizer = student
     texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
     return partial(_here, student), texts, CONTINUOUS if _on_gpu(model) else PADDED
+
+
+def answer_fitting(
+    student: Student | Served,
+    prompts: list[list[dict]],
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    **how,
+) -> list[list[Reply]]:
+    """As `answer`, but a prompt that leaves no room for so many new tokens in the student's context is not asked: its replies are empty
+    and say so. Of a student behind a URL the context is not known."""
+    fits = _fit(student, prompts, max_new_tokens)
+    inside = [prompt for prompt, room in zip(prompts, fits, strict=True) if room]
+    made = iter(answer(student, inside, samples, temperature, max_new_tokens, **how))
+    return [next(made) if room else [Reply("", NO_ROOM, 0)] * samples for room in fits]
+
+
+def _fit(student: Student | Served, prompts: list[list[dict]], max_new_tokens: int) -> list[bool]:
+    if isinstance(student, Served) or not prompts:
+        return [True] * len(prompts)
+    context = getattr(student.model.config.get_text_config(), "max_position_embeddings", None)
+    texts = [
+        student.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts
+    ]
+    ids = student.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [not context or len(row) + max_new_tokens <= context for row in ids]
 
 
 def respond(
@@ -161,6 +189,7 @@ def _here(
     samples: int,
     temperature: float,
     limit: int,
+    top_k: int,
     keep: Callable[[int, list[list[Reply]]], None],
 ) -> None:
     model, tokenizer = student
@@ -168,9 +197,8 @@ def _here(
     ends = {*named, tokenizer.eos_token_id}
     decode = _continuous if _on_gpu(model) else _padded
     for number, batch in batches.items():
-        made = [
-            _reply(ids, ends, tokenizer) for ids in decode(student, batch, ends, limit, samples, temperature)
-        ]
+        drawn = decode(student, batch, ends, limit, samples, temperature, top_k)
+        made = [_reply(ids, ends, tokenizer) for ids in drawn]
         keep(number, [made[i : i + samples] for i in range(0, len(made), samples)])
 
 

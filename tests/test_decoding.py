@@ -74,3 +74,12 @@ def test_sampling_follows_the_tempered_distribution(tmp_path):
     made = decoding.decode(asked.model, prompt["input_ids"], prompt["attention_mask"], none, 1, n, 0.5)
     seen = torch.bincount(torch.tensor([token for (token,) in made]), minlength=len(expected)) / n
     assert (seen - expected).abs().max() < 4 * (expected.max() * (1 - expected.max()) / n) ** 0.5 + 1e-3
+
+
+def test_top_k_draws_from_the_likeliest_tokens_alone():
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(2000, 1)
+    torch.manual_seed(0)
+    drawn = {k: set(decoding._next_tokens(logits, 1.0, k).tolist()) for k in (0, 1, 2, 9)}
+    assert drawn == {0: {0, 1, 2, 3}, 1: {0}, 2: {0, 1}, 9: {0, 1, 2, 3}}
+    among_two = (decoding._next_tokens(logits, 1.0, 2) == 0).float().mean().item()
+    assert among_two == pytest.approx(torch.tensor([3.0, 2.0]).softmax(0)[0].item(), abs=0.05)

@@ -84,6 +84,11 @@ def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
     }
 
 
+def test_top_k_is_asked_for_where_it_is_set(asked, server):
+    student.answer(asked, PROMPTS[:1], temperature=0.7, top_k=40, max_new_tokens=9)
+    assert server.bodies[0]["top_k"] == 40
+
+
 def test_every_reply_has_a_seed_of_its_own_which_repeats(asked, server):
     how = {"samples": 3, "temperature": 1.0, "batch_size": 4}
     first, again, other = (student.answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))

@@ -119,6 +119,22 @@ def test_continuous_batching_gives_the_greedy_replies_of_padded_batches(monkeypa
     assert asked.model.config._attn_implementation == attention
 
 
+def test_one_of_one_token_is_the_greedy_reply_here_and_in_continuous_batching(asked, monkeypatch):
+    greedy = student.answer(asked, PROMPTS, max_new_tokens=6)
+    how = {"temperature": 1.0, "top_k": 1, "max_new_tokens": 6}
+    assert student.answer(asked, PROMPTS, **how) == greedy
+    take_the_way_of_a_gpu(monkeypatch)
+    assert student.answer(asked, PROMPTS, **how) == greedy
+
+
+def test_a_prompt_without_room_in_the_context_is_not_asked_and_says_so(asked):
+    long = [{"role": "user", "content": "x" * 1100}]
+    made = student.answer_fitting(asked, [PROMPTS[0], long], samples=2, temperature=1.0, max_new_tokens=4)
+    assert [len(replies) for replies in made] == [2, 2]
+    assert [reply.finish for reply in made[1]] == ["no room"] * 2 and made[1][0].text == ""
+    assert made[:1] == student.answer(asked, [PROMPTS[0]], samples=2, temperature=1.0, max_new_tokens=4)
+
+
 def test_continuous_batching_samples_and_repeats_with_the_seed(asked, monkeypatch):
     take_the_way_of_a_gpu(monkeypatch)
     how = {"samples": 4, "temperature": 1.0, "max_new_tokens": 8}
