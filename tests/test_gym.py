@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
-from lib.gym import draw, families, world
+from lib.gym import draw, families, splits, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 
@@ -61,15 +61,15 @@ def test_an_instance_is_held_out_iff_its_digest_is_divisible_by_ten():
     for family, level in CELLS:
         for instance in instances(family, level, 50):
             digest = hashlib.sha256(f"{family}\n{instance.payload}".encode()).hexdigest()
-            held_out = draw.split_of(family, instance.payload) in ("dev", "test")
+            held_out = splits.split_of(family, instance.payload) in ("dev", "test")
             assert held_out == (int(digest, 16) % 10 == 0)
 
 
 def test_about_one_instance_in_ten_is_held_out_half_of_it_for_each_use():
-    splits = Counter(draw.split_of(c[0], one.payload) for c in CELLS for one in instances(*c))
-    total = sum(splits.values())
-    assert splits["train"] / total == pytest.approx(0.9, abs=0.02)
-    assert splits["dev"] / total == pytest.approx(0.05, abs=0.015)
+    counts = Counter(splits.split_of(c[0], one.payload) for c in CELLS for one in instances(*c))
+    total = sum(counts.values())
+    assert counts["train"] / total == pytest.approx(0.9, abs=0.02)
+    assert counts["dev"] / total == pytest.approx(0.05, abs=0.015)
 
 
 def test_train_dev_and_test_share_no_instance_at_any_level():

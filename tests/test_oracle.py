@@ -9,7 +9,7 @@ import pytest
 
 from lib import judge, records, tasks
 from lib.errors import UserError
-from lib.gym import draw, oracle, world
+from lib.gym import draw, oracle, splits, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 
@@ -148,7 +148,7 @@ def test_expansion_keeps_family_level_and_split_and_never_repeats_what_is_known(
     assert len(set(made)) == len(made) and not set(made) & set(payloads(parents))
     for about in map(json.loads, first["meta"]):
         assert (about["family"], about["level"]) == ("spell_backward", 2)
-        assert draw.split_of(about["family"], about["payload"]) == "train"
+        assert splits.split_of(about["family"], about["payload"]) == "train"
 
 
 def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():

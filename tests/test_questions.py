@@ -6,12 +6,12 @@ import pandas as pd
 
 from lib import benchmarks
 from lib.evaluation import ifeval, mt_judging
-from lib.gym import draw, questions, world
+from lib.gym import questions, splits, world
 
 
 def test_all_stand_ins_are_held_out_and_those_that_the_gym_evaluates():
     asked = questions.instructions("dev", 2)
-    assert {draw.split_of(row["about"]["family"], row["about"]["payload"]) for row in asked} == {"dev"}
+    assert {splits.split_of(row["about"]["family"], row["about"]["payload"]) for row in asked} == {"dev"}
     trained = [
         text
         for text, meta in zip(

@@ -1,6 +1,5 @@
 """The one draw function: pre-training, corpus, demonstrations, expansion and evaluation all draw here."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -9,31 +8,19 @@ from random import Random
 
 import yaml
 
+from lib.gym import operations, targets
 from lib.gym.families import FAMILIES, Exercise, exercise
+from lib.gym.splits import split_of
 
 KEPT = {("letter_counting", "1"): 0.2}  # else saying "1" would be right three times in four
 HELD_OUT_PHRASINGS = 2  # the last two of each family
 
 
-def digest(family: str, payload: str) -> int:
-    return int(hashlib.sha256(f"{family}\n{payload}".encode()).hexdigest(), 16)
-
-
-def split_of(family: str, payload: str) -> str:
-    """`train`, or for one instance in ten `dev` (to choose settings) or `test` (to report).
-
-    The payload decides, whatever the wording, the level or the seed.
-    """
-    number = digest(family, payload)
-    if number % 10:
-        return "train"
-    return "dev" if number // 10 % 2 else "test"
-
-
 def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator[Exercise]:
     """Instances of one split of a family at a level, without end; repeats are possible."""
     while True:
-        instance = exercise(family, level, rng)
+        chain = operations.is_chain(family)
+        instance = operations.exercise(family, rng) if chain else exercise(family, level, rng)
         if split_of(family, instance.payload) == split and rng.random() < KEPT.get(
             (family, instance.answer), 1
         ):
@@ -68,8 +55,18 @@ def phrasings() -> dict[str, list[str]]:
     return yaml.safe_load(Path(__file__).with_name("phrasings.yaml").read_text())
 
 
+def task(family: str) -> str:
+    """The label of a family in its taxonomy; a chain of operations is a task of its own."""
+    return family if operations.is_chain(family) else FAMILIES[family].task
+
+
 def trained_phrasings(family: str) -> list[str]:
-    return phrasings()[family][:-HELD_OUT_PHRASINGS]
+    """The wordings of a family; of a chain of operations the one prompt with its demonstrations."""
+    return (
+        [targets.phrasing(family)]
+        if operations.is_chain(family)
+        else phrasings()[family][:-HELD_OUT_PHRASINGS]
+    )
 
 
 def held_out_phrasings(family: str) -> list[str]:

@@ -5,8 +5,10 @@ from functools import cache
 from itertools import pairwise, permutations
 from random import Random
 
-from lib.gym.draw import split_of
+from lib.errors import UserError
+from lib.gym.families import Exercise
 from lib.gym.formats import common_words
+from lib.gym.splits import split_of
 
 VOWELS = "aeiouAEIOU"
 
@@ -97,3 +99,24 @@ def as_text(demos: list[tuple[str, str]], text: str, instruction: str = "") -> l
     shown = "".join(f"Input: {given}\nOutput: {made}\n" for given, made in demos)
     head = f"{instruction}\n" if instruction else ""
     return [{"role": "user", "content": f"{head}{shown}Input: {text}\nOutput:"}]
+
+
+def is_chain(family: str) -> bool:
+    """Whether a family's name is a chain of operations: "reverse double"."""
+    return bool(family) and all(name in OPERATIONS for name in family.split())
+
+
+def check_chain(family: str) -> None:
+    """Raises UserError for an operation that there is not, and for none."""
+    if unknown := [name for name in family.split() if name not in OPERATIONS]:
+        raise UserError(f"{family}: there is no operation {unknown[0]}; there are {', '.join(OPERATIONS)}")
+    if not apply(tuple(family.split()), "bcdfg") or not family.split():
+        raise UserError(
+            f"{family!r} is no chain of operations that leaves something of a word: name some of {', '.join(OPERATIONS)}"
+        )
+
+
+def exercise(chain: str, rng: Random) -> Exercise:
+    """A word and what a chain of operations, taken as a family of its own, makes of it."""
+    [(text, made)] = pairs(tuple(chain.split()), rng, 1)
+    return Exercise(chain, 1, text, {"x": text}, made, "")

@@ -11,7 +11,7 @@ from datasets import Dataset
 from lib import judge, ratings, records
 from lib.errors import UserError
 from lib.gym import draw, world
-from lib.gym.families import FAMILIES, Exercise
+from lib.gym.families import Exercise
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
@@ -66,7 +66,7 @@ class ExactOracle:
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where a row lacks one, terse: the answer line alone."""
         told = [
-            text or world.ANSWER + self._told(meta, row_id)
+            text or self._told(meta, row_id)
             for text, meta, row_id in zip(rows["oracle_response"], rows["meta"], rows["id"], strict=True)
         ]
         self.calls += sum(text is None for text in rows["oracle_response"])
@@ -75,7 +75,7 @@ class ExactOracle:
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row."""
         self.calls += len(rows)
-        return records.update(rows, task=[FAMILIES[about(meta)["family"]].task for meta in rows["meta"]])
+        return records.update(rows, task=[draw.task(about(meta)["family"]) for meta in rows["meta"]])
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.
@@ -145,10 +145,10 @@ class ExactOracle:
 
     def _child(self, instance: Exercise, parent: str, rng: Random) -> dict:
         fresh = world.row(instance, draw.phrase(instance, rng), None)
-        told = world.ANSWER + self._told(fresh["meta"], fresh["instruction"])
+        told = self._told(fresh["meta"], fresh["instruction"])
         return fresh | {
             "oracle_response": told,
-            "task": FAMILIES[instance.family].task,
+            "task": draw.task(instance.family),
             "source": f"expanded:{parent}",
         }
 
@@ -165,11 +165,11 @@ class ExactOracle:
         return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
 
     def _told(self, meta: str, row_id: str) -> str:
-        """The answer the oracle gives: right, or with probability `oracle_error` that of another instance."""
+        """The oracle's terse response: right, or with probability `oracle_error` that to another instance."""
         it, rng = about(meta), Random(f"oracle {self.seed} {row_id}")
-        if rng.random() < self.oracle_error:
-            return world.wrong_answer(it["family"], it["level"], it["answer"], rng)
-        return it["answer"]
+        wrong = rng.random() < self.oracle_error
+        answer = world.wrong_answer(it["family"], it["level"], it["answer"], rng) if wrong else it["answer"]
+        return world.terse(it["family"], answer)
 
     def _verdicts(self, pair: str, order: str, oracle: float, student: float) -> list[dict]:
         """The judge's reply in one order, asked a second time where the first can't be read."""

@@ -11,6 +11,7 @@ from lib.errors import UserError
 from lib.gym import draw, operations
 from lib.gym.families import FAMILIES, Exercise
 from lib.gym.formats import obeys
+from lib.gym.splits import split_of
 
 CORPUS_MIX = {  # share of each family: much of what is easy, little of what is not
     "spell_backward": 0.20,
@@ -28,8 +29,10 @@ EASY_SHARE = 0.6  # of a family's rows, at level 1; the rest at level 2
 ANSWER = "Answer: "  # a response ends in one such line
 
 
-def corpus_shares() -> dict[tuple[str, int], float]:
-    """The share of each (family, level) cell in the corpus."""
+def corpus_shares(chains: tuple[str, ...] = ()) -> dict[tuple[str, int], float]:
+    """The share of each (family, level) cell in the corpus, or of each chain of operations in one of these alone."""
+    if chains:
+        return {(chain, 1): 1 / len(chains) for chain in chains}
     levels = {1: EASY_SHARE, 2: 1 - EASY_SHARE}
     return {(name, level): share * levels[level] for name, share in CORPUS_MIX.items() for level in levels}
 
@@ -40,14 +43,19 @@ def row(instance: Exercise, instruction: str, response: str | None, kind: str = 
     return text | about | {"response_from": "corpus" if response else None}
 
 
-def corpus(n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = ()) -> Dataset:
-    """About `n` rows with terse corpus responses, a share `noise` of them wrong, in random order."""
+def corpus(
+    n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = (), chains: tuple[str, ...] = ()
+) -> Dataset:
+    """About `n` rows with terse corpus responses, a share `noise` of them wrong, in random order; with `chains` they are about these chains of
+    operations, else about the families."""
     if unknown := set(leave_out) - set(CORPUS_MIX):
         raise UserError(
             f"leave_out names {', '.join(sorted(unknown))}: the families are {', '.join(CORPUS_MIX)}"
         )
+    for chain in chains:
+        operations.check_chain(chain)
     rng, seen, rows = Random(f"corpus {seed}"), set(), []
-    for (family, level), share in corpus_shares().items():
+    for (family, level), share in corpus_shares(chains).items():
         if family in leave_out:
             continue
         instances = draw.distinct(family, level, rng, "train", round(n * share), seen)
@@ -55,7 +63,7 @@ def corpus(n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = (
             shown = (
                 wrong_answer(family, level, instance.answer, rng) if rng.random() < noise else instance.answer
             )
-            rows.append(row(instance, draw.phrase(instance, rng), ANSWER + shown))
+            rows.append(row(instance, draw.phrase(instance, rng), terse(family, shown)))
     rng.shuffle(rows)
     return records.build(rows)
 
@@ -113,9 +121,7 @@ def _asked(
 def _operation(split: str, rng: Random) -> dict:
     """A taught composition on a word that belongs to the split, asked as pre-training does: named by the system."""
     names = rng.choice(operations.compositions())
-    text, made = next(
-        pair for pair in _endless(names, rng) if draw.split_of(" ".join(names), pair[0]) == split
-    )
+    text, made = next(pair for pair in _endless(names, rng) if split_of(" ".join(names), pair[0]) == split)
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, made, "")
     *system, _ = operations.as_turns([], text, operations.describe(names))
     return row(instance, text, None, "forgetting") | {"turns": system}
@@ -126,6 +132,16 @@ def _endless(names: tuple[str, str], rng: Random) -> Iterator[tuple[str, str]]:
         yield from operations.pairs(names, rng, 1)
 
 
+def operates(family: str) -> bool:
+    """Whether rows of a family are words to be changed, whose response is the new word alone."""
+    return family == "operations" or operations.is_chain(family)
+
+
+def terse(family: str, answer: str) -> str:
+    """The shortest response that gives an answer."""
+    return answer if operates(family) else ANSWER + answer
+
+
 def extract(response: str) -> str | None:
     """The answer of a response: what follows "Answer:" in its last such line; None where there is none."""
     lines = [line for line in response.splitlines() if line.strip().lower().startswith("answer:")]
@@ -134,7 +150,7 @@ def extract(response: str) -> str | None:
 
 def _normal(text: str, family: str) -> str:
     text = " ".join(text.split()).removesuffix(".")
-    if family == "operations":  # here the letter case is the task
+    if operates(family):  # here the letter case is the task
         return text
     text = ", ".join(part.strip() for part in text.casefold().split(","))
     return (
@@ -148,7 +164,7 @@ def credit(about: dict, response: str) -> float:
     Right is what equals the instance's answer after normalising, or what meets its format constraints.
     """
     found = extract(response)
-    if found is None and about["family"] == "operations":
+    if found is None and operates(about["family"]):
         found = response
     if found is None:
         return 0.0

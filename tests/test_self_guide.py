@@ -1,0 +1,161 @@
+"""SELF-GUIDE: what the student is asked, what of its words is kept, and what is said where nothing is."""
+
+from random import Random
+
+import pytest
+
+from lib import self_guide, sieve
+from lib.batches import NO_ROOM, Reply
+from lib.errors import UserError
+from lib.oracle import prompts
+from lib.target import Demo, Target
+
+EVERY = ["empty", "length", "noise", "duplicate"]
+DEMOS = (Demo("the red house", "house"), Demo("a small dog", "dog"), Demo("one green tree", "tree"))
+TARGET = Target("last", "Give the last word.", DEMOS)
+YES_NO = Target(
+    "is it red", "Say whether it is red.", (Demo("a rose", "yes"), Demo("grass", "no")), ("no", "yes")
+)
+TEMPLATE = prompts.template("self_guide_output")
+
+
+def said(*texts, finish="stop"):
+    return [Reply(text, finish, 1) for text in texts]
+
+
+def fates(texts, target=TARGET, wanted=EVERY, finish="stop"):
+    among = sieve.input_filters(target, wanted)
+    return [sieve.fate(reply, self_guide.cleaned(reply.text), among) for reply in said(*texts, finish=finish)]
+
+
+def test_each_text_fails_at_the_first_filter_that_it_does_not_pass():
+    texts = ["", "x", "a" * 40, "Sure! Here you are", "the blue house", "the blue house", "a small dog"]
+    assert fates(texts) == ["empty", "length", "length", "noise", "kept", "duplicate", "duplicate"]
+
+
+def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
+    assert fates(["the blue house"], finish="length") == ["cut"]
+    assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
+    assert fates([""], finish=NO_ROOM) == [NO_ROOM]
+
+
+def test_a_filter_that_is_not_wanted_lets_pass():
+    assert fates(["x", "x"], wanted=["empty"]) == ["kept", "kept"]
+
+
+def test_length_bounds_are_two_deviations_around_the_mean_and_a_quarter_of_it_at_least():
+    assert sieve.length_bounds(["aaaa", "aaaa", "aaaa"]) == (2.0, 6.0)  # no spread: a quarter of 4 stands in
+    assert sieve.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
+        (20 - 2 * 8.165, 20 + 2 * 8.165), abs=0.01
+    )
+
+
+def test_the_spread_of_one_or_two_demonstrations_says_nothing():
+    assert sieve.length_bounds(["aaaa"]) == (1.0, 16.0)
+    assert sieve.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
+
+
+def test_what_a_demonstration_says_is_no_noise():
+    polite = Target("polite", "Reply.", tuple(Demo(f"Sure! Fine {i}", "ok") for i in range(3)))
+    assert fates(["Sure! Good 7"], polite) == ["kept"]
+    assert fates(["Of course! 7"], polite) == ["noise"]
+
+
+def test_the_filters_forget_from_one_call_to_the_next():
+    assert (
+        fates(["the blue house"]) == fates(["the blue house"]) == ["kept"]
+    )  # the duplicates of one run are not another's
+    before = sieve.BEGINS, sieve.HOLDS
+    sieve.input_filters(TARGET, EVERY)
+    assert before == (sieve.BEGINS, sieve.HOLDS)
+
+
+def test_where_nothing_is_left_the_last_filter_names_itself_its_bounds_and_three_victims():
+    texts = ["", "x", "y", "z", "w"]
+    among = sieve.input_filters(TARGET, EVERY)
+    with pytest.raises(UserError) as error:
+        sieve.check_left(fates(texts), texts, sieve.bounds(among, 500), "inputs")
+    assert "none of the 5 inputs is left (empty 1, length 4)" in str(error.value)
+    assert "\"length\" (6 to 19 characters): 'x', 'y', 'z'." in str(error.value)
+
+
+def test_nothing_is_said_where_something_is_left():
+    sieve.check_left(["empty", "kept"], ["", "a"], sieve.bounds([], 500), "inputs")
+
+
+def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
+    template, earlier = prompts.template("self_guide_input"), [f"earlier {i}" for i in range(30)]
+    counts = set()
+    for seed in range(40):
+        [turn] = self_guide.input_prompt(TARGET, earlier, "", Random(seed), template)
+        assert all(demo.input in turn["content"] for demo in DEMOS)
+        assert not any(f"Output: {demo.output}" in turn["content"] for demo in DEMOS)
+        counts.add(turn["content"].count("Input: earlier"))
+    assert min(counts) == 1 and max(counts) == 10
+
+
+@pytest.mark.parametrize("name", ["self_guide_input", "self_guide_input_label", "gym_input"])
+def test_no_prompt_holds_a_stray_none_or_an_unfilled_brace(name):
+    [turn] = self_guide.input_prompt(TARGET, [], "yes", Random(0), prompts.template(name))
+    assert "None" not in turn["content"] and "{" not in turn["content"]
+
+
+def test_an_output_prompt_without_demonstrations_is_the_instruction_and_the_input():
+    [turn] = self_guide.output_prompt("Give the last word.", (), "a {red} cat", TEMPLATE)
+    assert turn["content"] == "Give the last word.\nInput: a {red} cat\nOutput:"
+
+
+def test_rounds_show_what_was_kept_before_and_never_more():
+    shown = []
+
+    def ask(batch, number):
+        shown.append([turn["content"] for [turn] in batch])
+        return said(f"the new house {number}", "", f"the old tree {number}")
+
+    templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
+    written = self_guide.write_inputs(
+        TARGET, ask, templates, sieve.input_filters(TARGET, EVERY), rounds=3, prompts_a_round=3
+    )
+    assert [one.fate for one in written] == ["kept", "empty", "kept"] * 3
+    assert all("(none yet)" in prompt for prompt in shown[0])
+    assert all("house 0" in prompt or "tree 0" in prompt for prompt in shown[1])
+    assert not any("house 2" in prompt for prompt in shown[2])
+
+
+def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
+    asked = []
+
+    def ask(batch, number):
+        asked.extend(turn["content"] for [turn] in batch)
+        return said(*(f"thing {number} {i}" for i in range(len(batch))))
+
+    templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
+    written = self_guide.write_inputs(YES_NO, ask, templates, sieve.input_filters(YES_NO, EVERY), rounds=10)
+    labels = [one.label for one in written]
+    assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
+    assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, asked, strict=True))
+
+
+def vote(*texts, target=TARGET, least=0.3, wanted=EVERY):
+    return self_guide.choose_output(target, said(*texts), sieve.output_filters(target, wanted), least)
+
+
+def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():
+    assert vote("house", "house", "tree").output == "house"
+    assert vote("house", "tree", "tree", "house").output == "tree"
+
+
+def test_the_share_is_of_all_samples_those_that_were_dropped_included():
+    one = vote("house", "house", "", "", "", "", "", "", "", "")
+    assert (one.output, one.share, one.fate) == ("house", 0.2, "self-consistency")
+    assert one.samples == {"kept": 2, "empty": 8}
+
+
+def test_an_input_without_any_output_says_why():
+    assert vote("", "", "x" * 99).fate == "empty"
+
+
+def test_labels_are_read_from_what_is_said_and_their_length_does_not_count():
+    one = vote("The answer is yes", "yes", "no", "who knows", target=YES_NO)
+    assert (one.output, one.share) == ("yes", 0.5)
+    assert one.samples == {"kept": 3, "no label": 1}

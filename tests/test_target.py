@@ -1,0 +1,224 @@
+"""Target tasks: from a Super-NaturalInstructions file, from parameters, from the embedded world."""
+
+import gzip
+import json
+import lzma
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+
+from lib import paths, target
+from lib.errors import UserError
+from lib.evaluation import natural_instructions as ni
+from lib.gym import operations, splits, targets
+
+DEMOS = [{"input": f"word {i}", "output": ["odd", "even"][i % 2], "explanation": "…"} for i in range(4)]
+
+
+def task_file(folder, instances, demos=DEMOS, suffix=".json", **more):
+    told = {
+        "Definition": ["Say whether it is odd."],
+        "Positive Examples": demos,
+        "Instances": instances,
+    } | more
+    path = folder / f"task1_parity{suffix}"
+    {"": open, ".gz": gzip.open, ".xz": lzma.open}[suffix.removeprefix(".json")](path, "wt").write(
+        json.dumps(told)
+    )
+    return str(path)
+
+
+def instances(n, labels=("odd", "even")):
+    return [{"id": f"x-{i}", "input": f"number {i}", "output": [labels[i % len(labels)]]} for i in range(n)]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz", ".json.xz"])
+def test_a_task_file_is_a_target_compressed_or_not(tmp_path, suffix):
+    material = target.load(task_file(tmp_path, instances(40), suffix=suffix))
+    assert material.target.name == "task1_parity" and material.target.instruction == "Say whether it is odd."
+    assert material.target.labels == ("even", "odd")
+    assert [demo.input for demo in material.target.demos] == ["word 0", "word 1", "word 2"]
+
+
+def test_a_tenth_is_for_validation_label_by_label_the_same_for_a_seed(tmp_path):
+    path = task_file(tmp_path, instances(100))
+    _, validation, test = target.load(path)
+    assert Counter(one.references[0] for one in validation) == {"odd": 5, "even": 5}
+    assert len(test) == 90 and not {one.input for one in validation} & {one.input for one in test}
+    assert target.load(path).validation == validation != target.load(path, seed=1).validation
+
+
+def test_equal_inputs_stay_on_one_side(tmp_path):
+    twice = [dict(one, id=f"{one['id']}-{k}") for one in instances(40) for k in range(2)]
+    _, validation, test = target.load(task_file(tmp_path, twice))
+    assert len(validation) == 8 and not {one.input for one in validation} & {one.input for one in test}
+
+
+def test_a_label_that_a_demonstration_alone_has_is_a_label_and_is_named(tmp_path):
+    demos = [*DEMOS[:2], {"input": "word 9", "output": "neither"}]
+    material = target.load(task_file(tmp_path, instances(40), demos))
+    assert material.target.labels == ("even", "odd", "neither")
+    assert target.unseen_labels(material) == ["neither"]
+
+
+def test_few_shots_show_every_label_before_one_of_them_twice(tmp_path):
+    demos = [{"input": f"w{i}", "output": label} for i, label in enumerate(["odd", "odd", "odd", "even"])]
+    shown = target.load(task_file(tmp_path, instances(40), demos), shots=2).target.demos
+    assert [demo.output for demo in shown] == ["odd", "even"]
+
+
+def test_several_references_make_a_generation(tmp_path):
+    many = [one | {"output": ["odd", f"it is {one['input']}"]} for one in instances(40)]
+    material = target.load(task_file(tmp_path, many))
+    assert material.target.labels == () and material.test[0].references[0] == "odd"
+
+
+def test_outputs_that_hardly_come_back_make_a_generation(tmp_path):
+    assert (
+        target.load(task_file(tmp_path, instances(12, [f"answer {i}" for i in range(6)]))).target.labels == ()
+    )
+
+
+def test_the_kind_can_be_said(tmp_path):
+    path = task_file(tmp_path, instances(40))
+    assert target.load(path, kind="generation").target.labels == ()
+
+
+def test_a_single_demonstration_is_enough_and_none_is_refused(tmp_path):
+    assert len(target.load(task_file(tmp_path, instances(40), DEMOS[:1])).target.demos) == 1
+    with pytest.raises(UserError, match="there is no demonstration"):
+        target.load(task_file(tmp_path, instances(40), []))
+    given = [{"input": "a", "output": "odd"}]
+    assert target.load(task_file(tmp_path, instances(40), []), demos=given).target.demos == (("a", "odd"),)
+
+
+@pytest.mark.parametrize(
+    "demo", [{"input": "a"}, {"input": "", "output": "odd"}, {"input": 1, "output": "odd"}, "a"]
+)
+def test_a_demonstration_that_is_none_is_named(tmp_path, demo):
+    with pytest.raises(UserError, match="number 2: a demonstration has an input and an output"):
+        target.load(task_file(tmp_path, instances(40), [DEMOS[0], demo]))
+
+
+def test_a_file_that_is_no_task_is_refused(tmp_path):
+    (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "a", "output": "b"}]))
+    with pytest.raises(UserError, match="Instances"):
+        target.load(str(tmp_path / "rows.json"))
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    material = target.load(task_file(tmp_path, instances(40)))
+    target.write(material, tmp_path)
+    assert target.read(tmp_path) == material
+
+
+VALUES = {"task": "", "instruction": "", "demos": [], "labels": [], "gold": "", "kind": "auto", "shots": 3}
+VALUES |= {"split": "dev", "split_seed": 0}
+
+
+def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
+    (tmp_path / "gold.jsonl").write_text(
+        '{"instruction": "Odd?", "input": "7", "output": "odd"}\n{"instruction": "8", "output": "even"}\n'
+    )
+    given = [{"input": "3", "output": "odd"}]
+    told = {
+        "instruction": "Odd?",
+        "demos": given,
+        "labels": ["odd", "even"],
+        "gold": str(tmp_path / "gold.jsonl"),
+    }
+    material = target.of(VALUES | told)
+    assert asdict(material.target)["labels"] == ("odd", "even")
+    assert [(one.input, one.references) for one in material.test] == [("7", ["odd"]), ("8", ["even"])]
+
+
+def test_no_task_two_tasks_and_a_strange_label_are_refused(tmp_path):
+    for told in ({}, {"task": "gym:reverse", "instruction": "Reverse it."}):
+        with pytest.raises(UserError, match="name one task"):
+            target.of(VALUES | told)
+    told = {"instruction": "Odd?", "demos": [{"input": "3", "output": "uneven"}], "labels": ["odd", "even"]}
+    with pytest.raises(UserError, match="uneven, which labels lacks"):
+        target.of(VALUES | told)
+
+
+# The embedded world
+
+
+def test_a_chain_of_operations_holds_its_test_out_of_what_may_be_learnt():
+    material = targets.load("gym:first_two,repeat", split="test")
+    assert material.target.instruction == "Keep the first two letters, then write it twice."
+    assert {splits.split_of("first_two repeat", one.input) for one in material.test} == {"test"}
+    learnt = [*material.target.demos, *material.validation]
+    assert {splits.split_of("first_two repeat", one.input) for one in learnt} == {"train"}
+    assert all(one.references == [one.input[:2] * 2] for one in material.test)
+    assert targets.gold("first_two repeat", "Anything at all") == "AnAn"
+
+
+@pytest.mark.parametrize("source", ["gym:", "gym:revers", "gym:first_two drop_first drop_first"])
+def test_what_is_no_chain_is_refused(source):
+    with pytest.raises(UserError, match="operation"):
+        targets.load(source)
+
+
+def test_the_prompt_of_a_corpus_row_is_the_one_that_the_evaluation_asks():
+    told = targets.phrasing("first_two repeat").format(x="horse")
+    assert told.startswith(operations.describe(("first_two", "repeat"))) and told.endswith(
+        "Input: horse\nOutput:"
+    )
+    assert told.count("Output:") == 4
+
+
+# Recorded task files
+
+
+FOLDER = paths.recorded_data() / "natural_instructions"
+recorded = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no recorded task files in {FOLDER}")
+FILES = {  # file: instances, labels by an independent count of the distinct outputs
+    "task1529_scitail1.1_classification": (5060, ("entails", "neutral")),
+    "task329_gap_classification": (4449, ("A", "B", "Neither")),
+    "task937_defeasible_nli_social_classification": (6499, ("strengthener", "weakener")),
+    "task281_points_of_correspondence": (1475, ()),
+    "task1562_zest_text_modification": (142, ()),
+    "task121_zest_text_modification": (127, ()),
+    "task1195_disflqa_disfluent_to_fluent_conversion": (6494, ()),
+}
+
+
+@recorded
+@pytest.mark.parametrize("name", FILES)
+def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
+    path = FOLDER / f"{name}.json.xz"
+    whole = json.loads(lzma.decompress(path.read_bytes()))["Instances"]
+    material = target.load(str(path))
+    assert (len(material.validation) + len(material.test), material.target.labels) == FILES[name]
+    assert len(material.validation) == pytest.approx(0.1 * len(whole), rel=0.02, abs=2)
+
+    # by hand: the rows of the test, looked up in the file by their input
+    outputs = {one["input"]: one["output"] for one in whole}
+    inputs = [one.input for one in material.test]
+    means = ni.benchmarks.means(
+        ni.scores("copy_input", material.target, material.test, ni.copy_input(material.test))
+    )
+    if material.target.labels:
+        most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]
+        said = ni.scores("majority", material.target, material.test, ni.majority(material.test))
+        assert ni.benchmarks.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
+    else:
+        by_hand = [
+            2 * lcs(text, one.references[0]) / (len(text) + len(one.references[0]))
+            for text, one in zip(inputs[:20], material.test, strict=False)
+        ]
+        few = ni.benchmarks.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
+        assert few["ni.copy_input.rouge_l_char"] == pytest.approx(sum(by_hand) / 20)
+        assert 0 < means["ni.copy_input.rouge_l"] < 1
+
+
+def lcs(a, b):
+    """The length of the longest common subsequence, by the textbook's table."""
+    row = [0] * (len(b) + 1)
+    for char in a:
+        before = row[:]
+        for j, other in enumerate(b):
+            row[j + 1] = before[j] + 1 if char == other else max(row[j], before[j + 1])
+    return row[-1]
