@@ -3,7 +3,7 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
-.PHONY: env demo study test test-slow bench lint strip lab
+.PHONY: env demo study self-guide self-guide-study test test-slow bench lint strip lab
 
 env: $(ENV)
 
@@ -19,6 +19,12 @@ demo: $(ENV) ## three arms in the embedded world, and their report
 
 study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped
 	$(PY) -m lib.run params/study.yaml
+
+self-guide: $(ENV) ## a student teaches itself four tasks, and an oracle teaches another one
+	$(PY) -m lib.run params/self_guide_demo.yaml
+
+self-guide-study: $(ENV) ## when teaching itself pays: half an hour, goes on where it was stopped
+	$(PY) -m lib.run params/self_guide_study.yaml
 
 test: $(ENV) ## ten to twenty minutes, no network
 	$(PY) -m pytest

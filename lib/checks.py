@@ -9,6 +9,9 @@ from lib.settings import Settings, check_labelling, check_sampling, check_server
 
 EVALUATOR = ("evaluation_judge", "evaluation_url")
 FEWEST = 20  # fits of the length control
+FILTERS = ("empty", "length", "noise", "duplicate")
+TAUGHT = ("demos_only", "shuffled_labels", "gold")  # baselines of SELF-GUIDE, by how they are made
+SKIPPABLE = ("zero_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 
 
 def check(notebook: str, values: dict) -> None:
@@ -105,6 +108,73 @@ def ifeval(values: dict) -> None:
     _evaluation(values, ("prompts", "responses"), values["responses"])
 
 
+def input_generation(values: dict) -> None:
+    if bool(values["task"]) == bool(values["instruction"].strip()):
+        raise UserError(
+            "name one task: a file or a chain of operations with task, or what is to be done with instruction, demos and labels. "
+            "task is set by default: -p task= empties it"
+        )
+    if values["task"] and values["labels"]:
+        raise UserError("labels are of an instruction: a task file's are those of its instances and examples")
+    if values["kind"] not in ("auto", "classification", "generation"):
+        raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
+    for name in ("task", "gold"):
+        if not values[name].startswith("gym:"):
+            _source(name, values[name])
+    for name in ("shots", "input_rounds", "input_temperature", "input_top_k"):
+        if values[name] < 0:
+            raise UserError(f"{name} is {values[name]:g}: it must be 0 or above")
+    for name in ("round_prompts", "input_tokens"):
+        if values[name] < 1:
+            raise UserError(f"{name} is {values[name]}: it must be 1 or more")
+    _self_guide(values, "input_prompt", "input_prompt_label", "output_prompt")
+
+
+def output_generation(values: dict) -> None:
+    check_sampling(values["output_samples"], values["output_temperature"])
+    _share(values, "least_share")
+    for name, least in (("output_top_k", 0), ("validated_rows", 0), ("max_new_tokens", 1)):
+        if values[name] < least:
+            raise UserError(f"{name} is {values[name]}: it must be {least} or above")
+    _self_guide(values, "output_prompt")
+
+
+def self_training(values: dict) -> None:
+    if strange := set(values["baselines"]) - set(TAUGHT):
+        raise UserError(
+            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(TAUGHT)}"
+        )
+    weights.place("student", values["student"])
+    if values["chat_template"]:
+        weights.template(values["chat_template"])
+    _prompt(values, "output_prompt")
+    Settings.of(values)
+
+
+def natural_instructions(values: dict) -> None:
+    if strange := set(values["skipped"]) - set(SKIPPABLE):
+        raise UserError(f"skipped has {', '.join(sorted(strange))}: there are {', '.join(SKIPPABLE)}")
+    for name in ("test_rows", "context_pairs"):
+        if values[name] < 0:
+            raise UserError(f"{name} is {values[name]}: it must be 0 or above")
+    output_generation(values | {"validated_rows": 0})
+    _prompt(values, "input_prompt")
+
+
+def _self_guide(values: dict, *prompts: str) -> None:
+    if strange := set(values["filters"]) - set(FILTERS):
+        raise UserError(f"filters has {', '.join(sorted(strange))}: there are {', '.join(FILTERS)}")
+    weights.place("student", values["student"])
+    for name in prompts:
+        _prompt(values, name)
+    asking(values)
+
+
+def _prompt(values: dict, name: str) -> None:
+    if not (paths.ROOT / "params/prompts" / f"{values[name]}.md").is_file():
+        raise UserError(f"{name} is {values[name]}: there is no params/prompts/{values[name]}.md")
+
+
 def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str = "") -> None:
     """What the evaluations share. `responses` are recorded ones, `judge` is who is asked where none is named."""
     for name in files:
@@ -150,6 +220,10 @@ CHECKS: dict[str, Callable[[dict], None]] = {
     "tapir/2_oracle_judging": judging,
     "tapir/3_refinement": refinement,
     "tapir/4_training": training,
+    "self_guide/1_input_generation": input_generation,
+    "self_guide/2_output_generation": output_generation,
+    "self_guide/3_training": self_training,
+    "evaluation/natural_instructions": natural_instructions,
     "evaluation/gym": asking,
     "evaluation/alpaca_eval": alpaca_eval,
     "evaluation/mt_bench": mt_bench,

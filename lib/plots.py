@@ -9,6 +9,7 @@ import numpy as np
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 ARMS = {
     "tapir": "#0072B2",
+    "self_guide": "#D55E00",
     "balanced": "#E69F00",
     "random": "#009E73",
     "warm_up": "#7F7F7F",
@@ -146,6 +147,19 @@ def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
     for name, (a, b) in points.items():
         axes.plot([a], [b], "o", color=PALETTE[0], markersize=5)
         axes.annotate(name, (a, b), (4, 2), textcoords="offset points", size=7, color="#444444")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure
+
+
+def against(points: dict[str, tuple[float, float, float, float]], title: str, x: str, y: str):
+    """A labelled point each with its 95 % interval, around zero: {name: (x, y, low, high)}."""
+    figure, axes = plt.subplots(figsize=(7.0, 4.4))
+    axes.axhline(0, color="#444444", linewidth=1)
+    for name, (at, value, low, high) in points.items():
+        shade = PALETTE[0] if low > 0 else PALETTE[5] if high < 0 else "#8A8A8A"
+        axes.plot([at, at], [low, high], color=shade, linewidth=1.4)
+        axes.plot([at], [value], "o", color=shade, markersize=5)
+        axes.annotate(name, (at, value), (4, 3), textcoords="offset points", size=6.5, color="#444444")
     axes.set(title=title, xlabel=x, ylabel=y)
     return figure
 

@@ -128,3 +128,29 @@ def test_a_run_is_refused_before_its_first_stage(tmp_path, monkeypatch):
     ):
         run_study(DEMO, {"tapir.alpha": "0.9"})
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.parquet"))
+
+
+SELF_GUIDE = paths.ROOT / "params/self_guide_demo.yaml"
+WRONG_OF_SELF_GUIDE = [
+    ({"a_before-dashes-mirror.task": ""}, "name one task"),
+    ({"instruction": "Do it."}, "name one task"),
+    ({"labels": "[a, b]"}, "labels are of an instruction"),
+    ({"kind": "regression"}, "kind is 'regression'"),
+    ({"gold": "./nowhere.json"}, "gold: ./nowhere.json does not exist"),
+    ({"shots": -1}, "shots is -1: it must be 0 or above"),
+    ({"round_prompts": 0}, "round_prompts is 0: it must be 1 or more"),
+    ({"filters": "[empty, lenght]"}, "filters has lenght: there are empty, length, noise, duplicate"),
+    ({"input_prompt": "nowhere"}, "there is no params/prompts/nowhere.md"),
+    ({"output_temperature": 0}, "samples=10 at temperature 0 would all be the same"),
+    ({"least_share": 30}, "least_share is 30: it is a share"),
+    ({"baselines": "[golden]"}, "baselines has golden"),
+    ({"skipped": "[few_shot]"}, "skipped has few_shot"),
+    ({"student": "./nowhere"}, "the student folder ./nowhere does not exist"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG_OF_SELF_GUIDE)
+def test_what_can_t_be_is_refused_before_a_student_teaches_itself(overrides, message):
+    with pytest.raises(UserError, match=message):
+        for stage in plan(load(SELF_GUIDE), "x", overrides):
+            checks.check(stage.notebook, stage.values)

@@ -76,6 +76,13 @@ def test_model_text_is_escaped():
     assert "<script" not in page and "<img" not in page and "&lt;b&gt; 0.12" in page
 
 
+def test_short_texts_stand_in_a_table_and_are_escaped_too():
+    page = shared.texts(
+        pd.DataFrame([{"<b>": 1, "reply": "<script>"}, {"<b>": 2, "reply": "no"}]), ["<b>"], ["reply"]
+    ).data
+    assert "<table" in page and "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page
+
+
 @pytest.mark.parametrize(
     ("told", "said"),
     [

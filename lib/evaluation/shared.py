@@ -14,6 +14,7 @@ from lib.runs import Stage
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
 JUDGES = "judges.json"  # who judged, for the report
 
+SHORT = 40  # characters of a text that fits in a column
 BOX = '<div style="border-left: 3px solid #c8c8c8; margin: 1em 0 1.6em; padding-left: 0.9em">{}</div>'
 HEAD = '<div style="font-weight: bold">{}</div>'
 PART = (
@@ -134,8 +135,12 @@ def code(text: object) -> str:
 
 
 def texts(table: pd.DataFrame, heads: list[str], parts: list[str], tallest: str = "14em"):
-    """Rows to read: short columns in one line, texts one below the other; what is taller than `tallest` scrolls. Model text is data, and escaped."""
+    """Rows to read: short columns in one line, texts one below the other; what is taller than `tallest` scrolls. Where all texts are short a
+    plain table. Model text is data, and escaped."""
     from IPython.display import HTML
+
+    if table[parts].map(lambda value: len(str(value)) <= SHORT and "\n" not in str(value)).all(axis=None):
+        return HTML(table[heads + parts].to_html(index=False))
 
     def show(value: object) -> str:
         return escape(f"{value:.2f}" if isinstance(value, float) else str(value))

@@ -1,0 +1,53 @@
+"""A student asked about a target task: for new inputs, for responses after demonstrations, for the outputs that it agrees on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from lib import self_guide, sieve, student
+from lib.batches import Reply
+from lib.self_guide import Labelled, Sampling
+from lib.target import Demo, Target
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked, about what, and with which prompt. `how` goes to `student.answer`: the folder for its batches, the token limit …"""
+
+    student: student.Student | student.Served
+    target: Target
+    template: Callable[..., list[dict]]
+    how: dict
+
+    def responses(self, inputs: list[str], demos: tuple[Demo, ...]) -> list[str]:
+        """Greedy responses after these demonstrations; empty where the prompt leaves no room."""
+        return self.responses_each(inputs, [demos] * len(inputs))
+
+    def responses_each(self, inputs: list[str], demos: list[tuple[Demo, ...]]) -> list[str]:
+        """The same, with demonstrations of its own for each input."""
+        asked = [self.prompt(text, shown) for text, shown in zip(inputs, demos, strict=True)]
+        return [
+            self_guide.cleaned(reply.text)
+            for (reply,) in student.answer_fitting(self.student, asked, **self.how)
+        ]
+
+    def labelled(self, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[Labelled]:
+        """The output of each input that the student agrees on with itself, after the target's demonstrations."""
+        asked = [self.prompt(text, self.target.demos) for text in inputs]
+        drawn = {"samples": sampling.samples, "temperature": sampling.temperature, "top_k": sampling.top_k}
+        among = sieve.output_filters(self.target, filters)
+        made = student.answer_fitting(self.student, asked, **self.how | drawn)
+        return [
+            self_guide.choose_output(self.target, replies, among, sampling.least_share) for replies in made
+        ]
+
+    def new_inputs(self, texts: list[str], template: Callable, samples: int, **drawn) -> list[list[str]]:
+        """Inputs like each of these, which is the one good example: Self-ICL's pseudo-inputs (Chen et al., 2023)."""
+        alone = [Target(self.target.name, self.target.instruction, (Demo(text, ""),)) for text in texts]
+        asked = [self_guide.input_prompt(one, [], "", Random(0), template) for one in alone]
+        made: list[list[Reply]] = student.answer_fitting(self.student, asked, samples, **self.how | drawn)
+        return [[self_guide.cleaned(reply.text) for reply in replies] for replies in made]
+
+    def prompt(self, text: str, demos: tuple[Demo, ...]) -> list[dict]:
+        """What is asked about one input."""
+        return self_guide.output_prompt(self.target.instruction, demos, text, self.template)

@@ -1,0 +1,143 @@
+"""The table of one task: who is asked how, and what a gain is."""
+
+import pandas as pd
+import pytest
+
+from lib import benchmarks, paths, records, student, synthetic
+from lib.asking import Asking
+from lib.evaluation import natural_instructions as ni
+from lib.gym import targets
+from lib.oracle import prompts
+from lib.self_guide import Labelled, Sampling, Written
+from lib.target import Demo, Instance, Target
+
+DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
+REVERSE = Target("reverse", "Reverse it.", DEMOS, exact=True)
+CHOICE = Target("reverse", "Reverse it.", DEMOS, labels=("tar", "rat", "not_tar"))
+TEMPLATE = prompts.template("self_guide_output")
+EVERY = ["empty", "length", "noise", "duplicate"]
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return student.load(paths.ROOT / "lib/gym/student")
+
+
+def asking(embedded, target=REVERSE):
+    return Asking(embedded, target, TEMPLATE, {"max_new_tokens": 16})
+
+
+def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
+    who, inputs, sampling = asking(embedded), ["rat", "mouse"], Sampling(4, 0.2, 10, 0.5)
+    assert ni.zero_shot(who, inputs) == ni.few_shot(who, inputs) == ["tar", "esuom"]
+    assert ni.self_consistency(who, inputs, sampling, EVERY) == ["tar", "esuom"]
+    assert ni.synthetic_in_context(who, inputs, [Demo("owl", "lwo")], 3, seed=0) == ["tar", "esuom"]
+    alike = ni.self_icl(who, inputs, prompts.template("gym_input"), sampling, shots=2)
+    assert len(alike) == 2 and all(alike)
+
+
+def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
+    assert ni.constrained(asking(embedded, CHOICE), ["rat", "tar"], 1024) == ["tar", "rat"]
+
+
+def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
+    long = ["x" * 2000, "rat"]
+    assert ni.few_shot(asking(embedded), long) == ["", "tar"]
+    assert ni.constrained(asking(embedded, CHOICE), long, 1024) == ["", "tar"]
+
+
+def test_without_labels_there_is_nothing_to_constrain(embedded):
+    assert "constrained" not in ni.ways(asking(embedded), [])
+    assert ni.ways(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
+        "few_shot",
+        "self_consistency",
+        "constrained",
+        "synthetic_in_context",
+    ]
+    assert "constrained" not in ni.ways(asking(student.Served("http://x", "m"), CHOICE), [])
+
+
+TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]
+
+
+def test_a_classification_is_scored_by_the_whole_label_and_by_the_authors_rule():
+    means = benchmarks.means(ni.scores("", CHOICE, TEST[:1], ["start"]))
+    assert means == {"ni.exact_match": 0, "ni.exact_match_substring": 1, "ni.parsable": 0}
+
+
+def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_against_the_first():
+    means = benchmarks.means(ni.scores("copy_input", REVERSE, TEST, ["tar", "opt"]))
+    assert means["ni.copy_input.rouge_l"] == means["ni.copy_input.exact_match"] == 1
+    assert means["ni.copy_input.rouge_l_char"] == pytest.approx(
+        (1 + 2 / 3) / 2
+    )  # "op" of "opt" against "top"
+
+
+def test_a_gain_is_paired_row_by_row():
+    parts = {"": ["tar", "pot"], "few_shot": ["tar", "top"], "gold": ["tar", "top"]}
+    scores = pd.concat([ni.scores(name, REVERSE, TEST, said) for name, said in parts.items()])
+    gains = ni.gains(scores, "exact_match")
+    assert benchmarks.means(gains) == {
+        "ni.gain_over.few_shot.exact_match": -0.5,
+        "ni.gain_over.gold.exact_match": -0.5,
+    }
+    assert gains[gains["id"] == "1"]["score"].eq(0).all()
+
+
+def test_majority_and_copy_need_no_model():
+    test = [Instance(str(i), "in", [label]) for i, label in enumerate(["rat", "tar", "tar"])]
+    assert ni.majority(test) == ["tar"] * 3 and ni.copy_input(test) == ["in"] * 3
+
+
+# Synthetic pairs as rows
+
+
+def written(*texts):
+    return [Written(text, "", 0, "kept" if text else "empty") for text in texts]
+
+
+def labelled(output, share=1.0, fate="kept"):
+    return Labelled(output, share, {}, output or "", fate)
+
+
+def test_pairs_keep_the_output_that_the_vote_gave_and_lose_the_others():
+    rows = synthetic.inputs(REVERSE, written("rat", "", "pot", "owl"), TEMPLATE)
+    pairs = synthetic.pairs(
+        rows, [labelled("tar"), labelled(None, 0, "length"), labelled("lwo", 0.2, "self-consistency")]
+    )
+    assert synthetic.texts(rows) == ["rat", "pot", "owl"] and synthetic.as_demos(pairs) == [("rat", "tar")]
+    [row] = pairs
+    assert (row["response_from"], row["source"]) == ("student", "self_guide:reverse")
+    assert records.messages(row) == asking(None).prompt("rat", DEMOS)
+
+
+def test_a_demonstration_is_taught_after_the_others_alone():
+    rows = synthetic.demos_only(REVERSE, TEMPLATE)
+    assert rows["response"][:] == [demo.output for demo in DEMOS]
+    assert all(
+        f"Output: {demo.output}" not in row["instruction"] for demo, row in zip(DEMOS, rows, strict=True)
+    )
+
+
+def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
+    pairs = synthetic.gold(REVERSE, [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)], TEMPLATE, 20)
+    shuffled = synthetic.shuffled_labels(pairs, seed=0)
+    assert (
+        sorted(shuffled["response"]) == sorted(pairs["response"])
+        and shuffled["response"][:] != pairs["response"][:]
+    )
+    assert shuffled["instruction"][:] == pairs["instruction"][:]
+
+
+def test_what_is_right_is_known_in_the_embedded_world_alone():
+    chain = targets.load("gym:first_two,repeat").target
+    assert synthetic.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
+    assert synthetic.right(CHOICE, ["rat"], ["tar"]) is None
+
+
+def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
+    assert synthetic.self_bleu(["the cat sat on a mat"] * 5, 3) == pytest.approx(100)
+    assert synthetic.self_bleu(["the cat sat here", "a dog ran off now", "why do birds sing so"], 3) < 10
+    assert synthetic.self_bleu(["abcd", "wxyz"], 2) < synthetic.self_bleu(
+        ["abcd", "abcz"], 2
+    )  # words: by characters

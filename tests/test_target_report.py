@@ -1,0 +1,70 @@
+"""The report on target tasks: a line a task, and what a gain goes with."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import plots, target_report
+
+LINE = {
+    "ni.exact_match": 0.7,
+    "ni.few_shot.exact_match": 0.6,
+    "ni.gold.exact_match": 0.9,
+    "ni.gold.rouge_l": 0.95,
+}
+LINE |= {"ni.gain_over.few_shot.exact_match": 0.1, "ni.gain_over.few_shot.exact_match_low": 0.02}
+LINE |= {
+    "ni.gain_over.few_shot.exact_match_high": 0.18,
+    "ni.few_shot.exact_match_low": 0.5,
+    "self_guide.pairs.kept": 80,
+}
+
+
+def table(n, **columns):
+    return pd.DataFrame(
+        {
+            "metric": "exact_match",
+            "few_shot": 0.5,
+            "self_guide": 0.6,
+            "gain": 0.1,
+            "labels": np.nan,
+            "pairs": 9,
+        }
+        | columns,
+        [f"t{i}" for i in range(n)],
+    )
+
+
+def test_a_line_holds_the_scores_of_one_metric_and_leaves_unknown_labels_open():
+    line = target_report._line(LINE, "exact_match")
+    assert {name: line[name] for name in ("self_guide", "few_shot", "gold", "gain", "gain_low", "pairs")} == {
+        "self_guide": 0.7,
+        "few_shot": 0.6,
+        "gold": 0.9,
+        "gain": 0.1,
+        "gain_low": 0.02,
+        "pairs": 80,
+    }
+    assert np.isnan(line["labels"])
+
+
+def test_means_over_tasks_have_the_lead_with_an_interval_and_too_few_have_none():
+    few_shot = [0.1, 0.3, 0.5, 0.7, 0.9]
+    found = target_report.means(table(5, few_shot=few_shot, self_guide=[x + 0.1 for x in few_shot]))
+    assert found.loc["few_shot", "lead of self_guide"] == pytest.approx(0.1)
+    assert found.loc["few_shot", "low"] == pytest.approx(0.1) == found.loc["few_shot", "high"]
+    assert found.loc["self_guide", "mean"] == pytest.approx(0.6)
+    assert not len(target_report.means(table(4)))
+
+
+def test_a_gain_that_rises_with_the_start_is_found_to_go_with_it():
+    found = target_report.goes_with(table(6, few_shot=np.arange(6) / 10, gain=np.arange(6) / 20))
+    assert found.loc["accuracy before", "rank correlation"] == pytest.approx(1)
+    assert "accuracy of its own labels" not in found.index  # not known
+    assert "pairs" not in found.index  # all alike
+
+
+def test_gains_are_shown_around_zero_with_their_intervals():
+    figure = plots.against({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
+    colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
+    assert len(colours) == 3
