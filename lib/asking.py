@@ -1,7 +1,8 @@
 """A student asked about a target task: for new inputs, for responses after demonstrations, for the outputs that it agrees on."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from lib import self_guide, sieve, student
@@ -18,6 +19,7 @@ class Asking:
     target: Target
     template: Callable[..., list[dict]]
     how: dict
+    unanswered: Counter = field(default_factory=Counter)  # responses that were cut, prompts that had no room
 
     def responses(self, inputs: list[str], demos: tuple[Demo, ...]) -> list[str]:
         """Greedy responses after these demonstrations; empty where the prompt leaves no room."""
@@ -26,10 +28,9 @@ class Asking:
     def responses_each(self, inputs: list[str], demos: list[tuple[Demo, ...]]) -> list[str]:
         """The same, with demonstrations of its own for each input."""
         asked = [self.prompt(text, shown) for text, shown in zip(inputs, demos, strict=True)]
-        return [
-            self_guide.cleaned(reply.text)
-            for (reply,) in student.answer_fitting(self.student, asked, **self.how)
-        ]
+        made = [reply for (reply,) in student.answer_fitting(self.student, asked, **self.how)]
+        self.unanswered.update(reply.finish for reply in made if reply.finish != "stop")
+        return [self_guide.cleaned(reply.text) for reply in made]
 
     def labelled(self, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[Labelled]:
         """The output of each input that the student agrees on with itself, after the target's demonstrations."""
@@ -42,11 +43,12 @@ class Asking:
         ]
 
     def new_inputs(self, texts: list[str], template: Callable, samples: int, **drawn) -> list[list[str]]:
-        """Inputs like each of these, which is the one good example: Self-ICL's pseudo-inputs (Chen et al., 2023)."""
+        """Inputs like each of these, which is the one good example, `samples` or fewer of them: no repeats, and nothing empty."""
         alone = [Target(self.target.name, self.target.instruction, (Demo(text, ""),)) for text in texts]
         asked = [self_guide.input_prompt(one, [], "", Random(0), template) for one in alone]
         made: list[list[Reply]] = student.answer_fitting(self.student, asked, samples, **self.how | drawn)
-        return [[self_guide.cleaned(reply.text) for reply in replies] for replies in made]
+        written = [dict.fromkeys(self_guide.cleaned(reply.text) for reply in replies) for replies in made]
+        return [[new for new in of if new and new != text] for text, of in zip(texts, written, strict=True)]
 
     def prompt(self, text: str, demos: tuple[Demo, ...]) -> list[dict]:
         """What is asked about one input."""

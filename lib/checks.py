@@ -5,13 +5,10 @@ from collections.abc import Callable
 from lib import curriculum, paths, selection, tasks, weights
 from lib.errors import UserError
 from lib.oracle import prices
-from lib.settings import Settings, check_labelling, check_sampling, check_server
+from lib.settings import BESIDE, FILTERS, WAYS, Settings, check_labelling, check_sampling, check_server
 
 EVALUATOR = ("evaluation_judge", "evaluation_url")
 FEWEST = 20  # fits of the length control
-FILTERS = ("empty", "length", "noise", "duplicate")
-TAUGHT = ("demos_only", "shuffled_labels", "gold")  # baselines of SELF-GUIDE, by how they are made
-SKIPPABLE = ("zero_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 
 
 def check(notebook: str, values: dict) -> None:
@@ -114,8 +111,15 @@ def input_generation(values: dict) -> None:
             "name one task: a file or a chain of operations with task, or what is to be done with instruction, demos and labels. "
             "task is set by default: -p task= empties it"
         )
-    if values["task"] and values["labels"]:
-        raise UserError("labels are of an instruction: a task file's are those of its instances and examples")
+    embedded = values["task"].startswith("gym:")
+    useless = ("labels", "gold", *(["demos"] if embedded else [])) if values["task"] else ("kind",)
+    if given := [name for name in useless if values[name] not in ("", [], "auto")]:
+        whose = "an instruction" if values["task"] else "a task file"
+        raise UserError(f"{given[0]} is of {whose}, and of no use here: leave it out")
+    if values["split"] not in ("dev", "test"):
+        raise UserError(
+            f"split is {values['split']!r}: it must be dev, to choose settings, or test, to report"
+        )
     if values["kind"] not in ("auto", "classification", "generation"):
         raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
     for name in ("task", "gold"):
@@ -140,9 +144,9 @@ def output_generation(values: dict) -> None:
 
 
 def self_training(values: dict) -> None:
-    if strange := set(values["baselines"]) - set(TAUGHT):
+    if strange := set(values["baselines"]) - set(BESIDE):
         raise UserError(
-            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(TAUGHT)}"
+            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(BESIDE)}"
         )
     weights.place("student", values["student"])
     if values["chat_template"]:
@@ -152,8 +156,9 @@ def self_training(values: dict) -> None:
 
 
 def natural_instructions(values: dict) -> None:
-    if strange := set(values["skipped"]) - set(SKIPPABLE):
-        raise UserError(f"skipped has {', '.join(sorted(strange))}: there are {', '.join(SKIPPABLE)}")
+    others = [name for name in WAYS if name != "few_shot"]
+    if strange := set(values["skipped"]) - set(others):
+        raise UserError(f"skipped has {', '.join(sorted(strange))}: there are {', '.join(others)}")
     for name in ("test_rows", "context_pairs"):
         if values[name] < 0:
             raise UserError(f"{name} is {values[name]}: it must be 0 or above")

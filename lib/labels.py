@@ -1,58 +1,63 @@
 """Labels of a classification task: read from what a model said, and kept in balance."""
 
-import re
 import unicodedata
+from functools import cache
 from random import Random
 
+import regex
 from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
 
-BETWEEN = re.compile(r"[\s_-]+")  # what stands between the words of a label
+LETTER = r"[\p{L}\p{M}\p{N}]"
+BETWEEN = r"[^\p{L}\p{M}\p{N}]+"  # what stands between the words of a label
+BEFORE = rf"(?<!{LETTER})(?<!{LETTER}[_\p{{Pd}}])(?<!(?i:\b(?:not|non))[\s_\p{{Pd}}/*]+)"
+AFTER = rf"(?!{LETTER})(?![_\p{{Pd}}]{LETTER})"
 
 
 def read(text: str, labels: tuple[str, ...]) -> str | None:
     """The last whole label in a text, None where there is none.
 
-    A longer label comes before the shorter one that it holds, and a part of a word is no label: "not_entailment" is never read as
-    "entailment". Spaces, hyphens and underscores inside a label stand for each other. Letter case counts for labels of one letter
-    ("A" is no article), unless nothing is found so.
+    A longer label comes before the shorter one that it holds; a part of a word is no label, nor is one behind "not" or "non":
+    "not_entailment" is never read as "entailment". Whatever stands between the words of a label may stand for it. Letter case counts for
+    labels of one letter ("A" is no article), unless nothing is found so.
     """
-    pattern = "|".join(map(_whole, sorted(labels, key=len, reverse=True)))
-    for flags in (re.NOFLAG, re.IGNORECASE):
-        if found := re.findall(pattern, text, flags):
-            return _named(found[-1], labels)
+    order = sorted(labels, key=len, reverse=True)
+    for flags in (0, regex.IGNORECASE):
+        found = list(_pattern(tuple(order), flags).finditer(text))
+        if found:
+            last = found[-1]
+            return last[0] if last[0] in labels else order[last.lastindex - 1]
     return None
 
 
 def read_substring(text: str, labels: tuple[str, ...]) -> str | None:
     """The last label in a text whatever stands around it, the first in `labels` where several begin: how SELF-GUIDE's code reads."""
-    found = re.findall("|".join(map(re.escape, labels)), text)
+    found = regex.findall("|".join(map(regex.escape, labels)), text)
     return found[-1] if found else None
 
 
+@cache
+def _pattern(labels: tuple[str, ...], flags: int) -> regex.Pattern:
+    """One group a label, in their order."""
+    return regex.compile("|".join(f"({_whole(label)})" for label in labels), flags)
+
+
 def _whole(label: str) -> str:
-    parts = [re.escape(part) for part in BETWEEN.split(label) if part] or [re.escape(label)]
-    before = r"(?<![\w-])" if _spaced(label[:1]) else ""
-    after = r"(?![\w-])" if _spaced(label[-1:]) else ""
-    whole = before + BETWEEN.pattern.join(parts) + after
+    """A label's words, with anything between them, but with what it begins and ends with as it is: "-1" is not "1"."""
+    inside = regex.search(rf"{LETTER}.*{LETTER}|{LETTER}", label, regex.DOTALL)
+    if not inside:
+        return regex.escape(label)
+    words = BETWEEN.join(map(regex.escape, regex.split(BETWEEN, inside[0])))
+    whole = regex.escape(label[: inside.start()]) + words + regex.escape(label[inside.end() :])
+    whole = (BEFORE if _spaced(label[0]) else "") + whole + (AFTER if _spaced(label[-1]) else "")
     return whole if len(label) == 1 else f"(?i:{whole})"
 
 
 def _spaced(char: str) -> bool:
     """Whether a character belongs to words that are kept apart by spaces, as Chinese and Japanese ones are not."""
-    return char.isalnum() and unicodedata.east_asian_width(char) not in "WF"
-
-
-def _named(found: str, labels: tuple[str, ...]) -> str:
-    """The label that a text stands for; of two that differ in letter case alone the one as it is written."""
-
-    def plain(text: str) -> str:
-        return BETWEEN.sub(" ", text)
-
-    same = [label for label in labels if plain(label).casefold() == plain(found).casefold()]
-    return next((label for label in same if plain(label) == plain(found)), same[0])
+    return bool(regex.fullmatch(LETTER, char)) and unicodedata.east_asian_width(char) not in "WF"
 
 
 def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:

@@ -115,7 +115,8 @@ def choose_output(target: Target, replies: list[Reply], among: list[Filter], lea
     fates = [UNREADABLE if of == KEPT and one is None else of for of, one in zip(fates, said, strict=True)]
     kept, samples = [one for one, of in zip(said, fates, strict=True) if of == KEPT], Counter(fates)
     if not kept:
-        return Labelled(None, 0.0, samples, texts[0], samples.most_common(1)[0][0])
+        [(worst, _)] = samples.most_common(1)
+        return Labelled(None, 0.0, samples, texts[fates.index(worst)], worst)
     output = most_frequent(kept)
     share = kept.count(output) / len(replies)
     return Labelled(output, share, samples, output, KEPT if share >= least_share else INCONSISTENT)

@@ -11,6 +11,9 @@ from pathlib import Path
 from lib import weights
 from lib.errors import UserError
 
+FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their order
+BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
+WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 REPORTERS = ("tensorboard", "trackio", "wandb")
 
 

@@ -1,5 +1,6 @@
 """The filters of SELF-GUIDE: which of the texts that a student wrote are kept, and what is said where none is (section 3.1)."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -74,7 +75,11 @@ def _filters(texts: list[str]) -> list[Filter]:
 
     return [
         Filter("empty", "not empty", bool),
-        Filter("length", f"{low:.0f} to {high:.0f} characters", lambda text: low <= len(text) <= high),
+        Filter(
+            "length",
+            f"{max(0, math.ceil(low))} to {math.floor(high)} characters",
+            lambda text: low <= len(text) <= high,
+        ),
         Filter("noise", NOISE, is_clean),
     ]
 
@@ -111,13 +116,15 @@ def bounds(among: list[Filter], tokens: int, least_share: float = 0.0) -> dict[s
 
 
 def check_left(fates: list[str], texts: list[str], bounds: dict[str, str], what: str) -> None:
-    """Raises UserError where nothing was kept, naming the filter that the last of them did not pass, its bounds and three victims."""
-    if KEPT in set(fates):
+    """Raises UserError where nothing was kept, naming the filter that the most of them did not pass, its bounds and three of them."""
+    counts = Counter(fates)
+    if counts[KEPT]:
         return
-    last = max(fates, key=list(bounds).index)
-    victims = dict.fromkeys(text[:200] for text, of in zip(texts, fates, strict=True) if of == last)
-    counts = ", ".join(f"{name} {n}" for name, n in Counter(fates).items())
+    [(worst, _)] = counts.most_common(1)
+    victims = dict.fromkeys(text[:60] for text, of in zip(texts, fates, strict=True) if of == worst)
+    others = ", ".join(f"{name} {n:,}" for name, n in counts.items())
     raise UserError(
-        f'none of the {len(fates):,} {what} is left ({counts}). The last of them did not pass the filter "{last}" ({bounds[last]}): '
-        f"{', '.join(map(repr, list(victims)[:3]))}. {WAYS_OUT.get(last, 'Show other demonstrations, or leave it out of filters')}"
+        f'the filter "{worst}" ({bounds[worst]}) leaves none of the {len(fates):,} {what} ({others}). '
+        f"{WAYS_OUT.get(worst, 'Show other demonstrations, or leave it out of filters')}. It rejected such as "
+        f"{', '.join(map(repr, list(victims)[:3]))}"
     )

@@ -24,24 +24,24 @@ def row(
     output: str | None,
     template: Callable,
     demos: tuple[Demo, ...] | None = None,
-    **meta,
+    whose: str = "corpus",
+    **more,
 ) -> dict:
-    """A pair as a row: what is asked after the demonstrations (the target's, or others), and the output that is taught."""
+    """A pair as a row: what is asked after the demonstrations (the target's, or others), and the output that is taught, and whose it is."""
     shown = target.demos if demos is None else demos
     [turn] = self_guide.output_prompt(target.instruction, shown, text, template)
-    told = {"instruction": turn["content"], "response": output, "source": f"self_guide:{target.name}"}
-    return told | {
-        "response_from": "student" if output else None,
-        "meta": json.dumps({"input": text} | meta, ensure_ascii=False),
-    }
+    told = {"instruction": turn["content"], "response": output, "response_from": whose if output else None}
+    return (
+        told
+        | {"source": f"self_guide:{target.name}", "meta": json.dumps({"input": text}, ensure_ascii=False)}
+        | more
+    )
 
 
 def inputs(target: Target, written: list[Written], template: Callable) -> Dataset:
-    """The inputs that were kept, as rows without a response."""
+    """The inputs that were kept, as rows without a response; the input alone stands in `meta`."""
     kept = [one for one in written if one.fate == KEPT]
-    return records.build(
-        row(target, one.text, None, template, label=one.label, written_in=one.round) for one in kept
-    )
+    return records.build(row(target, one.text, None, template, round=one.round) for one in kept)
 
 
 def pairs(rows: Dataset, labelled: list[Labelled]) -> Dataset:
@@ -98,26 +98,23 @@ def right(target: Target, texts: list[str], outputs: list[str]) -> list[bool] | 
     return [targets.gold(target.name, text) == output for text, output in zip(texts, outputs, strict=True)]
 
 
-def self_bleu(texts: list[str], size: int, seed: int = 0) -> float:
-    """How alike texts are: the mean BLEU of one against the others in sets of `size`, 0 to 100. nan for fewer than two.
+def diversity(texts: list[str], demos: list[str], seed: int = 0) -> dict[str, float]:
+    """How alike texts are, and how alike the demonstrations: Self-BLEU, the mean BLEU of one against the others in sets of one size, 0 to 100.
 
-    Only sets of one size can be compared. Short texts are compared by characters, as they have too few words.
+    {"inputs", "size"}, and "demos" where there are two or more. Short texts are compared by characters, as they have too few words.
     """
-    size = min(size, len(texts))
-    if size < 2:
-        return float("nan")
-    rng, by = (
-        Random(f"diversity {seed}"),
-        "13a" if np.mean([len(text.split()) for text in texts]) >= WORDS else "char",
-    )
-    sets = [rng.sample(texts, size) for _ in range(SETS if len(texts) > size else 1)]
-    return float(np.mean([_alike(one, by) for one in sets]))
+    size = min(len(demos) if len(demos) > 1 else 3, len(texts))
+    by = "13a" if np.mean([len(text.split()) for text in texts + demos]) >= WORDS else "char"
+    found = {"size": size}
+    if size > 1:
+        rng = Random(f"diversity {seed}")
+        found["inputs"] = float(np.mean([_alike(rng.sample(texts, size), by) for _ in range(SETS)]))
+    if 1 < len(demos) <= size:
+        found["demos"] = _alike(demos, by)
+    return found
 
 
 def _alike(texts: list[str], by: str) -> float:
     told = {"tokenize": by, "use_effective_order": True}
-    return float(
-        np.mean(
-            [sentence_bleu(text, texts[:i] + texts[i + 1 :], **told).score for i, text in enumerate(texts)]
-        )
-    )
+    scores = [sentence_bleu(text, texts[:i] + texts[i + 1 :], **told).score for i, text in enumerate(texts)]
+    return float(np.mean(scores))

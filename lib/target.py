@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -12,9 +13,8 @@ from lib.errors import UserError
 from lib.runner import folders
 
 MOST_LABELS = 20  # different outputs of a classification task, at most
-FEWEST_EACH = 5  # instances of one label, on average, that a classification task has
+FEWEST_EACH = 2  # instances of one label, on average, that a classification task has
 VALIDATION = 0.1  # share of the instances; the others are the test (SELF-GUIDE, section 4)
-KINDS = ("auto", "classification", "generation")
 
 
 class Demo(NamedTuple):
@@ -49,25 +49,18 @@ class Material(NamedTuple):
     target: Target
     validation: list[Instance]
     test: list[Instance]
+    blank: int = 0  # instances that have no output, and are left out
 
 
 def of(values: dict) -> Material:
     """The target that a notebook's parameters mean: a chain of operations, a task file, or one that is written out.
 
-    Raises UserError where there is none, or two.
+    Raises UserError as these do.
     """
-    task, told = values["task"], values["instruction"].strip()
-    if bool(task) == bool(told):
-        raise UserError(
-            "name one task: either a file with task, or what is to be done with instruction, demos and labels"
-            + ", not both (task is set by default: -p task= empties it)" * bool(task)
-        )
-    if told:
-        return Material(
-            inline(told, values["demos"], values["labels"]),
-            [],
-            instances(values["gold"]) if values["gold"] else [],
-        )
+    task = values["task"]
+    if not task:
+        target = inline(values["instruction"].strip(), values["demos"], values["labels"])
+        return Material(target, [], *instances(values["gold"], target.labels))
     if task.startswith("gym:"):
         from lib.gym import targets  # which imports this module
 
@@ -85,16 +78,33 @@ def inline(instruction: str, demos: list[dict[str, str]], labels: list[str]) -> 
     return target
 
 
-def instances(source: str) -> list[Instance]:
-    """Instances from rows of any format: the input, or an instruction without one, and all outputs. Raises UserError for a row without output."""
+def instances(source: str, labels: tuple[str, ...] = ()) -> tuple[list[Instance], int]:
+    """Instances from rows of any format: the input, or an instruction without one, and all outputs; and how many have none.
+
+    None for an empty source. Raises UserError for an output that `labels` lacks, where there are any.
+    """
+    if not source:
+        return [], 0
     rows = corpus.load(source)
-    outputs = [of or [response] for of, response in zip(rows["references"], rows["response"], strict=True)]
-    if lacking := [row_id for row_id, of in zip(rows["id"], outputs, strict=True) if of == [None]]:
-        raise UserError(
-            f"gold: {len(lacking)} rows of {source} have no output, the first is {lacking[0]}: fill it in, or remove the row"
-        )
+    outputs = [
+        of or [response or ""] for of, response in zip(rows["references"], rows["response"], strict=True)
+    ]
     texts = [text or told for text, told in zip(rows["input"], rows["instruction"], strict=True)]
-    return [Instance(*each) for each in zip(rows["id"], texts, outputs, strict=True)]
+    found, blank = _instances(rows["id"], texts, outputs)
+    if labels and (strange := {out for one in found for out in one.references} - set(labels)):
+        raise UserError(
+            f"gold: {source} has the outputs {', '.join(sorted(strange))}, which labels lacks: add them there"
+        )
+    return found, blank
+
+
+def _instances(
+    ids: Iterable[str], texts: Iterable[str], outputs: Iterable[list[str]]
+) -> tuple[list[Instance], int]:
+    """Outputs without white space at their ends, which nobody is asked for; and the number of those that say nothing at all."""
+    said = [[out.strip() for out in of if out.strip()] for of in outputs]
+    found = [Instance(*each) for each in zip(ids, texts, said, strict=True) if each[2]]
+    return found, len(said) - len(found)
 
 
 def load(
@@ -104,18 +114,20 @@ def load(
 
     `shots` is how many positive examples are shown at most, one of each label first; `demos` are others to show instead. With
     `kind` auto it is a classification where its instances have one output each, of few that come back. Its labels are those of
-    the instances, then those that a demonstration alone has. Raises UserError for a file that is no task, or shows no example.
+    the instances, then those that a demonstration alone has. Instances without an output are left out, and counted. Raises UserError for a file that is no task, or shows no example.
     """
     rows = corpus.load(source, "natural_instructions")
     if len(set(rows["instruction"])) > 1:
         raise UserError(f"{source} holds more than one task: name one file")
-    found = [Instance(*each) for each in zip(rows["id"], rows["input"], rows["references"], strict=True)]
+    found, blank = _instances(rows["id"], rows["input"], rows["references"])
+    if not found:
+        raise UserError(f"{source}: none of its {len(rows):,} instances has an output")
     given = demos or json.loads(rows[0]["meta"]).get("Positive Examples") or []
     shown = _demos(given, "demos" if demos else f"{source}: Positive Examples")
-    labels = _labels(found, shown) if _classifies(found, kind) else ()
+    labels = _labels(found, shown) if _classifies(found, shown, kind) else ()
     name = rows[0]["source"].partition(".json")[0]
     target = Target(name, rows[0]["instruction"].strip(), _chosen(shown, shots, labels), labels)
-    return Material(target, *split(found, bool(labels), seed))
+    return Material(target, *split(found, bool(labels), seed), blank)
 
 
 def write(material: Material, folder: Path) -> None:
@@ -139,19 +151,14 @@ def read(folder: Path) -> Material:
     told = folders.read_json(folder / "target.json")
     told |= {"demos": tuple(Demo(*demo) for demo in told["demos"]), "labels": tuple(told["labels"])}
     parts = [records.read(folder / f"{name}.parquet") for name in ("validation", "test")]
-    return Material(
-        Target(**told),
-        *(
-            [Instance(*each) for each in zip(rows["id"], rows["input"], rows["references"], strict=True)]
-            for rows in parts
-        ),
-    )
+    gold = [zip(rows["id"], rows["input"], rows["references"], strict=True) for rows in parts]
+    return Material(Target(**told), *([Instance(*each) for each in rows] for rows in gold))
 
 
 def unseen_labels(material: Material) -> list[str]:
-    """Labels that a demonstration has and no instance."""
-    gold = {instance.references[0] for instance in material.validation + material.test}
-    return [label for label in material.target.labels if label not in gold]
+    """Labels that no instance has, where there are any instances."""
+    gold = {out for instance in material.validation + material.test for out in instance.references}
+    return [label for label in material.target.labels if gold and label not in gold]
 
 
 def split(instances: list[Instance], by_label: bool, seed: int) -> tuple[list[Instance], list[Instance]]:
@@ -189,10 +196,10 @@ def _demos(given: object, where: str) -> tuple[Demo, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _classifies(instances: list[Instance], kind: str) -> bool:
+def _classifies(instances: list[Instance], demos: tuple[Demo, ...], kind: str) -> bool:
     if kind != "auto":
         return kind == "classification"
-    outputs = Counter(one for instance in instances for one in instance.references)
+    outputs = set(_labels(instances, demos))
     single = all(len(instance.references) == 1 for instance in instances)
     return single and 1 < len(outputs) <= min(MOST_LABELS, len(instances) / FEWEST_EACH)
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import spearmanr
 
-from lib import report
-from lib.target import read
+from lib import benchmarks, report, target
 
-EVALUATION, INPUTS = "evaluation/natural_instructions", "self_guide/1_input_generation"
+INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEWEST = 5  # tasks that a mean over tasks takes
 METRICS = ("exact_match", "rouge_l")
 
@@ -17,63 +16,89 @@ METRICS = ("exact_match", "rouge_l")
 def tasks(run: Path, found: dict) -> pd.DataFrame:
     """One line an arm that was evaluated: its task, metric, the score of every line of its table, SELF-GUIDE's gain over few_shot with its interval,
     how right its own labels are, and how many pairs it was taught. Scores are shares, means over seeds."""
-    lines, folders = {}, report.places(run, INPUTS)
+    lines, inputs, evaluated = {}, report.places(run, INPUTS), report.places(run, EVALUATION)
     for arm, of in found["arms"].items():
         metrics = of["metrics"]
         metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in metrics), None)
         if metric:
-            lines[arm] = _line(metrics, metric) | {"task": _name(folders, arm)}
+            scores = [
+                pd.read_parquet(folder / "scores.parquet") for (a, _), folder in evaluated.items() if a == arm
+            ]
+            name = next(target.read(folder).target.name for (a, _), folder in inputs.items() if a == arm)
+            lines[arm] = _line(metrics, metric) | {"task": name} | halves(pd.concat(scores), metric)
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def _name(folders: dict, arm: str) -> str:
-    return next(read(folder).target.name for (of, _), folder in folders.items() if of == arm)
-
-
 def _line(metrics: dict, metric: str) -> dict[str, object]:
-    scores = {
-        name.split(".")[1]: value
-        for name, value in metrics.items()
-        if name.startswith("ni.") and name.endswith(f".{metric}") and name.count(".") == 2
-    }
+    named = [name for name in metrics if name.endswith(f".{metric}") and name.count(".") == 2]
+    scores = {name.split(".")[1]: metrics[name] for name in named}
     gain = {f"gain{end}": metrics[f"ni.gain_over.few_shot.{metric}{end}"] for end in ("", "_low", "_high")}
-    known = {"labels": "accuracy_synthetic", "labels_validation": "accuracy_validation", "pairs": "kept"}
+    known = {"labels": "accuracy_synthetic", "pairs": "kept"}
     own = {name: metrics.get(f"self_guide.pairs.{part}", np.nan) for name, part in known.items()}
     return {"metric": metric, "self_guide": metrics[f"ni.{metric}"]} | scores | gain | own
 
 
+def halves(scores: pd.DataFrame, metric: str) -> dict[str, float]:
+    """few_shot's score on every other instance ("before"), and SELF-GUIDE's gain over it on those between ("after"): a start and a gain on the same
+    instances share their luck, and so would seem to go together where nothing does."""
+    table = scores.pivot_table(index="id", columns="metric", values="score")
+    few_shot, ours = table[f"ni.few_shot.{metric}"], table[f"ni.{metric}"]
+    return {"before": few_shot[::2].mean(), "after": (ours - few_shot)[1::2].mean()}
+
+
 def means(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean of every line over the tasks, SELF-GUIDE's lead over it, and the interval of that, tasks resampled; empty for too few tasks."""
-    if len(table) < FEWEST:
-        return pd.DataFrame()
+    """The mean of every line over the tasks that have it, SELF-GUIDE's over the same, and the lead with its interval, tasks resampled; of the metric
+    that the most tasks have. Empty where fewer than FEWEST have a line."""
+    same = table[table["metric"] == table["metric"].mode()[0]]
     lines = {}
-    for name in (name for name in table if name in {"self_guide", *_others(table)}):
-        lead = (table["self_guide"] - table[name]).dropna().to_numpy()
-        lines[name] = {"mean": table[name].mean(), "tasks": len(lead)}
-        if lead.any():
-            low, high = bootstrap((lead,), np.mean, rng=0, method="percentile").confidence_interval
-            lines[name] |= {"lead of self_guide": lead.mean(), "low": low, "high": high}
-    return pd.DataFrame.from_dict(lines, orient="index").sort_values("mean", ascending=False)
+    for name in sorted(set(same.select_dtypes("number")) - OWN):
+        both = same[["self_guide", name]].dropna()
+        if len(both) >= FEWEST:
+            lead = (both["self_guide"] - both[name]).to_numpy()
+            low, high = np.percentile(_resampled(lead), benchmarks.LEVEL)
+            told = {
+                "mean": both[name].mean(),
+                "self_guide": both["self_guide"].mean(),
+                "lead": lead.mean(),
+                "low": low,
+                "high": high,
+            }
+            lines[name] = told | {"tasks": len(both)}
+    found = pd.DataFrame.from_dict(lines, orient="index")
+    return found.sort_values("mean", ascending=False) if len(found) else found
 
 
-def _others(table: pd.DataFrame) -> list[str]:
-    return [
-        name for name in table.select_dtypes("number") if not name.startswith(("gain", "labels", "pairs"))
-    ]
+OWN = {
+    "self_guide",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "labels",
+    "pairs",
+    "before",
+    "after",
+}  # not lines of a task's table
+
+
+def _resampled(values: np.ndarray) -> np.ndarray:
+    picks = np.random.default_rng(0).integers(len(values), size=(benchmarks.RESAMPLES, len(values)))
+    return values[picks].mean(axis=1)
 
 
 def goes_with(table: pd.DataFrame) -> pd.DataFrame:
-    """The rank correlation of the gain with what may explain it: where the student started, how right its labels are, and how much more than itself."""
+    """The rank correlation of the gain ("after") with what may explain it, each of them on other instances: where the student started, how right its
+    labels are, and how much more than itself. Exploratory: p_holm corrects for their number."""
     found = {
-        "accuracy before": table["few_shot"],
+        "accuracy before": table["before"],
         "accuracy of its own labels": table["labels"],
-        "labels above the accuracy before": table["labels"] - table["few_shot"],
+        "labels above the accuracy before": table["labels"] - table["before"],
         "pairs": table["pairs"],
     }
     lines = {}
     for name, values in found.items():
-        both = pd.DataFrame({"value": values, "gain": table["gain"]}).astype(float).dropna()
+        both = pd.DataFrame({"value": values, "gain": table["after"]}).astype(float).dropna()
         if len(both) >= FEWEST and both["value"].nunique() > 1:
             rho, p = spearmanr(both["value"], both["gain"])
             lines[name] = {"rank correlation": rho, "p": p, "tasks": len(both)}
-    return pd.DataFrame.from_dict(lines, orient="index")
+    shown = pd.DataFrame.from_dict(lines, orient="index")
+    return shown.assign(p_holm=benchmarks.holm(list(shown["p"]))) if len(shown) else shown

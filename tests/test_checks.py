@@ -134,9 +134,11 @@ SELF_GUIDE = paths.ROOT / "params/self_guide_demo.yaml"
 WRONG_OF_SELF_GUIDE = [
     ({"a_before-dashes-mirror.task": ""}, "name one task"),
     ({"instruction": "Do it."}, "name one task"),
-    ({"labels": "[a, b]"}, "labels are of an instruction"),
+    ({"labels": "[a, b]"}, "labels is of an instruction, and of no use here"),
+    ({"split": "valid"}, "split is 'valid'"),
     ({"kind": "regression"}, "kind is 'regression'"),
-    ({"gold": "./nowhere.json"}, "gold: ./nowhere.json does not exist"),
+    ({"gold": "./nowhere.json"}, "gold is of an instruction, and of no use here"),
+    ({"demos": "[{input: a, output: b}]"}, "demos is of an instruction"),
     ({"shots": -1}, "shots is -1: it must be 0 or above"),
     ({"round_prompts": 0}, "round_prompts is 0: it must be 1 or more"),
     ({"filters": "[empty, lenght]"}, "filters has lenght: there are empty, length, noise, duplicate"),

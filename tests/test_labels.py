@@ -30,6 +30,19 @@ LETTERS = ("A", "B", "Neither")
         ("it is C++.", ("C", "C++"), "C++"),
         (".*", ("a", "b"), None),
         ("yes", ("Yes", "yes"), "yes"),
+        ("-1", ("-1", "0", "1"), "-1"),
+        ("1", ("-1", "0"), None),
+        ("so 1.", ("-1", "0", "1"), "1"),
+        ("+", ("+", "-"), "+"),
+        ("pos\u0131tive", ("positive", "negative"), None),
+        ("not\u2011entailment", NLI, "not_entailment"),  # a hyphen that does not break
+        ("not/entailment", NLI, "not_entailment"),
+        ("**not entailment**", NLI, "not_entailment"),
+        ("non-entailment", NLI, None),  # said in words that are no label: not the opposite
+        ("It is not neutral", ("neutral", "entails"), None),
+        ("_yes_", ("yes", "no"), "yes"),
+        ("Answer:-yes", ("yes", "no"), "yes"),
+        ("\u0938\u0939\u0940\u0902", ("\u0938\u0939\u0940", "\u0917\u0932\u0924"), None),  # a vowel sign more
     ],
 )
 def test_the_last_whole_label_is_read(text, among, read):

@@ -32,8 +32,19 @@ def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
     assert ni.zero_shot(who, inputs) == ni.few_shot(who, inputs) == ["tar", "esuom"]
     assert ni.self_consistency(who, inputs, sampling, EVERY) == ["tar", "esuom"]
     assert ni.synthetic_in_context(who, inputs, [Demo("owl", "lwo")], 3, seed=0) == ["tar", "esuom"]
-    alike = ni.self_icl(who, inputs, prompts.template("gym_input"), sampling, shots=2)
+    alike = ni.self_icl(who, inputs, prompts.template("gym_input"), 2, temperature=1.0, top_k=40)
     assert len(alike) == 2 and all(alike)
+
+
+def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
+    sure = Sampling(4, 0.2, 10, 1.1)
+    assert [one.fate for one in asking(embedded).labelled(["rat"], sure, EVERY)] == ["self-consistency"]
+    assert ni.self_consistency(asking(embedded), ["rat"], sure, EVERY) == ["tar"]
+
+
+def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
+    [new] = asking(embedded).new_inputs(["rat"], prompts.template("gym_input"), 9, temperature=1.0, top_k=40)
+    assert 1 < len(new) == len(set(new)) <= 9 and "" not in new and "rat" not in new
 
 
 def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
@@ -41,8 +52,8 @@ def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
 
 
 def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
-    long = ["x" * 2000, "rat"]
-    assert ni.few_shot(asking(embedded), long) == ["", "tar"]
+    long, who = ["x" * 2000, "rat"], asking(embedded)
+    assert ni.few_shot(who, long) == ["", "tar"] and who.unanswered == {"no room": 1}
     assert ni.constrained(asking(embedded, CHOICE), long, 1024) == ["", "tar"]
 
 
@@ -136,8 +147,12 @@ def test_what_is_right_is_known_in_the_embedded_world_alone():
 
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
-    assert synthetic.self_bleu(["the cat sat on a mat"] * 5, 3) == pytest.approx(100)
-    assert synthetic.self_bleu(["the cat sat here", "a dog ran off now", "why do birds sing so"], 3) < 10
-    assert synthetic.self_bleu(["abcd", "wxyz"], 2) < synthetic.self_bleu(
-        ["abcd", "abcz"], 2
-    )  # words: by characters
+    apart = ["the cat sat here", "a dog ran off now", "why do birds sing so"]
+    found = synthetic.diversity(["the cat sat on a mat"] * 5, apart)
+    assert found["inputs"] == pytest.approx(100) and found["demos"] < 10 and found["size"] == 3
+
+
+def test_words_are_compared_by_characters_and_a_single_demonstration_has_no_self_bleu():
+    found = synthetic.diversity(["abcd", "abcz", "abcy"], ["abcd"])
+    assert found["size"] == 3 and 0 < found["inputs"] < 100 and "demos" not in found
+    assert synthetic.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}

@@ -70,13 +70,15 @@ def test_the_filters_forget_from_one_call_to_the_next():
     assert before == (sieve.BEGINS, sieve.HOLDS)
 
 
-def test_where_nothing_is_left_the_last_filter_names_itself_its_bounds_and_three_victims():
-    texts = ["", "x", "y", "z", "w"]
+def test_where_nothing_is_left_the_filter_that_bit_most_names_itself_its_bounds_and_three_victims():
+    texts = ["", "x" * 500, "y", "z", "w"]
     among = sieve.input_filters(TARGET, EVERY)
     with pytest.raises(UserError) as error:
         sieve.check_left(fates(texts), texts, sieve.bounds(among, 500), "inputs")
-    assert "none of the 5 inputs is left (empty 1, length 4)" in str(error.value)
-    assert "\"length\" (6 to 19 characters): 'x', 'y', 'z'." in str(error.value)
+    assert str(error.value).startswith(
+        'the filter "length" (7 to 19 characters) leaves none of the 5 inputs (empty 1, length 4). Show other demonstrations'
+    )
+    assert str(error.value).endswith(f"{'x' * 60!r}, 'y', 'z'")  # short enough to be shown whole
 
 
 def test_nothing_is_said_where_something_is_left():
@@ -153,6 +155,7 @@ def test_the_share_is_of_all_samples_those_that_were_dropped_included():
 
 def test_an_input_without_any_output_says_why():
     assert vote("", "", "x" * 99).fate == "empty"
+    assert vote("", "x" * 99, "y" * 99)[3:] == ("x" * 99, "length")
 
 
 def test_labels_are_read_from_what_is_said_and_their_length_does_not_count():

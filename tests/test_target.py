@@ -43,7 +43,7 @@ def test_a_task_file_is_a_target_compressed_or_not(tmp_path, suffix):
 
 def test_a_tenth_is_for_validation_label_by_label_the_same_for_a_seed(tmp_path):
     path = task_file(tmp_path, instances(100))
-    _, validation, test = target.load(path)
+    _, validation, test, _ = target.load(path)
     assert Counter(one.references[0] for one in validation) == {"odd": 5, "even": 5}
     assert len(test) == 90 and not {one.input for one in validation} & {one.input for one in test}
     assert target.load(path).validation == validation != target.load(path, seed=1).validation
@@ -51,7 +51,7 @@ def test_a_tenth_is_for_validation_label_by_label_the_same_for_a_seed(tmp_path):
 
 def test_equal_inputs_stay_on_one_side(tmp_path):
     twice = [dict(one, id=f"{one['id']}-{k}") for one in instances(40) for k in range(2)]
-    _, validation, test = target.load(task_file(tmp_path, twice))
+    _, validation, test, _ = target.load(task_file(tmp_path, twice))
     assert len(validation) == 8 and not {one.input for one in validation} & {one.input for one in test}
 
 
@@ -83,6 +83,19 @@ def test_outputs_that_hardly_come_back_make_a_generation(tmp_path):
 def test_the_kind_can_be_said(tmp_path):
     path = task_file(tmp_path, instances(40))
     assert target.load(path, kind="generation").target.labels == ()
+
+
+def test_white_space_around_an_output_makes_no_other_label_and_blank_outputs_are_counted(tmp_path):
+    some = instances(20) + [{"input": "n", "output": ["odd\n"]}, {"input": "m", "output": [" "]}]
+    material = target.load(task_file(tmp_path, some))
+    assert material.target.labels == ("even", "odd") and material.blank == 1
+    assert len(material.validation) + len(material.test) == 21
+
+
+def test_a_label_may_stand_in_the_demonstrations_alone(tmp_path):
+    demos = [{"input": "a", "output": "odd"}, {"input": "b", "output": "even"}]
+    material = target.load(task_file(tmp_path, instances(20, ["odd"]), demos))
+    assert material.target.labels == ("odd", "even") and target.unseen_labels(material) == ["even"]
 
 
 def test_a_single_demonstration_is_enough_and_none_is_refused(tmp_path):
@@ -133,12 +146,13 @@ def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
     assert [(one.input, one.references) for one in material.test] == [("7", ["odd"]), ("8", ["even"])]
 
 
-def test_no_task_two_tasks_and_a_strange_label_are_refused(tmp_path):
-    for told in ({}, {"task": "gym:reverse", "instruction": "Reverse it."}):
-        with pytest.raises(UserError, match="name one task"):
-            target.of(VALUES | told)
+def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
     told = {"instruction": "Odd?", "demos": [{"input": "3", "output": "uneven"}], "labels": ["odd", "even"]}
     with pytest.raises(UserError, match="uneven, which labels lacks"):
+        target.of(VALUES | told)
+    (tmp_path / "gold.jsonl").write_text('{"instruction": "7", "output": "Odd"}')
+    told |= {"demos": [{"input": "3", "output": "odd"}], "gold": str(tmp_path / "gold.jsonl")}
+    with pytest.raises(UserError, match="has the outputs Odd, which labels lacks"):
         target.of(VALUES | told)
 
 

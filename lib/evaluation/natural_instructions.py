@@ -8,11 +8,9 @@ import pandas as pd
 from lib import benchmarks, encoding, labels, records
 from lib.asking import Asking
 from lib.self_guide import Sampling
-from lib.sieve import KEPT
+from lib.settings import WAYS
 from lib.student import Served
 from lib.target import Demo, Instance, Target
-
-WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 
 
 def ways(asking: Asking, skipped: list[str]) -> list[str]:
@@ -33,8 +31,9 @@ def few_shot(asking: Asking, inputs: list[str]) -> list[str]:
 
 
 def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[str]:
-    """The filters and the vote that label synthetic inputs, on the inputs themselves; empty where nothing is left."""
-    return [one.output if one.fate == KEPT else "" for one in asking.labelled(inputs, sampling, filters)]
+    """The filters and the vote that label synthetic inputs, on the inputs themselves. A winner with too small a share is not taught, but it is
+    what the student would say: it counts here. Empty where no sample passed."""
+    return [one.output or "" for one in asking.labelled(inputs, sampling, filters)]
 
 
 def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]:
@@ -56,9 +55,9 @@ def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]
     return [every[at]["response"] if at in losses else "" for at in best]
 
 
-def self_icl(asking: Asking, inputs: list[str], template, sampling: Sampling, shots: int) -> list[str]:
-    """Self-ICL (Chen et al., 2023): for every input the student writes some like it, answers them, and is shown these."""
-    alike = asking.new_inputs(inputs, template, shots, temperature=sampling.temperature, top_k=sampling.top_k)
+def self_icl(asking: Asking, inputs: list[str], template, shots: int, **drawn) -> list[str]:
+    """Self-ICL (Chen et al., 2023): for every input the student writes some like it, answers them, and is shown these. `drawn` is how they are sampled."""
+    alike = asking.new_inputs(inputs, template, shots, **drawn)
     flat = [text for texts in alike for text in texts]
     answered = iter(zip(flat, zero_shot(asking, flat), strict=True))
     demos = [tuple(Demo(*next(answered)) for _ in texts) for texts in alike]

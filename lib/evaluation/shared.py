@@ -140,7 +140,7 @@ def texts(table: pd.DataFrame, heads: list[str], parts: list[str], tallest: str 
     from IPython.display import HTML
 
     if table[parts].map(lambda value: len(str(value)) <= SHORT and "\n" not in str(value)).all(axis=None):
-        return HTML(table[heads + parts].to_html(index=False))
+        return HTML(table[heads + parts].to_html(index=False, float_format="{:.2f}".format))
 
     def show(value: object) -> str:
         return escape(f"{value:.2f}" if isinstance(value, float) else str(value))
