@@ -20,7 +20,7 @@ demo: $(ENV) ## three arms in the embedded world, and their report
 study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped
 	$(PY) -m lib.run params/study.yaml
 
-self-guide: $(ENV) ## a student teaches itself four tasks, and an oracle teaches another one
+self-guide: $(ENV) ## a student teaches itself three tasks, and an oracle teaches another one the same
 	$(PY) -m lib.run params/self_guide_demo.yaml
 
 self-guide-study: $(ENV) ## when teaching itself pays: half an hour, goes on where it was stopped

@@ -111,7 +111,7 @@ def bounds(among: list[Filter], tokens: int, least_share: float = 0.0) -> dict[s
         CUT: f"ends within {tokens} tokens",
         **{one.name: one.bounds for one in among},
         UNREADABLE: "names one of the labels",
-        INCONSISTENT: f"the most frequent output is {least_share:.0%} of the samples or more",
+        INCONSISTENT: f"a share of {least_share:.0%} of the samples or more",
     }
 
 

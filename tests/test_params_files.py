@@ -44,7 +44,8 @@ def test_the_papers_rounds_rise_in_difficulty_and_find_rows_enough():
 )
 def test_every_style_of_a_taxonomy_has_its_prompt(file):
     styles = {task.refine for task in tasks.load_taxonomy(file).values()} - {"none"}
-    assert styles and all((paths.ROOT / f"params/prompts/refine_{style}.md").is_file() for style in styles)
+    assert styles or file.stem == "operations"  # where a response is one word
+    assert all((paths.ROOT / f"params/prompts/refine_{style}.md").is_file() for style in styles)
 
 
 def test_llama_2_is_asked_in_its_own_format():
@@ -59,6 +60,24 @@ def test_llama_2_is_asked_in_its_own_format():
         [*turns, {"role": "assistant", "content": "So long"}], tokenize=False
     )
     assert whole == f"{prompt} So long {e}"
+
+
+def test_vicuna_is_asked_in_its_own_format():
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer.chat_template = (paths.ROOT / "params/prompts/chat_vicuna.jinja").read_text()
+    said = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
+    turns = [{"role": role, "content": content} for role, content in said]
+    b, e = tokenizer.bos_token, tokenizer.eos_token
+    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert prompt == f"{b}Be kind. USER: Hi ASSISTANT: Hello{e}USER: Bye ASSISTANT:"
+    whole = tokenizer.apply_chat_template(
+        [*turns, {"role": "assistant", "content": "So long"}], tokenize=False
+    )
+    assert whole == f"{prompt} So long{e}"
+    alone = tokenizer.apply_chat_template(turns[1:2], tokenize=False, add_generation_prompt=True)
+    assert alone.startswith(f"{b}A chat between a curious user") and alone.endswith(
+        "questions. USER: Hi ASSISTANT:"
+    )
 
 
 def test_a_student_is_loaded_with_the_template_that_is_named():
