@@ -21,7 +21,7 @@ def summary(run: Path) -> dict:
     found = folders.read_json(run / "summary.json")
     if not found or not found["arms"] or found["status"] == "failed":
         raise UserError(
-            f"{folders.short(run)} holds no finished run: python -m lib.run params/demo.yaml makes one"
+            f"{folders.short(run)} holds no finished run: python -m lib.run params/{run.name}.yaml, or another study, makes one"
         )
     return found
 
