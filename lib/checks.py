@@ -4,8 +4,18 @@ from collections.abc import Callable
 
 from lib import curriculum, paths, selection, tasks, weights
 from lib.errors import UserError
+from lib.gym import splits
 from lib.oracle import prices
-from lib.settings import BESIDE, FILTERS, WAYS, Settings, check_labelling, check_sampling, check_server
+from lib.settings import (
+    BESIDE,
+    EMBEDDED,
+    FILTERS,
+    WAYS,
+    Settings,
+    check_labelling,
+    check_sampling,
+    check_server,
+)
 
 EVALUATOR = ("evaluation_judge", "evaluation_url")
 FEWEST = 20  # fits of the length control
@@ -111,19 +121,16 @@ def input_generation(values: dict) -> None:
             "name one task: a file or a chain of operations with task, or what is to be done with instruction, demos and labels. "
             "task is set by default: -p task= empties it"
         )
-    embedded = values["task"].startswith("gym:")
+    embedded = values["task"].startswith(EMBEDDED)
     useless = ("labels", "gold", *(["demos"] if embedded else [])) if values["task"] else ("kind",)
     if given := [name for name in useless if values[name] not in ("", [], "auto")]:
         whose = "an instruction" if values["task"] else "a task file"
         raise UserError(f"{given[0]} is of {whose}, and of no use here: leave it out")
-    if values["split"] not in ("dev", "test"):
-        raise UserError(
-            f"split is {values['split']!r}: it must be dev, to choose settings, or test, to report"
-        )
+    splits.check(values["split"])
     if values["kind"] not in ("auto", "classification", "generation"):
         raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
     for name in ("task", "gold"):
-        if not values[name].startswith("gym:"):
+        if not values[name].startswith(EMBEDDED):
             _source(name, values[name])
     for name in ("shots", "input_rounds", "input_temperature", "input_top_k"):
         if values[name] < 0:

@@ -72,6 +72,11 @@ def cleaned(text: str) -> str:
 # Inputs
 
 
+def input_temperature(target: Target, told: float) -> float:
+    """The one that is told, or where that is 0 the paper's: 0.6 for a classification, 1.0 for a generation."""
+    return told or (0.6 if target.labels else 1.0)
+
+
 def write_inputs(
     target: Target,
     ask: Callable[[list[list[dict]], int], list[Reply]],

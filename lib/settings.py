@@ -11,6 +11,7 @@ from pathlib import Path
 from lib import weights
 from lib.errors import UserError
 
+EMBEDDED = "gym:"  # how a task of the embedded world begins: "gym:first_two repeat"
 FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their order
 BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
 WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")

@@ -129,16 +129,14 @@ def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable
         from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
 
         return partial(served.answer, student), [served.text(prompt) for prompt in prompts], SERVED
-    model, tokenizer = student
-    texts = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
-    return partial(_here, student), texts, CONTINUOUS if _on_gpu(model) else PADDED
+    suits = CONTINUOUS if _on_gpu(student.model) else PADDED
+    return partial(_here, student), _rendered(student, prompts), suits
 
 
 def answer_fitting(
     student: Student | Served,
     prompts: list[list[dict]],
     samples: int = 1,
-    temperature: float = 0.0,
     max_new_tokens: int = 256,
     **how,
 ) -> list[list[Reply]]:
@@ -146,7 +144,7 @@ def answer_fitting(
     and say so. Of a student behind a URL the context is not known."""
     fits = _fit(student, prompts, max_new_tokens)
     inside = [prompt for prompt, room in zip(prompts, fits, strict=True) if room]
-    made = iter(answer(student, inside, samples, temperature, max_new_tokens, **how))
+    made = iter(answer(student, inside, samples, max_new_tokens=max_new_tokens, **how))
     return [next(made) if room else [Reply("", NO_ROOM, 0)] * samples for room in fits]
 
 
@@ -154,11 +152,14 @@ def _fit(student: Student | Served, prompts: list[list[dict]], max_new_tokens: i
     if isinstance(student, Served) or not prompts:
         return [True] * len(prompts)
     context = getattr(student.model.config.get_text_config(), "max_position_embeddings", None)
-    texts = [
-        student.tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts
-    ]
-    ids = student.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = student.tokenizer(_rendered(student, prompts), add_special_tokens=False)["input_ids"]
     return [not context or len(row) + max_new_tokens <= context for row in ids]
+
+
+def _rendered(student: Student, prompts: list[list[dict]]) -> list[str]:
+    """Prompts as the student's chat template writes them."""
+    write = student.tokenizer.apply_chat_template
+    return [write(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
 
 
 def respond(

@@ -24,18 +24,14 @@ def row(
     output: str | None,
     template: Callable,
     demos: tuple[Demo, ...] | None = None,
-    whose: str = "corpus",
-    **more,
+    round: int = 0,
 ) -> dict:
-    """A pair as a row: what is asked after the demonstrations (the target's, or others), and the output that is taught, and whose it is."""
+    """A pair as a row: what is asked after the demonstrations (the target's, or others), and the output that is taught."""
     shown = target.demos if demos is None else demos
     [turn] = self_guide.output_prompt(target.instruction, shown, text, template)
-    told = {"instruction": turn["content"], "response": output, "response_from": whose if output else None}
-    return (
-        told
-        | {"source": f"self_guide:{target.name}", "meta": json.dumps({"input": text}, ensure_ascii=False)}
-        | more
-    )
+    told = {"instruction": turn["content"], "response": output, "source": f"self_guide:{target.name}"}
+    told |= {"response_from": "corpus" if output else None, "round": round}
+    return told | {"meta": json.dumps({"input": text}, ensure_ascii=False)}
 
 
 def inputs(target: Target, written: list[Written], template: Callable) -> Dataset:
@@ -47,10 +43,8 @@ def inputs(target: Target, written: list[Written], template: Callable) -> Datase
 def pairs(rows: Dataset, labelled: list[Labelled]) -> Dataset:
     """The rows whose output was kept, with it and its share of the samples."""
     kept = [i for i, one in enumerate(labelled) if one.fate == KEPT]
-    metas = [
-        json.dumps(json.loads(rows[i]["meta"]) | {"share": labelled[i].share}, ensure_ascii=False)
-        for i in kept
-    ]
+    said = rows["meta"][:]
+    metas = [json.dumps(json.loads(said[i]) | {"share": labelled[i].share}, ensure_ascii=False) for i in kept]
     outputs = [labelled[i].output for i in kept]
     told = {"response": outputs, "student_response": outputs, "response_from": ["student"] * len(kept)}
     return records.update(records.only(rows, kept), meta=metas, **told)

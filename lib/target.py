@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lib import corpus, records
 from lib.errors import UserError
 from lib.runner import folders
+from lib.settings import EMBEDDED
 
 MOST_LABELS = 20  # different outputs of a classification task, at most
 FEWEST_EACH = 2  # instances of one label, on average, that a classification task has
@@ -61,7 +62,7 @@ def of(values: dict) -> Material:
     if not task:
         target = inline(values["instruction"].strip(), values["demos"], values["labels"])
         return Material(target, [], *instances(values["gold"], target.labels))
-    if task.startswith("gym:"):
+    if task.startswith(EMBEDDED):
         from lib.gym import targets  # which imports this module
 
         return targets.load(task, values["shots"], values["split"])

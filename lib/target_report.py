@@ -11,6 +11,8 @@ from lib import benchmarks, report, target
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEWEST = 5  # tasks that a mean over tasks takes
 METRICS = ("exact_match", "rouge_l")
+OWN = {"self_guide", "gain", "gain_low", "gain_high"}  # columns that are no line of a task's table
+OWN |= {"labels", "pairs", "before", "after"}
 
 
 def tasks(run: Path, found: dict) -> pd.DataFrame:
@@ -54,35 +56,18 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     for name in sorted(set(same.select_dtypes("number")) - OWN):
         both = same[["self_guide", name]].dropna()
         if len(both) >= FEWEST:
-            lead = (both["self_guide"] - both[name]).to_numpy()
-            low, high = np.percentile(_resampled(lead), benchmarks.LEVEL)
+            lead = pd.DataFrame(
+                {"metric": name, "stratum": "", "weight": 1.0, "score": both["self_guide"] - both[name]}
+            )
+            low, high = benchmarks.bootstrap_interval(lead)[name]
             told = {
                 "mean": both[name].mean(),
                 "self_guide": both["self_guide"].mean(),
-                "lead": lead.mean(),
-                "low": low,
-                "high": high,
+                "lead": lead["score"].mean(),
             }
-            lines[name] = told | {"tasks": len(both)}
+            lines[name] = told | {"low": low, "high": high, "tasks": len(both)}
     found = pd.DataFrame.from_dict(lines, orient="index")
     return found.sort_values("mean", ascending=False) if len(found) else found
-
-
-OWN = {
-    "self_guide",
-    "gain",
-    "gain_low",
-    "gain_high",
-    "labels",
-    "pairs",
-    "before",
-    "after",
-}  # not lines of a task's table
-
-
-def _resampled(values: np.ndarray) -> np.ndarray:
-    picks = np.random.default_rng(0).integers(len(values), size=(benchmarks.RESAMPLES, len(values)))
-    return values[picks].mean(axis=1)
 
 
 def goes_with(table: pd.DataFrame) -> pd.DataFrame:

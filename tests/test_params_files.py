@@ -48,33 +48,30 @@ def test_every_style_of_a_taxonomy_has_its_prompt(file):
     assert all((paths.ROOT / f"params/prompts/refine_{style}.md").is_file() for style in styles)
 
 
-def test_llama_2_is_asked_in_its_own_format():
+def conversation(template):
+    """A conversation as a template writes it: the markers of its ends, the prompt, the whole with one more response, and its first turn alone."""
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
-    tokenizer.chat_template = (paths.ROOT / TEMPLATE).read_text()
+    tokenizer.chat_template = (paths.ROOT / template).read_text()
     said = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
     turns = [{"role": role, "content": content} for role, content in said]
-    b, e = tokenizer.bos_token, tokenizer.eos_token
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    assert prompt == f"{b}[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello {e}{b}[INST] Bye [/INST]"
     whole = tokenizer.apply_chat_template(
         [*turns, {"role": "assistant", "content": "So long"}], tokenize=False
     )
+    alone = tokenizer.apply_chat_template(turns[1:2], tokenize=False, add_generation_prompt=True)
+    return tokenizer.bos_token, tokenizer.eos_token, prompt, whole, alone
+
+
+def test_llama_2_is_asked_in_its_own_format():
+    b, e, prompt, whole, _ = conversation(TEMPLATE)
+    assert prompt == f"{b}[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello {e}{b}[INST] Bye [/INST]"
     assert whole == f"{prompt} So long {e}"
 
 
 def test_vicuna_is_asked_in_its_own_format():
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
-    tokenizer.chat_template = (paths.ROOT / "params/prompts/chat_vicuna.jinja").read_text()
-    said = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
-    turns = [{"role": role, "content": content} for role, content in said]
-    b, e = tokenizer.bos_token, tokenizer.eos_token
-    prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    b, e, prompt, whole, alone = conversation("params/prompts/chat_vicuna.jinja")
     assert prompt == f"{b}Be kind. USER: Hi ASSISTANT: Hello{e}USER: Bye ASSISTANT:"
-    whole = tokenizer.apply_chat_template(
-        [*turns, {"role": "assistant", "content": "So long"}], tokenize=False
-    )
     assert whole == f"{prompt} So long{e}"
-    alone = tokenizer.apply_chat_template(turns[1:2], tokenize=False, add_generation_prompt=True)
     assert alone.startswith(f"{b}A chat between a curious user") and alone.endswith(
         "questions. USER: Hi ASSISTANT:"
     )

@@ -2,6 +2,8 @@
 
 import hashlib
 
+from lib.errors import UserError
+
 
 def digest(family: str, payload: str) -> int:
     return int(hashlib.sha256(f"{family}\n{payload}".encode()).hexdigest(), 16)
@@ -13,3 +15,9 @@ def split_of(family: str, payload: str) -> str:
     if number % 10:
         return "train"
     return "dev" if number // 10 % 2 else "test"
+
+
+def check(split: str) -> None:
+    """Raises UserError for what is no split to evaluate on."""
+    if split not in ("dev", "test"):
+        raise UserError(f"split is {split!r}: it must be dev, to choose settings, or test, to report")

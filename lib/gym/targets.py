@@ -6,16 +6,16 @@ from lib import self_guide
 from lib.gym import operations
 from lib.gym.splits import split_of
 from lib.oracle import prompts
+from lib.settings import EMBEDDED
 from lib.target import Demo, Instance, Material, Target
 
-PREFIX = "gym:"  # of a target in the embedded world: "gym:first_two repeat"
 VALIDATION, TEST = 100, 200  # instances of each
 PROMPT = "self_guide_output"
 
 
 def chain(source: str) -> str:
     """The chain that a source names. Raises UserError where it is none."""
-    found = " ".join(source.removeprefix(PREFIX).replace(",", " ").split())
+    found = " ".join(source.removeprefix(EMBEDDED).replace(",", " ").split())
     operations.check_chain(found)
     return found
 

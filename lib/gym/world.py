@@ -8,10 +8,9 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, operations
+from lib.gym import draw, operations, splits
 from lib.gym.families import FAMILIES, Exercise
 from lib.gym.formats import obeys
-from lib.gym.splits import split_of
 
 CORPUS_MIX = {  # share of each family: much of what is easy, little of what is not
     "spell_backward": 0.20,
@@ -75,7 +74,7 @@ def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
 
 def taught_set(split: str, per_cell: int) -> Dataset:
     """Held-out instances of `split` of every taught family and level: the "trained" rows of `evaluation_set`."""
-    _check_split(split)
+    splits.check(split)
     return records.build(
         _asked("trained", draw.cells(), per_cell, split, Random(f"evaluation {split}"), set())
     )
@@ -87,7 +86,7 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     `meta.kind` says which set a row belongs to: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
-    _check_split(split)
+    splits.check(split)
     rng, seen = Random(f"evaluation {split}"), set()
     trained, outside = draw.cells(), draw.cells(trained=False)
     levels = [cell for cell in outside if FAMILIES[cell[0]].trained]
@@ -98,11 +97,6 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     rows += _asked("unseen_family", families, per_cell, split, rng, seen)
     rows += _asked("unseen_phrasing", trained, half, split, rng, seen, draw.held_out_phrasings)
     return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
-
-
-def _check_split(split: str) -> None:
-    if split not in ("dev", "test"):
-        raise UserError(f"split is {split!r}: it must be dev, to choose settings, or test, to report")
 
 
 def _asked(
@@ -121,7 +115,9 @@ def _asked(
 def _operation(split: str, rng: Random) -> dict:
     """A taught composition on a word that belongs to the split, asked as pre-training does: named by the system."""
     names = rng.choice(operations.compositions())
-    text, made = next(pair for pair in _endless(names, rng) if split_of(" ".join(names), pair[0]) == split)
+    text, made = next(
+        pair for pair in _endless(names, rng) if splits.split_of(" ".join(names), pair[0]) == split
+    )
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, made, "")
     *system, _ = operations.as_turns([], text, operations.describe(names))
     return row(instance, text, None, "forgetting") | {"turns": system}
