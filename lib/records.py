@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo, Features, List, Value, disable_progress_bars
@@ -64,11 +63,6 @@ def row_id(instruction: str, input: str = "", turns: Iterable[dict] = ()) -> str
     """A content hash of 16 hex digits, the same on every machine."""
     content = [instruction, input, [[turn["role"], turn["content"]] for turn in turns]]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def head(rows: Dataset, *columns: str, n: int = 3) -> pd.DataFrame:
-    """The first rows as a table to show."""
-    return rows.select(range(min(n, len(rows)))).to_pandas()[list(columns)]
 
 
 def messages(row: dict) -> list[dict]:

@@ -67,8 +67,8 @@ def test_limits_a_minute_and_batches_count(make):
 
 def test_the_sentence_says_what_is_left_of_the_budget_and_that_it_will_not_do(make):
     said = make(budget_usd=1).estimate(ROWS, answer=1000).splitlines()[0]
-    assert said.startswith("About 1,000 calls, 300,000 tokens, US$ 2.10, 1 min")
-    assert said.endswith("US$ 1.00 of the budget are left: the stage will stop there")
+    assert said.startswith("About 1,000 calls, 300,000 tokens, USD 2.10, 1 min")
+    assert said.endswith("USD 1.00 of the budget are left: the stage will stop there")
     assert make(budget_usd=9).estimate(ROWS, answer=1000).splitlines()[0].endswith("are left")
 
 
@@ -79,7 +79,7 @@ def test_a_stage_that_goes_on_is_not_held_against_what_it_has_paid_itself(make):
     oracle.endpoint.ledger.store(
         [oracle.endpoint.call(oracle.endpoint.asked("x", Request([], "answer")), told)]
     )
-    assert oracle.estimate(ROWS, answer=1000).splitlines()[0].endswith("US$ 1.50 of the budget are left")
+    assert oracle.estimate(ROWS, answer=1000).splitlines()[0].endswith("USD 1.50 of the budget are left")
 
 
 def test_earlier_turns_count(make):

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from lib import records
+from lib import records, show
 from lib.evaluation import shared
 
 ASKED = [
@@ -67,17 +67,17 @@ def test_rows_of_other_worlds_in_the_corpus_are_no_instances(tmp_path):
 
 
 def test_a_name_from_a_file_is_shown_as_code():
-    assert shared.code("a`<b>\nc") == "`a'<b> c`"
+    assert show.code("a`<b>\nc") == "`a'<b> c`"
 
 
 def test_model_text_is_escaped():
     table = pd.DataFrame([{"<b>": 0.123, "reply": "<script>alert(1)</script> <img src=x onerror=alert(1)>"}])
-    page = shared.texts(table, ["<b>"], ["reply"]).data
+    page = show.texts(table, ["<b>"], ["reply"]).data
     assert "<script" not in page and "<img" not in page and "&lt;b&gt; 0.12" in page
 
 
 def test_short_texts_stand_in_a_table_and_are_escaped_too():
-    page = shared.texts(
+    page = show.texts(
         pd.DataFrame([{"<b>": 1, "reply": "<script>"}, {"<b>": 2, "reply": "no"}]), ["<b>"], ["reply"]
     ).data
     assert "<table" in page and "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page

@@ -2,25 +2,16 @@
 
 import json
 from collections.abc import Iterable
-from html import escape
 
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
-from lib import benchmarks, contamination, records
+from lib import benchmarks, contamination, records, show
 from lib.runner import folders
 from lib.runs import Stage
 
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
 JUDGES = "judges.json"  # who judged, for the report
-
-SHORT = 40  # characters of a text that fits in a column
-BOX = '<div style="border-left: 3px solid #c8c8c8; margin: 1em 0 1.6em; padding-left: 0.9em">{}</div>'
-HEAD = '<div style="font-weight: bold">{}</div>'
-PART = (
-    '<div style="color: #666; font-size: 0.85em; margin-top: 0.5em">{}</div>'
-    '<div style="white-space: pre-wrap; overflow-wrap: anywhere; max-height: {}; overflow-y: auto">{}</div>'
-)
 
 # Asking
 
@@ -77,7 +68,7 @@ def write_judges(stage: Stage, names: Iterable[str]) -> str:
     """Note who judged, for the report; returns the names as they can be shown."""
     found = sorted({name for name in names if name})
     folders.write_json(stage.folder / JUDGES, {"judges": found})
-    return ", ".join(map(code, found))
+    return ", ".join(map(show.code, found))
 
 
 # What was taught
@@ -126,31 +117,7 @@ def _touched_instances(rows: Dataset, asked: list[dict]) -> list[int]:
     return [i for i, of in enumerate(each) if any((it["family"], it["payload"]) in known for it in of)]
 
 
-# Showing and writing
-
-
-def code(text: object) -> str:
-    """A name from a file, to be shown in a sentence: as code, in which nothing is read as markup."""
-    return f"`{' '.join(str(text).replace('`', chr(39)).split())[:80]}`"
-
-
-def texts(table: pd.DataFrame, heads: list[str], parts: list[str], tallest: str = "14em"):
-    """Rows to read: short columns in one line, texts one below the other; what is taller than `tallest` scrolls. Where all texts are short a
-    plain table. Model text is data, and escaped."""
-    from IPython.display import HTML
-
-    if table[parts].map(lambda value: len(str(value)) <= SHORT and "\n" not in str(value)).all(axis=None):
-        return HTML(table[heads + parts].to_html(index=False, float_format="{:.2f}".format))
-
-    def show(value: object) -> str:
-        return escape(f"{value:.2f}" if isinstance(value, float) else str(value))
-
-    boxes = [
-        HEAD.format(" · ".join(f"{escape(name)} {show(row[name])}" for name in heads))
-        + "".join(PART.format(escape(name.replace("_", " ")), tallest, show(row[name])) for name in parts)
-        for row in table.to_dict("records")
-    ]
-    return HTML("".join(map(BOX.format, boxes)))
+# Writing
 
 
 def write(stage: Stage, scores: pd.DataFrame) -> pd.DataFrame:

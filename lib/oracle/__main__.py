@@ -31,7 +31,7 @@ def main(words: list[str] | None = None) -> int:
 def stats(ledger: Ledger) -> int:
     """Calls, tokens and money by model, purpose and run."""
     line = "{:<28} {:<10} {:<20} {:>9} {:>13} {:>13} {:>11}"
-    print(line.format("model", "purpose", "run", "calls", "prompt", "completion", "US$"))
+    print(line.format("model", "purpose", "run", "calls", "prompt", "completion", "USD"))
     for *names, calls, prompt, completion, usd in ledger.totals():
         money = "unknown" if usd is None else f"{usd:,.2f}"
         print(line.format(*names, f"{calls:,}", f"{prompt:,}", f"{completion:,}", money))

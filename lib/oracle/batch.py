@@ -99,8 +99,8 @@ class Batch:
         budget, spent = self.endpoint.budget_usd, self.ledger.spent(self.endpoint.run)
         if budget is not None and spent + most > budget:
             raise UserError(
-                f"the next batch may cost up to US$ {most:.2f}, and of the budget of US$ {budget:g} for the run "
-                f"{self.endpoint.run} US$ {spent:.2f} are spent or ordered: raise budget_usd, and the same command goes on"
+                f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the run "
+                f"{self.endpoint.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the same command goes on"
             )
 
     async def _collect(self, token: str) -> None:

@@ -217,7 +217,7 @@ class Endpoint:
         return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in (asked.request, reply.text or "")]
 
     def cost(self, response: object) -> float | None:
-        """US$ of what an endpoint said, where it says how many tokens that took."""
+        """USD of what an endpoint said, where it says how many tokens that took."""
         told = transport.tokens(response)
         return told and prices.usd(self.price, *told)
 
@@ -241,6 +241,6 @@ class Endpoint:
     def over_budget(self, spent: float) -> OverBudget:
         """What is raised where the next call could exceed the budget."""
         return OverBudget(
-            f"the budget of US$ {self.budget_usd:g} for the run {self.run} is spent (US$ {spent:.2f}): "
+            f"the budget of USD {self.budget_usd:g} for the run {self.run} is spent (USD {spent:.2f}): "
             "raise budget_usd, and the same command goes on from here"
         )

@@ -14,7 +14,7 @@ JUDGED = ("judge", "rate")  # what the judge is asked, and not the oracle
 SHORT = {"classify": 5, "judge": 150, "rate": 100}  # tokens of replies that are no responses
 SAMPLE = 1000  # rows that lengths are taken from
 HEAD = [
-    "| | model | calls | prompt tokens | completion tokens | US$ |",
+    "| | model | calls | prompt tokens | completion tokens | USD |",
     "| --- | --- | --: | --: | --: | --: |",
 ]
 
@@ -94,7 +94,7 @@ def describe(ahead: list[Ahead], endpoint) -> str:
     if not ahead or endpoint.ledger_only:
         return ""
     calls, known = sum(one.calls for one in ahead), [one.usd for one in ahead if one.usd is not None]
-    money = f"US$ {sum(known):,.2f}" if len(known) == len(ahead) else "at an unknown price"
+    money = f"USD {sum(known):,.2f}" if len(known) == len(ahead) else "at an unknown price"
     tokens = sum(one.prompt_tokens + one.completion_tokens for one in ahead)
     spent = f"{money}, {_time(ahead, endpoint)}{_budget(known, endpoint)}"
     lines = [f"About {calls:,} calls, {tokens:,.0f} tokens, {spent}", "", *HEAD, *map(_line, ahead)]
@@ -120,4 +120,4 @@ def _budget(known: list[float], endpoint) -> str:
     left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
     _, before = endpoint.ledger.of_stage(endpoint.run, endpoint.stage)  # which is not paid again
     enough = "" if sum(known) <= left + before else ": the stage will stop there"
-    return f"; US$ {left:,.2f} of the budget are left{enough}"
+    return f"; USD {left:,.2f} of the budget are left{enough}"

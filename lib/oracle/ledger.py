@@ -152,13 +152,13 @@ class Ledger:
                 self._db.execute(f"DELETE FROM {table} WHERE token = ?", (collected,))
 
     def spent(self, run: str) -> float:
-        """US$ of a run so far, what its batches under way may cost included; calls of unknown price left out."""
+        """USD of a run so far, what its batches under way may cost included; calls of unknown price left out."""
         sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
         return self._row(f"SELECT {sums}", {"run": run})[0]
 
     def of_stage(self, run: str, stage: str) -> tuple[int, float]:
-        """Calls that a stage of a run made, whenever it was started, and their US$."""
+        """Calls that a stage of a run made, whenever it was started, and their USD."""
         told = "SELECT count(*), coalesce(sum(usd), 0.0) FROM calls WHERE run = ? AND stage = ?"
         return self._row(told, (run, stage))
 
@@ -167,7 +167,7 @@ class Ledger:
         return map(Call._make, self._rows("SELECT * FROM calls ORDER BY made_at, key"))
 
     def totals(self) -> list[tuple]:
-        """(model, purpose, run, calls, prompt tokens, completion tokens, US$ or None) for each that occurs."""
+        """(model, purpose, run, calls, prompt tokens, completion tokens, USD or None) for each that occurs."""
         return list(
             self._rows(
                 "SELECT model, purpose, run, count(*), sum(prompt_tokens), sum(completion_tokens), "

@@ -52,7 +52,7 @@ class LLMOracle:
         lost = [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
         lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
         asked = (
-            f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, US$ {n['usd']:,.2f}"
+            f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, USD {n['usd']:,.2f}"
         )
         return "; ".join([asked, *lost]) + "."
 

@@ -1,4 +1,4 @@
-"""What calls cost: params/prices.yaml, in US$ per million tokens."""
+"""What calls cost: params/prices.yaml, in USD per million tokens."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ CHARACTERS_A_TOKEN = 4  # of English text, to estimate by before a call is made
 
 
 class Price(NamedTuple):
-    """US$ per million tokens."""
+    """USD per million tokens."""
 
     prompt: float
     completion: float
