@@ -1,48 +1,11 @@
-"""Figures in one style: colour-blind safe (Okabe and Ito), the same colour for the same arm everywhere."""
+"""The kinds of figures: each a function of plain data that returns a figure with its alternative text."""
 
-import zlib
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
-ARMS = {
-    "tapir": "#0072B2",
-    "self_guide": "#D55E00",
-    "balanced": "#E69F00",
-    "random": "#009E73",
-    "warm_up": "#7F7F7F",
-    "corpus": "#BFBFBF",
-}
-
-BOTH = {"both right": "#C9C9C9", "both wrong": "#EBEBEB"}  # what two arms have in common
-
-plt.rcParams.update(
-    {
-        "figure.figsize": (7.0, 3.2),
-        "figure.dpi": 110,
-        "savefig.dpi": 160,
-        "font.size": 9.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": "#E3E3E3",
-        "grid.linewidth": 0.7,
-        "legend.frameon": False,
-        "lines.linewidth": 1.6,
-        "figure.constrained_layout.use": True,
-    }
-)
-
-
-def colour(arm: str) -> str:
-    """The colour of an arm: fixed for the usual ones, by its name for any other."""
-    return ARMS.get(arm) or PALETTE[3 + zlib.crc32(arm.encode()) % 3]
+from lib.figure import ARMS, BOTH, FAINT, MOST_VECTORS, PALETTE, colour, name_points, told
 
 
 def histogram(
@@ -55,7 +18,37 @@ def histogram(
     if line is not None:
         axes.axvline(line, color=PALETTE[5], linestyle="--", label=label)
         axes.legend()
-    return figure
+    low, middle, high = np.percentile(values, [0, 50, 100])
+    says = [f"{len(values):,} rows from {low:.3g} to {high:.3g}, median {middle:.3g}"]
+    says += [f"{np.mean(np.asarray(values) >= line):.0%} at {line:g} or above"] if line is not None else []
+    return told(figure, "Histogram", says)
+
+
+def ridges(
+    groups: dict[str, Sequence[float]], title: str, x: str, line: float | None = None, label: str = ""
+):
+    """A histogram a group, one below the other on one axis: {"round 1": mfd, "round 2": mfd, …}, in shares of the group's rows."""
+    figure, panels = plt.subplots(
+        len(groups), sharex=True, sharey=True, squeeze=False, figsize=(7.0, 0.9 + 1.1 * len(groups))
+    )
+    bins = np.histogram_bin_edges(np.concatenate([np.asarray(it, float) for it in groups.values()]), 30)
+    for axes, (name, values) in zip(panels[:, 0], groups.items(), strict=True):
+        weights = np.full(len(values), 1 / len(values))
+        axes.hist(values, bins=bins, weights=weights, color=PALETTE[0], edgecolor="white")
+        axes.set_ylabel(name)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        if line is not None:
+            axes.axvline(line, color=PALETTE[5], linestyle="--", label=label)
+    panels[0, 0].set_title(title)
+    panels[-1, 0].set_xlabel(x)
+    if line is not None:
+        panels[0, 0].legend(loc="upper center")
+    return told(figure, "Histograms", [_middle(*group, line) for group in groups.items()])
+
+
+def _middle(name: str, values: Sequence[float], line: float | None) -> str:
+    above = f", {np.mean(np.asarray(values) >= line):.0%} at {line:g} or above" if line is not None else ""
+    return f"{name}: {len(values):,} rows, median {np.median(values):.3g}{above}"
 
 
 def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool = True):
@@ -76,7 +69,10 @@ def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool 
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if len(groups) > 1:
         axes.legend()
-    return figure
+    unit = "{:.1%}" if percent else "{:.4g}"
+    each = (" and ".join(f"{n} {unit.format(of[label])}" for n, of in groups.items()) for label in labels)
+    says = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
+    return told(figure, "Bar chart", says)
 
 
 def outcomes(counts: dict[str, dict[str, int]], title: str, x: str):
@@ -95,7 +91,9 @@ def outcomes(counts: dict[str, dict[str, int]], title: str, x: str):
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=len(parts))
-    return figure
+    each = (", ".join(f"{part} {share:.0%}" for part, share in zip(parts, of, strict=True)) for of in shares)
+    says = [f"{label}: {text}" for label, text in zip(counts, each, strict=True)]
+    return told(figure, "Stacked bars", says)
 
 
 def gather(groups: dict[str, dict[str, float]], most: int = 12) -> dict[str, dict[str, float]]:
@@ -120,11 +118,13 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str
     axes.set(title=title, xlabel=x, ylabel=y)
     if len(lines) > 1:
         axes.legend()
-    return figure
+    ends = {name: values for name, (_, values) in lines.items() if len(values)}
+    says = [f"{name}: from {values[0]:.3g} to {values[-1]:.3g}" for name, values in ends.items()]
+    return told(figure, "Line chart", says)
 
 
 def intervals(values: dict[str, tuple[float, float, float]], title: str, x: str, zero: bool = False):
-    """One line a label with its 95 % interval: {label: (value, low, high)}, in percent."""
+    """One line a label with its 95 % interval, a forest plot: {label: (value, low, high)}, in percent."""
     figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
     for i, (name, (value, low, high)) in enumerate(values.items()):
         shade = colour(name) if name in ARMS else PALETTE[0]
@@ -134,27 +134,31 @@ def intervals(values: dict[str, tuple[float, float, float]], title: str, x: str,
             f"{100 * value:.1f}", (100 * value, i), (0, 6), textcoords="offset points", ha="center", size=8
         )
     if zero:
-        axes.axvline(0, color="#444444", linewidth=1)
+        axes.axvline(0, color=FAINT, linewidth=1)
     axes.set(title=title, xlabel=x, ylim=(len(values) - 0.4, -0.7))
     axes.set_yticks(range(len(values)), list(values))
     axes.grid(axis="y", visible=False)
-    return figure
+    says = [
+        f"{n}: {100 * v:.1f}, from {100 * low:.1f} to {100 * high:.1f}"
+        for n, (v, low, high) in values.items()
+    ]
+    return told(figure, "Values with their 95 % intervals", says)
 
 
 def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
     """A labelled point each: {"chain_sum 1": (x, y), …}."""
     figure, axes = plt.subplots(figsize=(7.0, 4.0))
-    for name, (a, b) in points.items():
+    for a, b in points.values():
         axes.plot([a], [b], "o", color=PALETTE[0], markersize=5)
-        axes.annotate(name, (a, b), (4, 2), textcoords="offset points", size=7, color="#444444")
     axes.set(title=title, xlabel=x, ylabel=y)
-    return figure
+    name_points(axes, points)
+    return told(figure, "Scatter plot", [f"{name}: {a:.3g}, {b:.3g}" for name, (a, b) in points.items()])
 
 
 def against(points: dict[str, tuple[float, float, float, float]], title: str, x: str, y: str):
     """A labelled point each with its 95 % interval, around zero: {name: (x, y, low, high)}."""
     figure, axes = plt.subplots(figsize=(7.0, 4.4))
-    axes.axhline(0, color="#444444", linewidth=1)
+    axes.axhline(0, color=FAINT, linewidth=1)
     middle = np.mean([at for at, *_ in points.values()])
     for name, (at, value, low, high) in points.items():
         left = at > middle  # labels point inwards
@@ -167,11 +171,15 @@ def against(points: dict[str, tuple[float, float, float, float]], title: str, x:
             (-4 if left else 4, 3),
             textcoords="offset points",
             size=6.5,
-            color="#444444",
+            color=FAINT,
             ha="right" if left else "left",
         )
     axes.set(title=title, xlabel=x, ylabel=y)
-    return figure
+    says = [
+        f"{n}: at {at:.3g} {v:+.3g}, from {low:+.3g} to {high:+.3g}"
+        for n, (at, v, low, high) in points.items()
+    ]
+    return told(figure, "Scatter plot with 95 % intervals", says)
 
 
 def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str):
@@ -180,13 +188,15 @@ def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: 
     known = np.isfinite(at) & np.isfinite(values)
     at, values = at[known], values[known]
     figure, axes = plt.subplots()
-    axes.plot(at, values, ".", color=PALETTE[0], alpha=0.25, markersize=5)
+    pixels = len(at) > MOST_VECTORS
+    axes.plot(at, values, ".", color=PALETTE[0], alpha=0.25, markersize=5, rasterized=pixels)
     parts = [part for part in np.array_split(np.argsort(at, kind="stable"), 8) if len(part)]
     means = [at[part].mean() for part in parts], [values[part].mean() for part in parts]
     axes.plot(*means, "o-", color=PALETTE[5], label="mean of an eighth of the pairs")
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.legend()
-    return figure
+    says = [f"at {a:.3g} on average {b:.3g}" for a, b in zip(*means, strict=True)]
+    return told(figure, f"Scatter plot of {len(at):,} points with the means of eighths", says)
 
 
 def radar(groups: dict[str, dict[str, float]], title: str, most: float):
@@ -204,7 +214,9 @@ def radar(groups: dict[str, dict[str, float]], title: str, most: float):
     axes.tick_params(axis="x", pad=14)
     axes.set(title=title, ylim=(0, most))
     figure.legend(loc="outside lower center", ncols=len(groups))
-    return figure
+    each = (" and ".join(f"{n} {of[label]:.3g}" for n, of in groups.items()) for label in labels)
+    says = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
+    return told(figure, "Radar chart", says)
 
 
 def grid(cells: dict[str, dict[str, float]], title: str):
@@ -226,4 +238,5 @@ def grid(cells: dict[str, dict[str, float]], title: str):
     axes.grid(visible=False)
     for side in axes.spines.values():
         side.set_visible(False)
-    return figure
+    each = (", ".join(f"{n} {share:.0%}" for n, share in of.items()) for of in cells.values())
+    return told(figure, "Table of percentages", [f"{r}: {text}" for r, text in zip(rows, each, strict=True)])

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.colors import to_rgba
 
-from lib import plots
+from lib import figure, plots
 
 
 def test_many_labels_become_the_largest_and_the_sum_of_all_others():
@@ -25,4 +25,4 @@ def test_every_bar_of_outcomes_is_full_and_its_ends_have_the_colours_of_the_arms
     widths = [bar.get_width() for part in axes.containers for bar in part]
     assert widths == pytest.approx([0.25, 0.1, 0.5, 0.2, 0, 0.6, 0.25, 0.1])
     ends = [axes.containers[i][0].get_facecolor() for i in (0, 3)]
-    assert ends == [to_rgba(plots.ARMS[arm]) for arm in ("tapir", "balanced")]
+    assert ends == [to_rgba(figure.ARMS[arm]) for arm in ("tapir", "balanced")]
