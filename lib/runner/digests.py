@@ -7,20 +7,21 @@ from pathlib import Path
 
 from lib.runner import folders
 
+CARD = "README.md"  # says what a folder holds, and decides nothing
 LIBRARIES = ("torch", "transformers", "trl")
 SCORING = {"alpaca_eval", "lm_eval"}
 _known: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
 
 
 def digest(path: Path) -> str:
-    """A hash of a file, or of a folder's names and contents. A stage's own records (time, cost) do not count."""
+    """A hash of a file, or of a folder's names and contents. A stage's own records (time, cost) do not count, nor do cards."""
     if path.is_file():
         return _file_digest(path)
     files = [(p, p.relative_to(path).as_posix()) for p in folders.files_of(path)]
     lines = [
         f"{name} {_file_digest(p)}"
         for p, name in files
-        if name not in folders.OWN_FILES and "__pycache__" not in name
+        if name not in folders.OWN_FILES and p.name != CARD and "__pycache__" not in name
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
