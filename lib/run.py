@@ -5,7 +5,6 @@ Stages that nothing has changed for are not run again; a killed run goes on wher
 
 import argparse
 import shlex
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.runner import digests, folders, keys, params, provenance, summary, terminal
-from lib.runner.execute import run_notebook, write_page
+from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
+from lib.runner.execute import run_notebook
 from lib.runner.plan import Planned, plan, source
 from lib.runner.study import Study, contrasts, load
 
@@ -25,9 +24,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("params", type=Path, help="a YAML file, such as params/demo.yaml")
     parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
     parser.add_argument("--run", help="name of the run, and of its folder in outputs (default: the file's)")
+    parser.add_argument(
+        "--plan", action="store_true", help="check everything and list the stages, but run none"
+    )
     given = parser.parse_args(words)
     try:
-        run_study(given.params, dict(map(_pair, given.overrides)), given.run)
+        (show_plan if given.plan else run_study)(given.params, dict(map(_pair, given.overrides)), given.run)
     except (UserError, OSError) as error:  # a full disk is the user's to repair, too
         print(error, file=sys.stderr)
         return 1
@@ -72,6 +74,13 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
         return _run_all(run)
 
 
+def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
+    """List the stages that `run_study` would go through. Raises UserError for what it would refuse before the first of them."""
+    planned = plan(load(path), Path(path).stem if name is None else name, overrides or {})
+    _check(planned)
+    print("\n".join(stage.label for stage in planned))
+
+
 def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
     words = ["python", "-m", "lib.run", folders.short(Path(path).resolve())]
     words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
@@ -79,7 +88,7 @@ def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
 
 
 def _run_all(run: Run) -> dict:
-    status = "failed"
+    status, before = "failed", folders.read_json(run.folder / "summary.json")
     try:
         for stage in [p for p in run.planned if not p.once]:
             _do(run, stage)
@@ -94,7 +103,7 @@ def _run_all(run: Run) -> dict:
         raise
     finally:
         found = _write_summary(run, status)
-    print(folders.short(_copy_page(run) or run.folder / "summary.json"))
+    print(folders.short(pages.write_report(run.folder, before, found)))
     return found
 
 
@@ -117,15 +126,6 @@ def _write_summary(run: Run, status: str) -> dict:
     return found
 
 
-def _copy_page(run: Run) -> Path | None:
-    """The report, lifted out of its stage's folder to the top of the run."""
-    for stage, folder in run.done:
-        if stage.once:
-            shutil.copyfile(folder / "notebook.html", run.folder / "report.html.tmp")
-            return (run.folder / "report.html.tmp").replace(run.folder / "report.html")
-    return None
-
-
 # --- one stage
 
 
@@ -133,7 +133,7 @@ def _do(run: Run, stage: Planned) -> None:
     """Reuse or run a stage, and write it down."""
     final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
     line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
-    label, started = f"{stage.name} · {stage.arm} · s{stage.seed}", time.monotonic()
+    label, started = stage.label, time.monotonic()
     terminal.begin(label)
     try:
         real, status = _reuse_or_execute(run, stage, final, label)
@@ -210,7 +210,9 @@ def _reuse(run: Run, final: Path, key: str) -> Path | None:
 
 
 def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, label: str) -> Path:
-    _check_all(run)
+    if not run.checked:  # a setting that the last stage would refuse must cost nothing
+        _check(run.planned)
+        run.checked = True
     part = folders.open_part(final, key)
     folders.lock(
         part / "lock", folders.KERNEL_GONE_S, folders.short(part)
@@ -222,21 +224,20 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     watch = partial(terminal.show, label, part, told)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
     watch()  # what was announced since its last look
-    write_page(part)
+    pages.write_page(part)
     provenance.complete(work, part, final)
     return final
 
 
-def _check_all(run: Run) -> None:
-    """Before the first stage that runs: a setting that the last one would refuse must cost nothing."""
+def _check(planned: list[Planned]) -> None:
+    """Raises UserError for a setting that any of the stages would refuse."""
     from lib import checks  # imports take a second, which a run that is all there can do without
 
-    for stage in [] if run.checked else run.planned:
+    for stage in planned:
         try:
             checks.check(stage.notebook, stage.values)
         except UserError as error:
             raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
-    run.checked = True
 
 
 def _to_set(run: Run, stage: Planned) -> dict:

@@ -121,14 +121,14 @@ class Stage:
             self._note({"label": label, "done": done, "total": total})
         if ended or now - self._shown >= SHOW_EVERY_S:
             self._shown = now
-            self._update(display.sentence(done, total, label, now - self._started))
+            self._update(display.bar(done, total, display.sentence(done, total, label, now - self._started)))
 
-    def _update(self, text: str) -> None:
+    def _update(self, content) -> None:
         """One line a cell, however many things it does."""
         if self._display is None or self._cell != display.cell():
-            self._display, self._cell = display.show(text, display_id=True), display.cell()
+            self._display, self._cell = display.show(content, display_id=True), display.cell()
         elif hasattr(self._display, "update"):
-            self._display.update(display.markdown(text))
+            self._display.update(display.markdown(content))
 
     def announce(self, text: str) -> None:
         """Show what is about to be spent, here and, its first line, where the runner shows the stage; "" is nothing."""

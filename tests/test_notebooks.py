@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import report
+from lib.report import sides, tables
 from lib.run import run_study
 
 ROOT = Path(__file__).parents[1]
@@ -78,16 +78,16 @@ def test_arms_share_the_warm_up(micro):
 
 def test_arms_that_train_on_other_rows_are_taught_as_many_response_tokens(micro):
     _, folder = micro
-    taught = {arm: [set(rows["id"]) for rows in parts] for arm, parts in report.taught(folder, 0).items()}
-    tokens = report.budget(folder)["response tokens"]
+    taught = {arm: [set(rows["id"]) for rows in parts] for arm, parts in sides.taught(folder, 0).items()}
+    tokens = sides.budget(folder)["response tokens"]
     assert taught.keys() == set(tokens.index) == {"balanced", "tapir"}
     assert taught["balanced"] != taught["tapir"]  # or an arm would be held against itself
-    assert tokens.max() / tokens.min() - 1 <= report.EQUAL
+    assert tokens.max() / tokens.min() - 1 <= sides.EQUAL
 
 
 def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
     summary, folder = micro
-    budget, stages = report.budget(folder), report.stages(folder)
+    budget, stages = sides.budget(folder), tables.stages(folder)
     mine = stages[(stages["arm"] == "tapir") & (stages["round"] > 0)].drop_duplicates("folder")
     written = [json.loads((place / "metrics.json").read_text()) for place in mine["folder"]]
     tokens = [metrics.get(f"training.round_{n}.response_tokens", 0) for metrics in written for n in (1, 2)]
@@ -98,7 +98,7 @@ def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
         == sum(calls)
         == summary["arms"]["tapir"]["metrics"]["oracle.calls"]
     )
-    assert list(report.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
+    assert list(sides.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
 
 
 def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from lib import benchmark_report, report
+from lib.report import facts, scores, sides, tables
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from lib import benchmark_report, report
 )
 def test_an_unequal_budget_is_said_aloud(tokens, said):
     budget = pd.DataFrame({"response tokens": pd.Series(tokens, dtype=float)})
-    assert re.search(said, report.equal(budget, ["a", "b"]))
+    assert re.search(said, sides.equal(budget, ["a", "b"]))
 
 
 def contrast(difference, low, high, **p):
@@ -42,18 +42,17 @@ FOUND = {
 
 
 def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named():
-    table = report.contrasts(FOUND)
+    table = tables.contrasts(FOUND)
     assert table["difference"].to_dict() == {
         "tapir vs balanced": 2,
         "tapir vs random": -5,
         "balanced vs random": -2,
     }
     assert list(table["kind"]) == ["primary", "exploratory", "exploratory"]
-    assert report.told(table.iloc[0]) == "**tapir vs balanced**: +2.0 points [+1.0, +3.0], above zero"
 
 
 def test_what_helped_is_told_by_the_corrected_p():
-    assert report.helped(report.contrasts(FOUND)).splitlines() == [
+    assert tables.helped(tables.contrasts(FOUND)).splitlines() == [
         "- **Shown to help**: tapir vs balanced.",
         "- **Shown to harm**: tapir vs random.",
         "- **No difference shown**: balanced vs random.",
@@ -61,9 +60,9 @@ def test_what_helped_is_told_by_the_corrected_p():
 
 
 def test_the_arms_compared_are_those_of_the_contrasts_or_all():
-    assert report.compared(FOUND) == ["tapir", "balanced", "random"]
-    assert report.compared(FOUND, "primary") == ["tapir", "balanced"]
-    assert report.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
+    assert tables.compared(FOUND) == ["tapir", "balanced", "random"]
+    assert tables.compared(FOUND, "primary") == ["tapir", "balanced"]
+    assert tables.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
 
 
 def evaluated(arm: str, seed: int, **credits: int) -> pd.DataFrame:
@@ -82,7 +81,7 @@ def test_outcomes_pair_instances_by_seed_and_id_and_the_greatest_gain_comes_firs
         evaluated("b", 0, y1=0, x2=0, x1=1),
         evaluated("a", 2, x1=1, x2=1, y1=0),  # a seed that b lacks
     ]
-    found = report.outcomes(pd.concat(replies), "a", "b")
+    found = sides.outcomes(pd.concat(replies), "a", "b")
     assert list(found.index) == ["y", "x"]
     assert found.T.to_dict() == {
         "y": {"a alone": 2, "both right": 0, "both wrong": 0, "b alone": 0},
@@ -108,14 +107,36 @@ SCORED = {
 }
 
 
-def test_benchmarks_are_shown_for_the_arms_and_contrasts_that_have_them():
-    assert benchmark_report.scores(SCORED).to_dict("index") == {
-        "tapir": {"IFEval, prompts followed, %": "50.0 [40.0, 60.0]"}
+def test_scores_are_shown_for_the_arms_and_contrasts_that_have_them():
+    table = scores.scores(SCORED)
+    assert list(table) == ["embedded world, accuracy, %", "IFEval, prompts followed, %"]
+    assert table.to_dict("index") == {
+        "tapir": {"embedded world, accuracy, %": "", "IFEval, prompts followed, %": "50.0 [40.0, 60.0]"},
+        "random": {"embedded world, accuracy, %": "30.0", "IFEval, prompts followed, %": ""},
     }
-    assert benchmark_report.contrasts(SCORED).to_dict("index") == {
-        "tapir vs balanced": {"IFEval, prompts followed, %": "-5.0 [-10.0, +1.0]"}
-    }
-    assert len(benchmark_report.scores({"arms": {"a": {"metrics": {}}}})) == 0
+    assert (
+        scores.contrasts(SCORED).loc["tapir vs balanced", "IFEval, prompts followed, %"]
+        == "-5.0 [-10.0, +1.0]"
+    )
+    assert len(scores.scores({"arms": {"a": {"metrics": {}}}})) == 0
+
+
+def test_the_gain_is_that_of_the_primary_contrasts_in_their_first_metric():
+    found = SCORED | {"primary": ["tapir_vs_balanced"]}
+    assert scores.gains(found) == [
+        "tapir vs balanced: -5.0 [-10.0, +1.0] points, no difference shown (IFEval, prompts followed)"
+    ]
+
+
+def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
+    name = "ni.gain_over.few_shot.exact_match"
+    metrics = {"ni.exact_match": 0.9, name: 0.2, f"{name}_low": 0.1, f"{name}_high": 0.3}
+    found = {"comparisons": {}, "arms": {"reviews": {"metrics": metrics}}}
+    assert scores.gains(found) == [
+        "reviews over few-shot: +20.0 [+10.0, +30.0] points, above zero (target task, exact match)"
+    ]
+    alone = {"comparisons": {}, "arms": {"main": {"metrics": {"mt_bench.score": 7.5}}}}
+    assert scores.gains(alone) == ["main: MT-Bench, 1 to 10 7.50"]
 
 
 def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
@@ -125,24 +146,18 @@ def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
         "alpaca_eval.lc_win_rate_high": 6.0,
     }
     for seeds, said in (({"0": {}}, "5.0 [4.0, 6.0]"), ({"0": {}, "1": {}}, "5.0")):
-        table = benchmark_report.scores({"arms": {"a": {"metrics": metrics, "seeds": seeds}}})
+        table = scores.scores({"arms": {"a": {"metrics": metrics, "seeds": seeds}}})
         assert table.loc["a", "length-controlled, %"] == said
 
 
 def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
-    told = {
-        "tapir/2_oracle_judging": {
-            "stage.json": {"key": "", "parameters": {"oracle": "gpt-4", "judge_model": ""}}
-        },
-        "evaluation/alpaca_eval": {"judges.json": {"judges": ["gpt-4-1106-preview"]}},
-        "evaluation/mt_bench": {"judges.json": {"judges": ["gpt-4"]}},
-    }
-    for notebook, files in told.items():
+    asked = {"oracle": "gpt-4", "judge_model": ""}
+    evaluated = {"evaluation/alpaca_eval": ["gpt-4-1106-preview"], "evaluation/mt_bench": ["gpt-4"]}
+    for notebook, names in evaluated.items():
         (tmp_path / notebook).mkdir(parents=True)
-        for name, content in files.items():
-            (tmp_path / notebook / name).write_text(json.dumps(content))
-    monkeypatch.setattr(benchmark_report, "places", lambda run, notebook: {("a", 0): run / notebook})
-    assert benchmark_report.judges(tmp_path) == (
-        "Oracle and judge of the training: gpt-4; AlpacaEval's judge: gpt-4-1106-preview; MT-Bench's judge: gpt-4. "
-        "**gpt-4 also taught or chose the rows: it judges its own work.**"
+        (tmp_path / notebook / "judges.json").write_text(json.dumps({"judges": names}))
+    monkeypatch.setattr(tables, "places", lambda run, notebook: {("a", 0): run / notebook})
+    assert facts.judges(tmp_path, [{"name": "tapir/2_oracle_judging@1", "parameters": asked}]) == (
+        "gpt-4: training, MT-Bench; gpt-4-1106-preview: AlpacaEval. "
+        "gpt-4 also taught or chose the rows: it judges its own work"
     )

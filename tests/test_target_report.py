@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import plots, target_report
+from lib import plots
+from lib.report import targets
 
 LINE = {
     "ni.exact_match": 0.7,
@@ -34,7 +35,7 @@ def table(n, **columns):
 
 
 def test_a_line_holds_the_scores_of_one_metric_and_leaves_unknown_labels_open():
-    line = target_report._line(LINE, "exact_match")
+    line = targets._line(LINE, "exact_match")
     assert {name: line[name] for name in ("self_guide", "few_shot", "gold", "gain", "gain_low", "pairs")} == {
         "self_guide": 0.7,
         "few_shot": 0.6,
@@ -48,17 +49,17 @@ def test_a_line_holds_the_scores_of_one_metric_and_leaves_unknown_labels_open():
 
 def test_means_over_tasks_have_the_lead_with_an_interval_and_too_few_have_none():
     few_shot = [0.1, 0.3, 0.5, 0.7, 0.9]
-    found = target_report.means(
+    found = targets.means(
         table(5, few_shot=few_shot, self_guide=[x + 0.1 for x in few_shot], tapir=[1, 1, np.nan, 1, 1])
     )
     assert list(found.index) == ["few_shot"]  # four tasks have tapir
     assert found.loc["few_shot", "lead"] == pytest.approx(0.1)
     assert found.loc["few_shot", "low"] == pytest.approx(0.1) == found.loc["few_shot", "high"]
-    assert not len(target_report.means(table(4)))
+    assert not len(targets.means(table(4)))
 
 
 def test_a_gain_that_rises_with_the_start_is_found_to_go_with_it():
-    found = target_report.goes_with(table(6, before=np.arange(6) / 10, after=np.arange(6) / 20))
+    found = targets.goes_with(table(6, before=np.arange(6) / 10, after=np.arange(6) / 20))
     assert found.loc["accuracy before", "rank correlation"] == pytest.approx(1)
     assert "accuracy of its own labels" not in found.index  # not known
     assert "pairs" not in found.index  # all alike
@@ -75,7 +76,7 @@ def test_a_start_and_a_gain_are_measured_on_different_instances():
         for name, scores in parts
         for i, score in enumerate(scores)
     ]
-    assert target_report.halves(pd.DataFrame(long), "exact_match") == {"before": 1.0, "after": 1.0}
+    assert targets.halves(pd.DataFrame(long), "exact_match") == {"before": 1.0, "after": 1.0}
 
 
 def test_nothing_goes_with_a_gain_that_is_luck():
@@ -83,7 +84,7 @@ def test_nothing_goes_with_a_gain_that_is_luck():
     for _ in range(100):
         scores = rng.random((14, 2, 200)) < 0.5  # few_shot and SELF-GUIDE alike, 200 instances of 14 tasks
         before, after = scores[:, 0, ::2].mean(1), (scores[:, 1] * 1.0 - scores[:, 0])[:, 1::2].mean(1)
-        ps.append(target_report.goes_with(table(14, before=before, after=after)).loc["accuracy before", "p"])
+        ps.append(targets.goes_with(table(14, before=before, after=after)).loc["accuracy before", "p"])
     assert np.mean(np.array(ps) < 0.05) < 0.12
 
 

@@ -1,33 +1,28 @@
-"""What a report says of the benchmarks: scores by arm, differences between arms, and who judged."""
-
-from pathlib import Path
+"""The scores of a run: a line an arm or a contrast, a column a metric, each with its interval."""
 
 import pandas as pd
 
-from lib.evaluation.shared import JUDGES
-from lib.report import places
-from lib.runner import folders
-
-SHOWN = {  # metric: its name in a table, what brings it to the unit that is shown, and decimals
-    "alpaca_eval.win_rate": ("AlpacaEval 2, win rate, %", 1, 1),
-    "alpaca_eval.lc_win_rate": ("length-controlled, %", 1, 1),
-    "mt_bench.score": ("MT-Bench, 1 to 10", 1, 2),
-    "ifeval.prompt_strict": ("IFEval, prompts followed, %", 100, 1),
+SHOWN = {  # metric: its name in a table, what brings it to the unit that is shown, decimals, and that unit
+    "gym.accuracy": ("embedded world, accuracy, %", 100, 1, "points"),
+    "alpaca_eval.win_rate": ("AlpacaEval 2, win rate, %", 1, 1, "points"),
+    "alpaca_eval.lc_win_rate": ("length-controlled, %", 1, 1, "points"),
+    "mt_bench.score": ("MT-Bench, 1 to 10", 1, 2, "of ten"),
+    "ifeval.prompt_strict": ("IFEval, prompts followed, %", 100, 1, "points"),
+    "ni.exact_match": ("target task, exact match, %", 100, 1, "points"),
+    "ni.rouge_l": ("target task, ROUGE-L, %", 100, 1, "points"),
 }
-FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # those with a judge
 
 
 def scores(found: dict) -> pd.DataFrame:
-    """A line an arm and a column a benchmark of a summary, each score with its interval; empty where none was run.
+    """A line an arm and a column a metric of a summary, each score with its interval where it has one; empty where there is none.
 
     The length-controlled win rate of several seeds has none: it is no mean of rows that could be resampled.
     """
-    lines = {arm: _line(of["metrics"], len(of.get("seeds", ()))) for arm, of in found["arms"].items()}
-    return _table(lines)
+    return _table({arm: _line(of["metrics"], len(of.get("seeds", ()))) for arm, of in found["arms"].items()})
 
 
 def contrasts(found: dict) -> pd.DataFrame:
-    """A line a contrast and a column a benchmark: the paired difference with its interval; empty where arms share none."""
+    """A line a contrast and a column a metric: the paired difference with its interval; empty where arms share none."""
     lines = {
         name.replace("_", " "): {
             SHOWN[metric][0]: _show(metric, [it["difference"], it["low"], it["high"]], "+")
@@ -39,31 +34,65 @@ def contrasts(found: dict) -> pd.DataFrame:
     return _table(lines)
 
 
-def judges(run: Path) -> str:
-    """Who judged what, and whether an evaluation was judged by who had taught or chosen."""
-    told = [folders.record(folder)["parameters"] for folder in places(run, "tapir/2_oracle_judging").values()]
-    teachers = {of[name] for of in told for name in ("oracle", "judge_model") if of[name]}
-    named = {"oracle and judge of the training": teachers}
-    named |= {f"{name}'s judge": _evaluators(run, f"evaluation/{file}") for name, file in FILES.items()}
-    said = "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in named.items() if names)
-    same = teachers & (set().union(*list(named.values())[1:]) - {"exact"})
-    warning = (
-        f" **{', '.join(sorted(same))} also taught or chose the rows: it judges its own work.**"
-        if same
-        else ""
+def every(found: dict) -> pd.DataFrame:
+    """A line a metric that has an interval, and a column an arm, in the metric's own unit."""
+    lines = {
+        arm: {name: _plain(of["metrics"], name) for name in of["metrics"] if f"{name}_low" in of["metrics"]}
+        for arm, of in found["arms"].items()
+    }
+    return pd.DataFrame(lines).fillna("")
+
+
+def gains(found: dict) -> list[str]:
+    """The contrasts that the run is about, in its first metric, or what SELF-GUIDE gained, each in a sentence; else every arm's score."""
+    primary = found.get("primary") or list(found["comparisons"])[:2]
+    said = []
+    for name in primary:
+        of = found["comparisons"].get(name, {})
+        metric = next((metric for metric in SHOWN if metric in of), None)
+        said += [_gain(name.replace("_", " "), metric, of[metric])] if metric else []
+    return said or _own_gains(found) or _scores(found)
+
+
+def _gain(name: str, metric: str, it: dict) -> str:
+    clear = "above zero" if it["low"] > 0 else "below zero" if it["high"] < 0 else "no difference shown"
+    label, unit = SHOWN[metric][0].removesuffix(", %"), SHOWN[metric][3]
+    return (
+        f"{name}: {_show(metric, [it['difference'], it['low'], it['high']], '+')} {unit}, {clear} ({label})"
     )
-    return f"{said[:1].upper()}{said[1:]}.{warning}"
 
 
-def _evaluators(run: Path, notebook: str) -> set[str]:
-    found = (folders.read_json(folder / JUDGES) or {} for folder in places(run, notebook).values())
-    return {name for of in found for name in of.get("judges", ())}
+def _own_gains(found: dict) -> list[str]:
+    """SELF-GUIDE's gain over the same student with the same prompt, by arm."""
+    said = []
+    for arm, of in found["arms"].items():
+        for metric in ("exact_match", "rouge_l"):
+            name = f"ni.gain_over.few_shot.{metric}"
+            if f"{name}_low" in of["metrics"]:
+                it = {
+                    "difference": of["metrics"][name],
+                    "low": of["metrics"][f"{name}_low"],
+                    "high": of["metrics"][f"{name}_high"],
+                }
+                said.append(_gain(f"{arm} over few-shot", f"ni.{metric}", it))
+                break
+    return said
+
+
+def _scores(found: dict) -> list[str]:
+    """No arms are compared: what each scored."""
+    return [
+        f"{arm}: {label} {text}"
+        for arm, line in scores(found).iterrows()
+        for label, text in line.items()
+        if text
+    ]
 
 
 def _line(metrics: dict, seeds: int) -> dict[str, str]:
-    ends = {name: ("", "_low", "_high") for name in SHOWN}
+    ends = {name: [end for end in ("", "_low", "_high") if name + end in metrics] for name in SHOWN}
     if seeds > 1:
-        ends["alpaca_eval.lc_win_rate"] = ("",)
+        ends["alpaca_eval.lc_win_rate"] = [""]
     return {
         SHOWN[name][0]: _show(name, [metrics[name + end] for end in ends[name]])
         for name in SHOWN
@@ -73,12 +102,16 @@ def _line(metrics: dict, seeds: int) -> dict[str, str]:
 
 def _show(metric: str, values: list[float], sign: str = "") -> str:
     """A value, with its interval where it has one: "9.2 [7.6, 10.9]"."""
-    _, scale, decimals = SHOWN[metric]
+    _, scale, decimals, _ = SHOWN[metric]
     value, *bounds = (f"{scale * it:{sign}.{decimals}f}" for it in values)
-    return f"{value} [{', '.join(bounds)}]" if bounds else value
+    return f"{value} [{', '.join(bounds)}]" if len(bounds) == 2 else value
+
+
+def _plain(metrics: dict, name: str) -> str:
+    return "{:.4g} [{:.4g}, {:.4g}]".format(*(metrics[name + end] for end in ("", "_low", "_high")))
 
 
 def _table(lines: dict[str, dict]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(
-        {name: line for name, line in lines.items() if line}, orient="index"
-    ).fillna("")
+    """Lines with anything in them, columns in the order of SHOWN."""
+    table = pd.DataFrame.from_dict({name: of for name, of in lines.items() if of}, orient="index").fillna("")
+    return table[[label for label, *_ in SHOWN.values() if label in table]]

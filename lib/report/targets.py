@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib import benchmarks, report, target
+from lib import benchmarks, target
+from lib.report import tables
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEWEST = 5  # tasks that a mean over tasks takes
@@ -18,7 +19,7 @@ OWN |= {"labels", "pairs", "before", "after"}
 def tasks(run: Path, found: dict) -> pd.DataFrame:
     """One line an arm that was evaluated: its task, metric, the score of every line of its table, SELF-GUIDE's gain over few_shot with its interval,
     how right its own labels are, and how many pairs it was taught. Scores are shares, means over seeds."""
-    lines, inputs, evaluated = {}, report.places(run, INPUTS), report.places(run, EVALUATION)
+    lines, inputs, evaluated = {}, tables.places(run, INPUTS), tables.places(run, EVALUATION)
     for arm, of in found["arms"].items():
         metrics = of["metrics"]
         metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in metrics), None)

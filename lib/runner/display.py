@@ -1,6 +1,7 @@
 """What a stage shows in its notebook: its header, how far it is, sentences."""
 
 import sys
+from html import escape
 from pathlib import Path
 
 from lib.runner import folders
@@ -30,22 +31,31 @@ def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
     return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
 
 
+def bar(done: int, total: int | None, text: str):
+    """The sentence behind a progress bar, while something is under way; plain text outside a notebook."""
+    if not total or done >= total or cell() is None:
+        return text
+    from IPython.display import HTML
+
+    return HTML(f'<progress value="{done}" max="{total}" style="width: 12em"></progress> {escape(text)}')
+
+
 def cell() -> int | None:
     """The number of the cell that runs; None outside a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell.execution_count if shell else None
 
 
-def show(text: str, **how):
-    """Markdown in a notebook, plain text elsewhere."""
+def show(content, **how):
+    """A text as Markdown, or what `bar` made, in a notebook; plain text elsewhere."""
     if cell() is not None:
         from IPython.display import display
 
-        return display(markdown(text), **how)
-    return print(text)
+        return display(markdown(content), **how)
+    return print(content)
 
 
-def markdown(text: str):
+def markdown(content):
     from IPython.display import Markdown
 
-    return Markdown(text)
+    return Markdown(content) if isinstance(content, str) else content

@@ -1,4 +1,4 @@
-"""Run one notebook: papermill in a thread, its own kernel, a page of it afterwards."""
+"""Run one notebook: papermill in a thread, its own kernel."""
 
 import logging
 import os
@@ -18,8 +18,6 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
-# no scripts (nbconvert's come from a CDN); parameters stay in sight, other code that is out of the way folds
-PAGE = Path(__file__).with_name("page.html.j2")
 
 
 def run_notebook(source: Path, part: Path, values: dict, watch: Callable[[], None]) -> None:
@@ -126,14 +124,3 @@ def _explained(error: BaseException, copy: Path) -> UserError:
     if kind == "DeadKernelError":
         text = "the kernel died; if it was killed, it had probably run out of memory"
     return UserError(f"failed in {cell}\n{text if kind == 'UserError' else f'{kind}: {text}'}\nsee {copy}")
-
-
-def write_page(part: Path) -> None:
-    """notebook.html beside notebook.ipynb: self-contained, code cells tagged hide-input folded."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(raw_template=PAGE.read_text())
-    title = {"metadata": {"name": part.name.partition(".")[0]}}
-    page, _ = exporter.from_notebook_node(nbformat.read(part / "notebook.ipynb", as_version=4), title)
-    (part / "notebook.html").write_text(page, encoding="utf-8")

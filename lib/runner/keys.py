@@ -17,7 +17,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.runner import digests, folders
 
-SHOWING = {"benchmark_report.py", "plots.py", "report.py"}
+SHOWING = {"figure.py", "plots.py", "show.py"}  # and all of lib/report
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # a call is the same, whoever kept or paid it, and however fast it came
@@ -99,6 +99,7 @@ def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
     """Files of the lib modules that code imports, directly or through others, lazy imports included; sorted."""
     left_out = {paths.ROOT / "lib" / name for name in (RUNNING if showing else RUNNING | SHOWING)}
     left_out |= set((paths.ROOT / "lib/runner").glob("*.py"))
+    left_out |= set() if showing else set((paths.ROOT / "lib/report").glob("*.py"))
     found: set[Path] = set()
     waiting = {path for source in code for path in _imports(parse(source), ())}
     while waiting:

@@ -29,6 +29,11 @@ class Planned:
     def name(self) -> str:
         return f"{self.notebook}@{self.round}"
 
+    @property
+    def label(self) -> str:
+        """What it is called in a terminal."""
+        return f"{self.name} · {self.arm} · s{self.seed}"
+
 
 def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     """All stages in the order they run; those marked `once` come last, for the arm "all".

@@ -1,0 +1,125 @@
+"""Several runs side by side: what differs between them, what each scored, and their arms against the first run's, paired by instance."""
+
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+
+from lib import benchmarks, plots
+from lib.errors import UserError
+from lib.report import facts, page, render, scores, tables
+from lib.runner import folders, keys
+
+MOST_ARMS = 6  # of two runs whose arms share no name, each is held against each up to so many
+
+
+def write(runs: list[Path], to: Path | None = None) -> Path:
+    """Write the page that compares these runs and return its path. Raises UserError where one has no finished stage."""
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError("two of these runs have the same name: rename the folder of one")
+    found = {run.name: tables.summary(run) for run in runs}
+    paths = dict(zip(found, runs, strict=True))
+    differences, apart = _against_first(paths, found)
+    content = {
+        "title": " against ".join(found),
+        "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
+        "facts": page.as_table(
+            pd.DataFrame({name: facts.facts(paths[name], of) for name, of in found.items()}).fillna("")
+        ),
+        "settings": page.as_table(settings(paths)),
+        "scores": page.as_table(_scores(found)),
+        "contrasts": page.as_table(scores.contrasts({"comparisons": differences})),
+        "figure": _figure(differences),
+        "apart": apart,
+        "commands": {name: of["command"] for name, of in found.items()},
+    }
+    path = to or folders.outputs() / f"{'-against-'.join(found)}.html"
+    path.write_text(render.page("compare.html.j2", **content), encoding="utf-8")
+    return path
+
+
+def settings(runs: dict[str, Path]) -> pd.DataFrame:
+    """A line a parameter of a notebook that differs between the runs, a column a run; what arms set apart is listed."""
+    each = {name: _settings(run) for name, run in runs.items()}
+    named = dict.fromkeys(key for of in each.values() for key in of)
+    lines = {key: {name: of.get(key, "not run") for name, of in each.items()} for key in named}
+    differing = {key: line for key, line in lines.items() if len(set(line.values())) > 1}
+    return pd.DataFrame.from_dict(differing, orient="index", columns=list(runs) if not differing else None)
+
+
+def _settings(run: Path) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for record in facts.records(run):
+        notebook = record["name"].partition("@")[0]
+        for name, value in record["parameters"].items():
+            if name not in keys.RESERVED and not record["name"].startswith("report"):
+                found.setdefault(f"{notebook}: {name}", []).append(str(value))
+    return {key: ", ".join(sorted(set(values))) for key, values in found.items()}
+
+
+def _scores(found: dict[str, dict]) -> pd.DataFrame:
+    """The scores of all arms, a line each: "run: arm"."""
+    tables_of = {name: scores.scores(of) for name, of in found.items()}
+    parts = [
+        table.rename(index=lambda arm, name=name: f"{name}: {arm}")
+        for name, table in tables_of.items()
+        if len(table)
+    ]
+    return pd.concat(parts).fillna("") if parts else pd.DataFrame()
+
+
+def _against_first(runs: dict[str, Path], found: dict[str, dict]) -> tuple[dict[str, dict], list[str]]:
+    """{"b: arm - a: arm": {metric: …}} of every later run's arms against the first run's of the same name, and what could not be paired, and why."""
+    first, *others = runs
+    differences, apart = {}, []
+    for name in others:
+        ours, theirs = found[name]["arms"], found[first]["arms"]
+        pairs = [(arm, arm) for arm in ours if arm in theirs] or list(product(ours, theirs))[:MOST_ARMS]
+        for arm, other in pairs:
+            label = f"{name}: {arm} − {first}: {other}"
+            try:
+                differences[label] = _compare(runs[name], arm, runs[first], other)
+            except ValueError as error:
+                apart.append(f"{label}: {error}")
+    return {label: of for label, of in differences.items() if of}, apart
+
+
+def _compare(run: Path, arm: str, first: Path, other: str) -> dict[str, dict]:
+    """The paired differences in every notebook that scored both arms."""
+    found = {}
+    ours, theirs = _scored(run, arm), _scored(first, other)
+    for notebook in [name for name in ours if name in theirs]:
+        both = [seed for seed in ours[notebook] if seed in theirs[notebook]]
+        if both:
+            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
+    return found
+
+
+def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
+    """By notebook and seed, an arm's folders with scores, of several rounds the last."""
+    found: dict[str, dict[int, Path]] = {}
+    for row in tables.stages(run).itertuples():
+        if row.arm == arm and (row.folder / "scores.parquet").is_file():
+            found.setdefault(row.notebook, {})[row.seed] = row.folder
+    return found
+
+
+def _figure(differences: dict[str, dict]) -> Markup:
+    """The differences in the first metric that any of them has."""
+    metric = next(
+        (metric for metric in scores.SHOWN if any(metric in of for of in differences.values())), None
+    )
+    if metric is None:
+        return Markup("")
+    scale = scores.SHOWN[metric][1] / 100
+    shown = {
+        label: tuple(scale * of[metric][end] for end in ("difference", "low", "high"))
+        for label, of in differences.items()
+        if metric in of
+    }
+    return render.figure(
+        plots.intervals(
+            shown, f"Differences in {scores.SHOWN[metric][0]}", scores.SHOWN[metric][3], zero=True
+        )
+    )

@@ -1,0 +1,176 @@
+"""The report of a run: one page that opens anywhere, with every stage's notebook folded inside.
+
+outputs/<run>/report.html; where it would exceed 5 MB the stages stay in pages of their own, and report.zip holds them all.
+"""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from markupsafe import Markup
+
+from lib import plots
+from lib.figure import colour
+from lib.report import facts, flow, render, scores, tables
+from lib.runner import folders
+
+LARGEST = 5_000_000  # bytes of a page that can still be mailed
+PAPERS = {
+    "tapir": ("TAPIR", "Yue et al., EMNLP 2024 Findings", "https://arxiv.org/abs/2405.13448"),
+    "self_guide": ("SELF-GUIDE", "Zhao et al., COLM 2024", "https://arxiv.org/abs/2407.12874"),
+}
+
+
+def write(run: Path) -> Path:
+    """Write a run's report and return its path: report.html, or the report.zip beside it where that is needed.
+
+    Raises UserError where the run has no finished stage.
+    """
+    found = tables.summary(run)
+    stages = _stages(run)
+    about = _content(run, found)
+    whole = _pages_size(stages) <= LARGEST and _page(about, stages, inside=True)
+    fits = whole and len(whole.encode()) <= LARGEST
+    _write(run / "report.html", whole if fits else _page(about, stages, inside=False))
+    (run / "report.zip").unlink(missing_ok=True)
+    return run / "report.html" if fits else _archive(run, stages)
+
+
+def _content(run: Path, found: dict) -> dict:
+    """What stands above the stages."""
+    table = tables.stages(run)
+    arms = tables.compared(found, "primary")
+    told = facts.records(run)
+    trunk, ways = flow.flow(run, arms)
+    return {
+        "title": found.get("title", found["run"]),
+        "question": found.get("question", ""),
+        "found": found,
+        "when": max(record["started"] for record in told)[:10],
+        "facts": facts.facts(run, found),
+        "spread": spread(found),
+        "trunk": trunk,
+        "ways": ways,
+        "colours": {arm: colour(arm) for arm in arms},
+        "scores": as_table(scores.scores(found)),
+        "contrasts": as_table(scores.contrasts(found)),
+        "every": as_table(scores.every(found)),
+        "analysis": [
+            Markup(render.body(_read(row.folder), level=2, fold_code=True, within=True))
+            for row in _once(table)
+        ],
+        "took": as_table(_took(table)),
+        "took_figure": _took_figure(table),
+        "versions": told[-1]["versions"],
+        "commits": list(dict.fromkeys(record["commit"] for record in told)),
+        "seeds": sorted({int(seed) for of in found["arms"].values() for seed in of["seeds"]}),
+        "papers": [
+            paper for name, paper in PAPERS.items() if table["notebook"].str.startswith(f"{name}/").any()
+        ],
+    }
+
+
+def spread(found: dict) -> str:
+    """What the intervals of a summary hold."""
+    seeds = max((len(of["seeds"]) for of in found["arms"].values()), default=1)
+    over = (
+        "one seed: they hold the sampling of rows, not of the training"
+        if seeds == 1
+        else f"{seeds} seeds and rows"
+    )
+    return (
+        f"95 % intervals, bootstrap over {over}"
+        if seeds > 1
+        else f"95 % intervals, bootstrap over rows; {over}"
+    )
+
+
+def as_table(table: pd.DataFrame) -> Markup:
+    """A table as HTML; empty where it has no line."""
+    return Markup(render.sanitized(table.to_html(escape=True, border=0))) if len(table) else Markup("")
+
+
+def _once(table: pd.DataFrame) -> Iterable:
+    return table[table["arm"] == "all"].itertuples()
+
+
+def _took(table: pd.DataFrame) -> pd.DataFrame:
+    """A line a notebook: how many stages ran it, seconds, oracle calls and money; each stage counts once."""
+    once = table[table["arm"] != "all"].drop_duplicates("folder")
+    metrics = [folders.read_json(folder / "metrics.json") or {} for folder in once["folder"]]
+    spent = once.assign(
+        calls=[of.get("oracle.calls") or 0 for of in metrics],
+        usd=[of.get("oracle.usd") or 0 for of in metrics],
+    )
+    of = spent.groupby("notebook", sort=False)
+    took = of.agg(
+        stages=("folder", "size"), seconds=("seconds", "sum"), calls=("calls", "sum"), usd=("usd", "sum")
+    )
+    shown = {"seconds": "{:,.0f}", "calls": "{:,.0f}", "usd": "{:,.2f}"}
+    took = took.assign(**{name: took[name].map(form.format) for name, form in shown.items()})
+    return took.rename(columns={"calls": "oracle calls", "usd": "USD"}).rename_axis(None)
+
+
+def _took_figure(table: pd.DataFrame) -> Markup:
+    once = table[table["arm"] != "all"].drop_duplicates("folder")
+    minutes = once.groupby("notebook", sort=False)["seconds"].sum() / 60
+    figure = plots.bars({"minutes": minutes.to_dict()}, "Time by stage", "minutes", percent=False)
+    return render.figure(figure)
+
+
+# --- stages
+
+
+def _stages(run: Path) -> list[dict]:
+    """Every stage, each once, with the arms and seeds that it serves."""
+    table = tables.stages(run)
+    found = []
+    for folder, of in table[table["arm"] != "all"].groupby("folder", sort=False):
+        record, first = folders.record(folder), of.iloc[0]
+        arms = ", ".join(dict.fromkeys(of["arm"]))
+        found.append(
+            {
+                "folder": folder,
+                "anchor": flow.anchor(folder, run),
+                "name": first["name"],
+                "serves": f"{arms} · seed {', '.join(map(str, dict.fromkeys(of['seed'])))}",
+                "seconds": record["seconds"],
+                "link": folder.relative_to(run).as_posix() + "/notebook.html",
+            }
+        )
+    return found
+
+
+def _page(about: dict, stages: list[dict], inside: bool) -> str:
+    if inside:
+        stages = [
+            one | {"body": Markup(render.body(_read(one["folder"]), level=3, fold_code=True))}
+            for one in stages
+        ]
+    return render.page("report.html.j2", stages=stages, inside=inside, **about)
+
+
+def _pages_size(stages: list[dict]) -> int:
+    return sum((one["folder"] / "notebook.html").stat().st_size for one in stages)
+
+
+def _archive(run: Path, stages: list[dict]) -> Path:
+    """report.zip: the report, and the stages' pages where its links look for them."""
+    partial = run / "report.zip.tmp"
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(run / "report.html", "report.html")
+        for one in stages:
+            archive.write(one["folder"] / "notebook.html", one["link"])
+    return partial.replace(run / "report.zip")
+
+
+def _read(folder: Path):
+    return nbformat.read(folder / "notebook.ipynb", as_version=4)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

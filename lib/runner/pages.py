@@ -1,0 +1,33 @@
+"""What people see of a run: a page for each stage, then the report and the cards. What makes them takes a second to import, which a run that is
+all there can do without."""
+
+from pathlib import Path
+
+
+def write_page(part: Path) -> None:
+    """notebook.html beside notebook.ipynb."""
+    import nbformat
+
+    from lib.report import render
+
+    notebook = nbformat.read(part / "notebook.ipynb", as_version=4)
+    page = render.notebook_page(notebook, part.name.partition("@")[0])
+    (part / "notebook.html").write_text(page, encoding="utf-8")
+
+
+def write_report(run: Path, before: dict | None, found: dict) -> Path:
+    """The report of a run and a card for each of its students and pools; where its summary says what it said before, they are there already."""
+    report = run / "report.html"
+    if before and _results(before) == _results(found) and report.is_file():
+        return report
+    from lib import cards
+    from lib.report import page
+
+    cards.write(run)
+    return page.write(run)
+
+
+def _results(found: dict) -> dict:
+    """A summary but for whether a stage ran or was reused."""
+    stages = [{name: it for name, it in line.items() if name != "status"} for line in found["stages"]]
+    return found | {"stages": stages}

@@ -1,0 +1,90 @@
+"""The report in a real browser, with no network: it shows, folds, fits and can be read by everyone."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from lib import paths
+from lib.run import run_study
+
+pytestmark = pytest.mark.slow
+WIDTHS = [390, 768, 1280]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Where a report lies, as readers get it."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OUTPUTS", str(outputs))
+        run_study(paths.ROOT / "tests/params/page.yaml", name="page")
+    return (outputs / "page/report.html").as_uri()
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """Open the page at a width; whatever it asks for or complains of is in the lists."""
+    asked, said = [], []
+
+    def open_page(width: int, **how):
+        tab = chromium.new_page(viewport={"width": width, "height": 900}, **how)
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("dialog", lambda dialog: said.append(dialog.message))
+        tab.goto(address)
+        return tab
+
+    yield open_page
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and said == []
+
+
+def unfold(tab) -> None:
+    tab.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overflows_whether_folded_or_not(opened, width):
+    tab = opened(width)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    unfold(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_rule_of_accessibility_is_broken(opened, scheme, width):
+    tab = opened(width, color_scheme=scheme)
+    unfold(tab)
+    found = Axe().run(tab)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_every_figure_is_drawn_and_says_what_it_shows(opened):
+    tab = opened(1280)
+    unfold(tab)
+    images = tab.evaluate(
+        "[...document.images].map(it => [it.complete && it.naturalWidth > 0, it.alt.length])"
+    )
+    assert len(images) > 10 and all(drawn and length > 20 for drawn, length in images)
+
+
+def test_stages_and_their_code_fold_out_and_the_flow_leads_to_them(opened):
+    tab = opened(1280)
+    stage = tab.locator("details.stage").first
+    code = stage.locator("details.code").first
+    assert not stage.locator("h3").first.is_visible()
+    tab.locator(".flow .box a").first.click()
+    assert stage.locator("h3").first.is_visible() and not code.locator(".highlight").is_visible()
+    code.locator("summary").click()
+    assert code.locator(".highlight").is_visible()
+    code.locator("summary").click()
+    assert not code.locator(".highlight").is_visible()
+
+
+def test_what_is_printed_has_figures_and_no_code(opened):
+    tab = opened(1280)
+    tab.emulate_media(media="print")
+    unfold(tab)
+    assert tab.locator("figure img").first.is_visible()
+    assert not tab.locator("details.code").first.is_visible()
+    assert len(tab.pdf()) > 50_000

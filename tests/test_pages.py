@@ -1,0 +1,251 @@
+"""Pages: what a reader gets of a run, and that what models said stays text on it."""
+
+import io
+import json
+import shutil
+import zipfile
+from contextlib import redirect_stderr, redirect_stdout
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lib import plots, show
+from lib.report import __main__ as command
+from lib.report import compare, flow, page, render
+from lib.run import run_study
+
+HOSTILE = [
+    "<script>document.title = 'taken'</script>",
+    '<img src="https://example.com/x.png" onerror="document.title = 1">',
+    "[a link](javascript:alert(1)) <a href='javascript:alert(1)'>b</a>",
+    "$\\href{javascript:alert(1)}{x}$ and $$y^2$$ \\(z\\)",
+    "\x1b[31mred\x1b[0m \x07 bell",
+    "\u202eright to left\u202c",
+    "</pre></div></details></main><h1>another page</h1>",
+    "<style>* { display: none }</style><svg onload=alert(1)>",
+]
+
+
+def cell(source="", outputs=(), *tags):
+    return new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)})
+
+
+def shown(content, kind="text/html"):
+    return new_output("display_data", {kind: content})
+
+
+def parsed(*cells, **how):
+    return BeautifulSoup(render.body(new_notebook(cells=list(cells)), **how), "html.parser")
+
+
+def hostile_cells() -> list:
+    table = pd.DataFrame({"name": ["one"] * len(HOSTILE), "reply": HOSTILE})
+    outputs = [shown(show.texts(table, ["name"], ["reply"]).data)]
+    outputs += [shown(show.texts(table.assign(reply=table["reply"].str[:9]), ["name"], ["reply"]).data)]
+    outputs += [shown(show.example({"reply": text}).data) for text in HOSTILE]
+    outputs += [shown(table._repr_html_()), shown(table.style.to_html())]
+    outputs += [shown(f"The name {show.code(text)}.", "text/markdown") for text in HOSTILE]
+    outputs += [new_output("stream", text=text) for text in HOSTILE]
+    outputs += [new_output("error", ename="E", evalue=text, traceback=[text]) for text in HOSTILE]
+    outputs += [
+        shown(text, kind) for text in HOSTILE for kind in ("text/html", "text/markdown", "text/plain")
+    ]
+    return [cell("show(replies)", outputs)]
+
+
+def test_nothing_that_a_model_says_acts_on_a_page():
+    found = parsed(*hostile_cells())
+    assert not found.find_all(
+        ["script", "iframe", "object", "embed", "form", "svg", "link", "base", "meta", "style", "h1"]
+    )
+    assert not found.find_all("img")
+    assert not [name for it in found.find_all(True) for name in it.attrs if name.startswith("on")]
+    assert not [it for it in found.find_all(href=True) if not it["href"].startswith("https://")]
+    assert (
+        "\x1b" not in str(found)
+        and "\x07" not in str(found)
+        and "\u202e" not in str(show.example({"a": HOSTILE[5]}).data)
+    )
+
+
+def test_what_a_model_says_can_still_be_read():
+    for text in HOSTILE:
+        assert show.plain(text) in parsed(cell("", [shown(show.example({"reply": text}).data)])).get_text()
+
+
+def test_formulas_are_ours_alone():
+    ours = parsed(new_markdown_cell("$$a = b$$ and $c$"))
+    assert len(ours.find_all("math")) == 2
+    theirs = parsed(
+        cell("", [shown(show.example({"reply": HOSTILE[3]}).data), shown(show.code("$x$"), "text/markdown")])
+    )
+    assert not theirs.find_all("math")
+
+
+def test_every_figure_has_its_data_as_alternative_text():
+    figure = plots.intervals({"tapir": (0.5, 0.4, 0.6)}, "Accuracy by arm", "accuracy, %")
+    found = BeautifulSoup(str(render.figure(figure)), "html.parser").img
+    assert found["alt"] == (
+        "Values with their 95 % intervals. Accuracy by arm; x: accuracy, %. tapir: 50.0, from 40.0 to 60.0."
+    )
+    assert found["src"].startswith("data:image/svg+xml;base64,")
+    assert not plt.get_fignums()
+
+
+def test_code_folds_by_its_tag_and_all_of_it_in_a_report():
+    cells = (
+        cell("a = 1"),
+        cell("b = 2", (), "hide-input"),
+        cell("c = 3", (), "hide-cell"),
+        cell("d = 4", (), "fold"),
+    )
+    folded = [it.get_text() for it in parsed(*cells).find_all("details")]
+    assert [("b = 2" in text, "d = 4" in text) for text in folded] == [(True, False), (False, False)]
+    assert "c = 3" not in parsed(*cells).get_text() and "a = 1" in parsed(*cells).get_text()
+    assert len(parsed(*cells, fold_code=True).find_all("details")) == 3
+
+
+def test_headings_start_where_the_page_says_and_links_to_notebooks_are_their_names():
+    found = parsed(
+        new_markdown_cell(
+            "# Title\n\n## Part\n\nNext: [3 · Refinement](3_refinement.ipynb), [x](https://a.b)"
+        ),
+        level=3,
+    )
+    assert [it.name for it in found.find_all(["h1", "h2", "h3", "h4"])] == ["h3", "h4"]
+    assert [it["href"] for it in found.find_all("a")] == [
+        "https://a.b"
+    ] and "3 · Refinement" in found.get_text()
+
+
+def test_a_page_forbids_scripts_and_requests():
+    text = render.notebook_page(new_notebook(cells=[new_markdown_cell("# A")]), "<A>")
+    policy = BeautifulSoup(text, "html.parser").find("meta", {"http-equiv": "Content-Security-Policy"})[
+        "content"
+    ]
+    assert (
+        policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        and "<title>&lt;A&gt;</title>" in text
+    )
+
+
+TAUGHT = {"rows": 1200, "steps": 75, "response_tokens": 60_000, "pool_share_of_rows": 0.3}
+
+# --- a run of its own: two arms, scored by a notebook
+
+SCORE = """import pandas as pd
+scores = pd.DataFrame({"metric": "gym.accuracy", "id": [str(i) for i in range(40)], "stratum": "", "weight": 1.0})
+scores["score"] = [float(i % 4 < level) for i in range(40)]
+scores.to_parquet(stage.folder / "scores.parquet")
+stage.write_metrics({"gym.accuracy": scores["score"].mean(), "gym.accuracy_low": 0.0, "gym.accuracy_high": 1.0})
+stage.write_metrics({"oracle.calls": 7, "oracle.usd": 0.25})
+print("<script>alert(1)</script>")"""
+STUDY = """title: Is more <more>?
+question: Which level is right more often?
+stages: [exam]
+arms: {low: {level: 1}, high: {level: 3}}
+comparisons: [high_vs_low]
+"""
+
+
+@pytest.fixture
+def finished(project):
+    project.notebook("exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', SCORE)
+    project.module("benchmarks", "")  # where it is there, arms are compared
+    run_study(project.params(STUDY))
+    return project.root / "outputs/demo"
+
+
+def test_a_reader_of_the_report_alone_knows_gain_interval_cost_and_command(finished):
+    text = (finished / "report.html").read_text()
+    told = BeautifulSoup(text, "html.parser").get_text()
+    assert "Is more <more>?" in told and "Which level is right more often?" in told
+    assert "high vs low: +50.0 [" in told and "above zero (embedded world, accuracy)" in told
+    assert "14 oracle calls" in told and "USD 0.50" in told and "python -m lib.run params/demo.yaml" in told
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert not (finished / "report.zip").exists()
+
+
+def test_the_flow_parts_where_the_arms_do(finished):
+    trunk, ways = flow.flow(finished, ["low", "high"])
+    assert not trunk and {arm: [step.title for step in of] for arm, of in ways.items()} == {
+        "low": ["exam"],
+        "high": ["exam"],
+    }
+    assert [step.title for step in flow.flow(finished, ["low"])[0]] == ["exam"]
+
+
+def test_a_step_tells_what_is_known_and_leaves_out_what_is_not(tmp_path):
+    told = {"key": "", "name": "tapir/4_training@2", "parameters": {}}
+    (tmp_path / "stage.json").write_text(json.dumps(told))
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"training.round_2.rows": 1200, "training.round_2.steps": 75})
+    )
+    (tmp_path / "rows.parquet").write_text("cut off")
+    step = flow.step(tmp_path, tmp_path.parent)
+    assert (step.title, step.passed, step.says) == ("Training, round 2", "1,200 rows", ())
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({f"training.round_2.{name}": value for name, value in TAUGHT.items()})
+    )
+    step = flow.step(tmp_path, tmp_path.parent)
+    assert (step.passed, step.says) == (
+        "1,200 rows, 30% from the pool",
+        ("60,000 response tokens, 75 steps",),
+    )
+
+
+def test_an_unchanged_run_keeps_its_report_and_the_command_writes_it_anew(finished, project):
+    path = finished / "report.html"
+    path.write_text("mine")
+    run_study(project.root / "params/demo.yaml")
+    assert path.read_text() == "mine"
+    assert asked("demo") == (0, "outputs/demo/report.html\n", "") and "Which level" in path.read_text()
+
+
+def test_a_report_that_is_too_large_becomes_an_archive_whose_links_lead_somewhere(finished, monkeypatch):
+    monkeypatch.setattr(page, "LARGEST", 20_000)
+    assert page.write(finished).name == "report.zip"
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        links = BeautifulSoup(archive.read("report.html"), "html.parser").select("section:last-of-type a")
+        assert len(links) == 2 and {it["href"].replace("%40", "@") for it in links} < set(archive.namelist())
+    monkeypatch.undo()
+
+
+def asked(*words: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        return command.main(list(words)), out.getvalue(), err.getvalue()
+
+
+def test_runs_are_compared_by_what_differs_and_paired_by_instance(finished, project):
+    run_study(project.root / "params/demo.yaml", {"high.level": "4"}, "other")
+    code, path, _ = asked("demo", "other")
+    told = BeautifulSoup((project.root / path.strip()).read_text(), "html.parser").get_text(" ")
+    assert code == 0 and path == "outputs/demo-against-other.html\n"
+    assert "exam: level" in told and "1, 3" in told and "1, 4" in told
+    assert "other: high − demo: high" in told and "+25.0 [" in told
+
+
+def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, project):
+    other = project.root / "outputs/other"
+    shutil.copytree(finished, other)
+    for path in other.glob("*/s0/exam@0/scores.parquet"):
+        pd.read_parquet(path).assign(id=lambda t: "x" + t["id"]).to_parquet(path)
+    text = compare.write([finished, other]).read_text()
+    assert "rows were scored in one arm alone" in text
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["nothing"], "no run nothing: the runs there are demo"),
+        (["demo", "demo"], "two of these runs have the same name"),
+        (["demo", "--to", "x.html"], "--to is for comparisons"),
+    ],
+)
+def test_a_wrong_request_is_one_clear_line(finished, words, said):
+    code, out, err = asked(*words)
+    assert (code, out) == (1, "") and said in err and err.count("\n") == 1
