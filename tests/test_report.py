@@ -136,7 +136,7 @@ def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
         "reviews over few-shot: +20.0 [+10.0, +30.0] points, above zero (target task, exact match)"
     ]
     alone = {"comparisons": {}, "arms": {"main": {"metrics": {"mt_bench.score": 7.5}}}}
-    assert scores.gains(alone) == ["main: MT-Bench, 1 to 10 7.50"]
+    assert scores.gains(alone) == [] and scores.told(alone) == ["main: MT-Bench, 1 to 10: 7.50"]
 
 
 def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():

@@ -25,7 +25,9 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         "title": " against ".join(found),
         "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
         "facts": page.as_table(
-            pd.DataFrame({name: facts.facts(paths[name], of) for name, of in found.items()}).fillna("")
+            pd.DataFrame({name: facts.facts(paths[name], of) for name, of in found.items()})
+            .fillna("")
+            .replace("\n", "; ", regex=True)
         ),
         "settings": page.as_table(settings(paths)),
         "scores": page.as_table(_scores(found)),

@@ -13,6 +13,12 @@ from lib.runner import folders
 
 FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # the benchmarks with a judge
 TAUGHT = re.compile(r"training\.round_\d+\.rows|self_guide\.training\.self_guide\.rows")
+RECORDED = (
+    "model_outputs",
+    "answers",
+    "responses",
+    "judgments",
+)  # parameters that name a student's responses
 EMBEDDED = {
     "exact": "exact (embedded)",
     "gym": "gym (embedded)",
@@ -28,16 +34,17 @@ def records(run: Path) -> list[dict]:
 
 def facts(run: Path, found: dict) -> dict[str, str]:
     """{"Student": …, "Oracle": …, "Judge": …, "Data": …, "Rows": …, "Gain": …, "Cost": …, "Time": …}; what a run has nothing of is left out."""
-    told = records(run)
+    told, gains = records(run), scores.gains(found)
     every = {
-        "Student": " · ".join(filter(None, [_names(told, "student"), _size(run)])),
+        "Student": " · ".join(filter(None, [_student(told), _size(run)])),
         "Oracle": _names(told, "oracle"),
         "Judge": judges(run, told),
         "Data": _data(told),
         "Rows": _rows(found),
-        "Gain": "\n".join(scores.gains(found)),
+        "Gain": "\n".join(gains),
+        "Scores": "" if gains else "\n".join(scores.told(found)),
         "Cost": cost(found),
-        "Time": f"{pd.DataFrame(told)['seconds'].sum() / 60:,.1f} minutes in {len(told)} stages",
+        "Time": f"{pd.DataFrame(told)['seconds'].sum() / 60:,.1f} minutes in {len(told)} stage{'s' * (len(told) > 1)}",
     }
     return {name: text for name, text in every.items() if text}
 
@@ -81,6 +88,15 @@ def _evaluators(run: Path, notebook: str) -> set[str]:
 
 def _names(told: list[dict], name: str) -> str:
     return ", ".join(EMBEDDED.get(value, value) for value in values(told, name))
+
+
+def _student(told: list[dict]) -> str:
+    """Who was taught or asked; where the responses were recorded, the files that hold them."""
+    asked = [of for of in told if not any(of["parameters"].get(name) for name in RECORDED)]
+    files = [value for name in RECORDED for value in values(told, name)]
+    return ", ".join(
+        filter(None, [_names(asked, "student"), *(f"responses recorded in {it}" for it in files)])
+    )
 
 
 def _data(told: list[dict]) -> str:

@@ -69,13 +69,17 @@ STEPS = {
     ),
     "evaluation/alpaca_eval": (
         "AlpacaEval 2",
-        ["{alpaca_eval.n:,} verdicts read"],
+        ["{alpaca_eval.n:,} of {alpaca_eval.verdicts:,} verdicts read"],
         [
             "win rate {alpaca_eval.win_rate:.1f}\u00a0%",
             "length-controlled {alpaca_eval.lc_win_rate:.1f}\u00a0%",
         ],
     ),
-    "evaluation/mt_bench": ("MT-Bench", ["{mt_bench.n:,} verdicts read"], ["{mt_bench.score:.2f} of 10"]),
+    "evaluation/mt_bench": (
+        "MT-Bench",
+        ["{mt_bench.n:,} of {mt_bench.verdicts:,} verdicts read"],
+        ["{mt_bench.score:.2f} of 10"],
+    ),
     "evaluation/ifeval": ("IFEval", ["{ifeval.n:,} prompts"], ["{ifeval.prompt_strict:.1%} followed"]),
     "evaluation/natural_instructions": (
         "The target task",
@@ -152,6 +156,10 @@ def _metrics(folder: Path, number: str) -> dict[str, float]:
         name.replace(f".round_{number}.", ".").removesuffix(f"_round_{number}"): value
         for name, value in found.items()
     }
+    for benchmark in ("alpaca_eval", "mt_bench"):
+        if f"{benchmark}.n" in named:
+            counts = (named.get(f"{benchmark}.{name}") or 0 for name in ("n", "unread", "cut", "missing"))
+            named[f"{benchmark}.verdicts"] = sum(counts)
     return {
         name: value
         for name, value in named.items()

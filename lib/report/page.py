@@ -116,6 +116,8 @@ def _took(table: pd.DataFrame) -> pd.DataFrame:
 def _took_figure(table: pd.DataFrame) -> Markup:
     once = table[table["arm"] != "all"].drop_duplicates("folder")
     minutes = once.groupby("notebook", sort=False)["seconds"].sum() / 60
+    if len(minutes) < 2:
+        return Markup("")
     figure = plots.bars({"minutes": minutes.to_dict()}, "Time by stage", "minutes", percent=False)
     return render.figure(figure)
 

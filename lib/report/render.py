@@ -90,7 +90,9 @@ def svg_figure(svg: str, alt: str) -> Markup:
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     start = svg.index(">", svg.index("<svg")) + 1
     data = base64.b64encode((svg[:start] + style + svg[start:]).encode()).decode()
-    return Markup('<figure><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>').format(data, alt)
+    return Markup('<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>').format(
+        data, alt
+    )
 
 
 def figure(drawn: Figure) -> Markup:

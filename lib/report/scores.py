@@ -44,14 +44,14 @@ def every(found: dict) -> pd.DataFrame:
 
 
 def gains(found: dict) -> list[str]:
-    """The contrasts that the run is about, in its first metric, or what SELF-GUIDE gained, each in a sentence; else every arm's score."""
+    """The contrasts that the run is about, in its first metric, or what SELF-GUIDE gained, each in a sentence; empty where nothing is compared."""
     primary = found.get("primary") or list(found["comparisons"])[:2]
     said = []
     for name in primary:
         of = found["comparisons"].get(name, {})
         metric = next((metric for metric in SHOWN if metric in of), None)
         said += [_gain(name.replace("_", " "), metric, of[metric])] if metric else []
-    return said or _own_gains(found) or _scores(found)
+    return said or _own_gains(found)
 
 
 def _gain(name: str, metric: str, it: dict) -> str:
@@ -79,10 +79,10 @@ def _own_gains(found: dict) -> list[str]:
     return said
 
 
-def _scores(found: dict) -> list[str]:
-    """No arms are compared: what each scored."""
+def told(found: dict) -> list[str]:
+    """What each arm scored, in a sentence."""
     return [
-        f"{arm}: {label} {text}"
+        f"{arm}: {label}: {text}"
         for arm, line in scores(found).iterrows()
         for label, text in line.items()
         if text
