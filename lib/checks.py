@@ -26,6 +26,23 @@ def check(notebook: str, values: dict) -> None:
     CHECKS.get(notebook, lambda values: None)(values)
 
 
+def start_here(values: dict) -> None:
+    """A row of the embedded world to follow, and one of everything at least."""
+    from lib.gym import world  # imports the tasks
+
+    if values["family"] not in world.CORPUS_MIX:
+        raise UserError(f"family is {values['family']!r}: the families are {', '.join(world.CORPUS_MIX)}")
+    for name in ("corpus_rows", "max_new_tokens", "pool_rows", "per_cell"):
+        if values[name] < 1:
+            raise UserError(f"{name} is {values[name]}: it must be 1 or more")
+    tasks.load_taxonomy(values["tasks"])
+    weights.place("student", values["student"])
+    check_sampling(values["samples"], values["temperature"])
+    splits.check(values["split"])
+    _share(values, "oracle_error")
+    Settings(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
+
+
 def judging(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     _oracle(values)
@@ -229,6 +246,7 @@ def _oracle(values: dict) -> None:
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {
+    "0_start_here": start_here,
     "tapir/2_oracle_judging": judging,
     "tapir/3_refinement": refinement,
     "tapir/4_training": training,

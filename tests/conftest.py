@@ -12,6 +12,11 @@ from lib.runner.keys import RUNNING
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# nothing that Chromium does of its own accord, and no sandbox, which root may not have
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
 RESERVED = """run: str = "interactive"  # name of the run
 arm: str = "main"  # variant of the study
 seed: int = 0  # of every draw
@@ -61,3 +66,17 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("STAGE", raising=False)
     monkeypatch.chdir(tmp_path)
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium, the one of this machine; where there is none, what asks for it is skipped."""
+    place = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not place:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    from playwright.sync_api import sync_playwright  # other tests can do without it
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=place, args=QUIET)
+        yield browser
+        browser.close()

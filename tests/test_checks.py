@@ -5,6 +5,7 @@ import pytest
 from lib import checks, paths
 from lib.errors import UserError
 from lib.run import run_study
+from lib.runner import params
 from lib.runner.plan import plan
 from lib.runner.study import load
 
@@ -128,6 +129,24 @@ def test_a_run_is_refused_before_its_first_stage(tmp_path, monkeypatch):
     ):
         run_study(DEMO, {"tapir.alpha": "0.9"})
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.parquet"))
+
+
+WRONG_AT_THE_START = [
+    ({"family": "spelling"}, "family is 'spelling': the families are spell_backward, "),
+    ({"pool_rows": 0}, "pool_rows is 0: it must be 1 or more"),
+    ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),
+    ({"oracle_error": 2}, "oracle_error is 2: it is a share"),
+    ({"batch_size": 0}, "batch_size is 0: it must be above 0"),
+]
+
+
+@pytest.mark.parametrize("over, said", WRONG_AT_THE_START)
+def test_a_wrong_setting_of_the_first_notebook_is_named(over, said):
+    place = paths.ROOT / "notebooks/0_start_here.ipynb"
+    values = {name: it.default for name, it in params.declared(params.read_notebook(place), place).items()}
+    checks.check("0_start_here", values)
+    with pytest.raises(UserError, match=said):
+        checks.check("0_start_here", values | over)
 
 
 SELF_GUIDE = paths.ROOT / "params/self_guide_demo.yaml"
