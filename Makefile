@@ -46,4 +46,4 @@ strip: $(ENV) ## take the outputs out of the notebooks before a commit
 	$(PY) -m jupyter nbconvert --clear-output --inplace notebooks/*.ipynb notebooks/*/*.ipynb
 
 lab: $(ENV) ## JupyterLab on this machine alone, with a token
-	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=.
+	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate

@@ -68,7 +68,7 @@ def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool 
     if percent:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if len(groups) > 1:
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=min(len(groups), 6))
     unit = "{:.1%}" if percent else "{:.4g}"
     each = (" and ".join(f"{n} {unit.format(of[label])}" for n, of in groups.items()) for label in labels)
     says = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]

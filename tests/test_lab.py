@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
+from hostile import HOSTILE
+from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
-from lib import paths, records
+from lib import paths, records, show
 from lib.gym import world
 
 pytestmark = pytest.mark.slow
@@ -31,6 +33,8 @@ OWN = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")  # of Jupyter: neither read nor 
 HERE = ("data:", "blob:")  # what a page makes itself
 ERROR = "[data-mime-type='application/vnd.jupyter.stderr']"  # what cells say on stderr, and how they failed
 IMAGES = ".jp-OutputArea-output img"
+TAGS = ("mjx-container", "script", "img", "svg", "iframe", "h1", "a[href^='javascript']")
+ACTING = ", ".join(f".jp-OutputArea-output {tag}" for tag in TAGS)
 DRAWN = "images => images.map(it => it.complete && it.naturalWidth > 0)"
 BATCHES, ROWS = 6, 360  # 64 rows a batch
 
@@ -153,7 +157,9 @@ def test_a_notebook_that_lacks_its_input_names_the_one_to_run_first(opened):
         if tab.locator(ERROR).count():
             break
     (said,) = tab.locator(ERROR).all_inner_texts()
-    assert "Run notebooks/tapir/2_oracle_judging.ipynb first" in said and len(said.splitlines()) == 1
+    assert (
+        "Run notebooks/tapir/2_oracle_judging.ipynb first (round = 1)" in said and len(said.splitlines()) == 1
+    )
     assert "open_stage" in cell.inner_text()
 
 
@@ -175,6 +181,31 @@ def test_a_cell_that_was_interrupted_goes_on_where_it_was(opened, lab):
     assert long.locator(ERROR).count() == 0 and "responses" in long.locator(".jp-OutputArea").inner_text()
     after = batches(lab)
     assert len(after) == BATCHES and before.items() <= after.items()  # the kept ones were not made again
+
+
+def test_what_a_model_says_is_text_in_jupyterlab_too(opened, lab):
+    name = "hostile"
+    code = f"""from lib import runs, show
+import pandas as pd
+said = {HOSTILE!r}
+rows = pd.DataFrame({{"name": "one", "reply": said}})
+for text in said:
+    display(show.example({{"reply": text}}))
+    runs.say(f"The name {{show.code(text)}}.")
+display(show.texts(rows, ["name"], ["reply"]), rows, rows.style)"""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)
+    notebook.cells.append(new_code_cell("from IPython.display import HTML\nHTML('<p>$x^2$</p>')"))
+    nbformat.write(notebook, lab.folder / f"notebooks/{name}.ipynb")
+    tab = opened(name)
+    title = tab.title()
+    run(tab, tab.locator(".jp-Notebook .jp-CodeCell").first)
+    shown = tab.locator(".jp-OutputArea").first
+    assert all(show.plain(text) in shown.inner_text() for text in HOSTILE)
+    run(tab, tab.locator(".jp-Notebook .jp-CodeCell").nth(1))
+    tab.locator("mjx-container").wait_for()  # whoever shows a text in another way has it set as a formula
+    assert shown.locator(ACTING).count() == 0
+    assert tab.title() == title and tab.locator(ERROR).count() == 0
 
 
 def prepare(lab: Lab, name: str) -> None:

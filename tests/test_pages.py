@@ -10,23 +10,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from hostile import HOSTILE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import plots, show
 from lib.report import __main__ as command
 from lib.report import compare, flow, page, render
 from lib.run import run_study
-
-HOSTILE = [
-    "<script>document.title = 'taken'</script>",
-    '<img src="https://example.com/x.png" onerror="document.title = 1">',
-    "[a link](javascript:alert(1)) <a href='javascript:alert(1)'>b</a>",
-    "$\\href{javascript:alert(1)}{x}$ and $$y^2$$ \\(z\\)",
-    "\x1b[31mred\x1b[0m \x07 bell",
-    "\u202eright to left\u202c",
-    "</pre></div></details></main><h1>another page</h1>",
-    "<style>* { display: none }</style><svg onload=alert(1)>",
-]
 
 
 def cell(source="", outputs=(), *tags):

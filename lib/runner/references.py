@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lib import paths
 from lib.errors import UserError
-from lib.runner import folders
+from lib.runner import folders, params
 
 REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
 
@@ -74,10 +74,17 @@ def find(text: str, where: dict, name: str) -> Path | None:
 
 
 def _latest(notebook: str, where: dict) -> int:
-    """The last round that has a result, up to this one where there is one; 0 where none has, for the error to name."""
+    """The last round that has a result, up to this one where there is one; where none has the notebook's own, for the error to name."""
     first = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, 0)
     numbers = (path.name.rpartition("@")[2] for path in first.parent.glob(f"{first.name[:-1]}*"))
     until = float("inf") if where["round"] is None else where["round"]
     there = [int(n) for n in numbers if n.isdigit() and int(n) <= until]
     whole = [n for n in there if folders.is_complete(first.with_name(f"{first.name[:-1]}{n}"))]
-    return max(whole, default=0)
+    return max(whole) if whole else _own_round(notebook)
+
+
+def _own_round(notebook: str) -> int:
+    """The round that a notebook opened by hand is in."""
+    path = folders.notebook_path(notebook)
+    declared = params.declared(params.read_notebook(path), path)
+    return declared["round"].default if "round" in declared else 0
