@@ -69,7 +69,7 @@ def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
     ]  # at most a dollar each, in a batch
     with BatchServer(echo) as server:
-        with pytest.raises(UserError, match="may cost up to US\\$ 40.00.*budget of US\\$ 30"):
+        with pytest.raises(UserError, match="may cost up to USD 40.00.*budget of USD 30"):
             by_batch(server, ledger, budget_usd=30).chat(requests)
         assert not server.batches and ledger.spent("a run") == 0
         by_batch(server, ledger, budget_usd=41).chat(requests)
@@ -83,7 +83,7 @@ def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger,
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
     ]  # 20 dollars a batch, at most
     with BatchServer(echo) as server:
-        with pytest.raises(UserError, match="budget of US\\$ 30"):
+        with pytest.raises(UserError, match="budget of USD 30"):
             by_batch(server, ledger, budget_usd=30).chat(requests)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
         assert len(by_batch(server, ledger, budget_usd=30).chat(requests)) == 40

@@ -227,7 +227,7 @@ def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_a
     monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
     with ChatServer(echo) as server:
         server.delay_s = 0.01
-        with pytest.raises(OverBudget, match="US\\$ 20 for the run a run is spent"):
+        with pytest.raises(OverBudget, match="USD 20 for the run a run is spent"):
             endpoint(server, ledger, concurrency=4, budget_usd=20).chat(asking(100))
         made = sum(server.asked.values())
         assert 20 <= made <= 24 and ledger.spent("a run") == made

@@ -40,7 +40,7 @@ def every(found: dict) -> pd.DataFrame:
         arm: {name: _plain(of["metrics"], name) for name in of["metrics"] if f"{name}_low" in of["metrics"]}
         for arm, of in found["arms"].items()
     }
-    return pd.DataFrame(lines).fillna("")
+    return pd.DataFrame(lines, dtype=object).fillna("")
 
 
 def gains(found: dict) -> list[str]:
