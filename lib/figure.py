@@ -18,6 +18,15 @@ ARMS = {
     "warm_up": "#7F7F7F",
     "corpus": "#BFBFBF",
 }
+# Paul Tol's muted scheme, for all other arms: those of the study one each, as far as it goes, and any by its name
+OTHERS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"]
+ARMS |= dict(
+    zip(
+        ("mfd", "mfd_mix", "constant_alpha", "random_oracle", "longest", "ifd", "score", "deita", "lion"),
+        OTHERS,
+        strict=True,
+    )
+)
 
 BOTH = {"both right": "#C9C9C9", "both wrong": "#EBEBEB"}  # what two arms have in common
 INK, FAINT, RULE, PAPER = "#22262b", "#5c636b", "#e3e3e3", "#ffffff"  # what a dark page turns round
@@ -30,6 +39,7 @@ plt.rcParams.update(
         "figure.figsize": (7.0, 3.2),
         "figure.dpi": 110,
         "savefig.dpi": 200,
+        "text.parse_math": False,  # a dollar sign in a name starts no formula
         "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
         "svg.hashsalt": "figures",  # the same figure is the same file
         "font.family": "sans-serif",
@@ -61,7 +71,7 @@ plt.rcParams.update(
 
 def colour(arm: str) -> str:
     """The colour of an arm: fixed for the usual ones, by its name for any other."""
-    return ARMS.get(arm) or PALETTE[3 + zlib.crc32(arm.encode()) % 3]
+    return ARMS.get(arm) or OTHERS[zlib.crc32(arm.encode()) % len(OTHERS)]
 
 
 def svg(figure: Figure) -> tuple[str, dict[str, str]]:

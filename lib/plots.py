@@ -159,22 +159,12 @@ def against(points: dict[str, tuple[float, float, float, float]], title: str, x:
     """A labelled point each with its 95 % interval, around zero: {name: (x, y, low, high)}."""
     figure, axes = plt.subplots(figsize=(7.0, 4.4))
     axes.axhline(0, color=FAINT, linewidth=1)
-    middle = np.mean([at for at, *_ in points.values()])
-    for name, (at, value, low, high) in points.items():
-        left = at > middle  # labels point inwards
+    for at, value, low, high in points.values():
         shade = PALETTE[0] if low > 0 else PALETTE[5] if high < 0 else "#8A8A8A"
         axes.plot([at, at], [low, high], color=shade, linewidth=1.4)
         axes.plot([at], [value], "o", color=shade, markersize=5)
-        axes.annotate(
-            name,
-            (at, value),
-            (-4 if left else 4, 3),
-            textcoords="offset points",
-            size=6.5,
-            color=FAINT,
-            ha="right" if left else "left",
-        )
     axes.set(title=title, xlabel=x, ylabel=y)
+    name_points(axes, {name: (at, value) for name, (at, value, *_) in points.items()})
     says = [
         f"{n}: at {at:.3g} {v:+.3g}, from {low:+.3g} to {high:+.3g}"
         for n, (at, v, low, high) in points.items()

@@ -4,7 +4,6 @@ Stages that nothing has changed for are not run again; a killed run goes on wher
 """
 
 import argparse
-import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -68,7 +67,7 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     """
     study, name = load(path), Path(path).stem if name is None else name
     planned = plan(study, name, overrides or {})
-    run = Run(study, name, folders.outputs() / name, _command(path, overrides or {}, name), planned)
+    run = Run(study, name, folders.outputs() / name, provenance.command(path, overrides or {}, name), planned)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
         return _run_all(run)
@@ -79,12 +78,6 @@ def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name
     planned = plan(load(path), Path(path).stem if name is None else name, overrides or {})
     _check(planned)
     print("\n".join(stage.label for stage in planned))
-
-
-def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
-    words = ["python", "-m", "lib.run", folders.short(Path(path).resolve())]
-    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
-    return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 
 
 def _run_all(run: Run) -> dict:
@@ -102,17 +95,24 @@ def _run_all(run: Run) -> dict:
         status = "partial"
         raise
     finally:
+        pages.withdraw(run.folder, before, _summary(run, status))
         found = _write_summary(run, status)
-    print(folders.short(pages.write_report(run.folder, before, found)))
+    print(folders.short(pages.write_report(run.folder)))
     return found
 
 
 def _write_summary(run: Run, status: str) -> dict:
+    found = _summary(run, status)
+    folders.write_json(run.folder / "summary.json", found)
+    return found
+
+
+def _summary(run: Run, status: str) -> dict:
     about = {key: run.study.text[key] for key in ("title", "question", "primary") if key in run.study.text}
     arms = summary.arms(run.done)
     for arm, bounds in run.together.get("intervals", {}).items():
         arms[arm]["metrics"] |= bounds
-    found = {
+    return {
         "run": run.name,
         "status": status,
         "arms": arms,
@@ -120,10 +120,9 @@ def _write_summary(run: Run, status: str) -> dict:
         "comparisons": run.together.get("comparisons", {}),
         "stages": run.lines,
         "oracle": summary.oracle(folder for _, folder in run.done),
+        "study": run.study.text,
         **about,
     }
-    folders.write_json(run.folder / "summary.json", found)
-    return found
 
 
 # --- one stage

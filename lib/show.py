@@ -24,11 +24,17 @@ IGNORED = '<div class="mathjax_ignore tex2jax_ignore">{}</div>'  # JupyterLab se
 # control characters (but for tab and newline) as their pictures, and what turns the direction of text by its number
 VISIBLE = {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A, 0x0D)}
 VISIBLE |= {0x7F: "\u2421"} | {code: f"[U+{code:04X}]" for code in (*range(0x80, 0xA0), 0x200E, 0x200F)}
-VISIBLE |= {code: f"[U+{code:04X}]" for code in (0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+VISIBLE |= {
+    code: f"[U+{code:04X}]"
+    for code in (0x061C, *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0x00AD, 0x200B, 0xFEFF)
+}
+VISIBLE |= {
+    code: f"[U+{code:04X}]" for code in range(0xE0000, 0xE0080)
+}  # tags, which hide text; joiners stay: scripts and emoji need them
 
 
 def plain(text: object) -> str:
-    """A text in which every character can be seen and none acts."""
+    """A text in which what is invisible, or acts on its surroundings, is shown by its number."""
     return str(text).translate(VISIBLE)
 
 

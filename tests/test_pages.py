@@ -14,6 +14,7 @@ from hostile import HOSTILE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import plots, show
+from lib.errors import UserError
 from lib.report import __main__ as command
 from lib.report import compare, flow, page, render
 from lib.run import run_study
@@ -239,3 +240,59 @@ def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, p
 def test_a_wrong_request_is_one_clear_line(finished, words, said):
     code, out, err = asked(*words)
     assert (code, out) == (1, "") and said in err and err.count("\n") == 1
+
+
+# --- runs that are not whole
+
+
+def test_a_run_that_fails_after_it_succeeded_keeps_no_report_of_then(finished, project):
+    project.notebook("exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', "1 / 0")
+    with pytest.raises(UserError):
+        run_study(project.root / "params/demo.yaml")
+    assert not (finished / "report.html").exists()
+    assert asked("demo")[0] == 1  # no stage of it is finished
+
+
+def test_a_report_that_a_kill_kept_from_being_written_is_written_by_the_next_run(finished, project):
+    (finished / "report.html").unlink()
+    run_study(project.root / "params/demo.yaml")
+    assert "Which level" in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize("lost", ["stage.json", "notebook.ipynb", "."])
+def test_a_stage_that_is_no_longer_whole_is_missing_from_the_report_and_counted(finished, lost):
+    place = finished / "low/s0/exam@0" / lost
+    shutil.rmtree(place) if place.is_dir() else place.write_text("{")
+    assert asked("demo")[0] == 0
+    told = BeautifulSoup((finished / "report.html").read_text(), "html.parser").get_text()
+    assert "1 of 2 stages are not on this page" in told
+
+
+def test_a_failed_stage_is_counted_and_the_others_are_shown(project):
+    project.notebook(
+        "exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', "1 / (level - 3)"
+    )
+    with pytest.raises(UserError):
+        run_study(project.params(STUDY))
+    assert asked("demo")[0] == 0
+    told = BeautifulSoup((project.root / "outputs/demo/report.html").read_text(), "html.parser").get_text()
+    assert "failed" in told and "1 of 2 stages are not on this page" in told
+
+
+def test_the_page_holds_the_study_and_what_its_arms_set(finished):
+    told = BeautifulSoup((finished / "report.html").read_text(), "html.parser").get_text()
+    assert "level: 3" in told and "comparisons:" in told and "- high_vs_low" in told and "Threads" in told
+
+
+def test_an_image_without_a_safe_description_is_escaped():
+    hostile = '"><script>alert(1)</script>'
+    output = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": hostile}})
+    found = parsed(cell("", [output]))
+    assert found.img["alt"] == hostile and not found.script
+
+
+def test_what_cannot_be_seen_is_shown_by_its_number():
+    assert (
+        show.plain("a\u200bb\u2060c\ufeff\U000e0041\u2028") == "a[U+200B]b[U+2060]c[U+FEFF][U+E0041][U+2028]"
+    )
+    assert show.plain("\U0001f468\u200d\U0001f33e é\n\t") == "\U0001f468\u200d\U0001f33e é\n\t"

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from lib.report import facts, scores, sides, tables
+from lib.report import facts, page, scores, sides, tables
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,93 @@ def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
         (tmp_path / notebook / "judges.json").write_text(json.dumps({"judges": names}))
     monkeypatch.setattr(tables, "places", lambda run, notebook: {("a", 0): run / notebook})
     assert facts.judges(tmp_path, [{"name": "tapir/2_oracle_judging@1", "parameters": asked}]) == (
-        "gpt-4: training, MT-Bench; gpt-4-1106-preview: AlpacaEval. "
+        "gpt-4: rows, MT-Bench; gpt-4-1106-preview: AlpacaEval. "
         "gpt-4 also taught or chose the rows: it judges its own work"
     )
+
+
+def asked_of(notebook: str, **parameters) -> dict:
+    return {"name": f"{notebook}@1", "parameters": parameters}
+
+
+def test_who_brought_recorded_verdicts_is_not_the_embedded_oracle(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "places", lambda run, notebook: {})
+    judging = asked_of("tapir/2_oracle_judging", oracle="exact", judge_model="")
+    recorded = [asked_of("tapir/1_data_selection", source="rows.jsonl"), judging]
+    assert facts._oracle(recorded) == "the corpus brought its verdicts: nobody was asked"
+    assert facts.judges(tmp_path, recorded) == ""
+    embedded = [asked_of("tapir/1_data_selection", source="gym"), judging]
+    assert facts._oracle(embedded) == facts.EMBEDDED["exact"]
+
+
+def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():
+    told = [asked_of("evaluation/mt_bench", student="Qwen/Qwen2.5-0.5B", judgments="/home/me/granite.jsonl")]
+    assert facts._student(told) == "responses recorded in granite.jsonl"
+    assert (
+        facts._student([asked_of("evaluation/mt_bench", student="Qwen/Qwen2.5-0.5B")]) == "Qwen/Qwen2.5-0.5B"
+    )
+
+
+@pytest.mark.parametrize(
+    "oracle, said",
+    [
+        ({}, "no oracle call"),
+        ({"usd": 1.5}, "47 oracle calls, USD 1.50; 50 replies were in the ledger already"),
+        (
+            {"usd": None},
+            "47 oracle calls, at a price that is not known; 50 replies were in the ledger already",
+        ),
+    ],
+)
+def test_what_was_asked_and_what_it_cost(oracle, said):
+    counted = {"calls": 47, "cached": 50, "unread": 2, "cut": 1} if oracle else {"calls": 0, "cached": 0}
+    assert facts.cost({"oracle": counted | oracle}).startswith(said)
+
+
+def test_rows_are_counted_by_arm_and_self_guides_pairs_apart():
+    tapir = {"corpus.kept": 300, "training.round_0.rows": 200, "training.round_1.rows": 80}
+    arms = {"tapir": {"metrics": tapir | {"self_guide.training.self_guide.rows": 29}}}
+    assert facts.rows({"arms": arms}).splitlines() == [
+        "a corpus of 300",
+        "taught, in all rounds: tapir 280",
+        "pairs taught by SELF-GUIDE: tapir 29",
+    ]
+
+
+def test_a_score_that_rests_on_part_of_its_benchmark_says_so():
+    part = {
+        "mt_bench.n": 40,
+        "mt_bench.unread": 120,
+        "mt_bench.cut": 0,
+        "ifeval.n": 541,
+        "ifeval.no_response": 0,
+    }
+    assert facts.verdicts({"arms": {"main": {"metrics": part}}}) == "main: MT-Bench, 40 of 160 read"
+
+
+def test_a_stand_in_is_no_figure_of_its_benchmark():
+    found = SCORED | {"stand_ins": ["ifeval"]}
+    assert "stand-in for IFEval, prompts followed, %" in scores.scores(found)
+    assert tables.stands_in(asked_of("evaluation/mt_bench", questions=""))
+    assert not tables.stands_in(asked_of("evaluation/mt_bench", questions="question.jsonl"))
+    assert not tables.stands_in(asked_of("evaluation/gym", split="dev"))
+
+
+def test_many_gains_are_told_in_one_line():
+    name = "ni.gain_over.few_shot.exact_match"
+    ends = [(0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), (0.0, -0.1, 0.1), (0.2, 0.1, 0.3)]
+    arms = {
+        f"task {i}": {"metrics": dict(zip((name, f"{name}_low", f"{name}_high"), of, strict=True))}
+        for i, of in enumerate(ends)
+    }
+    (said,) = scores.gains({"arms": arms, "comparisons": {}})
+    assert said.startswith("over few-shot, 4 tasks: +5.0 points on average; above zero in 2, below in 1")
+
+
+@pytest.mark.parametrize(
+    "seeds, said",
+    [((1, 1), "one seed: the luck of a training is not in them"), ((5, 2), "2 or 5 seeds an arm")],
+)
+def test_intervals_say_what_they_hold(seeds, said):
+    arms = {f"arm {i}": {"seeds": dict.fromkeys(range(n))} for i, n in enumerate(seeds)}
+    assert said in page.spread({"arms": arms})

@@ -5,7 +5,8 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from lib.cards.facts import on_hub
 from lib.cards.lineage import Evaluation
 from lib.cards.texts import said
-from lib.cards.wording import asked, stands_in
+from lib.cards.wording import asked
+from lib.report import tables
 
 SIZES = {
     "n<1K": 1e3,
@@ -50,7 +51,7 @@ def _results(of: Evaluation) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type="gym" if stands_in(of.step) else short,
+            dataset_type="gym" if tables.stands_in(of.step.record) else short,
             dataset_name=asked(of.step),
             dataset_config=short,
             dataset_split=of.step.values.get("split"),

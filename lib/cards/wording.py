@@ -8,11 +8,11 @@ from lib.cards import lineage
 from lib.cards.lineage import Evaluation, Step
 from lib.cards.mix import Mix
 from lib.cards.texts import code, counts, figure
+from lib.report import tables
 
 PAPERS = {"TAPIR": "2405.13448", "SELF-GUIDE": "2407.12874"}
 BENCHMARKS = {"alpaca_eval": "AlpacaEval 2", "mt_bench": "MT-Bench", "ifeval": "IFEval"}
 BENCHMARKS |= {"gym": "Held-out instances of the embedded world", "held_out_loss": "Rows that were set aside"}
-STANDS_IN = {"alpaca_eval": ("annotator", "exact"), "mt_bench": ("questions", ""), "ifeval": ("prompts", "")}
 TAUGHT = ("epochs", "learning_rate", "warmup", "batch_size", "max_length", "alpha", "alpha_step")
 TAUGHT += ("adapter_rank", "quantised", "neftune", "packing", "chat_template")
 ASKED = ("split", "per_cell", "test_rows", "annotator", "evaluation_temperature", "max_new_tokens")
@@ -31,9 +31,9 @@ def head(told: dict) -> Iterator[tuple[str, str]]:
     yield "arm and seed", "; ".join(f"{code(it.arm)}, {it.seed}" for it in told["sharing"])
     if told["corpus"]:
         wrong = f"the embedded world's, a share of {figure(told['corpus_noise'])} of its responses wrong"
-        yield "corpus", wrong if told["corpus"] == "gym" else code(_place(told["corpus"]))
+        yield "corpus", wrong if told["corpus"] == "gym" else code(place(told["corpus"]))
     if told["task"]:
-        yield "task", code(_place(told["task"]))
+        yield "task", code(place(told["task"]))
     if refinement:
         yield "selection", _selection(refinement)
     yield "oracle", "none: the student is its own teacher" if method == "SELF-GUIDE" else _who(told, "oracle")
@@ -41,7 +41,7 @@ def head(told: dict) -> Iterator[tuple[str, str]]:
         yield "judge of the training", _who(told, "judge")
 
 
-def _place(text: str) -> str:
+def place(text: str) -> str:
     """A path from the project on; of another one the name, as where it lies is nobody's business."""
     return os.path.basename(text) if text.startswith(("/", "~", "$", "..")) else text
 
@@ -57,7 +57,7 @@ def _who(told: dict, role: str) -> str:
 def _selection(values: dict) -> str:
     parts = [code(values["selection"])]
     parts += [f"threshold {values['threshold']:g}"] if values["selection"] == "mfd" else []
-    mix = f"expanded to the mix of {code(_place(values['tasks']))}"
+    mix = f"expanded to the mix of {code(place(values['tasks']))}"
     parts += [mix if values["expand"] else "not expanded"]
     parts += ["responses refined" if values["refine"] else "responses not refined"]
     return ", ".join(parts + ["those of the corpus"] * values["corpus_responses"])
@@ -77,7 +77,7 @@ def settings(step: Step, names: tuple[str, ...] = TAUGHT) -> str:
     """Those of these parameters that a step has, and that are set to something."""
     values = {name: step.values[name] for name in names if name in step.values}
     told = {name: value for name, value in values.items() if value != "" and value is not False}
-    return ", ".join(f"{name} {code(_place(str(value)))}" for name, value in told.items())
+    return ", ".join(f"{name} {code(place(str(value)))}" for name, value in told.items())
 
 
 def rounds(chain: list[Step]) -> Iterator[list[str]]:
@@ -113,15 +113,13 @@ def asked(step: Step) -> str:
     short = step.notebook.partition("/")[2]
     if short == "natural_instructions":
         tasks = [it.values["task"] for it in lineage.ancestry(step) if it.values.get("task")]
-        return f"Test instances of the task {code(_place(tasks[0]))}" if tasks else "Test instances of a task"
+        return f"Test instances of the task {code(place(tasks[0]))}" if tasks else "Test instances of a task"
     name = BENCHMARKS.get(short, code(short))
-    return f"{BENCHMARKS['gym']} in the form of {name}: no figure of {name}" if stands_in(step) else name
-
-
-def stands_in(step: Step) -> bool:
-    """Whether the embedded world stood in for a benchmark."""
-    parameter, value = STANDS_IN.get(step.notebook.partition("/")[2], ("", None))
-    return step.values.get(parameter, "") == value
+    return (
+        f"{BENCHMARKS['gym']} in the form of {name}: no figure of {name}"
+        if tables.stands_in(step.record)
+        else name
+    )
 
 
 def scores(of: Evaluation) -> Iterator[list[str]]:
@@ -161,7 +159,7 @@ def contamination(told: dict) -> Iterator[str]:
     else:
         yield "No benchmark was named to check the rows against."
     if checked := told["refinement"] and told["refinement"]["expand"] and told["refinement"]["benchmarks"]:
-        yield f"Expanded rows with a prompt of {', '.join(code(_place(it)) for it in checked)} were dropped."
+        yield f"Expanded rows with a prompt of {', '.join(code(place(it)) for it in checked)} were dropped."
     for of in told["evaluations"]:
         yield from _touched(of)
     if told["base"] and told["base"][0] != "embedded":

@@ -124,7 +124,7 @@ class Endpoint:
         stored = {name: json.loads(text) for name, text in self.ledger.find(set(names))}
         return [stored.get(name) for name in names]
 
-    def account(self) -> dict[str, float]:
+    def account(self) -> dict[str, float | None]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
         answered; those that got no reply."""
         calls, usd = self.ledger.of_stage(self.run, self.stage)

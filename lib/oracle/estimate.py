@@ -119,5 +119,5 @@ def _budget(known: list[float], endpoint) -> str:
         return ""
     left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
     _, before = endpoint.ledger.of_stage(endpoint.run, endpoint.stage)  # which is not paid again
-    enough = "" if sum(known) <= left + before else ": the stage will stop there"
+    enough = "" if sum(known) <= left + (before or 0) else ": the stage will stop there"
     return f"; USD {left:,.2f} of the budget are left{enough}"

@@ -157,9 +157,10 @@ class Ledger:
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
         return self._row(f"SELECT {sums}", {"run": run})[0]
 
-    def of_stage(self, run: str, stage: str) -> tuple[int, float]:
-        """Calls that a stage of a run made, whenever it was started, and their USD."""
-        told = "SELECT count(*), coalesce(sum(usd), 0.0) FROM calls WHERE run = ? AND stage = ?"
+    def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
+        """Calls that a stage of a run made, whenever it was started, and their USD; None where the price of any is unknown."""
+        known = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
+        told = f"SELECT count(*), {known} FROM calls WHERE run = ? AND stage = ?"
         return self._row(told, (run, stage))
 
     def rows(self) -> Iterator[Call]:

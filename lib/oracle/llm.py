@@ -39,7 +39,7 @@ class LLMOracle:
     def __post_init__(self):
         self.judge = self.judge or self.endpoint
 
-    def account(self) -> dict[str, float]:
+    def account(self) -> dict[str, float | None]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
         answered; those that got no reply."""
         each = {id(e): e for e in (self.endpoint, self.judge)}.values()
@@ -51,9 +51,8 @@ class LLMOracle:
         n = {name.partition(".")[2]: value for name, value in self.account().items()}
         lost = [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
         lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
-        asked = (
-            f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, USD {n['usd']:,.2f}"
-        )
+        money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
+        asked = f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"
         return "; ".join([asked, *lost]) + "."
 
     def estimate(self, rows: Dataset, **calls: int) -> str:

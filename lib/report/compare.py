@@ -11,7 +11,7 @@ from lib.errors import UserError
 from lib.report import facts, page, render, scores, tables
 from lib.runner import folders, keys
 
-MOST_ARMS = 6  # of two runs whose arms share no name, each is held against each up to so many
+MOST_PAIRS = 6  # of arms of two runs that share no name
 
 
 def write(runs: list[Path], to: Path | None = None) -> Path:
@@ -21,6 +21,7 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
     found = {run.name: tables.summary(run) for run in runs}
     paths = dict(zip(found, runs, strict=True))
     differences, apart = _against_first(paths, found)
+    stand_ins = {name for of in found.values() for name in of["stand_ins"]}
     content = {
         "title": " against ".join(found),
         "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
@@ -31,21 +32,22 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         ),
         "settings": page.as_table(settings(paths)),
         "scores": page.as_table(_scores(found)),
-        "contrasts": page.as_table(scores.contrasts({"comparisons": differences})),
+        "contrasts": page.as_table(scores.contrasts({"comparisons": differences, "stand_ins": stand_ins})),
         "figure": _figure(differences),
         "apart": apart,
         "commands": {name: of["command"] for name, of in found.items()},
     }
     path = to or folders.outputs() / f"{'-against-'.join(found)}.html"
-    path.write_text(render.page("compare.html.j2", **content), encoding="utf-8")
+    page.save(path, render.page("compare.html.j2", **content))
     return path
 
 
 def settings(runs: dict[str, Path]) -> pd.DataFrame:
-    """A line a parameter of a notebook that differs between the runs, a column a run; what arms set apart is listed."""
+    """A line a parameter of a notebook that differs between the runs, a column a run; what arms set apart is listed. A notebook
+    that one run alone went through is none."""
     each = {name: _settings(run) for name, run in runs.items()}
     named = dict.fromkeys(key for of in each.values() for key in of)
-    lines = {key: {name: of.get(key, "not run") for name, of in each.items()} for key in named}
+    lines = {key: {name: of[key] for name, of in each.items() if key in of} for key in named}
     differing = {key: line for key, line in lines.items() if len(set(line.values())) > 1}
     return pd.DataFrame.from_dict(differing, orient="index", columns=list(runs) if not differing else None)
 
@@ -77,7 +79,7 @@ def _against_first(runs: dict[str, Path], found: dict[str, dict]) -> tuple[dict[
     differences, apart = {}, []
     for name in others:
         ours, theirs = found[name]["arms"], found[first]["arms"]
-        pairs = [(arm, arm) for arm in ours if arm in theirs] or list(product(ours, theirs))[:MOST_ARMS]
+        pairs = [(arm, arm) for arm in ours if arm in theirs] or list(product(ours, theirs))[:MOST_PAIRS]
         for arm, other in pairs:
             label = f"{name}: {arm} − {first}: {other}"
             try:

@@ -1,50 +1,44 @@
 """What a reader wants to know of a run before all else: who was taught what by whom, with what gain, at what cost, and how to do it again."""
 
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
-from lib.evaluation.shared import JUDGES
+from lib.cards.lineage import JUDGES, RECORDED
+from lib.cards.wording import place
 from lib.report import scores, tables
 from lib.runner import folders
 
 FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # the benchmarks with a judge
-TAUGHT = re.compile(r"training\.round_\d+\.rows|self_guide\.training\.self_guide\.rows")
-RECORDED = (
-    "model_outputs",
-    "answers",
-    "responses",
-    "judgments",
-)  # parameters that name a student's responses
 EMBEDDED = {
-    "exact": "exact (embedded)",
-    "gym": "gym (embedded)",
-    "lib/gym/student": "lib/gym/student (embedded)",
+    "exact": "the embedded one, a program that knows the right answers",
+    "gym": "gym, the embedded world: tasks drawn and checked by a program",
+    "lib/gym/student": "lib/gym/student, the embedded one",
 }
+CORPUS = "the corpus brought its verdicts: nobody was asked"
 
 
 def records(run: Path) -> list[dict]:
     """The record of every stage that lies in the run, each once."""
-    table = tables.stages(run)
-    return [folders.record(folder) for folder in dict.fromkeys(table["folder"])]
+    return [folders.record(folder) for folder in dict.fromkeys(tables.stages(run)["folder"])]
 
 
 def facts(run: Path, found: dict) -> dict[str, str]:
-    """{"Student": …, "Oracle": …, "Judge": …, "Data": …, "Rows": …, "Gain": …, "Cost": …, "Time": …}; what a run has nothing of is left out."""
+    """{"Student": …, "Oracle": …, "Judge": …, "Data": …, "Rows": …, "Verdicts": …, "Gain": …, "Cost": …, "Time": …}; what a run has nothing of is
+    left out."""
     told, gains = records(run), scores.gains(found)
+    own = [of for of in told if of["parameters"].get("arm") != "all"]
     every = {
-        "Student": " · ".join(filter(None, [_student(told), _size(run)])),
-        "Oracle": _names(told, "oracle"),
+        "Student": " · ".join(filter(None, [_student(told), size(run, told)])),
+        "Oracle": _oracle(told),
         "Judge": judges(run, told),
         "Data": _data(told),
-        "Rows": _rows(found),
+        "Rows": rows(found),
+        "Verdicts": verdicts(found),
         "Gain": "\n".join(gains),
         "Scores": "" if gains else "\n".join(scores.told(found)),
         "Cost": cost(found),
-        "Time": f"{pd.DataFrame(told)['seconds'].sum() / 60:,.1f} minutes in {len(told)} stage{'s' * (len(told) > 1)}",
+        "Time": f"{sum(of['seconds'] for of in own) / 60:,.1f} minutes in {len(own)} stage{'s' * (len(own) != 1)}",
     }
     return {name: text for name, text in every.items() if text}
 
@@ -56,14 +50,13 @@ def values(told: Iterable[dict], name: str) -> list[str]:
 
 
 def judges(run: Path, told: list[dict]) -> str:
-    """Who judged what, and whether an evaluation was judged by who had taught or chosen: "gpt-4: training, MT-Bench. gpt-4 also taught …"."""
+    """Who judged what, and whether an evaluation was judged by who had taught or chosen: "gpt-4: rows, MT-Bench. gpt-4 also taught …"."""
     judging = [of["parameters"] for of in told if of["name"].startswith("tapir/2_oracle_judging")]
-    named = {"training": {of["judge_model"] or of["oracle"] for of in judging}}
+    judging = [] if _brought(told) else judging
+    named = {"rows": {of["judge_model"] or of["oracle"] for of in judging}}
     named |= {name: _evaluators(run, f"evaluation/{file}") for name, file in FILES.items()}
     each = sorted(set().union(*named.values()))
-    said = [
-        f"{EMBEDDED.get(who, who)}: {', '.join(what for what in named if who in named[what])}" for who in each
-    ]
+    said = [f"{_named(who)}: {', '.join(what for what in named if who in named[what])}" for who in each]
     teachers = {name for of in judging for name in (of["oracle"], of["judge_model"]) if name}
     same = teachers & (set().union(*(named[name] for name in FILES)) - {"exact"})
     warning = (
@@ -73,12 +66,73 @@ def judges(run: Path, told: list[dict]) -> str:
 
 
 def cost(found: dict) -> str:
-    """Oracle calls, those that the ledger answered, verdicts that were not read, and money."""
+    """Calls that were made for a run, replies that its ledger had already, money, and verdicts that were not read."""
     oracle = found.get("oracle") or {}
     if not oracle.get("calls") and not oracle.get("cached"):
         return "no oracle call"
-    said = f"{oracle['calls']:,} oracle calls, {oracle['cached']:,} more answered by the ledger; USD {oracle['usd']:,.2f}"
+    money = "at a price that is not known" if oracle["usd"] is None else f"USD {oracle['usd']:,.2f}"
+    said = (
+        f"{oracle['calls']:,} oracle calls, {money}; {oracle['cached']:,} replies were in the ledger already"
+    )
     return f"{said}; {oracle['unread']:,} verdicts unread, {oracle['cut']:,} cut"
+
+
+def rows(found: dict) -> str:
+    """Rows kept of the corpus, those that each arm's rounds taught in all, and the pairs that SELF-GUIDE taught; of a study's main arms."""
+    metrics = {arm: found["arms"][arm]["metrics"] for arm in tables.compared(found, "primary")}
+    kept = {of["corpus.kept"] for of in metrics.values() if "corpus.kept" in of}
+    said = [f"a corpus of {', '.join(f'{n:,.0f}' for n in sorted(kept))}"] if kept else []
+    rounds = {arm: sum(of[n] for n in of if tables.ROUND_ROWS.fullmatch(n)) for arm, of in metrics.items()}
+    pairs = {arm: of.get("self_guide.training.self_guide.rows") for arm, of in metrics.items()}
+    for what, taught in (("taught, in all rounds", rounds), ("pairs taught by SELF-GUIDE", pairs)):
+        each = " · ".join(f"{arm} {n:,.0f}" for arm, n in taught.items() if n)
+        said += [f"{what}: {each}"] if each else []
+    return "\n".join(said)
+
+
+def verdicts(found: dict) -> str:
+    """How much of each benchmark its scores rest on, by arm, where that is not all of it."""
+    said = []
+    for arm, of in found["arms"].items():
+        for name, told in tables.read(of["metrics"]).items():
+            said += (
+                [f"{arm}: {name}, {told['read']:,.0f} of {told['total']:,.0f} read"]
+                if told["read"] < told["total"]
+                else []
+            )
+    return "\n".join(said)
+
+
+def size(run: Path, told: list[dict]) -> str:
+    """Parameters of the student that the run trained, where it is one."""
+    from safetensors import SafetensorError, safe_open
+
+    files = next(
+        (f for folder in tables.stages(run)["folder"] if (f := sorted(folder.glob("student/*.safetensors")))),
+        [],
+    )
+    if len(values(told, "student")) > 1 or not files:
+        return ""
+    total = 0
+    try:
+        for path in files:
+            with safe_open(path, "numpy") as weights:
+                names = weights.keys()
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+    except SafetensorError:  # what it weighs is not worth a report
+        return ""
+    return f"{total / 1e9:.1f} B parameters" if total >= 1e9 else f"{total / 1e6:.1f} M parameters"
+
+
+def _brought(told: list[dict]) -> bool:
+    """Whether the embedded oracle stands for nobody: rows that are none of its world bring their verdicts."""
+    embedded = any(name == "gym" for name in values(told, "source")) or not values(told, "source")
+    return set(values(told, "oracle")) == {"exact"} and not embedded
+
+
+def _oracle(told: list[dict]) -> str:
+    judged = any(of["name"].startswith("tapir/2_oracle_judging") for of in told)
+    return CORPUS if judged and _brought(told) else ", ".join(map(_named, values(told, "oracle")))
 
 
 def _evaluators(run: Path, notebook: str) -> set[str]:
@@ -86,45 +140,16 @@ def _evaluators(run: Path, notebook: str) -> set[str]:
     return {name for of in found for name in of.get("judges", ())}
 
 
-def _names(told: list[dict], name: str) -> str:
-    return ", ".join(EMBEDDED.get(value, value) for value in values(told, name))
+def _named(value: str) -> str:
+    return EMBEDDED.get(value, place(value))
 
 
 def _student(told: list[dict]) -> str:
     """Who was taught or asked; where the responses were recorded, the files that hold them."""
     asked = [of for of in told if not any(of["parameters"].get(name) for name in RECORDED)]
-    files = [value for name in RECORDED for value in values(told, name)]
-    return ", ".join(
-        filter(None, [_names(asked, "student"), *(f"responses recorded in {it}" for it in files)])
-    )
+    files = [f"responses recorded in {place(value)}" for name in RECORDED for value in values(told, name)]
+    return ", ".join([*map(_named, values(asked, "student")), *files])
 
 
 def _data(told: list[dict]) -> str:
-    sources = values(told, "source") + values(told, "task")
-    return ", ".join(EMBEDDED.get(value, Path(value).name if "/" in value else value) for value in sources)
-
-
-def _rows(found: dict) -> str:
-    """Rows kept of the corpus, and those that each arm's trainings took in all; of a study's main arms."""
-    metrics = {arm: found["arms"][arm]["metrics"] for arm in tables.compared(found, "primary")}
-    kept = {of["corpus.kept"] for of in metrics.values() if "corpus.kept" in of}
-    taught = {arm: sum(of[name] for name in of if TAUGHT.fullmatch(name)) for arm, of in metrics.items()}
-    said = [f"a corpus of {', '.join(f'{n:,.0f}' for n in sorted(kept))}"] if kept else []
-    each = " · ".join(f"{arm} {rows:,.0f}" for arm, rows in taught.items() if rows)
-    return "\n".join(said + ([f"taught, in all rounds: {each}"] if each else []))
-
-
-def _size(run: Path) -> str:
-    """Parameters of a student that the run trained."""
-    from safetensors import safe_open
-
-    for folder in tables.stages(run)["folder"]:
-        files = sorted(folder.glob("student/*.safetensors"))
-        if files:
-            total = 0
-            for path in files:
-                with safe_open(path, "numpy") as weights:
-                    names = weights.keys()
-                    total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
-            return f"{total / 1e9:.1f} B parameters" if total >= 1e9 else f"{total / 1e6:.1f} M parameters"
-    return ""
+    return ", ".join(map(_named, values(told, "source") + values(told, "task")))

@@ -44,7 +44,7 @@ STEPS = {
     ),
     "self_guide/1_input_generation": (
         "Input generation",
-        ["{self_guide.inputs.asked:,} prompts"],
+        ["the untaught student, {self_guide.inputs.asked:,} prompts"],
         ["{self_guide.inputs.kept:,} inputs kept by the filters"],
     ),
     "self_guide/2_output_generation": (
@@ -59,7 +59,7 @@ STEPS = {
     ),
     "evaluation/gym": (
         "Embedded world",
-        ["{replies rows:,} instances of the {split} split"],
+        ["{gym.n:,} instances of the {split} split"],
         ["accuracy {gym.accuracy:.1%}"],
     ),
     "evaluation/held_out_loss": (
@@ -90,7 +90,11 @@ STEPS = {
 
 
 EVALUATION = "Evaluation"
-DULL = ("corpus.", "training.pool_share")  # beginnings of metrics that are not worth a word at zero
+DULL = (
+    "corpus.",
+    "training.pool_share",
+    "oracle.calls",
+)  # beginnings of metrics that are not worth a word at zero
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ def step(folder: Path, run: Path) -> Step:
     told = tuple(filter(None, (_filled(phrase, known) for phrase in says)))
     if notebook == "tapir/4_training" and number == "0":
         title, passed = "Warm-up", ["{training.rows:,} rows of the corpus"]
+    if tables.stands_in(record):
+        title = f"Stand-in for {title}"
     came = ", ".join(filter(None, (_filled(phrase, known) for phrase in passed)))
     return Step(came, _filled(title, known) or notebook, told, anchor(folder, run))
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import yaml
 from markupsafe import Markup
 
-from lib import plots
+from lib import plots, show
 from lib.figure import colour
 from lib.report import facts, flow, render, scores, tables
 from lib.runner import folders
@@ -33,7 +34,7 @@ def write(run: Path) -> Path:
     about = _content(run, found)
     whole = _pages_size(stages) <= LARGEST and _page(about, stages, inside=True)
     fits = whole and len(whole.encode()) <= LARGEST
-    _write(run / "report.html", whole if fits else _page(about, stages, inside=False))
+    save(run / "report.html", whole if fits else _page(about, stages, inside=False))
     (run / "report.zip").unlink(missing_ok=True)
     return run / "report.html" if fits else _archive(run, stages)
 
@@ -45,12 +46,18 @@ def _content(run: Path, found: dict) -> dict:
     told = facts.records(run)
     trunk, ways = flow.flow(run, arms)
     return {
-        "title": found.get("title", found["run"]),
-        "question": found.get("question", ""),
+        "title": show.plain(found.get("title", found["run"])),
+        "question": show.plain(found.get("question", "")),
         "found": found,
         "when": max(record["started"] for record in told)[:10],
         "facts": facts.facts(run, found),
         "spread": spread(found),
+        "arms": as_table(_arms(found)),
+        "study": yaml.safe_dump(found["study"], sort_keys=False, allow_unicode=True)
+        if "study" in found
+        else "",
+        "missing": len(found["stages"]) - len(table),
+        "judged": table["notebook"].eq("tapir/2_oracle_judging").any(),
         "trunk": trunk,
         "ways": ways,
         "colours": {arm: colour(arm) for arm in arms},
@@ -64,6 +71,7 @@ def _content(run: Path, found: dict) -> dict:
         "took": as_table(_took(table)),
         "took_figure": _took_figure(table),
         "versions": told[-1]["versions"],
+        "threads": sorted({of["threads"] for of in told if "threads" in of}),
         "commits": list(dict.fromkeys(record["commit"] for record in told)),
         "seeds": sorted({int(seed) for of in found["arms"].values() for seed in of["seeds"]}),
         "papers": [
@@ -74,17 +82,20 @@ def _content(run: Path, found: dict) -> dict:
 
 def spread(found: dict) -> str:
     """What the intervals of a summary hold."""
-    seeds = max((len(of["seeds"]) for of in found["arms"].values()), default=1)
-    over = (
-        "one seed: they hold the sampling of rows, not of the training"
-        if seeds == 1
-        else f"{seeds} seeds and rows"
-    )
-    return (
-        f"95 % intervals, bootstrap over {over}"
-        if seeds > 1
-        else f"95 % intervals, bootstrap over rows; {over}"
-    )
+    seeds = sorted({len(of["seeds"]) for of in found["arms"].values()})
+    if seeds == [1]:
+        return "95 % intervals, rows resampled; one seed: the luck of a training is not in them"
+    some = f"{' or '.join(map(str, seeds))} seeds an arm"
+    return f"95 % intervals, rows resampled and a t interval over the seeds added ({some}; where it is 1, rows alone)"
+
+
+def _arms(found: dict) -> pd.DataFrame:
+    """A line an arm: what it sets otherwise than the others."""
+    study = found.get("study", {})
+    arms = {arm: of for arm, of in (study.get("arms") or {}).items() if arm in found["arms"]}
+    set_apart = {arm: ", ".join(f"{name}: {value}" for name, value in of.items()) for arm, of in arms.items()}
+    table = pd.DataFrame({"sets": set_apart})
+    return table[table["sets"] != ""] if len(table) else table
 
 
 def as_table(table: pd.DataFrame) -> Markup:
@@ -102,14 +113,19 @@ def _took(table: pd.DataFrame) -> pd.DataFrame:
     metrics = [folders.read_json(folder / "metrics.json") or {} for folder in once["folder"]]
     spent = once.assign(
         calls=[of.get("oracle.calls") or 0 for of in metrics],
-        usd=[of.get("oracle.usd") or 0 for of in metrics],
+        usd=[of.get("oracle.usd", 0.0) for of in metrics],
     )
     of = spent.groupby("notebook", sort=False)
     took = of.agg(
-        stages=("folder", "size"), seconds=("seconds", "sum"), calls=("calls", "sum"), usd=("usd", "sum")
+        stages=("folder", "size"),
+        seconds=("seconds", "sum"),
+        calls=("calls", "sum"),
+        usd=("usd", lambda of: of.sum(skipna=False)),
     )
     shown = {"seconds": "{:,.0f}", "calls": "{:,.0f}", "usd": "{:,.2f}"}
-    took = took.assign(**{name: took[name].map(form.format) for name, form in shown.items()})
+    took = took.assign(**{name: took[name].map(form.format) for name, form in shown.items()}).replace(
+        "nan", "unknown"
+    )
     return took.rename(columns={"calls": "oracle calls", "usd": "USD"}).rename_axis(None)
 
 
@@ -155,7 +171,7 @@ def _page(about: dict, stages: list[dict], inside: bool) -> str:
 
 
 def _pages_size(stages: list[dict]) -> int:
-    return sum((one["folder"] / "notebook.html").stat().st_size for one in stages)
+    return sum(path.stat().st_size for one in stages if (path := one["folder"] / "notebook.html").is_file())
 
 
 def _archive(run: Path, stages: list[dict]) -> Path:
@@ -164,7 +180,7 @@ def _archive(run: Path, stages: list[dict]) -> Path:
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(run / "report.html", "report.html")
         for one in stages:
-            archive.write(one["folder"] / "notebook.html", one["link"])
+            archive.writestr(one["link"], render.notebook_page(_read(one["folder"]), one["name"]))
     return partial.replace(run / "report.zip")
 
 
@@ -172,7 +188,8 @@ def _read(folder: Path):
     return nbformat.read(folder / "notebook.ipynb", as_version=4)
 
 
-def _write(path: Path, text: str) -> None:
+def save(path: Path, text: str) -> None:
+    """Write at once or not at all."""
     partial = path.with_name(path.name + ".tmp")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -13,25 +13,36 @@ SHOWN = {  # metric: its name in a table, what brings it to the unit that is sho
 }
 
 
+MOST_GAINS = 3  # of SELF-GUIDE that are told one by one
+
+
 def scores(found: dict) -> pd.DataFrame:
     """A line an arm and a column a metric of a summary, each score with its interval where it has one; empty where there is none.
 
     The length-controlled win rate of several seeds has none: it is no mean of rows that could be resampled.
     """
-    return _table({arm: _line(of["metrics"], len(of.get("seeds", ()))) for arm, of in found["arms"].items()})
+    return _table(
+        {arm: _line(of["metrics"], len(of.get("seeds", ()))) for arm, of in found["arms"].items()}, found
+    )
 
 
 def contrasts(found: dict) -> pd.DataFrame:
     """A line a contrast and a column a metric: the paired difference with its interval; empty where arms share none."""
     lines = {
         name.replace("_", " "): {
-            SHOWN[metric][0]: _show(metric, [it["difference"], it["low"], it["high"]], "+")
+            metric: _show(metric, [it["difference"], it["low"], it["high"]], "+")
             for metric, it in of.items()
             if metric in SHOWN
         }
         for name, of in found["comparisons"].items()
     }
-    return _table(lines)
+    return _table(lines, found)
+
+
+def label(metric: str, found: dict) -> str:
+    """What a metric is called in a table; where the embedded world stood in for a benchmark, that."""
+    stands_in = metric.partition(".")[0] in found.get("stand_ins", ())
+    return f"stand-in for {SHOWN[metric][0]}" if stands_in else SHOWN[metric][0]
 
 
 def every(found: dict) -> pd.DataFrame:
@@ -50,33 +61,33 @@ def gains(found: dict) -> list[str]:
     for name in primary:
         of = found["comparisons"].get(name, {})
         metric = next((metric for metric in SHOWN if metric in of), None)
-        said += [_gain(name.replace("_", " "), metric, of[metric])] if metric else []
+        said += [_gain(name.replace("_", " "), metric, of[metric], found)] if metric else []
     return said or _own_gains(found)
 
 
-def _gain(name: str, metric: str, it: dict) -> str:
+def _gain(name: str, metric: str, it: dict, found: dict) -> str:
     clear = "above zero" if it["low"] > 0 else "below zero" if it["high"] < 0 else "no difference shown"
-    label, unit = SHOWN[metric][0].removesuffix(", %"), SHOWN[metric][3]
-    return (
-        f"{name}: {_show(metric, [it['difference'], it['low'], it['high']], '+')} {unit}, {clear} ({label})"
-    )
+    unit = SHOWN[metric][3]
+    return f"{name}: {_show(metric, [it['difference'], it['low'], it['high']], '+')} {unit}, {clear} ({label(metric, found).removesuffix(', %')})"
 
 
 def _own_gains(found: dict) -> list[str]:
-    """SELF-GUIDE's gain over the same student with the same prompt, by arm."""
-    said = []
+    """SELF-GUIDE's gain over the same student with the same prompt: of each arm, or of many in how many."""
+    gains = {}
     for arm, of in found["arms"].items():
         for metric in ("exact_match", "rouge_l"):
             name = f"ni.gain_over.few_shot.{metric}"
-            if f"{name}_low" in of["metrics"]:
-                it = {
-                    "difference": of["metrics"][name],
-                    "low": of["metrics"][f"{name}_low"],
-                    "high": of["metrics"][f"{name}_high"],
-                }
-                said.append(_gain(f"{arm} over few-shot", f"ni.{metric}", it))
-                break
-    return said
+            if f"{name}_low" in of["metrics"] and arm not in gains:
+                ends = {end: of["metrics"][f"{name}_{end}"] for end in ("low", "high")}
+                gains[arm] = f"ni.{metric}", {"difference": of["metrics"][name]} | ends
+    if len(gains) <= MOST_GAINS:
+        return [_gain(f"{arm} over few-shot", metric, it, found) for arm, (metric, it) in gains.items()]
+    above = sum(it["low"] > 0 for _, it in gains.values())
+    below = sum(it["high"] < 0 for _, it in gains.values())
+    mean = 100 * sum(it["difference"] for _, it in gains.values()) / len(gains)
+    return [
+        f"over few-shot, {len(gains)} tasks: {mean:+.1f} points on average; above zero in {above}, below in {below}, neither in the others"
+    ]
 
 
 def told(found: dict) -> list[str]:
@@ -94,9 +105,7 @@ def _line(metrics: dict, seeds: int) -> dict[str, str]:
     if seeds > 1:
         ends["alpaca_eval.lc_win_rate"] = [""]
     return {
-        SHOWN[name][0]: _show(name, [metrics[name + end] for end in ends[name]])
-        for name in SHOWN
-        if name in metrics
+        name: _show(name, [metrics[name + end] for end in ends[name]]) for name in SHOWN if name in metrics
     }
 
 
@@ -111,7 +120,9 @@ def _plain(metrics: dict, name: str) -> str:
     return "{:.4g} [{:.4g}, {:.4g}]".format(*(metrics[name + end] for end in ("", "_low", "_high")))
 
 
-def _table(lines: dict[str, dict]) -> pd.DataFrame:
-    """Lines with anything in them, columns in the order of SHOWN."""
+def _table(lines: dict[str, dict], found: dict) -> pd.DataFrame:
+    """Lines with anything in them, columns in the order of SHOWN, under their labels."""
     table = pd.DataFrame.from_dict({name: of for name, of in lines.items() if of}, orient="index").fillna("")
-    return table[[label for label, *_ in SHOWN.values() if label in table]]
+    return table[[metric for metric in SHOWN if metric in table]].rename(
+        columns=lambda metric: label(metric, found)
+    )

@@ -1,5 +1,6 @@
 """What a report reads: the summary of a run, its contrasts, its stages and where they lie."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,16 +9,54 @@ from lib.errors import UserError
 from lib.runner import folders
 
 SCORE = "gym.accuracy"  # what arms are compared by
+BENCHMARKS = {"alpaca_eval": "AlpacaEval 2", "mt_bench": "MT-Bench", "ifeval": "IFEval"}
+STANDS_IN = {
+    "alpaca_eval": ("annotator", "exact"),
+    "mt_bench": ("questions", ""),
+    "ifeval": ("prompts", ""),
+}  # by a parameter
+LOST = ("unread", "cut", "missing", "not_checked", "no_response")  # of a benchmark's verdicts or prompts
+ROUND_ROWS = re.compile(r"training\.round_\d+\.rows")
 SURE = 0.05  # p below which a difference is shown
 
 
 def summary(run: Path) -> dict:
-    """summary.json of a run; raises UserError when there is none yet."""
+    """summary.json of a run, and which `benchmarks` the embedded world stood in for; raises UserError where no stage is finished."""
     found = folders.read_json(run / "summary.json")
-    if not found or not found["arms"] or found["status"] == "failed":
-        raise UserError(
-            f"{folders.short(run)} holds no finished run: python -m lib.run params/{run.name}.yaml, or another study, makes one"
-        )
+    if not found or not found.get("arms") or not _whole(run, found):
+        again = (found or {}).get("command", f"python -m lib.run params/{run.name}.yaml")
+        raise UserError(f"{folders.short(run)} holds no finished stage: {again} makes it")
+    records = [folders.record(run / line["folder"]) for line in _whole(run, found)]
+    return found | {"stand_ins": sorted({_benchmark(of) for of in records if stands_in(of)})}
+
+
+def _whole(run: Path, found: dict) -> list[dict]:
+    """The lines of a summary whose stage is there, with a record and an executed notebook that can be read."""
+    lines = (line for line in found["stages"] if "folder" in line)
+    return [
+        line
+        for line in lines
+        if folders.record(run / line["folder"]) and folders.read_json(run / line["folder"] / "notebook.ipynb")
+    ]
+
+
+def stands_in(record: dict) -> bool:
+    """Whether the embedded world stood in for the benchmark of a stage."""
+    name, value = STANDS_IN.get(_benchmark(record), ("", None))
+    return bool(name) and record["parameters"].get(name) == value
+
+
+def _benchmark(record: dict) -> str:
+    return record["name"].partition("@")[0].rpartition("/")[2]
+
+
+def read(metrics: dict) -> dict[str, dict[str, float]]:
+    """{"MT-Bench": {"read": n, "total": n}, …}: verdicts or prompts of a benchmark, and those that its score rests on."""
+    found = {}
+    for benchmark, name in BENCHMARKS.items():
+        if f"{benchmark}.n" in metrics:
+            lost = sum(metrics.get(f"{benchmark}.{cause}") or 0 for cause in LOST)
+            found[name] = {"read": metrics[f"{benchmark}.n"], "total": metrics[f"{benchmark}.n"] + lost}
     return found
 
 
@@ -76,8 +115,8 @@ def parameter(run: Path, notebook: str, name: str) -> object:
 
 
 def stages(run: Path) -> pd.DataFrame:
-    """One line a stage: notebook, round, arm, seed, status, seconds and the folder of its files."""
-    table = pd.DataFrame(summary(run)["stages"])
+    """One line a finished stage: notebook, round, arm, seed, status, seconds and the folder of its files."""
+    table = pd.DataFrame(_whole(run, summary(run)))
     table[["notebook", "round"]] = table["name"].str.split("@", expand=True)
     return table.assign(round=table["round"].astype(int), folder=[run / place for place in table["folder"]])
 

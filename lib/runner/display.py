@@ -20,7 +20,8 @@ def header(plan: dict, folder: Path) -> str:
 
 
 def _cell(value: object) -> str:
-    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")[:300]
+    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
+    text = text if len(text) <= 300 else f"{text[:299]}…"
     return f"`{text}`" if text else "empty"
 
 

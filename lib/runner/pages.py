@@ -3,6 +3,8 @@ all there can do without."""
 
 from pathlib import Path
 
+PAGE, ZIP = "report.html", "report.zip"
+
 
 def write_page(part: Path) -> None:
     """notebook.html beside notebook.ipynb."""
@@ -15,11 +17,18 @@ def write_page(part: Path) -> None:
     (part / "notebook.html").write_text(page, encoding="utf-8")
 
 
-def write_report(run: Path, before: dict | None, found: dict) -> Path:
-    """The report of a run and a card for each of its students and pools; where its summary says what it said before, they are there already."""
-    report = run / "report.html"
-    if before and _results(before) == _results(found) and report.is_file():
-        return report
+def withdraw(run: Path, before: dict | None, found: dict) -> None:
+    """Remove a report that is about to be outdated: where a run's summary will say something else than before."""
+    if not before or _results(before) != _results(found):
+        for name in (ZIP, PAGE):
+            (run / name).unlink(missing_ok=True)
+
+
+def write_report(run: Path) -> Path:
+    """The report of a run and a card for each of its students and pools, where they are not there already; returns where the report lies."""
+    there = [run / name for name in (ZIP, PAGE) if (run / name).is_file()]
+    if there:
+        return there[0]
     from lib import cards
     from lib.report import page
 

@@ -1,5 +1,7 @@
 """What a stage's record says about how it was made: commit, versions, inputs, time, and every file."""
 
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ def new_plan(name: str, key: str, values: dict, inputs: dict[str, Path | None], 
         "parameters": values,
         "inputs": {name: path and str(path) for name, path in inputs.items()},
         "commit": commit(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "versions": {"python": sys.version.split()[0]} | digests.versions(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "started_at": time.time(),
@@ -29,6 +32,13 @@ def complete(plan: dict, part: Path, final: Path) -> None:
     folders.clear(part)
     seconds = round(time.time() - plan["started_at"], 1)
     folders.complete(part, final, plan | {"seconds": seconds, "files": digests.listing(part)})
+
+
+def command(path: str | Path, overrides: dict[str, object], name: str) -> str:
+    """The command that repeats a run."""
+    words = ["python", "-m", "lib.run", folders.short(Path(path).resolve())]
+    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
+    return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 
 
 def commit() -> str:

@@ -28,8 +28,8 @@ def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
         if not stage.once:
             metrics = of_seed.setdefault(stage.arm, {}).setdefault(stage.seed, {})
             for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
-                adds = name.startswith("oracle.") and value is not None
-                metrics[name] = value + (metrics.get(name) or 0) if adds else value
+                adds = name.startswith("oracle.") and name in metrics
+                metrics[name] = _sum([value, metrics[name]]) if adds else value
     return {
         arm: {
             "metrics": merge_metrics(seeds.values()),
@@ -39,14 +39,14 @@ def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
     }
 
 
-def oracle(used: Iterable[Path]) -> dict[str, float]:
-    """Calls, calls answered by the ledger, unread and cut verdicts, and dollars; a shared stage counts once."""
-    total = dict.fromkeys(COUNTED, 0)
-    for folder in sorted(set(used)):
-        metrics = folders.read_json(folder / "metrics.json") or {}
-        for name in COUNTED:
-            total[name] += metrics.get(f"oracle.{name}") or 0
-    return total
+def oracle(used: Iterable[Path]) -> dict[str, float | None]:
+    """Calls, calls answered by the ledger, unread and cut verdicts, and dollars, None where a price is unknown; a shared stage counts once."""
+    each = [folders.read_json(folder / "metrics.json") or {} for folder in sorted(set(used))]
+    return {name: _sum([metrics.get(f"oracle.{name}", 0) for metrics in each]) for name in COUNTED}
+
+
+def _sum(values: list[float | None]) -> float | None:
+    return None if None in values else sum(values)
 
 
 def comparisons(
