@@ -1,5 +1,6 @@
 """What can be known to be wrong before anything runs: settings that contradict each other, or that nothing can be done with."""
 
+import os
 from collections.abc import Callable
 
 from lib import curriculum, paths, selection, tasks, weights
@@ -17,13 +18,14 @@ from lib.settings import (
     check_server,
 )
 
-EVALUATOR = ("evaluation_judge", "evaluation_url")
-FEWEST = 20  # fits of the length control
+KEY = "OPENAI_API_KEY"
 
 
 def check(notebook: str, values: dict) -> None:
     """Raises UserError naming the parameter that is wrong in a notebook's values."""
-    CHECKS.get(notebook, lambda values: None)(values)
+    from lib.evaluation import checks as evaluation  # which takes its parts from here
+
+    (CHECKS | evaluation.CHECKS).get(notebook, lambda values: None)(values)
 
 
 def start_here(values: dict) -> None:
@@ -39,8 +41,16 @@ def start_here(values: dict) -> None:
     weights.place("student", values["student"])
     check_sampling(values["samples"], values["temperature"])
     splits.check(values["split"])
-    _share(values, "oracle_error")
+    share(values, "oracle_error")
     Settings(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
+
+
+def data_selection(values: dict) -> None:
+    """Files that are named are there."""
+    for name in values["benchmarks"]:
+        source("benchmarks", name)
+    if values["source"] != "gym":
+        source("source", values["source"])
 
 
 def judging(values: dict) -> None:
@@ -50,7 +60,7 @@ def judging(values: dict) -> None:
         raise UserError(f"reference is {values['reference']!r}: it must be oracle or corpus")
     check_labelling(values["labelled_rows"], values["confident"], values["classifier"])
     check_sampling(values["samples"], values["temperature"])
-    _share(values, "max_unread")
+    share(values, "max_unread")
     asking(values)
 
 
@@ -64,7 +74,7 @@ def refinement(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     _oracle(values)
     selection.check_name(values["selection"])
-    _share(values, "max_unread")
+    share(values, "max_unread")
     if values["expand"] and values["pool_rows"] < 1:
         raise UserError(f"pool_rows is {values['pool_rows']}: it must be 1 or more")
     if values["corpus_responses"] and (values["refine"] or values["expand"]):
@@ -86,52 +96,6 @@ def training(values: dict) -> None:
     Settings.of(values)
 
 
-def alpaca_eval(values: dict) -> None:
-    """A judge for what is judged: the embedded one for the embedded world, another for anything else."""
-    from lib.evaluation import annotators  # imports the SDK
-
-    exact, recorded = values["annotator"] == "exact", ("model_outputs", "annotations", "reference_outputs")
-    if exact and (given := [name for name in (*recorded, *EVALUATOR) if values[name]]):
-        raise UserError(
-            f"{given[0]} is given, but annotator=exact knows the embedded world alone: set annotator to {annotators.PUBLISHED}"
-        )
-    if values["annotations"] and not values["model_outputs"]:
-        raise UserError("annotations are of recorded outputs: name these with model_outputs")
-    if exact and not values["reference_from"]:
-        raise UserError("reference_from is empty: name a student to compare with")
-    judge = "" if exact else annotators.model(values["annotator"])
-    _evaluation(values, recorded, values["model_outputs"], "" if values["annotations"] else judge)
-    if values["lc_features"] and not paths.local(values["lc_features"]).is_file():
-        raise UserError(f"lc_features: there is no file {values['lc_features']}")
-    if values["lc_resamples"] < FEWEST:
-        raise UserError(f"lc_resamples is {values['lc_resamples']}: an interval takes {FEWEST} fits or more")
-
-
-def mt_bench(values: dict) -> None:
-    """All of FastChat's files, or none for the embedded world."""
-    from lib.evaluation import mt_judging  # imports the SDK
-
-    recorded = ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
-    if not values["questions"] and (given := [name for name in (*recorded, *EVALUATOR) if values[name]]):
-        raise UserError(
-            f"{given[0]} is given without questions: name FastChat's question.jsonl with questions"
-        )
-    live = values["questions"] and not values["judgments"]
-    if live and (lacking := [name for name in ("reference_answers", "judge_prompts") if not values[name]]):
-        raise UserError(f"{lacking[0]} is empty: to ask a judge, name FastChat's file")
-    if values["judged_model"] and not values["judgments"]:
-        raise UserError("judged_model is given without judgments: name their file")
-    if values["judgments_per_answer"] < 1:
-        raise UserError(f"judgments_per_answer is {values['judgments_per_answer']}: it must be 1 or more")
-    _evaluation(values, recorded, values["answers"] or values["judgments"], mt_judging.JUDGE if live else "")
-
-
-def ifeval(values: dict) -> None:
-    if values["responses"] and not values["prompts"]:
-        raise UserError("responses are given without prompts: name IFEval's input_data.jsonl with prompts")
-    _evaluation(values, ("prompts", "responses"), values["responses"])
-
-
 def input_generation(values: dict) -> None:
     if bool(values["task"]) == bool(values["instruction"].strip()):
         raise UserError(
@@ -148,7 +112,7 @@ def input_generation(values: dict) -> None:
         raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
     for name in ("task", "gold"):
         if not values[name].startswith(EMBEDDED):
-            _source(name, values[name])
+            source(name, values[name])
     for name in ("shots", "input_rounds", "input_temperature", "input_top_k"):
         if values[name] < 0:
             raise UserError(f"{name} is {values[name]:g}: it must be 0 or above")
@@ -160,7 +124,7 @@ def input_generation(values: dict) -> None:
 
 def output_generation(values: dict) -> None:
     check_sampling(values["output_samples"], values["output_temperature"])
-    _share(values, "least_share")
+    share(values, "least_share")
     for name, least in (("output_top_k", 0), ("validated_rows", 0), ("max_new_tokens", 1)):
         if values[name] < least:
             raise UserError(f"{name} is {values[name]}: it must be {least} or above")
@@ -204,36 +168,24 @@ def _prompt(values: dict, name: str) -> None:
         raise UserError(f"{name} is {values[name]}: there is no params/prompts/{values[name]}.md")
 
 
-def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str = "") -> None:
-    """What the evaluations share. `responses` are recorded ones, `judge` is who is asked where none is named."""
-    for name in files:
-        _source(name, values[name])
-    if not responses and not values["student_from"]:
-        weights.place("student", values["student"])
-    if judge:
-        prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
-    if "max_unread" in values:
-        _share(values, "max_unread")
-    if (temperature := values.get("evaluation_temperature", 0)) < 0:
-        raise UserError(f"evaluation_temperature is {temperature:g}: it must be 0 or above")
-    for name in ("per_cell", "max_new_tokens"):
-        if values[name] < 1:
-            raise UserError(f"{name} is {values[name]}: it must be 1 or more")
-    asking(values)
-
-
-def _source(name: str, source: str) -> None:
+def source(name: str, place: str) -> None:
     """A file that is named is there; a hub name is looked up when it is read."""
     from lib import sources  # imports datasets
 
     try:
-        if source:
-            sources.local_files(sources.expand(source))
+        if place:
+            sources.local_files(sources.expand(place))
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
 
-def _share(values: dict, name: str) -> None:
+def key(values: dict, url: str) -> None:
+    """Who asks api.openai.com needs a key, and should know before anything was trained; a ledger that is only read needs none."""
+    if not values[url] and not values["ledger_only"] and not os.environ.get(KEY):
+        raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
+
+
+def share(values: dict, name: str) -> None:
     if not 0 <= values[name] <= 1:
         raise UserError(f"{name} is {values[name]:g}: it is a share, 0 to 1")
 
@@ -241,12 +193,14 @@ def _share(values: dict, name: str) -> None:
 def _oracle(values: dict) -> None:
     """A budget needs a price, for whoever is asked."""
     if values["oracle"] != "exact":
+        key(values, "oracle_url")
         for model in (values["oracle"], values["judge_model"] or values["oracle"]):
             prices.check_budget(model, values["budget_usd"] or None)
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {
     "0_start_here": start_here,
+    "tapir/1_data_selection": data_selection,
     "tapir/2_oracle_judging": judging,
     "tapir/3_refinement": refinement,
     "tapir/4_training": training,
@@ -255,7 +209,4 @@ CHECKS: dict[str, Callable[[dict], None]] = {
     "self_guide/3_training": self_training,
     "evaluation/natural_instructions": natural_instructions,
     "evaluation/gym": asking,
-    "evaluation/alpaca_eval": alpaca_eval,
-    "evaluation/mt_bench": mt_bench,
-    "evaluation/ifeval": ifeval,
 }

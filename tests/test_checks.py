@@ -1,5 +1,7 @@
 """Settings that can't be are refused before anything runs or is spent, by name."""
 
+import re
+
 import pytest
 
 from lib import checks, paths
@@ -8,6 +10,12 @@ from lib.run import run_study
 from lib.runner import params
 from lib.runner.plan import plan
 from lib.runner.study import load
+
+
+@pytest.fixture(autouse=True)
+def a_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "of mine")
+
 
 DEMO = paths.ROOT / "params/demo.yaml"
 LLM = {"oracle": "a-model"}
@@ -175,3 +183,28 @@ def test_what_can_t_be_is_refused_before_a_student_teaches_itself(overrides, mes
     with pytest.raises(UserError, match=message):
         for stage in plan(load(SELF_GUIDE), "x", overrides):
             checks.check(stage.notebook, stage.values)
+
+
+@pytest.mark.parametrize("study", ["tapir", "alpaca_eval", "mt_bench"])
+def test_a_key_that_is_lacking_is_said_before_anything_is_taught(study, monkeypatch, recorded):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    planned = plan(load(paths.ROOT / f"params/{study}.yaml"), study, {})
+    with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
+        for stage in planned:
+            checks.check(stage.notebook, stage.values)
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """The files that our params files name, empty."""
+    for file in (paths.ROOT / "params").glob("*.yaml"):
+        for name in re.findall(r"\$RECORDED_DATA/([^\s,}]+)", file.read_text()):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
+
+
+def test_a_file_that_the_corpus_is_checked_against_must_be_there():
+    values = {"source": "gym", "benchmarks": ["nowhere.jsonl"]}
+    with pytest.raises(UserError, match="benchmarks: nowhere.jsonl"):
+        checks.check("tapir/1_data_selection", values)

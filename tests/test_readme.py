@@ -25,10 +25,6 @@ OWN = {  # what a reader has and we have not: a file of each kind
     "annotations.json": "[]\n",
     "judgments.jsonl": "",
     "task1529_scitail1.1_classification.json": "{}\n",
-    "mt_bench/official/question.jsonl": "",
-    "mt_bench/official/reference_answer_gpt-4.jsonl": "",
-    "mt_bench/official/judge_prompts.jsonl": "",
-    "ifeval/input_data.jsonl.xz": "",
 }
 
 
@@ -49,9 +45,14 @@ def reader(tmp_path, monkeypatch):
     for name, text in OWN.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    for file in (ROOT / "params").glob("*.yaml"):  # the recorded data that our params files name
+        for name in re.findall(r"\$RECORDED_DATA/([^\s,}]+)", file.read_text()):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
     (tmp_path / "FOLDER").symlink_to(ROOT / "lib/gym/student")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
+    monkeypatch.setenv("OPENAI_API_KEY", "of mine")
     return tmp_path
 
 
