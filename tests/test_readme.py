@@ -1,4 +1,4 @@
-"""Every command that README.md and CONTRIBUTING.md show is one that works."""
+"""Every command that README.md and CONTRIBUTING.md show is accepted: a run up to its first stage, which the other tests run."""
 
 import re
 import shlex
