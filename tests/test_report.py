@@ -158,7 +158,7 @@ def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
         (tmp_path / notebook / "judges.json").write_text(json.dumps({"judges": names}))
     monkeypatch.setattr(tables, "places", lambda run, notebook: {("a", 0): run / notebook})
     assert facts.judges(tmp_path, [{"name": "tapir/2_oracle_judging@1", "parameters": asked}]) == (
-        "gpt-4: rows, MT-Bench; gpt-4-1106-preview: AlpacaEval. "
+        "gpt-4 (rows, MT-Bench); gpt-4-1106-preview (AlpacaEval). "
         "gpt-4 also taught or chose the rows: it judges its own work"
     )
 

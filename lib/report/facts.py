@@ -50,13 +50,13 @@ def values(told: Iterable[dict], name: str) -> list[str]:
 
 
 def judges(run: Path, told: list[dict]) -> str:
-    """Who judged what, and whether an evaluation was judged by who had taught or chosen: "gpt-4: rows, MT-Bench. gpt-4 also taught …"."""
+    """Who judged what, and whether an evaluation was judged by who had taught or chosen: "gpt-4 (rows, MT-Bench). gpt-4 also taught …"."""
     judging = [of["parameters"] for of in told if of["name"].startswith("tapir/2_oracle_judging")]
     judging = [] if _brought(told) else judging
     named = {"rows": {of["judge_model"] or of["oracle"] for of in judging}}
     named |= {name: _evaluators(run, f"evaluation/{file}") for name, file in FILES.items()}
     each = sorted(set().union(*named.values()))
-    said = [f"{_named(who)}: {', '.join(what for what in named if who in named[what])}" for who in each]
+    said = [f"{_named(who)} ({', '.join(what for what in named if who in named[what])})" for who in each]
     teachers = {name for of in judging for name in (of["oracle"], of["judge_model"]) if name}
     same = teachers & (set().union(*(named[name] for name in FILES)) - {"exact"})
     warning = (
