@@ -87,7 +87,7 @@ def _run_all(run: Run) -> dict:
             _do(run, stage)
         named, primary = contrasts(run.study), run.study.text.get("primary") or []
         run.together = summary.comparisons(named, primary, run.done, run.folder / "comparisons.json")
-        _write_summary(run, "partial")  # what a page about the run reads
+        _write_summary(run)  # what a page about the run reads
         for stage in [p for p in run.planned if p.once]:
             _do(run, stage)
         status = "complete"
@@ -95,16 +95,16 @@ def _run_all(run: Run) -> dict:
         status = "partial"
         raise
     finally:
-        pages.withdraw(run.folder, before, _summary(run, status))
-        found = _write_summary(run, status)
+        found = _summary(run, status)
+        pages.withdraw(run.folder, before, found)
+        folders.write_json(run.folder / "summary.json", found)
     print(folders.short(pages.write_report(run.folder)))
     return found
 
 
-def _write_summary(run: Run, status: str) -> dict:
-    found = _summary(run, status)
-    folders.write_json(run.folder / "summary.json", found)
-    return found
+def _write_summary(run: Run) -> None:
+    """What is there so far."""
+    folders.write_json(run.folder / "summary.json", _summary(run, "partial"))
 
 
 def _summary(run: Run, status: str) -> dict:
@@ -147,7 +147,7 @@ def _do(run: Run, stage: Planned) -> None:
     place = real.relative_to(run.folder).as_posix()
     run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
     terminal.end(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
-    _write_summary(run, "partial")
+    _write_summary(run)
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:

@@ -12,6 +12,8 @@ from lib import weights
 from lib.errors import UserError
 
 EMBEDDED = "gym:"  # how a task of the embedded world begins: "gym:first_two repeat"
+JUDGES = "judges.json"  # where an evaluation notes who judged
+RECORDED = ("model_outputs", "answers", "judgments", "responses")  # where one is given, no student is asked
 FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their order
 BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
 WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")

@@ -11,8 +11,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from nbconvert.filters import markdown2html
 
 from lib import cards, records
-from lib.evaluation.shared import JUDGES
 from lib.runner import digests, folders, provenance
+from lib.settings import JUDGES
 
 CORPUS, JUDGED, POOL, TRAINED = (
     f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")

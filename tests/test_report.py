@@ -174,7 +174,7 @@ def test_who_brought_recorded_verdicts_is_not_the_embedded_oracle(monkeypatch, t
     assert facts._oracle(recorded) == "the corpus brought its verdicts: nobody was asked"
     assert facts.judges(tmp_path, recorded) == ""
     embedded = [asked_of("tapir/1_data_selection", source="gym"), judging]
-    assert facts._oracle(embedded) == facts.EMBEDDED["exact"]
+    assert facts._oracle(embedded) == facts.IN_WORDS["exact"]
 
 
 def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():

@@ -8,9 +8,7 @@ from typing import NamedTuple
 from lib.errors import UserError
 from lib.runner import folders
 from lib.runner.plan import Planned, source
-
-JUDGES = "judges.json"  # what lib.evaluation.shared calls it, which takes seconds to import
-RECORDED = ("model_outputs", "answers", "judgments", "responses")  # parameters: no student was asked
+from lib.settings import JUDGES, RECORDED
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from lib.cards.mix import Mix
 from lib.cards.texts import code, counts, figure
 from lib.report import tables
 
-PAPERS = {"TAPIR": "2405.13448", "SELF-GUIDE": "2407.12874"}
-BENCHMARKS = {"alpaca_eval": "AlpacaEval 2", "mt_bench": "MT-Bench", "ifeval": "IFEval"}
-BENCHMARKS |= {"gym": "Held-out instances of the embedded world", "held_out_loss": "Rows that were set aside"}
+PAPERS = {"TAPIR": "2405.13448", "SELF-GUIDE": "2407.12874"}  # on arXiv
+BENCHMARKS = tables.BENCHMARKS | {
+    "gym": "Held-out instances of the embedded world",
+    "held_out_loss": "Rows that were set aside",
+}
 TAUGHT = ("epochs", "learning_rate", "warmup", "batch_size", "max_length", "alpha", "alpha_step")
 TAUGHT += ("adapter_rank", "quantised", "neftune", "packing", "chat_template")
 ASKED = ("split", "per_cell", "test_rows", "annotator", "evaluation_temperature", "max_new_tokens")

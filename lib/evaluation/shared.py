@@ -9,9 +9,9 @@ from datasets import Dataset, concatenate_datasets
 from lib import benchmarks, contamination, records, show
 from lib.runner import folders
 from lib.runs import Stage
+from lib.settings import JUDGES
 
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
-JUDGES = "judges.json"  # who judged, for the report
 
 # Asking
 

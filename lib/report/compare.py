@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from lib import benchmarks, plots
+from lib import plots
 from lib.errors import UserError
 from lib.report import facts, page, render, scores, tables
-from lib.runner import folders, keys
+from lib.runner import folders, keys, summary
 
 MOST_PAIRS = 6  # of arms of two runs that share no name
 
@@ -83,30 +83,16 @@ def _against_first(runs: dict[str, Path], found: dict[str, dict]) -> tuple[dict[
         for arm, other in pairs:
             label = f"{name}: {arm} − {first}: {other}"
             try:
-                differences[label] = _compare(runs[name], arm, runs[first], other)
+                differences[label] = summary.differences(
+                    _scored(runs[name], arm), _scored(runs[first], other)
+                )
             except ValueError as error:
                 apart.append(f"{label}: {error}")
     return {label: of for label, of in differences.items() if of}, apart
 
 
-def _compare(run: Path, arm: str, first: Path, other: str) -> dict[str, dict]:
-    """The paired differences in every notebook that scored both arms."""
-    found = {}
-    ours, theirs = _scored(run, arm), _scored(first, other)
-    for notebook in [name for name in ours if name in theirs]:
-        both = [seed for seed in ours[notebook] if seed in theirs[notebook]]
-        if both:
-            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
-    return found
-
-
 def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
-    """By notebook and seed, an arm's folders with scores, of several rounds the last."""
-    found: dict[str, dict[int, Path]] = {}
-    for row in tables.stages(run).itertuples():
-        if row.arm == arm and (row.folder / "scores.parquet").is_file():
-            found.setdefault(row.notebook, {})[row.seed] = row.folder
-    return found
+    return summary.scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))
 
 
 def _figure(differences: dict[str, dict]) -> Markup:

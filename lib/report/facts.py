@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from lib.cards.lineage import JUDGES, RECORDED
 from lib.cards.wording import place
 from lib.report import scores, tables
 from lib.runner import folders
+from lib.settings import JUDGES, RECORDED
 
 FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # the benchmarks with a judge
-EMBEDDED = {
+IN_WORDS = {
     "exact": "the embedded one, a program that knows the right answers",
     "gym": "gym, the embedded world: tasks drawn and checked by a program",
     "lib/gym/student": "lib/gym/student, the embedded one",
@@ -92,15 +92,9 @@ def rows(found: dict) -> str:
 
 def verdicts(found: dict) -> str:
     """How much of each benchmark its scores rest on, by arm, where that is not all of it."""
-    said = []
-    for arm, of in found["arms"].items():
-        for name, told in tables.read(of["metrics"]).items():
-            said += (
-                [f"{arm}: {name}, {told['read']:,.0f} of {told['total']:,.0f} read"]
-                if told["read"] < told["total"]
-                else []
-            )
-    return "\n".join(said)
+    each = [(arm, *told) for arm, of in found["arms"].items() for told in tables.read(of["metrics"]).items()]
+    part = [(arm, name, n) for arm, name, n in each if n["read"] < n["total"]]
+    return "\n".join(f"{arm}: {name}, {n['read']:,.0f} of {n['total']:,.0f} read" for arm, name, n in part)
 
 
 def size(run: Path, told: list[dict]) -> str:
@@ -141,7 +135,7 @@ def _evaluators(run: Path, notebook: str) -> set[str]:
 
 
 def _named(value: str) -> str:
-    return EMBEDDED.get(value, place(value))
+    return IN_WORDS.get(value, place(value))
 
 
 def _student(told: list[dict]) -> str:

@@ -13,15 +13,14 @@ import yaml
 from markupsafe import Markup
 
 from lib import plots, show
+from lib.cards.facts import METHODS
+from lib.cards.wording import PAPERS
 from lib.figure import colour
 from lib.report import facts, flow, render, scores, tables
 from lib.runner import folders
 
 LARGEST = 5_000_000  # bytes of a page that can still be mailed
-PAPERS = {
-    "tapir": ("TAPIR", "Yue et al., EMNLP 2024 Findings", "https://arxiv.org/abs/2405.13448"),
-    "self_guide": ("SELF-GUIDE", "Zhao et al., COLM 2024", "https://arxiv.org/abs/2407.12874"),
-}
+AUTHORS = {"TAPIR": "Yue et al., EMNLP 2024 Findings", "SELF-GUIDE": "Zhao et al., COLM 2024"}
 
 
 def write(run: Path) -> Path:
@@ -32,11 +31,14 @@ def write(run: Path) -> Path:
     found = tables.summary(run)
     stages = _stages(run)
     about = _content(run, found)
-    whole = _pages_size(stages) <= LARGEST and _page(about, stages, inside=True)
-    fits = whole and len(whole.encode()) <= LARGEST
-    save(run / "report.html", whole if fits else _page(about, stages, inside=False))
+    whole = _page(about, stages, inside=True) if _pages_size(stages) <= LARGEST else ""
+    archive = None if whole and len(whole.encode()) <= LARGEST else run / "report.zip"
+    text = _page(about, stages, inside=False) if archive else whole
     (run / "report.zip").unlink(missing_ok=True)
-    return run / "report.html" if fits else _archive(run, stages)
+    if archive:
+        _save_archive(archive, text, stages)
+    save(run / "report.html", text)  # last: where it is there, the report is whole
+    return archive or run / "report.html"
 
 
 def _content(run: Path, found: dict) -> dict:
@@ -75,7 +77,9 @@ def _content(run: Path, found: dict) -> dict:
         "commits": list(dict.fromkeys(record["commit"] for record in told)),
         "seeds": sorted({int(seed) for of in found["arms"].values() for seed in of["seeds"]}),
         "papers": [
-            paper for name, paper in PAPERS.items() if table["notebook"].str.startswith(f"{name}/").any()
+            (name, AUTHORS[name], f"https://arxiv.org/abs/{PAPERS[name]}")
+            for folder, name in METHODS.items()
+            if table["notebook"].str.startswith(f"{folder}/").any()
         ],
     }
 
@@ -174,14 +178,14 @@ def _pages_size(stages: list[dict]) -> int:
     return sum(path.stat().st_size for one in stages if (path := one["folder"] / "notebook.html").is_file())
 
 
-def _archive(run: Path, stages: list[dict]) -> Path:
-    """report.zip: the report, and the stages' pages where its links look for them."""
-    partial = run / "report.zip.tmp"
+def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
+    """The report, and the stages' pages where its links look for them."""
+    partial = path.with_name(path.name + ".tmp")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(run / "report.html", "report.html")
+        archive.writestr("report.html", text)
         for one in stages:
             archive.writestr(one["link"], render.notebook_page(_read(one["folder"]), one["name"]))
-    return partial.replace(run / "report.zip")
+    partial.replace(path)
 
 
 def _read(folder: Path):

@@ -1,6 +1,7 @@
 """What a report reads: the summary of a run, its contrasts, its stages and where they lie."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,23 +22,36 @@ SURE = 0.05  # p below which a difference is shown
 
 
 def summary(run: Path) -> dict:
-    """summary.json of a run, and which `benchmarks` the embedded world stood in for; raises UserError where no stage is finished."""
+    """summary.json of a run, and which benchmarks the embedded world stood in for; raises UserError where no stage is finished."""
+    found, whole = _finished(run)
+    records = [folders.record(run / line["folder"]) for line in whole]
+    return found | {"stand_ins": sorted({_benchmark(of) for of in records if stands_in(of)})}
+
+
+def _finished(run: Path) -> tuple[dict, list[dict]]:
+    """summary.json, and its lines whose stage is whole."""
     found = folders.read_json(run / "summary.json")
-    if not found or not found.get("arms") or not _whole(run, found):
+    whole = _whole(run, found) if found and found.get("arms") else []
+    if not whole:
         again = (found or {}).get("command", f"python -m lib.run params/{run.name}.yaml")
         raise UserError(f"{folders.short(run)} holds no finished stage: {again} makes it")
-    records = [folders.record(run / line["folder"]) for line in _whole(run, found)]
-    return found | {"stand_ins": sorted({_benchmark(of) for of in records if stands_in(of)})}
+    return found, whole
 
 
 def _whole(run: Path, found: dict) -> list[dict]:
     """The lines of a summary whose stage is there, with a record and an executed notebook that can be read."""
-    lines = (line for line in found["stages"] if "folder" in line)
-    return [
-        line
-        for line in lines
-        if folders.record(run / line["folder"]) and folders.read_json(run / line["folder"] / "notebook.ipynb")
-    ]
+    lines = ((line, run / line["folder"]) for line in found["stages"] if "folder" in line)
+    return [line for line, folder in lines if folders.record(folder) and _is_read(folder / "notebook.ipynb")]
+
+
+def _is_read(path: Path) -> bool:
+    return path.is_file() and _is_json(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _is_json(path: Path, changed: int) -> bool:
+    """Read once as long as it stays the same: a report asks for its stages many times, and notebooks are long."""
+    return folders.read_json(path) is not None
 
 
 def stands_in(record: dict) -> bool:
@@ -116,7 +130,7 @@ def parameter(run: Path, notebook: str, name: str) -> object:
 
 def stages(run: Path) -> pd.DataFrame:
     """One line a finished stage: notebook, round, arm, seed, status, seconds and the folder of its files."""
-    table = pd.DataFrame(_whole(run, summary(run)))
+    table = pd.DataFrame(_finished(run)[1])
     table[["notebook", "round"]] = table["name"].str.split("@", expand=True)
     return table.assign(round=table["round"].astype(int), folder=[run / place for place in table["folder"]])
 

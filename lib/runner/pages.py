@@ -20,15 +20,14 @@ def write_page(part: Path) -> None:
 def withdraw(run: Path, before: dict | None, found: dict) -> None:
     """Remove a report that is about to be outdated: where a run's summary will say something else than before."""
     if not before or _results(before) != _results(found):
-        for name in (ZIP, PAGE):
+        for name in (PAGE, ZIP):
             (run / name).unlink(missing_ok=True)
 
 
 def write_report(run: Path) -> Path:
     """The report of a run and a card for each of its students and pools, where they are not there already; returns where the report lies."""
-    there = [run / name for name in (ZIP, PAGE) if (run / name).is_file()]
-    if there:
-        return there[0]
+    if (run / PAGE).is_file():  # written last
+        return run / (ZIP if (run / ZIP).is_file() else PAGE)
     from lib import cards
     from lib.report import page
 

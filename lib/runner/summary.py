@@ -84,19 +84,25 @@ def _correct(exploratory: list[dict]) -> None:
 
 
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
-    """Notebook by notebook, for those that both arms went through, and on the seeds that both have: each notebook has rows of its own."""
-    from lib import benchmarks
-
     a, _, b = name.partition("_vs_")
-    ours, theirs, found = _scored(a, done), _scored(b, done), {}
+    ours, theirs = scored(a, done), scored(b, done)
     if not ours.keys() & theirs.keys():
         raise UserError(f"cannot compare {name}: no stage with scores is in both arms")
     try:
-        for notebook in [name for name in ours if name in theirs]:
-            both = [seed for seed in ours[notebook] if seed in theirs[notebook]]
-            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
+        return differences(ours, theirs)
     except Exception as error:
         raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
+
+
+def differences(ours: dict[str, dict[int, Path]], theirs: dict[str, dict[int, Path]]) -> dict[str, dict]:
+    """What `scored` found of two arms, compared notebook by notebook, for those that both went through, and on the seeds that both have: each
+    notebook has rows of its own."""
+    from lib import benchmarks
+
+    found = {}
+    for notebook in [name for name in ours if name in theirs]:
+        if both := [seed for seed in ours[notebook] if seed in theirs[notebook]]:
+            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
     return found
 
 
@@ -105,14 +111,14 @@ def _intervals(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, float]:
     from lib import benchmarks
 
     found = {}
-    for of_seeds in _scored(arm, done).values():
+    for of_seeds in scored(arm, done).values():
         if len(of_seeds) > 1:
             for metric, it in benchmarks.across_seeds(list(of_seeds.values())).items():
                 found |= {f"{metric}_low": it["low"], f"{metric}_high": it["high"]}
     return found
 
 
-def _scored(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, dict[int, Path]]:
+def scored(arm: str, done: Iterable[tuple[Planned, Path]]) -> dict[str, dict[int, Path]]:
     """By notebook and seed, an arm's folders with a scores.parquet; of several rounds the last."""
     found: dict[str, dict[int, Path]] = {}
     for stage, folder in done:
