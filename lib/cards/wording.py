@@ -19,7 +19,7 @@ TAUGHT = ("epochs", "learning_rate", "warmup", "batch_size", "max_length", "alph
 TAUGHT += ("adapter_rank", "quantised", "neftune", "packing", "chat_template")
 ASKED = ("split", "per_cell", "test_rows", "annotator", "evaluation_temperature", "max_new_tokens")
 SPENT = {"oracle calls": "oracle.calls", "answered by the ledger": "oracle.cached"}
-SPENT |= {"USD, of calls whose price is known": "oracle.usd"}
+SPENT |= {"USD, of stages whose prices are known": "oracle.usd"}
 SPENT |= {"tokens of student responses that were judged": "judging.student_tokens"}
 TOUCHED, UNTOUCHED = ".touched", "_untouched"  # ends of metrics: prompts that were taught, the score without
 

@@ -1,6 +1,7 @@
 """The arms of a run side by side: what each took, what it was taught, and on what it differs from another."""
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -102,7 +103,7 @@ def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
     metrics = {}
     for folder in mine["folder"][~mine["notebook"].str.startswith("evaluation/")]:
         for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
-            metrics.setdefault(name, []).append(value or 0)
+            metrics.setdefault(name, []).append(math.nan if value is None else value)
 
     def total(ending: str) -> float:
         rounds = [f"training.round_{n}.{ending}" for n in trained["round"]]
