@@ -15,7 +15,7 @@ def recorded_data() -> Path:
 def expand(text: str) -> str:
     """The text with its variables and ~ filled in; $RECORDED_DATA is known even when it is not set."""
     for name in ("${RECORDED_DATA}", "$RECORDED_DATA"):
-        text = text.replace(name, str(recorded_data()))
+        text = text.replace(name, str(recorded_data())) if name in text else text
     return os.path.expanduser(os.path.expandvars(text))
 
 

@@ -103,7 +103,7 @@ def _run_all(run: Run) -> dict:
 
 
 def _write_summary(run: Run) -> None:
-    """What is there so far."""
+    """What is there so far; a run that is all there says so once, at its end."""
     folders.write_json(run.folder / "summary.json", _summary(run, "partial"))
 
 
@@ -147,7 +147,8 @@ def _do(run: Run, stage: Planned) -> None:
     place = real.relative_to(run.folder).as_posix()
     run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
     terminal.end(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
-    _write_summary(run)
+    if status == "done":
+        _write_summary(run)
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
@@ -212,6 +213,7 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     if not run.checked:  # a setting that the last stage would refuse must cost nothing
         _check(run.planned)
         run.checked = True
+        _write_summary(run)  # however this ends, an earlier run's is not taken for it
     part = folders.open_part(final, key)
     folders.lock(
         part / "lock", folders.KERNEL_GONE_S, folders.short(part)
@@ -229,9 +231,11 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
 
 
 def _check(planned: list[Planned]) -> None:
-    """Raises UserError for a setting that any of the stages would refuse."""
-    from lib import checks  # imports take a second, which a run that is all there can do without
+    """Raises UserError for a parameters cell that papermill can't read, and for a setting that any of the stages would refuse."""
+    from lib import checks  # this and papermill take seconds to import, which a run that is all there can do without
 
+    for path in {folders.notebook_path(stage.notebook): None for stage in planned}:
+        params.check_inference(params.read_notebook(path), path)
     for stage in planned:
         try:
             checks.check(stage.notebook, stage.values)

@@ -9,6 +9,7 @@ import ast
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def stage_key(
     files = named_files(counted.values()) | mentioned_files(code, used)
     parts = {
         "code": [_shape(source) for source in code],
-        "modules": {folders.short(path): _shape(_text(path), path) for path in used},
+        "modules": {folders.short(path): _shape(text, path) for path, text in used.items()},
         "parameters": counted,
         "files": {folders.short(path): digests.digest(path) for path in sorted(files)},
         "inputs": {name: path and digests.digest(path) for name, path in inputs.items()},
@@ -90,55 +91,54 @@ def _counts(name: str, code: list[str]) -> bool:
         return False
     if name not in RESERVED:
         return True
-    return name in ("seed", "round") and any(
-        isinstance(node, ast.Name) and node.id == name for source in code for node in ast.walk(parse(source))
-    )
+    return name in ("seed", "round") and any(name in _names(source) for source in code)
 
 
-def modules(code: Iterable[str], showing: bool = False) -> list[Path]:
-    """Files of the lib modules that code imports, directly or through others, lazy imports included; sorted."""
+@cache
+def _names(source: str) -> frozenset[str]:
+    return frozenset(node.id for node in ast.walk(parse(source)) if isinstance(node, ast.Name))
+
+
+def modules(code: Iterable[str], showing: bool = False) -> dict[Path, str]:
+    """Files of the lib modules that code imports, directly or through others, lazy imports included, with their texts; sorted."""
     left_out = {paths.ROOT / "lib" / name for name in (RUNNING if showing else RUNNING | SHOWING)}
     left_out |= set((paths.ROOT / "lib/runner").glob("*.py"))
     left_out |= set() if showing else set((paths.ROOT / "lib/report").glob("*.py"))
-    found: set[Path] = set()
-    waiting = {path for source in code for path in _imports(parse(source), ())}
+    found: dict[Path, str] = {}
+    seen: set[tuple[str, ...]] = set()
+    waiting = {name for source in code for name in _imported(source)}
     while waiting:
-        path = waiting.pop()
-        if path in found or path in left_out:
-            continue
-        found.add(path)
-        package = path.relative_to(paths.ROOT).parent.parts
-        waiting |= set(_imports(parse(_text(path), path), package))
-    return sorted(found)
+        seen.add(name := waiting.pop())
+        for path in set(_files_of_module(name)) - found.keys() - left_out:
+            found[path] = _text(path)
+            waiting |= set(_imported(found[path], path)) - seen
+    return dict(sorted(found.items()))
 
 
-def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[Path]:
-    """Files under lib that the imports of a tree mean; package is the importing module's, for relative imports."""
-    for name in _imported(tree, package):
-        if name[:1] == ("lib",):
-            yield from _files_of_module(name)
-
-
-def _imported(tree: ast.Module, package: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The names that a tree imports, in their parts: ("lib", "oracle", "chat"), …"""
-    for node in ast.walk(tree):
+@cache
+def _imported(source: str, path: Path | None = None) -> frozenset[tuple[str, ...]]:
+    """The names that a cell, or the module at path, imports, in their parts: ("lib", "oracle", "chat"), …"""
+    package = path.relative_to(paths.ROOT).parent.parts if path else ()
+    found: set[tuple[str, ...]] = set()
+    for node in ast.walk(parse(source, path or "a cell")):
         if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             base += tuple(node.module.split(".")) if node.module else ()
-            yield from (base, *((*base, alias.name) for alias in node.names))
+            found |= {base, *((*base, alias.name) for alias in node.names)}
+    return frozenset(found)
 
 
-def _packages(code: Iterable[str], used: Iterable[Path]) -> set[str]:
+def _packages(code: Iterable[str], used: dict[Path, str]) -> set[str]:
     """The packages that cells and modules import, lazy imports included."""
-    trees = [*map(parse, code), *(parse(_text(path), path) for path in used)]
-    return {name[0] for tree in trees for name in _imported(tree) if name}
+    each = [*map(_imported, code), *(_imported(text, path) for path, text in used.items())]
+    return {name[0] for names in each for name in names if name}
 
 
 def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:
-    """The module's file, and the __init__.py of every package on the way to it."""
-    for n in range(1, len(name) + 1):
+    """The files under lib that the import of a name means: the module's, and the __init__.py of every package on the way to it."""
+    for n in range(1, len(name) + 1 if name[:1] == ("lib",) else 0):
         path = paths.ROOT.joinpath(*name[:n])
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
@@ -166,19 +166,20 @@ def named_files(values: Iterable[object]) -> set[Path]:
     return found
 
 
-def mentioned_files(code: Iterable[str], used: Iterable[Path]) -> set[Path]:
+def mentioned_files(code: Iterable[str], used: dict[Path, str]) -> set[Path]:
     """Files that the code itself names: "params/prompts/judge.md", or "words.txt" beside the module.
 
     "prompts" alone means the whole folder of prompts.
     """
     prompts = paths.ROOT / "params/prompts"
+    words = {paths.ROOT: frozenset().union(*map(_words, code))}
+    for path, text in used.items():
+        words[path.parent] = words.get(path.parent, frozenset()) | _words(text, path)
     found: set[Path] = set()
-    for words, beside in [(_words(c), paths.ROOT) for c in code] + [
-        (_words(_text(p), p), p.parent) for p in used
-    ]:
-        found |= {path for word in words for path in _existing(word, [paths.ROOT, beside])}
-        found |= {beside / word for word in words if beside != paths.ROOT and _is_data(beside / word)}
-        found |= {prompts} if "prompts" in words and prompts.is_dir() else set()
+    for beside, of in words.items():
+        found |= {path for word in of for path in _existing(word, [paths.ROOT, beside])}
+        found |= {beside / word for word in of if beside != paths.ROOT and _is_data(os.path.join(beside, word))}
+        found |= {prompts} if "prompts" in of and prompts.is_dir() else set()
     return {path for path in found if path.suffix != ".py" and path != PRICES and _belongs(path)}
 
 
@@ -193,8 +194,12 @@ def _words(source: str, path: object = "a cell") -> frozenset[str]:
     return frozenset(text for text in texts if text.strip("./") and not set(text) & set(" \n\0"))
 
 
-def _is_data(path: Path) -> bool:
-    return path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists()
+def _is_data(path: str) -> bool:
+    return (
+        os.path.isdir(path)
+        and os.path.basename(path) != "__pycache__"
+        and not os.path.exists(os.path.join(path, "__init__.py"))
+    )
 
 
 def _belongs(path: Path) -> bool:
@@ -208,13 +213,12 @@ def _existing(text: str, bases: list[Path]) -> set[Path]:
     text = paths.expand(text)
     if not 0 < len(text) < 500 or "\n" in text or "\0" in text or text.strip("./") == "":
         return set()
-    candidates = {base / text for base in bases}
-    candidates |= {
-        paths.ROOT / "params/prompts" / f"{text}.md",
-        paths.ROOT / "params/tasks" / f"{text}.yaml",
-    }
+    there = os.path.exists if "/" in text else os.path.isfile
+    candidates = [os.path.join(base, text) for base in bases]
+    candidates.append(os.path.join(paths.ROOT, "params/prompts", f"{text}.md"))
+    candidates.append(os.path.join(paths.ROOT, "params/tasks", f"{text}.yaml"))
     several = set(paths.matching(text)) if "/" in text and glob.has_magic(text) else set()
-    return several | {path for path in candidates if path.is_file() or ("/" in text and path.is_dir())}
+    return several | {Path(path) for path in candidates if there(path)}
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -139,7 +139,6 @@ def _declared(notebook: str) -> dict[str, params.Parameter]:
         known = [p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.ipynb")]
         raise UserError(f"there is no notebook {notebook}{params.nearest(notebook, known)}")
     content = params.read_notebook(path)
-    params.check_inference(content, path)
     return params.declared(content, path)
 
 
