@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
-from lib import checks
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, provenance, references
 
@@ -47,7 +46,6 @@ def open_stage(notebook: str, values: dict) -> "Stage":
             )
     else:
         stage = _open_by_hand(notebook, values)
-    checks.check(notebook, stage.parameters)
     _take(stage.folder)
     display.show(display.header(stage._plan, stage.folder))
     return stage
@@ -167,6 +165,8 @@ def say(text: str) -> None:
 
 
 def _open_by_hand(notebook: str, values: dict) -> Stage:
+    from lib import checks  # a second and a half; the runner has checked all of its stages
+
     path = folders.notebook_path(notebook)
     content = params.read_notebook(path)
     declared = params.declared(content, path)
@@ -175,6 +175,7 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     where |= {name: mine[name] for name in keys.RESERVED if name in mine}
     seen = where | {"round": mine.get("round")}  # without a round of its own a notebook reads the latest
     inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
+    checks.check(notebook, mine)
     key = keys.stage_key(content, mine, inputs)
     final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
     plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])
