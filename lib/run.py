@@ -232,7 +232,7 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
 
 def _check(planned: list[Planned]) -> None:
     """Raises UserError for a parameters cell that papermill can't read, and for a setting that any of the stages would refuse."""
-    from lib import checks  # this and papermill take seconds to import, which a run that is all there can do without
+    from lib import checks  # seconds, like papermill, which a run that is all there can do without
 
     for path in {folders.notebook_path(stage.notebook): None for stage in planned}:
         params.check_inference(params.read_notebook(path), path)

@@ -179,6 +179,14 @@ def test_a_wrong_study_writes_nothing_and_is_one_line(project, capsys):
     assert not (project.root / "outputs").exists()
 
 
+def test_a_parameters_cell_that_papermill_misreads_is_refused_before_any_stage_runs(project, capsys):
+    project.notebook("data", "", DATA)
+    project.notebook("train", "x: int = 1  # 1 = one")
+    assert main([str(project.params("stages: [data, train]"))]) == 1
+    assert "papermill cannot read the parameter x" in capsys.readouterr().err
+    assert not list((project.root / "outputs").rglob("notebook.ipynb"))
+
+
 def test_a_second_runner_on_the_same_run_is_refused(project):
     project.notebook("data", "")
     path = project.params("stages: [data]")

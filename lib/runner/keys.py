@@ -178,7 +178,9 @@ def mentioned_files(code: Iterable[str], used: dict[Path, str]) -> set[Path]:
     found: set[Path] = set()
     for beside, of in words.items():
         found |= {path for word in of for path in _existing(word, [paths.ROOT, beside])}
-        found |= {beside / word for word in of if beside != paths.ROOT and _is_data(os.path.join(beside, word))}
+        found |= {
+            beside / word for word in of if beside != paths.ROOT and _is_data(os.path.join(beside, word))
+        }
         found |= {prompts} if "prompts" in of and prompts.is_dir() else set()
     return {path for path in found if path.suffix != ".py" and path != PRICES and _belongs(path)}
 

@@ -1,0 +1,125 @@
+"""What running a notebook as a stage costs beyond papermill alone, and what a run costs that is all there, in seconds: `make bench`.
+
+Both run the same cells; only a stage is opened and closed around them, its page written and its key taken. The imports of papermill
+and of what writes pages, paid once a run, are paid before either is timed."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import papermill
+from conftest import Project
+
+from lib import paths
+from lib.run import run_study
+
+TURNS, STAGES, UNCHANGED = 3, 4, 20
+MOST_BEYOND_S, MOST_UNCHANGED_S = 1.5, 3.0
+CELLS = ("x = 10 * step + round", "print(x)")  # another stage each round
+# imported by no kernel, for nobody calls it; all of it counts in the key
+METHOD = "def method():\n    from lib import corpus, curriculum, judge, refine, sft, student"
+STUDY = "stages: [{repeat: %d, stages: [trivial]}]\nparams: {step: %d}"
+
+
+def measure() -> list[dict]:
+    """A row for each figure: what, of the suite, of its peer, and whether the bound holds."""
+    with tempfile.TemporaryDirectory() as place:
+        project = _project(Path(place).resolve())
+        papermill_s, suite_s = _in_turns(project)
+        unchanged_s = _unchanged(project)
+    return [
+        {
+            "what": "a trivial notebook, as a stage",
+            "suite": suite_s,
+            "peer": papermill_s,
+            "peer_name": f"papermill {papermill.__version__} alone",
+            "unit": "s",
+            "bound": f"at most {MOST_BEYOND_S} s more",
+            "holds": suite_s - papermill_s <= MOST_BEYOND_S,
+        },
+        {
+            "what": f"a whole run of {UNCHANGED} stages, all reused",
+            "suite": unchanged_s,
+            "peer": UNCHANGED * papermill_s,
+            "peer_name": f"papermill, which runs them again ({UNCHANGED} times the line above)",
+            "unit": "s",
+            "bound": f"at most {MOST_UNCHANGED_S} s",
+            "holds": unchanged_s <= MOST_UNCHANGED_S,
+        },
+    ]
+
+
+def _project(root: Path) -> Project:
+    """A project with all of lib, so that keys are as long to take as real ones."""
+    project = Project(root)
+    shutil.copytree(paths.ROOT / "lib", root / "lib", dirs_exist_ok=True)
+    shutil.copytree(paths.ROOT / "params", root / "params", dirs_exist_ok=True)
+    os.environ.pop("OUTPUTS", None)
+    os.environ["PYTHONPATH"] = str(root)
+    paths.ROOT = root
+    project.notebook("trivial", "step: int = 0  # of the benchmark", *CELLS, METHOD)
+    return project
+
+
+def _in_turns(project: Project) -> tuple[float, float]:
+    """Median seconds a notebook of papermill alone, and of the runner; in turns, so that a machine's mood falls on both."""
+    bare = _without_stage(project.root / "notebooks/trivial.ipynb", project.root / "bare.ipynb")
+    alone, ours = [], []
+    for turn in range(TURNS + 1):
+        started = time.perf_counter()
+        for n in range(STAGES):
+            _papermill(bare, project.root / f"{turn}-{n}.ipynb", {"step": turn, "round": n})
+        between = time.perf_counter()
+        _run(project.params(STUDY % (STAGES, turn), f"turn_{turn}"))
+        alone.append((between - started) / STAGES)
+        ours.append((time.perf_counter() - between) / STAGES)
+    return median(alone[1:]), median(ours[1:])  # the first turn imports
+
+
+def _run(study: Path) -> None:
+    """Run a study whose stages are all to be run."""
+    with redirect_stdout(io.StringIO()):
+        found = run_study(study)
+    assert {stage["status"] for stage in found["stages"]} == {"done"}
+
+
+def _without_stage(notebook: Path, bare: Path) -> Path:
+    """The notebook without the cells that open and close its stage."""
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [cell for cell in content.cells if "stage" not in cell.source]
+    nbformat.write(content, bare)
+    return bare
+
+
+def _papermill(notebook: Path, copy: Path, values: dict) -> None:
+    how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    how["extra_arguments"] = ["--IPKernelApp.log_level=50"]  # as the runner asks for
+    papermill.execute_notebook(str(notebook), str(copy), parameters=values, **how)
+
+
+def _unchanged(project: Project) -> float:
+    """Median seconds of the command from its start to its end, where nothing has changed."""
+    study = project.params(STUDY % (UNCHANGED, 0), "many")
+    _run(study)
+    took = []
+    for _ in range(TURNS):
+        started = time.perf_counter()
+        words = [sys.executable, "-m", "lib.run", study]
+        done = subprocess.run(words, cwd=project.root, check=True, capture_output=True, text=True)
+        took.append(time.perf_counter() - started)
+        assert done.stdout.count("reused") == UNCHANGED, done.stdout
+    return median(took)
+
+
+if __name__ == "__main__":
+    for row in measure():
+        found = f"{row['suite']:.2f} {row['unit']}, {row['peer_name']} {row['peer']:.2f} {row['unit']}"
+        print(f"{row['what']}: {found}; {row['bound']}: {'holds' if row['holds'] else 'missed'}")
