@@ -1,5 +1,6 @@
 """A small project of its own for tests of the runner: real notebooks, real kernels, nothing of the suite's size."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +11,21 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from lib.runner.keys import RUNNING
 
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch is imported, and for kernels: two workers of two threads each get in each other's way
+)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+
+# files that take longest, the longest first: a worker takes a file whole, and the last one must not be alone with it
+LONGEST = (
+    "test_notebooks",
+    "test_llm_study",
+    "test_run",
+    "test_launch",
+    "test_sft",
+    "test_real_server",
+    "test_killed_calls",
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # nothing that Chromium does of its own accord, and no sandbox, which root may not have
@@ -55,6 +70,11 @@ class Project:
 
     def read(self, path: str) -> str:
         return (self.root / "outputs" / path).read_text()
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture

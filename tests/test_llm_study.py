@@ -12,17 +12,18 @@ from lib.run import run_study
 
 STUDENT = Path(__file__).parents[1] / "lib/gym/student"
 KEY = "sk-a-secret-that-nobody-may-see"
-STUDY = """
-stages:
+ASKING = """stages:
   - tapir/1_data_selection
   - repeat: 1
     stages:
       - tapir/2_oracle_judging: {{student_from: {student}}}
       - tapir/3_refinement
-      - tapir/4_training: {{student_from: {student}}}
+"""
+TEACHING = """      - tapir/4_training: {{student_from: {student}}}
   - evaluation/gym
   - report: {{once: true}}
-params:
+"""
+PARAMS = """params:
   {{source: {source}, oracle: a-model, oracle_url: {url}, ledger: {ledger}, samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
    per_cell: 1, pool_rows: 20, round_rows: 10, round_tokens: 0, alpha: 0.5}}
 """
@@ -51,9 +52,9 @@ def study(tmp_path, monkeypatch):
     rows = [{"instruction": f"Add {i} and {i}.", "input": "", "output": str(2 * i)} for i in range(100, 116)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
 
-    def run(url: str, **other):
+    def run(url: str, stages: str = ASKING, **other):
         places = {"source": tmp_path / "rows.json", "student": STUDENT, "ledger": tmp_path / "ledger.sqlite"}
-        (tmp_path / "study.yaml").write_text(STUDY.format(url=url, **places))
+        (tmp_path / "study.yaml").write_text((stages + PARAMS).format(url=url, **places))
         return run_study(tmp_path / "study.yaml", other)
 
     run.said = said
@@ -62,16 +63,16 @@ def study(tmp_path, monkeypatch):
 
 def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path):
     with ChatServer(Script(**study.said)) as server:
-        found = study(server.url)
+        found = study(server.url, ASKING + TEACHING)
         asked = sum(server.asked.values())
         (tmp_path / "outputs/study").rename(tmp_path / "outputs/before")
-        again = study(server.url, ledger_only="true")
+        again = study(server.url, ledger_only="true")  # teaching asks nothing
         assert sum(server.asked.values()) == asked
     metrics = found["arms"]["main"]["metrics"]
     assert metrics["judging.rows"] == 8 and metrics["pool.rows"] > 0 and metrics["pool.kept"] > 0
     assert found["oracle"]["calls"] == again["oracle"]["calls"] == asked <= again["oracle"]["cached"]
     assert again["arms"]["main"]["metrics"]["pool.rows"] == metrics["pool.rows"]
-    assert "What was taught" in (tmp_path / "outputs/study/report.html").read_text()
+    assert "What was taught" in (tmp_path / "outputs/before/report.html").read_text()
     left = subprocess.run(["grep", "-rlF", KEY, tmp_path], capture_output=True, text=True).stdout
     assert left == ""
 
