@@ -27,6 +27,7 @@ LONGEST = (
     "test_killed_calls",
 )
 
+LIB = Path(__file__).parents[1] / "lib"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # nothing that Chromium does of its own accord, and no sandbox, which root may not have
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -46,9 +47,11 @@ class Project:
         self.root = root
         for name in ("notebooks", "params", "lib"):
             (root / name).mkdir()
-        for name in RUNNING | {"__init__.py"}:
-            shutil.copy(Path(__file__).parents[1] / "lib" / name, root / "lib")
-        shutil.copytree(Path(__file__).parents[1] / "lib/runner", root / "lib/runner")
+        for name in RUNNING:
+            shutil.copy(LIB / name, root / "lib")
+        shutil.copytree(LIB / "runner", root / "lib/runner")
+        # what is not here is this tree's, not that of the editable install, which may be another
+        self.module("__init__", f"__path__.append({str(LIB)!r})")
 
     def notebook(self, name: str, parameters: str, *cells: str, reserved: str = RESERVED) -> Path:
         """Write a notebook that opens its stage, runs these cells and closes it."""
