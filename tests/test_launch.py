@@ -72,6 +72,7 @@ def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_who
     assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
 
 
+@pytest.mark.slow  # two processes import for half a minute to refuse
 def test_what_a_process_refuses_is_said(folder, tmp_path):
     with pytest.raises(UserError, match="batch_size is 3: 2 processes cannot share it"):
         train(folder, tmp_path, batch_size=3, launch=TWO)

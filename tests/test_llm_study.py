@@ -19,13 +19,13 @@ ASKING = """stages:
       - tapir/2_oracle_judging: {{student_from: {student}}}
       - tapir/3_refinement
 """
-TEACHING = """      - tapir/4_training: {{student_from: {student}}}
-  - evaluation/gym
+TEACHING = """      - tapir/4_training: {{student_from: {student}, round_rows: 10, round_tokens: 0, alpha: 0.5}}
+  - evaluation/gym: {{per_cell: 1}}
   - report: {{once: true}}
 """
 PARAMS = """params:
   {{source: {source}, oracle: a-model, oracle_url: {url}, ledger: {ledger}, samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
-   per_cell: 1, pool_rows: 20, round_rows: 10, round_tokens: 0, alpha: 0.5}}
+   pool_rows: 20}}
 """
 
 

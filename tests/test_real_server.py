@@ -54,7 +54,7 @@ def url():
 
 
 def _wait(url: str, server: subprocess.Popen) -> None:
-    for _ in range(600):
+    for _ in range(1800):  # it imports for ten seconds, and for minutes on a busy machine
         assert server.poll() is None, "the server ended"
         try:
             return urllib.request.urlopen(url, timeout=1).close()
