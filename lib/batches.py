@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lib.runner import folders
+
 NO_ROOM = "no room"  # how a reply ended that was not asked for: its prompt fills the student's context
 
 
@@ -49,15 +51,16 @@ class Batches:
             batch = Batch([texts[i] for i in places], seed * 1_000_003 + number)
             if folder:
                 self.stores[number] = _store(folder, number, batch.texts, *how, seed)
-            if folder and self.stores[number].exists():
-                self._take(number, json.loads(self.stores[number].read_text()))
+            if folder and (kept := folders.read_json(self.stores[number])):  # one that is damaged is none
+                self._take(number, kept)
             else:
                 self.missing[number] = batch
 
     def keep(self, number: int, made: list[list[Reply]]) -> None:
         """The replies to a batch, text by text."""
         if number in self.stores:
-            _write(self.stores[number], json.dumps(made))
+            with folders.whole(self.stores[number]) as partial:
+                partial.write_text(json.dumps(made))
         self._take(number, made)
 
     def _take(self, number: int, made: list) -> None:
@@ -78,9 +81,3 @@ def _by_length(texts: list[str], size: int) -> Iterator[list[int]]:
 def _store(folder: Path, *what) -> Path:
     """Where a batch's replies lie, named by all that decides them."""
     return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text)
-    partial.replace(path)

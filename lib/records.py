@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetInfo, Features, List, Value, disable_progre
 from datasets.fingerprint import generate_random_fingerprint
 
 from lib.errors import UserError
+from lib.runner import folders
 
 disable_progress_bars()  # a stage has one display of its own
 pa.set_memory_pool(pa.system_memory_pool())  # gives back what decoding took; arrow's own keeps it
@@ -119,9 +120,8 @@ def _dataset(table: pa.Table) -> Dataset:
 def write(rows: Dataset, path: str | Path) -> Path:
     """Write rows as Parquet, cast to FEATURES so that an all-null column keeps its type."""
     path = Path(path)
-    partial = path.with_name(path.name + ".tmp")
-    (rows if rows.features == FEATURES else rows.cast(FEATURES)).to_parquet(partial, batch_size=GROUP)
-    partial.replace(path)
+    with folders.whole(path) as partial:
+        (rows if rows.features == FEATURES else rows.cast(FEATURES)).to_parquet(partial, batch_size=GROUP)
     return path
 
 

@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from lib import launch, runs, steps, trainers
 from lib import student as students
 from lib.encoding import ENCODED, IGNORED
-from lib.errors import UserError
+from lib.errors import UserError, writing
 from lib.settings import Settings
 
 Report = Callable[[int, int], None]  # (steps done, of so many)
@@ -53,10 +53,12 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "logs")
     trainer = _trainer(job, report)
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
+        with writing(job.folder / "work/trainer"):
+            trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
         _check_losses(losses, job.settings)
-        _save(trainer, job)
+        with writing(job.folder / "student"):
+            _save(trainer, job)
     finally:
         _let_go(trainer)
     return losses

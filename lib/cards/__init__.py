@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.cards import facts, lineage, metadata, texts, wording
 from lib.cards.lineage import Step
+from lib.errors import writing
 from lib.runner import folders
 from lib.runner.digests import CARD
 
@@ -73,6 +74,7 @@ def _save(card: RepoCard, path: Path, run: Path) -> Path:
     content = str(card).encode("utf-8")
     if not path.is_file() or path.read_bytes() != content:
         partial = run / f"{CARD}.tmp"
-        partial.write_bytes(content)
-        partial.replace(path)
+        with writing(path):
+            partial.write_bytes(content)
+            partial.replace(path)
     return path

@@ -180,12 +180,10 @@ def _pages_size(stages: list[dict]) -> int:
 
 def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
     """The report, and the stages' pages where its links look for them."""
-    partial = path.with_name(path.name + ".tmp")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with folders.whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report.html", text)
         for one in stages:
             archive.writestr(one["link"], render.notebook_page(_read(one["folder"]), one["name"]))
-    partial.replace(path)
 
 
 def _read(folder: Path):
@@ -194,6 +192,5 @@ def _read(folder: Path):
 
 def save(path: Path, text: str) -> None:
     """Write at once or not at all."""
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with folders.whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -11,10 +11,12 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, writing
 
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
@@ -41,12 +43,22 @@ def short(path: Path) -> str:
 
 def write_json(path: Path, data: dict) -> None:
     """Write at once or not at all."""
-    partial = path.with_name(path.name + ".tmp")
-    with open(partial, "w", encoding="utf-8") as file:
+    with whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to: what is there at the end becomes `path`, at once or not at all. Raises UserError naming it where there is no room."""
+    partial = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict | None:
@@ -164,7 +176,8 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
 
     Raises UserError naming the holder's pid after wait_s seconds.
     """
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
+    with writing(path):
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
     until = time.monotonic() + wait_s
     while not _locked(file):
         if time.monotonic() >= until:

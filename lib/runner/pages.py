@@ -3,6 +3,8 @@ all there can do without."""
 
 from pathlib import Path
 
+from lib.runner import folders
+
 PAGE, ZIP = "report.html", "report.zip"
 
 
@@ -14,7 +16,8 @@ def write_page(part: Path) -> None:
 
     notebook = nbformat.read(part / "notebook.ipynb", as_version=4)
     page = render.notebook_page(notebook, part.name.partition("@")[0])
-    (part / "notebook.html").write_text(page, encoding="utf-8")
+    with folders.whole(part / "notebook.html") as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def withdraw(run: Path, before: dict | None, found: dict) -> None:
