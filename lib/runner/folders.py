@@ -90,13 +90,18 @@ def run_of(folder: Path) -> Path:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a stage that says it is complete: a file gone or of another size. None: nothing."""
+    """What is wrong with a stage that says it is complete: a file gone, of another size or, where its time is another, content. None:
+    nothing."""
+    from lib.runner import digests  # which imports this module
+
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != written["size"]:
             return f"{name} has {path.stat().st_size} bytes, {written['size']} were written"
+        if path.stat().st_mtime_ns != written["mtime_ns"] and digests.digest(path) != written["sha256"]:
+            return f"{name} was changed after it was written"
     return None
 
 
