@@ -45,7 +45,7 @@ def call(n: int, **how) -> Call:
 
 def test_what_is_stored_is_found_by_its_key(ledger):
     ledger.store([call(1), call(2)])
-    assert dict(ledger.find([call(1).key, call(3).key])) == {call(1).key: "{}"}
+    assert dict(ledger.find([call(1).key, call(3).key])) == {call(1).key: {}}
 
 
 def test_a_stored_call_stays_as_it_was(ledger):

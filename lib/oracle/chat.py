@@ -121,7 +121,7 @@ class Endpoint:
         """All that the endpoint said to each request, in order, logprobs included; None where a call failed. See `chat`."""
         self.chat(requests, report)
         names = [key(self.url, self.model, request.content) for request in requests]
-        stored = {name: json.loads(text) for name, text in self.ledger.find(set(names))}
+        stored = dict(self.ledger.find(set(names)))
         return [stored.get(name) for name in names]
 
     def account(self) -> dict[str, float | None]:
@@ -161,7 +161,7 @@ class Endpoint:
             names += keys
             fresh = {n: r for n, r in zip(keys, some, strict=True) if n not in seen}
             seen |= fresh.keys()
-            found = {name: self.reply(json.loads(text)) for name, text in self.ledger.find(fresh)}
+            found = {name: self.reply(response) for name, response in self.ledger.find(fresh)}
             done |= found
             self.cached += len(found)
             ordered = {} if self.ledger_only else self.ledger.ordered(fresh.keys() - found.keys())

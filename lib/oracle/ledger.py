@@ -12,13 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import paths
 from lib.errors import UserError
+from lib.oracle import unusable
 from lib.runner import folders
 
 SCHEMA = 1  # part of every key: what a call means may change
 TOGETHER = 500  # keys that are looked up at a time
-NETWORK = {"9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}  # fmt: skip
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, stage TEXT,
     request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL,
@@ -67,6 +66,15 @@ def key(endpoint: str, model: str, request: dict) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def fits(call: Call) -> bool:
+    """Whether a call's content is that of its key, and its response one."""
+    try:
+        same = key(call.endpoint, call.model, json.loads(call.request)) == call.key
+        return same and isinstance(json.loads(call.response), dict)
+    except (ValueError, TypeError):
+        return False
+
+
 class Ledger:
     """An open ledger. One process at a time writes to it; any number may read.
 
@@ -81,15 +89,17 @@ class Ledger:
         try:
             self._db = self._reader() if read_only else self._writer()
         except (sqlite3.DatabaseError, OSError) as error:
-            raise UserError(
-                f"{path} cannot be opened as a ledger ({error}): name another file, or move it away; one that was copied "
-                "while it was written needs its -wal file beside it"
-            ) from None
+            raise unusable.explained(f"{path} cannot be opened as a ledger", error, self.path) from None
 
     def _writer(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_network(self.path)
+        unusable.refuse_network(self.path)
         db = sqlite3.connect(self.path, check_same_thread=False)
+        [(said,)] = db.execute(
+            "PRAGMA quick_check(1)"
+        )  # half a second for 100,000 calls; nothing is paid into a damaged file
+        if said != "ok":
+            raise sqlite3.DatabaseError(said)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
@@ -123,17 +133,19 @@ class Ledger:
         try:
             yield from self._db.execute(sql, given)
         except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"the ledger {self.path} cannot be read ({error}): move it away, or save what can be read of it with "
-                "`sqlite3 LEDGER .recover`"
-            ) from None
+            raise unusable.explained(f"the ledger {self.path} cannot be read", error, self.path) from None
 
     def _row(self, sql: str, given: Iterable | dict = ()) -> tuple | None:
         return next(self._rows(sql, given), None)
 
-    def find(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    def find(self, keys: Iterable[str]) -> Iterator[tuple[str, dict]]:
         """(key, response) of those that are stored, in no order."""
-        return self._among("SELECT key, response FROM calls", keys)
+        for name, text in self._among("SELECT key, response FROM calls", keys):
+            try:
+                yield name, json.loads(text)
+            except ValueError as error:
+                what = f"the call {name[:16]} of the ledger {self.path} cannot be read"
+                raise unusable.explained(what, error, self.path) from None
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
         keys = list(keys)
@@ -187,12 +199,7 @@ class Ledger:
             if said != "ok":
                 yield said
         for call in self.rows():
-            try:
-                fits = key(call.endpoint, call.model, json.loads(call.request)) == call.key
-                fits = fits and isinstance(json.loads(call.response), dict)
-            except ValueError:
-                fits = False
-            if not fits:
+            if not fits(call):
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
     # batches under way
@@ -236,12 +243,3 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
-
-
-def _refuse_network(path: Path) -> None:
-    kind = paths.filesystem(path.resolve().parent)
-    if kind in NETWORK:
-        raise UserError(
-            f"the ledger {path} would lie on a network filesystem ({kind}), where SQLite loses data: put it on a local "
-            "disk, and copy it with `python -m lib.oracle export` or when nothing runs"
-        )

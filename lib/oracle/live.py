@@ -9,7 +9,7 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from lib.errors import UserError
-from lib.oracle import prices, transport
+from lib.oracle import prices, transport, unusable
 from lib.oracle.writer import Writer
 
 REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
@@ -92,10 +92,10 @@ class Live:
         try:
             await self.writer.store(call)
         except Exception as error:
-            path = self.endpoint.ledger.path
+            path, way_out = self.endpoint.ledger.path, unusable.no_room(error) or "mend that"
             raise UserError(
-                f"the ledger {path} cannot be written ({error}): what was stored is kept; once that is mended, the same "
-                "command goes on from here"
+                f"the ledger {path} cannot be written ({error}): {way_out}; what was stored is kept, and the same command then "
+                "goes on from here"
             ) from None
 
     async def _send(self, request) -> dict:

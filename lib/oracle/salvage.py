@@ -1,0 +1,61 @@
+"""What can still be read of a damaged ledger, saved as a new one: a call that was paid is worth the trouble."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.errors import UserError
+from lib.oracle.ledger import TABLES, Call, fits
+
+SMALLEST = 150  # bytes that a row takes at least: its key alone is 64 characters
+KEPT = ("calls", "batches", "under_way")
+
+
+class Saved(NamedTuple):
+    """How many calls the new ledger holds, and how many were read, but do not fit their key."""
+
+    calls: int
+    unfit: int
+
+
+def save(damaged: Path, new: Path) -> Saved:
+    """Copy each row that can be read, and of the calls those that fit their key, to a new ledger.
+
+    Raises UserError where that is there already, or where the damaged one is not to be read at all.
+    """
+    if new.exists():
+        raise UserError(f"{new} exists already: name a file that does not")
+    if not damaged.is_file():
+        raise UserError(f"the ledger {damaged} does not exist")
+    rows = {table: list(_readable(damaged, table)) for table in KEPT}
+    calls = [row for row in rows["calls"] if fits(Call._make(row))]
+    with closing(sqlite3.connect(new)) as made, made:
+        made.executescript(TABLES)
+        for table, those in (rows | {"calls": calls}).items():
+            for row in those:
+                made.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row)
+    return Saved(len(calls), len(rows["calls"]) - len(calls))
+
+
+def _readable(path: Path, table: str) -> Iterator[tuple]:
+    """The rows of a table, one looked up after the other: a page that is damaged costs only those that lie on it."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        try:
+            db.execute("PRAGMA writable_schema=ON")  # or one that was cut off would not be read at all
+            db.execute(f"SELECT count(*) FROM {table} WHERE rowid = 1")
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"nothing can be saved of {path} ({error}): move it away, and start another"
+            ) from None
+        for number in range(1, _size(path) // SMALLEST):
+            try:
+                yield from db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,))
+            except sqlite3.DatabaseError:
+                continue
+
+
+def _size(path: Path) -> int:
+    files = (path, path.with_name(path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
