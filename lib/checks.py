@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from lib import curriculum, paths, selection, tasks, weights
 from lib.errors import UserError
 from lib.gym import splits
 from lib.oracle import prices
+from lib.oracle.ledger import Ledger
 from lib.settings import (
     BESIDE,
     EMBEDDED,
@@ -185,6 +188,13 @@ def key(values: dict, url: str) -> None:
         raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
 
 
+@cache
+def ledger(path: Path, read_only: bool) -> None:
+    """A ledger that is there can be used: better to know before anything was trained."""
+    if path.exists():
+        Ledger(path, read_only).close()
+
+
 def share(values: dict, name: str) -> None:
     if not 0 <= values[name] <= 1:
         raise UserError(f"{name} is {values[name]:g}: it is a share, 0 to 1")
@@ -196,6 +206,7 @@ def _oracle(values: dict) -> None:
         key(values, "oracle_url")
         for model in (values["oracle"], values["judge_model"] or values["oracle"]):
             prices.check_budget(model, values["budget_usd"] or None)
+        ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {

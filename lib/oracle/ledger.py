@@ -99,7 +99,7 @@ class Ledger:
             "PRAGMA quick_check(1)"
         )  # half a second for 100,000 calls; nothing is paid into a damaged file
         if said != "ok":
-            raise sqlite3.DatabaseError(said)
+            raise sqlite3.DatabaseError(" ".join(said.split()))
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
