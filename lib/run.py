@@ -132,7 +132,7 @@ def _do(run: Run, stage: Planned) -> None:
     """Reuse or run a stage, and write it down."""
     final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
     line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
-    label, started = stage.label, time.monotonic()
+    label, started, before = stage.label, time.monotonic(), folders.superseded(final)
     terminal.begin(label)
     try:
         real, status = _reuse_or_execute(run, stage, final, label)
@@ -146,9 +146,9 @@ def _do(run: Run, stage: Planned) -> None:
     run.done.append((stage, real))
     place = real.relative_to(run.folder).as_posix()
     run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
-    terminal.end(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
-    if status == "done":
-        _write_summary(run)
+    kept = "".join(f"; the earlier one is kept in {path.name}" for path in folders.superseded(final) - before)
+    terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
+    _write_summary(run)
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:

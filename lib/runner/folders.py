@@ -135,6 +135,11 @@ def supersede(folder: Path) -> Path:
     return folder.rename(aside)
 
 
+def superseded(final: Path) -> set[Path]:
+    """What was set aside of this stage so far."""
+    return set(final.parent.glob(f"{final.name}.superseded-*"))
+
+
 # --- work in progress
 
 
