@@ -1,0 +1,52 @@
+"""A server that both runs of a test ask, and an undisturbed run that several tests hold theirs against."""
+
+import asyncio
+
+import mounts as namespaces
+import pytest
+import small
+from chat_server import ChatServer
+
+
+class Server(ChatServer):
+    """A chat server that, while it is `held`, answers nobody."""
+
+    held = False
+    waiting = False  # whether somebody asked meanwhile
+
+    async def _answer(self, request):
+        while self.held:
+            self.waiting = True
+            await asyncio.sleep(0.05)
+        return await super()._answer(request)
+
+
+@pytest.fixture(scope="session")
+def serving():
+    with Server(small.ORACLE) as made:
+        yield made
+
+
+@pytest.fixture
+def server(serving):
+    """As if it had been asked nothing yet."""
+    serving.asked.clear()
+    serving.held, serving.waiting, serving.delay_s = False, False, 0.0
+    return serving
+
+
+@pytest.fixture(scope="session")
+def judged(serving, tmp_path_factory):
+    """An undisturbed run of the stages that ask the oracle; to be copied, not changed."""
+    place = small.Place(tmp_path_factory.mktemp("judged"), serving.url, small.JUDGED)
+    serving.held, before = False, serving.asked.total()
+    place.finish()
+    place.calls = serving.asked.total() - before
+    return place
+
+
+@pytest.fixture
+def mounts():
+    made = namespaces.Mounts()
+    yield made
+    made.close()

@@ -1,0 +1,279 @@
+"""A TAPIR and a SELF-GUIDE study as small as they go, started by the real command in processes of its own, and what two runs must have in common
+to be equal."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from copy import copy
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+from test_llm_oracle import Script, unlike
+
+ROOT = Path(__file__).parents[2]
+STUDENT = ROOT / "lib/gym/student"
+CONCURRENCY = 4
+RUN = "small"
+ASKING = f"""
+  oracle: a-model
+  oracle_url: {{url}}
+  ledger: {{ledger}}
+  concurrency: {CONCURRENCY}
+  judged_rows: 16
+  samples: 2
+  max_new_tokens: 16
+"""
+TEACHING = """
+  round_rows: 12
+  round_tokens: 0
+  alpha: 0.5
+  epochs: 2
+  batch_size: 4
+  save_steps: 3
+"""
+SELF_TEACHING = """
+  pool_rows: 40
+  task: "gym:first_two repeat dashes"
+  input_rounds: 2
+  output_samples: 3
+  validated_rows: 6
+  test_rows: 6
+  baselines: [demos_only]
+  skipped: [self_consistency, constrained, self_icl, synthetic_in_context]
+"""
+JUDGED = f"""
+stages:
+  - tapir/1_data_selection
+  - repeat: 1
+    stages: [tapir/2_oracle_judging: {{{{student_from: {STUDENT}}}}}]
+params:
+  source: {{source}}{ASKING}
+"""
+TAUGHT = f"""
+stages:
+  - tapir/1_data_selection
+  - tapir/4_training: {{{{alpha_step: 0}}}}
+params:
+  source: {{source}}{TEACHING}
+"""
+WHOLE = f"""
+stages:
+  - tapir/1_data_selection
+  - tapir/4_training: {{{{alpha: 0, alpha_step: 0}}}}
+  - repeat: 1
+    stages: [tapir/2_oracle_judging, tapir/3_refinement, tapir/4_training]
+  - self_guide/1_input_generation
+  - self_guide/2_output_generation
+  - self_guide/3_training
+  - evaluation/natural_instructions
+params:
+  source: {{source}}{ASKING}{TEACHING}{SELF_TEACHING}
+"""
+
+
+def _number(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
+def _verdict(text: str) -> str:
+    """The longer response gets 9, the shorter one 3 or 4, by the instruction."""
+    first, second = (part.split("\n\n")[0] for part in text.split("[Response of assistant ")[1:])
+    short = 3 + _number(text.split("[Response")[0]) % 2
+    return f"9 {short}\nbecause" if len(first) > len(second) else f"{short} 9\nbecause"
+
+
+# every reply follows from its request alone, so that two runs are told the same, in whatever order they ask
+ORACLE = Script(
+    answer=lambda text: f"A long and careful response to: {text} " * 3,
+    classify=lambda text: ("Arithmetic", "Ordering")[_number(text) % 2],
+    expand=lambda text: f"<instruction>Add {unlike(_number(text))}.</instruction>",
+    refine=lambda text: "First one step, then the next one, and so to the end. " * (5 + _number(text) % 4),
+    judge=_verdict,
+)
+
+
+def corpus(shift: int = 0) -> list[dict]:
+    return [
+        {"instruction": f"Add {i} and {unlike(i)}.", "input": "", "output": str(2 * i + shift)}
+        for i in range(100, 140)
+    ]
+
+
+class Place:
+    """A folder of its own for a study's outputs, ledger and corpus, and the command that runs it there."""
+
+    def __init__(self, folder: Path, url: str, study: str = WHOLE):
+        folder.mkdir(exist_ok=True)
+        self.home, self.outputs, self.ledger = folder, folder / "outputs", folder / "ledger.sqlite"
+        self.source, self.study = folder / "rows.json", folder / "study.yaml"
+        self.source.write_text(json.dumps(corpus()))
+        self.study.write_text(study.format(source=self.source, url=url, ledger=self.ledger))
+        self.over: list[str] = []
+        self.seen: set[psutil.Process] = set()
+
+    @property
+    def folder(self) -> Path:
+        return self.outputs / RUN
+
+    @property
+    def words(self) -> list[str]:
+        return [sys.executable, "-m", "lib.run", str(self.study), "--run", RUN, *self.over]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"OUTPUTS": str(self.outputs), "OPENAI_API_KEY": "sk-none", "OMP_NUM_THREADS": "1"}
+        return os.environ | own | {"PYTHONPATH": str(ROOT)}
+
+    def start(self, before: list[str] = (), **how) -> subprocess.Popen:
+        """The command, in a process group of its own; `before` are words to put before it."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            [*before, *self.words],
+            cwd=ROOT,
+            env=self.environment,
+            start_new_session=True,
+            **pipes,
+            **how,
+        )
+
+    def go(self, **how) -> subprocess.CompletedProcess:
+        """The command, to its end."""
+        process = self.start(**how)
+        said, complained = process.communicate(timeout=400)
+        return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
+
+    def finish(self, **how) -> dict:
+        """The command, which must end well; returns its summary."""
+        ended = self.go(**how)
+        assert ended.returncode == 0, ended.stderr
+        return self.summary()
+
+    def summary(self) -> dict:
+        return json.loads((self.folder / "summary.json").read_text())
+
+    def stage(self, name: str, arm: str = "main") -> Path:
+        return self.folder / arm / "s0" / name
+
+    def parts(self) -> list[Path]:
+        return list(self.folder.glob("**/*.part"))
+
+    def part(self, name: str) -> Path | None:
+        """The folder in which a stage is worked on, once it is."""
+        return next((path for path in self.parts() if path.name.startswith(f"{Path(name).name}.")), None)
+
+    def keep_calls_in(self, ledger: Path) -> None:
+        """Another ledger from now on."""
+        self.ledger, self.over = ledger, ["-p", f"ledger={ledger}"]
+
+
+def wait(condition, seconds: float = 300):
+    """What a condition comes to, once it is true."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.02)
+    return found
+
+
+def family(process: subprocess.Popen) -> list[psutil.Process]:
+    """A process and all below it that are alive."""
+    try:
+        first = psutil.Process(process.pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kernel(process: subprocess.Popen) -> psutil.Process | None:
+    """The kernel that a runner has started, if it has."""
+    for one in family(process)[1:]:
+        try:
+            if "ipykernel_launcher" in one.cmdline():
+                return one
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for one in processes:
+        try:
+            one.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def alive(processes: set[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def the_error(ended: subprocess.CompletedProcess) -> str:
+    """What a run says that came to grief: one error of three lines at most."""
+    said = ended.stderr.strip()
+    assert ended.returncode == 1 and 1 <= len(said.splitlines()) <= 3 and "Traceback" not in said, said
+    return said
+
+
+# --- equal
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Files of two runs that are not equal: contents, without time and cost."""
+    ours, theirs = contents(one), contents(other)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def contents(run: Path) -> dict[str, object]:
+    """What each file of a run says: rows and weights to the last bit, metrics and scores."""
+    found = {path.relative_to(run).as_posix(): _content(path) for path in _files(run)}
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _files(run: Path) -> list[Path]:
+    return [p for p in run.rglob("*") if p.is_file() and ".superseded-" not in str(p)]
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".safetensors" or path.name == "losses.json":
+        return path.read_bytes()
+    if path.name == "metrics.json":
+        return _own(json.loads(path.read_text()))
+    if path.name == "summary.json":
+        told = json.loads(path.read_text())
+        return told["status"], [line["name"] for line in told["stages"]], _own(told["arms"])
+    return None
+
+
+def _own(metrics: dict) -> dict:
+    """But for how many calls the ledger answered: those that a killed start had made."""
+    return {
+        name: _own(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if name != "oracle.cached"
+    }
+
+
+def left_over(place: Place) -> list[str]:
+    """What no finished run leaves behind: work under way, half-written files, a log of the ledger's."""
+    files = [p for p in place.folder.rglob("*") if p.is_file()]
+    found = [p for p in files if p.suffix == ".tmp" or "work" in p.parts or ".part/" in str(p)]
+    wal = place.ledger.with_name(place.ledger.name + "-wal")
+    found += [wal] if wal.exists() and wal.stat().st_size else []
+    return [str(path) for path in found]
+
+
+def copied(place: Place, folder: Path) -> Place:
+    """The same study with a copy of all that it has written so far."""
+    shutil.copytree(place.home, folder, dirs_exist_ok=True)
+    twin = copy(place)
+    twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
+    twin.keep_calls_in(folder / place.ledger.name)
+    return twin

@@ -1,0 +1,31 @@
+"""A corpus file that changes between two starts: what came from it is made anew and that is said, and the result is that of the new file."""
+
+import json
+
+import pytest
+import small
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_corpus_that_changes_between_two_starts_is_read_anew_and_what_was_made_of_it_kept_aside(
+    judged, server, tmp_path
+):
+    place = small.Place(tmp_path, server.url, small.JUDGED)
+    place.source.write_text(json.dumps(small.corpus(shift=1)))
+    server.held = True
+    running = place.start()
+    small.wait(lambda: server.waiting)
+    small.kill(small.family(running))
+    running.communicate()
+    [part] = place.parts()
+    assert part.name.startswith("2_oracle_judging")
+    place.source.write_text(json.dumps(small.corpus()))
+    server.held = False
+    ended = place.go()
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("the earlier one is kept in") == 2
+    aside = [f"{name}.superseded-1" for name in ("1_data_selection@0", "2_oracle_judging@1")]
+    assert sorted(path.name for path in place.folder.glob("**/*superseded*")) == aside
+    assert small.differences(judged.folder, place.folder) == []
+    assert small.left_over(place) == []

@@ -1,0 +1,53 @@
+"""Parquet and JSON files that were cut or overwritten, in finished stages and in one under way: they are found, and made again as they were."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import small
+
+pytestmark = pytest.mark.slow
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwrite(path: Path) -> None:
+    """As many bytes, but others in the middle."""
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) // 3, len(content) // 2)
+    content[middle] = bytes(255 - byte for byte in content[middle])
+    path.write_bytes(content)
+
+
+def test_a_damaged_file_of_a_finished_stage_is_found_and_its_stage_run_again(judged, server, tmp_path):
+    place = small.copied(judged, tmp_path)
+    cut(place.stage("tapir/2_oracle_judging@1") / "rows.parquet")
+    overwrite(place.stage("tapir/1_data_selection@0") / "rows.parquet")
+    ended = place.go()
+    assert ended.returncode == 0, ended.stderr
+    assert "rows.parquet was changed after it was written, so it is not reused" in ended.stdout
+    assert "rows.parquet has" in ended.stdout
+    assert small.differences(judged.folder, place.folder) == []
+    assert server.asked.total() == 0
+
+
+def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp_path):
+    place = small.copied(judged, tmp_path)
+    shutil.rmtree(place.stage("tapir/2_oracle_judging@1"))
+    place.ledger.unlink()
+    server.delay_s = 0.2
+    running = place.start()
+    [replies] = small.wait(lambda: list(place.folder.glob("**/*.part/work/replies-*.json")))
+    small.kill(small.family(running))
+    running.communicate()
+    [part] = place.parts()
+    cut(replies)
+    shutil.copy(place.stage("tapir/1_data_selection@0") / "rows.parquet", part)
+    for path in (part / "rows.parquet", part / "notebook.ipynb", part / "plan.json"):
+        cut(path)
+    place.finish()
+    assert small.differences(judged.folder, place.folder) == []
+    assert small.left_over(place) == []
+    assert server.asked.total() <= judged.calls + small.CONCURRENCY
