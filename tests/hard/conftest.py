@@ -27,6 +27,13 @@ def serving():
         yield made
 
 
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    yield
+    while small.started:
+        small.kill(small.family(small.started.pop()))
+
+
 @pytest.fixture
 def server(serving):
     """As if it had been asked nothing yet."""

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / "lib/gym/student"
 CONCURRENCY = 4
 RUN = "small"
+LONGEST_S = 1800  # of one command, on a machine that is busy with other things
 ASKING = f"""
   oracle: a-model
   oracle_url: {{url}}
@@ -105,6 +106,9 @@ def corpus(shift: int = 0) -> list[dict]:
     ]
 
 
+started: list[subprocess.Popen] = []  # by all places, for a failed test to leave none behind
+
+
 class Place:
     """A folder of its own for a study's outputs, ledger and corpus, and the command that runs it there."""
 
@@ -133,19 +137,14 @@ class Place:
     def start(self, before: list[str] = (), **how) -> subprocess.Popen:
         """The command, in a process group of its own; `before` are words to put before it."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(
-            [*before, *self.words],
-            cwd=ROOT,
-            env=self.environment,
-            start_new_session=True,
-            **pipes,
-            **how,
-        )
+        words, own = [*before, *self.words], {"cwd": ROOT, "env": self.environment, "start_new_session": True}
+        started.append(subprocess.Popen(words, **own, **pipes, **how))
+        return started[-1]
 
     def go(self, **how) -> subprocess.CompletedProcess:
         """The command, to its end."""
         process = self.start(**how)
-        said, complained = process.communicate(timeout=400)
+        said, complained = process.communicate(timeout=LONGEST_S)
         return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
 
     def finish(self, **how) -> dict:
@@ -172,7 +171,7 @@ class Place:
         self.ledger, self.over = ledger, ["-p", f"ledger={ledger}"]
 
 
-def wait(condition, seconds: float = 300):
+def wait(condition, seconds: float = LONGEST_S):
     """What a condition comes to, once it is true."""
     until = time.monotonic() + seconds
     while not (found := condition()):

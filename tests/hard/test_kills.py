@@ -58,7 +58,7 @@ def kill_when(place: small.Place, begun: Callable[[], object], kind: str, moment
     time.sleep(moment)
     place.seen |= set(small.family(runner))
     small.kill(victims(kind, runner))
-    said, complained = runner.communicate(timeout=60)
+    said, complained = runner.communicate(timeout=small.LONGEST_S)
     print(f"{kind} killed {moment:.1f} s into {said.splitlines()[-1]}")
     if kind == "kernel":
         assert (runner.returncode, complained.count("failed in")) == (1, 1), complained

@@ -30,7 +30,7 @@ def test_of_two_runs_with_one_ledger_the_second_is_refused_and_later_pays_nothin
     said = small.the_error(second.go())
     assert f"ledger.sqlite is in use by process {small.kernel(running).pid}: wait for it, or stop it" in said
     server.held = False
-    assert running.wait(300) == 0, running.communicate()
+    assert running.wait(small.LONGEST_S) == 0, running.communicate()
     second.finish()
     assert server.asked.total() == judged.calls
     for place in pair:
