@@ -274,5 +274,6 @@ def copied(place: Place, folder: Path) -> Place:
     shutil.copytree(place.home, folder, dirs_exist_ok=True)
     twin = copy(place)
     twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
-    twin.keep_calls_in(folder / place.ledger.name)
+    if place.ledger.exists():
+        twin.keep_calls_in(folder / place.ledger.name)
     return twin

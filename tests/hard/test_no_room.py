@@ -63,7 +63,7 @@ def test_on_a_disk_that_is_full_nothing_is_lost(judged, server, tmp_path, mounts
     place = small.copied(judged, tmp_path)
     shutil.rmtree(place.stage("tapir/2_oracle_judging@1"))
     place.ledger.unlink()
-    mounts.fill(tmp_path, spare=300 * KB)
+    mounts.fill(tmp_path, spare=150 * KB)
     small.the_error(place.go(before=mounts.words))
     mounts.widen(tmp_path)
     place.finish(before=mounts.words)
