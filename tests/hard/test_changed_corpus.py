@@ -2,6 +2,7 @@
 
 import json
 
+import equal
 import pytest
 import small
 
@@ -27,5 +28,5 @@ def test_a_corpus_that_changes_between_two_starts_is_read_anew_and_what_was_made
     assert ended.stdout.count("the earlier one is kept in") == 2
     aside = [f"{name}.superseded-1" for name in ("1_data_selection@0", "2_oracle_judging@1")]
     assert sorted(path.name for path in place.folder.glob("**/*superseded*")) == aside
-    assert small.differences(judged.folder, place.folder) == []
-    assert small.left_over(place) == []
+    assert equal.differences(judged.folder, place.folder) == []
+    assert equal.left_over(place) == []

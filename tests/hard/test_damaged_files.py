@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import equal
 import pytest
 import small
 
@@ -29,7 +30,7 @@ def test_a_damaged_file_of_a_finished_stage_is_found_and_its_stage_run_again(jud
     assert ended.returncode == 0, ended.stderr
     assert "rows.parquet was changed after it was written, so it is not reused" in ended.stdout
     assert "rows.parquet has" in ended.stdout
-    assert small.differences(judged.folder, place.folder) == []
+    assert equal.differences(judged.folder, place.folder) == []
     assert server.asked.total() == 0
 
 
@@ -48,6 +49,6 @@ def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp
     for path in (part / "rows.parquet", part / "notebook.ipynb", part / "plan.json"):
         cut(path)
     place.finish()
-    assert small.differences(judged.folder, place.folder) == []
-    assert small.left_over(place) == []
+    assert equal.differences(judged.folder, place.folder) == []
+    assert equal.left_over(place) == []
     assert server.asked.total() <= judged.calls + small.CONCURRENCY

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import equal
 import pytest
 import small
 
@@ -59,7 +60,7 @@ def test_what_was_saved_of_a_damaged_ledger_is_not_asked_again(judged, place, se
     main(["save", str(damaged), str(place.ledger)])
     saved = calls(place.ledger)
     place.finish()
-    assert small.differences(judged.folder, place.folder) == []
+    assert equal.differences(judged.folder, place.folder) == []
     assert server.asked.total() == judged.calls - saved > 0
 
 

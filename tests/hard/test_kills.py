@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import cycle
 from random import Random, SystemRandom
 
+import equal
 import psutil
 import pytest
 import small
@@ -30,8 +31,8 @@ def test_a_study_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(server
     needed = server.asked - before
     kills = kill_in_each(hit, stages, Random(SEED))
     hit.finish()
-    assert small.differences(calm.folder, hit.folder) == []
-    assert small.left_over(hit) == []
+    assert equal.differences(calm.folder, hit.folder) == []
+    assert equal.left_over(hit) == []
     small.wait(lambda: not small.alive(hit.seen), DEAD_S)
     asked = server.asked - before - needed
     assert not needed - asked and (asked - needed).total() <= kills * small.CONCURRENCY

@@ -3,6 +3,7 @@
 import resource
 import shutil
 
+import equal
 import pytest
 import small
 
@@ -34,8 +35,8 @@ def test_under_a_limit_that_rises_one_file_after_the_other_is_named_until_all_fi
     for size, name in limits.items():
         assert refused(place, preexec_fn=limited(size)).endswith(name)
     place.finish()
-    assert small.differences(judged.folder, place.folder) == []
-    assert small.left_over(place) == []
+    assert equal.differences(judged.folder, place.folder) == []
+    assert equal.left_over(place) == []
     assert server.asked.total() <= judged.calls + small.CONCURRENCY
 
 
@@ -56,7 +57,7 @@ def test_a_student_that_there_is_no_room_for_is_taught_to_the_same_weights(serve
     for size in (1000 * KB, 8000 * KB):  # for the weights, and for the optimizer beside them
         assert refused(place, preexec_fn=limited(size)).endswith("work/trainer")
     place.finish()
-    assert small.differences(calm.folder, place.folder) == []
+    assert equal.differences(calm.folder, place.folder) == []
 
 
 def test_on_a_disk_that_is_full_nothing_is_lost(judged, server, tmp_path, mounts):
@@ -67,5 +68,5 @@ def test_on_a_disk_that_is_full_nothing_is_lost(judged, server, tmp_path, mounts
     small.the_error(place.go(before=mounts.words))
     mounts.widen(tmp_path)
     place.finish(before=mounts.words)
-    assert small.differences(judged.folder, mounts.seen(place.folder)) == []
+    assert equal.differences(judged.folder, mounts.seen(place.folder)) == []
     assert server.asked.total() <= judged.calls + small.CONCURRENCY

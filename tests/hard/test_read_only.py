@@ -2,6 +2,7 @@
 
 import shutil
 
+import equal
 import pytest
 import small
 
@@ -17,16 +18,16 @@ def place(judged, tmp_path):
 
 
 def test_outputs_that_are_read_only_are_one_error(judged, place, mounts, server):
-    before = small.contents(place.folder)
+    before = equal.contents(place.folder)
     mounts.protect(place.outputs)
     said = small.the_error(place.go(before=mounts.words))
     assert (
         said.startswith(str(place.folder)) and "Read-only file system" in said and len(said.splitlines()) == 1
     )
-    assert small.contents(place.folder) == before
+    assert equal.contents(place.folder) == before
     mounts.release(place.outputs)
     place.finish(before=mounts.words)
-    assert small.differences(judged.folder, place.folder) == []
+    assert equal.differences(judged.folder, place.folder) == []
     assert server.asked.total() == 0
 
 
@@ -43,4 +44,4 @@ def test_a_ledger_that_is_read_only_is_one_error_before_anything_is_asked(
     assert server.asked.total() == 0
     mounts.release(folder)
     place.finish(before=mounts.words)
-    assert small.differences(judged.folder, place.folder) == []
+    assert equal.differences(judged.folder, place.folder) == []

@@ -2,6 +2,7 @@
 
 import shutil
 
+import equal
 import pytest
 import small
 
@@ -34,4 +35,4 @@ def test_of_two_runs_with_one_ledger_the_second_is_refused_and_later_pays_nothin
     second.finish()
     assert server.asked.total() == judged.calls
     for place in pair:
-        assert small.differences(judged.folder, place.folder) == []
+        assert equal.differences(judged.folder, place.folder) == []

@@ -1,0 +1,58 @@
+"""What two runs must have in common to be equal, and what none may leave behind."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from small import Place
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Files of two runs that are not equal: contents, without time and cost."""
+    ours, theirs = contents(one), contents(other)
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+
+
+def contents(run: Path) -> dict[str, object]:
+    """What each file of a run says: rows and weights to the last bit, metrics and scores."""
+    found = {path.relative_to(run).as_posix(): _content(path) for path in _files(run)}
+    return {name: said for name, said in found.items() if said is not None}
+
+
+def _files(run: Path) -> list[Path]:
+    return [p for p in run.rglob("*") if p.is_file() and ".superseded-" not in str(p)]
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".safetensors" or path.name == "losses.json":
+        return path.read_bytes()
+    if path.name == "metrics.json":
+        return _own(json.loads(path.read_text()))
+    if path.name == "summary.json":
+        told = json.loads(path.read_text())
+        return told["status"], [line["name"] for line in told["stages"]], _own(told["arms"])
+    return None
+
+
+def _own(metrics: dict) -> dict:
+    """But for how many calls the ledger answered: those that a killed start had made."""
+    return {
+        name: _own(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if name != "oracle.cached"
+    }
+
+
+def left_over(place: Place) -> list[str]:
+    """What no finished run leaves behind: work under way, half-written files, a log of the ledger's."""
+    files = [p for p in place.folder.rglob("*") if p.is_file()]
+    found = [
+        p
+        for p in files
+        if p.suffix == ".tmp" or "work" in p.relative_to(place.folder).parts or ".part/" in str(p)
+    ]
+    wal = place.ledger.with_name(place.ledger.name + "-wal")
+    found += [wal] if wal.exists() and wal.stat().st_size else []
+    return [str(path) for path in found]
