@@ -27,17 +27,23 @@ Prompt = str | Sequence[str]  # one text, or the turns of one question
 def prompts(path: str) -> list[Prompt]:
     """A benchmark file's prompts in file order: AlpacaEval's `instruction`, IFEval's `prompt`, MT-Bench's `turns`.
 
-    Raises sources.BadInput for a file that is none of them.
+    Raises sources.BadInput for a file that is none of them, or holds no prompt.
     """
-    found = []
-    for _, placed in sources.read(path):
-        for where, record in placed:
-            record = record if isinstance(record, dict) else {}
-            named = [record[key] for key in ("instruction", "prompt", "turns") if key in record]
-            if not named:
-                raise sources.BadInput(f"{where}: no benchmark prompt: expected instruction, prompt or turns")
-            found.append(named[0])
+    found = [_prompt(record, where) for _, placed in sources.read(path) for where, record in placed]
+    if not found:
+        raise sources.BadInput(f"{path} holds no prompt to look for")
     return found
+
+
+def _prompt(record: object, where: str) -> Prompt:
+    record = record if isinstance(record, dict) else {}
+    told = next((record[key] for key in ("instruction", "prompt", "turns") if key in record), None)
+    turns = told if isinstance(told, list) else [told]
+    if not turns or not all(isinstance(turn, str) for turn in turns):
+        raise sources.BadInput(
+            f"{where}: no benchmark prompt: expected instruction, prompt or turns, of text; found {told!r:.60}"
+        )
+    return told
 
 
 def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from datasets import Dataset, List
 
 from lib import records, sources
+from lib.errors import named
 from lib.sources import BadInput
 
 KNOWN = "alpaca, sharegpt, messages, natural_instructions, cherry_llm:first, cherry_llm:second"
@@ -23,6 +25,7 @@ TURN = ("role", "from", "content", "value")
 ORDERS = {"first": ("oracle_first", "student_first"), "second": ("student_first", "oracle_first")}
 TYPES = {"string": (str, "a text"), "float64": (float | int, "a number"), "int32": (int, "a whole number")}
 TYPES |= {"bool": (bool, "true or false")}
+MOST = {"float64": sys.float_info.max, "int32": 2**31 - 1}  # that a column of numbers holds
 OURS = {name: kind for name, kind in records.FEATURES.items() if name not in ("id", "instruction", "meta")}
 
 
@@ -46,8 +49,10 @@ def rows(placed: Iterable[sources.Placed], format: str, source: str) -> Iterator
         if not isinstance(record, dict):
             raise BadInput(f"{where}: expected an object with named fields, found {show(record)}")
         convert = convert or converter(detect(record, where) if format == "auto" else format, where)
-        for row in convert(record, where):
-            yield {"source": source} | row
+        try:
+            yield from ({"source": sound(source)} | row for row in convert(record, where))
+        except RecursionError:  # what Python just read it may not be able to write
+            raise BadInput(f"{where}: lists or objects nested too deeply: flatten them") from None
     if convert is None:
         raise BadInput(f"{source} is empty: it holds no record")
 
@@ -64,9 +69,8 @@ def detect(record: dict, where: str) -> str:
         return "messages"
     if "instruction" in record:
         return "alpaca"
-    keys = ", ".join(sorted(map(str, record))) or "none"
     raise BadInput(
-        f"{where}: unknown format: its keys are {keys}. Known are {KNOWN}: name one or rename the keys"
+        f"{where}: unknown format: its keys are {named(record) or 'none'}. Known are {KNOWN}: name one or rename the keys"
     )
 
 
@@ -119,7 +123,7 @@ def turn(item: dict, where: str) -> dict:
         raise BadInput(f"{where}: a turn has a role and a content; found {show(item)}")
     role = text(item.get("role", item.get("from")), where, "role")
     if role not in ROLES:
-        raise BadInput(f"{where}: unknown role {role!r}: known are {', '.join(ROLES)}")
+        raise BadInput(f"{where}: unknown role {role!r:.60}: known are {', '.join(ROLES)}")
     return {"role": ROLES[role], "content": text(item.get("content", item.get("value")), where, "content")}
 
 
@@ -207,7 +211,8 @@ def fit(value: object, kind: object, where: str, name: str) -> object:
         words = "a list" if isinstance(kind, List) else f"objects of {', '.join(kind)}"
         raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
     expected, words = TYPES[kind.dtype]
-    if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
+    fits = isinstance(value, expected) and isinstance(value, bool) == (expected is bool)
+    if not fits or kind.dtype in MOST and abs(value) > MOST[kind.dtype]:
         raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
     return sound(value) if expected is str else value
 
@@ -232,7 +237,7 @@ def sound(value: str) -> str:
 def meta(given: object, rest: dict) -> str:
     """A JSON object of what the source's own `meta` and its other keys hold; "" when there is nothing."""
     if isinstance(given, str) and given.startswith("{"):
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError):
             given = json.loads(given)
     if given:
         rest = (given if isinstance(given, dict) else {"meta": given}) | rest

@@ -88,9 +88,11 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
     """A list of records, one record, or {"data": [records], ...}, whose other keys go to every record."""
     content = decode(stream.read(), str(path))
     try:
-        data = json.loads(content) if content.strip() else []
+        data = parse(content, str(path)) if content.strip() else []
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and _is_json(content.splitlines()[0]):  # JSON lines under the name .json
+        if error.msg == "Extra data" and _is_json(
+            content.partition("\n")[0]
+        ):  # JSON lines under the name .json
             yield from json_lines(io.BytesIO(content.encode()), path)
             return
         raise BadInput(
@@ -103,10 +105,37 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
         yield f"{path}, row {i}", shared | record if isinstance(record, dict) else record
 
 
+def parse(text: str, where: str) -> object:
+    """What a JSON text says. Raises BadInput for what Python can't hold or would lose, a JSONDecodeError for what is no JSON."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise BadInput(f"{where}: lists or objects nested too deeply: flatten them") from None
+    except ValueError as error:
+        raise BadInput(f"{where}: {_reason(error)}: mend it") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """An object; json.loads would keep the last of two values of one name, and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r:.60} stands twice in one object")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of another library's error, in one line."""
+    said = " ".join(str(error).split()).partition(";")[0] or type(error).__name__
+    return said[:200] if said.isprintable() else repr(said[:200])
+
+
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -117,7 +146,7 @@ def json_lines(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
         if not line.strip():
             continue
         try:
-            yield f"{path}, line {i}", json.loads(decode(line, f"{path}, line {i}"))
+            yield f"{path}, line {i}", parse(decode(line, f"{path}, line {i}"), f"{path}, line {i}")
         except json.JSONDecodeError as error:
             raise BadInput(f"{path}: broken JSON at line {i}, column {error.colno}: {error.msg}") from None
 
@@ -132,13 +161,15 @@ def decode(content: bytes, where: str) -> str:
 def parquet_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
     first = 1
     try:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=10_000):
+        file = pq.ParquetFile(stream)
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise ValueError(f"the column {max(names, key=names.count)!r:.60} stands twice")
+        for batch in file.iter_batches(batch_size=10_000):
             yield from ((f"{path}, row {i}", record) for i, record in enumerate(batch.to_pylist(), first))
             first += len(batch)
-    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path} is not a readable Parquet file ({error}): fetch it again") from None
+    except Exception as error:  # whatever the bytes are: a class for each kind of damage, from two libraries
+        raise BadInput(f"{path} is not a readable Parquet file ({_reason(error)}): fetch it again") from None
 
 
 def hub(source: str) -> Iterator[Placed]:

@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from lib import corpus, records
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.runner import folders
 from lib.settings import EMBEDDED
 
@@ -73,9 +73,7 @@ def inline(instruction: str, demos: list[dict[str, str]], labels: list[str]) -> 
     """A target from its parts; raises UserError where a demonstration is none, or has an output that is no label."""
     target = Target("inline", instruction, _demos(demos, "demos"), tuple(labels))
     if strange := {demo.output for demo in target.demos} - set(labels) if labels else None:
-        raise UserError(
-            f"demos have the outputs {', '.join(sorted(strange))}, which labels lacks: add them there"
-        )
+        raise UserError(f"demos have the outputs {named(strange)}, which labels lacks: add them there")
     return target
 
 
@@ -94,7 +92,7 @@ def instances(source: str, labels: tuple[str, ...] = ()) -> tuple[list[Instance]
     found, blank = _instances(rows["id"], texts, outputs)
     if labels and (strange := {out for one in found for out in one.references} - set(labels)):
         raise UserError(
-            f"gold: {source} has the outputs {', '.join(sorted(strange))}, which labels lacks: add them there"
+            f"gold: {source} has the outputs {named(strange)}, which labels lacks: add them there"
         )
     return found, blank
 
@@ -123,7 +121,7 @@ def load(
     found, blank = _instances(rows["id"], rows["input"], rows["references"])
     if not found:
         raise UserError(f"{source}: none of its {len(rows):,} instances has an output")
-    given = demos or json.loads(rows[0]["meta"]).get("Positive Examples") or []
+    given = demos or json.loads(rows[0]["meta"] or "{}").get("Positive Examples") or []
     shown = _demos(given, "demos" if demos else f"{source}: Positive Examples")
     labels = _labels(found, shown) if _classifies(found, shown, kind) else ()
     name = rows[0]["source"].partition(".json")[0]

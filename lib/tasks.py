@@ -9,7 +9,7 @@ import yaml
 from datasets import Dataset, concatenate_datasets
 
 from lib import paths, records
-from lib.errors import UserError
+from lib.errors import UserError, named
 
 STYLES = ("worked", "code", "detailed", "none")  # how responses are refined; worked: steps before the answer
 
@@ -44,11 +44,9 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
 
 def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
     """Raises UserError where rows have a label that the taxonomy lacks."""
-    unknown = sorted(str(label) for label in set(rows["task"]) - set(taxonomy) - {None})
+    unknown = set(rows["task"]) - set(taxonomy) - {None}
     if unknown:
-        raise UserError(
-            f"the taxonomy has no task named {', '.join(unknown)}: add it, or label the rows again"
-        )
+        raise UserError(f"the taxonomy has no task named {named(unknown)}: add it, or label the rows again")
 
 
 def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.evaluation import annotators, recordings, shared
 from lib.oracle import estimate, prices
 from lib.oracle.chat import Endpoint
@@ -38,7 +38,7 @@ def outputs(source: str, name: str) -> list[dict]:
         for row in found
     ]
     if len(names := sorted({row["generator"] for row in rows})) > 1:
-        raise UserError(f"{name}: {source} holds outputs of {', '.join(names)}: keep one model's")
+        raise UserError(f"{name}: {source} holds outputs of {named(names)}: keep one model's")
     return rows
 
 
@@ -71,7 +71,7 @@ def pair(references: list[dict], answered: list[dict]) -> pd.DataFrame:
     other = _answered(table)["output_1"] != _answered(table)["output_2"]
     if other.any() and (table["generator_1"] == table["generator_2"]).any():
         raise UserError(
-            f"model_outputs and reference_outputs are both of {answered[0]['generator']}, but differ: correct `generator` in one of them"
+            f"model_outputs and reference_outputs are both of {named([answered[0]['generator']])}, but differ: correct `generator` in one of them"
         )
     return table
 
@@ -210,7 +210,7 @@ def _preference(record: dict) -> float | None:
 
 def _check_record(told: dict, line, annotator: str, where: str) -> None:
     if (told.get("annotator") or annotator) != annotator:
-        raise UserError(f"{where} is of the annotator {told['annotator']}: set annotator to that")
+        raise UserError(f"{where} is of the annotator {told['annotator']!r:.60}: set annotator to that")
     if (told.get("output_1"), told.get("output_2")) != (line.output_1, line.output_2):
         raise UserError(
             f"{where} is of other outputs than model_outputs and reference_outputs, as of {line.instruction!r:.80}"

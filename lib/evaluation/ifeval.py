@@ -26,7 +26,7 @@ def prompts(source: str) -> list[dict]:
     for row in found:
         where, names = f"prompts: {source}: prompt {row['key']}", row["instruction_id_list"]
         if unknown := [name for name in names if not isinstance(name, str) or name not in known]:
-            raise UserError(f"{where} has the instruction {unknown[0]}, which no checker knows")
+            raise UserError(f"{where} has the instruction {unknown[0]!r:.60}, which no checker knows")
         if (
             not names
             or len(row["kwargs"]) != len(names)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.evaluation import recordings, shared
 from lib.evaluation.mt_bench import TURNS, Messages
 from lib.oracle import estimate, prices
@@ -132,9 +132,7 @@ def recorded(
 def _of_model(rows: list[dict], source: str, model: str) -> list[dict]:
     models = {str(row.get("model") or "") for row in rows}
     if model not in models and (model or len(models) > 1):
-        raise UserError(
-            f"judgments: {source} is of {', '.join(sorted(models))}: name one of them with judged_model"
-        )
+        raise UserError(f"judgments: {source} is of {named(models)}: name one of them with judged_model")
     return [row for row in rows if not model or row.get("model") == model]
 
 
@@ -142,7 +140,7 @@ def _check_record(row: dict, source: str, answered: dict[int, list[str]]) -> Non
     where = f"judgments: {source}: question {row['question_id']}, turn {row['turn']}"
     stated, read = row.get("score"), read_rating(row["judgment"], row.get("finish") != "length")
     if stated is not None and (None if stated == -1 else stated) != read:
-        raise UserError(f"{where} has the score {stated!r}, but its reply says {read}")
+        raise UserError(f"{where} has the score {stated!r:.60}, but its reply says {read}")
     turns = answered.get(row["question_id"], [])[: row["turn"]]
     if row.get("user_prompt") and not all(turn in row["user_prompt"] for turn in turns):
         raise UserError(f"{where} is about another answer than the one in answers")
