@@ -12,7 +12,8 @@ from lib.errors import UserError
 
 LETTER = r"[\p{L}\p{M}\p{N}]"
 BETWEEN = r"[^\p{L}\p{M}\p{N}]+"  # what stands between the words of a label
-BEFORE = rf"(?<!{LETTER})(?<!{LETTER}[_\p{{Pd}}])(?<!(?i:\b(?:not|non))[\s_\p{{Pd}}/*]+)"
+BEFORE = rf"(?<!{LETTER})(?<!{LETTER}[_\p{{Pd}}])"
+DENIED = r"(?<!(?i:\b(?:not|non))[\s_\p{Pd}/*]+)"
 AFTER = rf"(?!{LETTER})(?![_\p{{Pd}}]{LETTER})"
 
 
@@ -51,7 +52,11 @@ def _whole(label: str) -> str:
         return regex.escape(label)
     words = BETWEEN.join(map(regex.escape, regex.split(BETWEEN, inside[0])))
     whole = regex.escape(label[: inside.start()]) + words + regex.escape(label[inside.end() :])
-    whole = (BEFORE if _spaced(label[0]) else "") + whole + (AFTER if _spaced(label[-1]) else "")
+    whole += AFTER if _spaced(label[-1]) else ""
+    if _spaced(
+        label[0]
+    ):  # looked for back there only where the label stands: else at every sign, as far as dashes go
+        whole = f"{BEFORE}(?={whole}){DENIED}{whole}"
     return whole if len(label) == 1 else f"(?i:{whole})"
 
 

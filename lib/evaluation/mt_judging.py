@@ -20,7 +20,8 @@ from lib.oracle.replies import said
 JUDGE = "gpt-4"  # of the published scores
 SAMPLING = {"temperature": 0, "max_tokens": 2048}
 REPLY = 250  # tokens of a verdict, about
-RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
+NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
+RATINGS = (re.compile(rf"\[\[{NUMBER}\]\]"), re.compile(rf"\[{NUMBER}\]"))
 
 # A table of verdicts has a line for each that is needed: question_id, category, turn, judgment (its number, from 1), judge, shown
 # (what the judge saw), reply, finish, and score, null where there is no reply or it could not be read.

@@ -1,7 +1,7 @@
 """What an oracle's replies hold, however hostile: a label, a new instruction, a rewritten response, or a reason to drop them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 TO_HELP = (
     "(?:help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue)"
@@ -11,9 +11,8 @@ REFUSAL = re.compile(
     rf"i (?:can't|cannot|can not|won't|will not|am not able to) {TO_HELP}\b|as an ai\b|unable to {TO_HELP}\b",
     re.IGNORECASE,
 )
-TAGGED = re.compile(
-    r"<instruction>(.*?)</instruction>(?:\s*<input>(.*?)</input>|(?!\s*<input>))", re.DOTALL | re.IGNORECASE
-)
+TAGS = (r"<instruction>", r"</instruction>", r"\s*<input>", r"</input>")
+OPENED, CLOSED, GIVEN, ENDED = (re.compile(tag, re.IGNORECASE) for tag in TAGS)
 ECHO = ("the new instruction", "its input, or nothing")  # of the prompt's own form
 INCOMPLETE = {"length": "cut", "content_filter": "filtered"}  # by finish_reason
 NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-"}
@@ -55,11 +54,24 @@ def new_instruction(reply: str) -> tuple[str, str] | None:
 
     Of several the last one counts: the others were drafts.
     """
-    found = TAGGED.findall(said(reply))
-    instruction, given = (text.strip() for text in found[-1]) if found else ("", "")
+    *_, (instruction, given) = [("", ""), *_tagged(said(reply))]
     if not instruction or instruction.casefold() == ECHO[0]:
         return None
     return instruction, "" if given.casefold() in {*NOTHING, ECHO[1]} else given
+
+
+def _tagged(text: str) -> Iterator[tuple[str, str]]:
+    """Each complete instruction and its input; what follows an input without an end belongs to it. No text is looked at twice."""
+    at = 0
+    while (opened := OPENED.search(text, at)) and (closed := CLOSED.search(text, opened.end())):
+        given, end = GIVEN.match(text, closed.end()), None
+        if given and not (end := ENDED.search(text, given.end())):
+            return
+        yield (
+            text[opened.end() : closed.start()].strip(),
+            text[given.end() : end.start()].strip() if end else "",
+        )
+        at = (end or closed).end()
 
 
 def is_refusal(text: str) -> bool:

@@ -1,0 +1,224 @@
+"""Whatever a judge says: the scores that it states, or none; and no reply keeps its reader busy."""
+
+import contextlib
+import signal
+
+import pytest
+from generated import always, texts
+from hypothesis import strategies as st
+
+from lib import judge, labels, ratings
+from lib.evaluation import mt_judging
+from lib.oracle import replies
+
+NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
+ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")
+scores = st.integers(0, 10) | st.integers(0, 100).map(lambda tenth: tenth / 10)
+# what verdicts are made of, in any order
+parts = st.sampled_from(
+    [*NAMES, *ANSWERS, "Assistant 1", "Assistant 2", "'s score", "Score", "Rating", "tuple", "not", "non"]
+    + [
+        ": ",
+        ", ",
+        " ",
+        "\n",
+        "(",
+        ")",
+        "[[",
+        "]]",
+        "[",
+        "]",
+        "**",
+        "/10",
+        "/5",
+        " out of ",
+        "-",
+        "–",
+        ".",
+        "<think>",
+    ]
+    + [
+        "</think>",
+        "<instruction>",
+        "</instruction>",
+        "<input>",
+        "</input>",
+        "I'm sorry, but",
+        "3,5",
+        "9 8",
+        "١",
+    ]
+)
+said = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
+numberless = st.lists(parts | texts, max_size=12).map(
+    lambda each: "".join(c for c in "".join(each) if c not in "0123456789")
+)
+
+
+@always(300, 3000, reply=said)
+def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
+    for score in judge.read_scores(reply) or ():
+        assert 0 <= score <= 10 and stands(score, reply)
+    for scale, (low, high) in ratings.SCALES.items():
+        rating = ratings.read(reply, scale)
+        assert rating is None or low <= rating <= high and stands(rating, reply.strip().partition("\n")[0])
+    rated = mt_judging.read_rating(reply)
+    assert rated is None or 0 <= rated <= 10 and stands(rated, reply)
+    label, answer = replies.label(reply, NAMES), labels.read(reply, ANSWERS)
+    assert label is None or label in NAMES and label.casefold() in reply.casefold()
+    assert answer is None or answer in ANSWERS
+    new = replies.new_instruction(reply)
+    assert new is None or new[0].strip() and all(part in reply for part in new)
+
+
+def stands(score: float, text: str) -> bool:
+    """Whether a number of this value is written in a text."""
+    written = judge.re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
+    return any(float(number) == score for number in written)
+
+
+@always(200, 2000, reply=numberless)
+def test_without_a_number_there_is_no_score(reply):
+    assert judge.read_scores(reply) is None and mt_judging.read_rating(reply) is None
+    assert all(ratings.read(reply, scale) is None for scale in ratings.SCALES)
+
+
+wordy = st.text("abcdefg hijklm,.!?\n", max_size=40)
+STATED = ["{} {}\n{}", "{}, {}\n{}", "**{} {}**\n{}", "Scores: {} {}\n{}", "{}/10 {}/10\n{}"]
+STATED += ["Well.\nAssistant 1: {}/10\nAssistant 2: {}/10\n\n{}", "So the tuple is ({}, {}). {}"]
+
+
+@always(200, 1500, a=scores, b=scores, how=st.sampled_from(STATED), more=wordy)
+def test_scores_stated_in_the_form_asked_for_are_read_as_they_are(a, b, how, more):
+    assert judge.read_scores(how.format(a, b, more)) == (a, b)
+    assert judge.read_scores(f"<think>{a + 1} {b}</think>\n{how.format(a, b, more)}") == (a, b)
+
+
+@always(
+    200,
+    1500,
+    pair=st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True),
+    zero=st.booleans(),
+)
+def test_statements_that_differ_are_none(pair, zero):
+    tuples = " ".join(f"The tuple is ({a}{'.0' * (zero and isinstance(a, int))}, {b})." for a, b in pair)
+    assert judge.read_scores(f"Let me see.\n{tuples}") is None
+    each = "\n".join(f"Assistant 1: {a}/10\nAssistant 2: {b}/10" for a, b in pair)
+    assert judge.read_scores(f"Let me see.\n{each}\n") is None
+
+
+@always(100, 1000, rating=scores, scale=st.sampled_from(list(ratings.SCALES)), more=wordy)
+def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
+    low, high = ratings.SCALES[scale]
+    inside = rating if low <= rating <= high else None
+    for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}"):
+        assert ratings.read(f"{form.format(rating, high=high)}\n{more}", scale) == inside
+    for form in (
+        "{}/100",
+        "{}-9",
+        "{} – 9",
+        "{},7",
+        "{} (out of 10)",
+        "{} of my rules say",
+        "Step {}",
+        "-{}",
+    ):
+        assert ratings.read(form.format(rating), scale) is None
+
+
+@always(100, 1000, rating=scores, before=wordy, after=wordy)
+def test_the_rating_of_mt_bench_is_the_first_in_double_brackets(rating, before, after):
+    assert mt_judging.read_rating(f"{before}Rating: [[{rating}]]{after}[3]") == rating
+    assert mt_judging.read_rating(f"{before}[[{rating + 10.5}]]{after}") is None
+
+
+READERS = {
+    "scores": judge.read_scores,
+    "rating": lambda text: ratings.read(text, "accuracy"),
+    "mt_bench": mt_judging.read_rating,
+    "label": lambda text: replies.label(text, NAMES),
+    "answer": lambda text: labels.read(text, ANSWERS),
+    "substring": lambda text: labels.read_substring(text, ANSWERS),
+    "instruction": replies.new_instruction,
+    "refusal": replies.is_refusal,
+    "same": lambda text: replies.same(text, text),
+}
+UNITS = [
+    "(",
+    " ",
+    "*",
+    "9",
+    "9 ",
+    " 9 9 9",
+    "1.",
+    "[",
+    "[[",
+    "[[1",
+    "a",
+    "a ",
+    "-",
+    "_",
+    "\n",
+    "tuple ",
+    "not ",
+    "not-",
+    "Code ",
+]
+UNITS += [
+    "Assistant 1: 8\nAssistant 2: 9\n",
+    "Assistant 1:",
+    "<instruction>",
+    "<instruction></instruction><input>",
+    "</think>",
+]
+UNITS += [
+    "<instruction></instruction>\n",
+    "i am so very ",
+    "score",
+    "Score: ",
+    "é\u0301",
+    "C++",
+    "\u202e",
+    "\x00",
+]
+HEADS = [
+    "",
+    "score:",
+    "tuple",
+    "[[1",
+    "[1",
+    "not",
+    "<instruction>",
+    "<instruction></instruction>",
+    "Assistant 1: 8",
+    "1 1",
+    "4",
+]
+
+
+@contextlib.contextmanager
+def ending(seconds: int):
+    """What does not come to an end fails. No speed is asked for: a reader that looks at each sign once takes a hundredth of it."""
+
+    def fail(*_):
+        raise AssertionError(f"no end after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "head", [HEADS[0], *(pytest.param(head, marks=pytest.mark.slow) for head in HEADS[1:])]
+)
+def test_a_reader_comes_to_the_end_of_a_reply_of_any_length(reader, head):
+    for unit in UNITS:
+        text = head + unit * (100_000 // len(unit))
+        with ending(20):
+            READERS[reader](text)
+            READERS[reader](f"{text}x")
