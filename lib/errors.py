@@ -12,6 +12,12 @@ class UserError(Exception):
         return [str(self)]
 
 
+def one_line(error: object, longest: int = 300) -> str:
+    """Another library's error, or a text, in one line that can be printed."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return (said if said.isprintable() else repr(said)[1:-1])[:longest]
+
+
 def named(names: Iterable[object]) -> str:
     """Names from a file, sorted, as a message may hold them: the first ten, short, and none with a line or a colour of its own."""
     told = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))

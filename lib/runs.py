@@ -173,6 +173,8 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
     where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
     where |= {name: mine[name] for name in keys.RESERVED if name in mine}
+    for name in ("run", "arm"):
+        folders.check_plain(where[name], name)
     seen = where | {"round": mine.get("round")}  # without a round of its own a notebook reads the latest
     inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
     checks.check(notebook, mine)

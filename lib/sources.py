@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from datasets import DatasetDict, load_dataset
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, one_line
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
@@ -114,7 +114,7 @@ def parse(text: str, where: str) -> object:
     except RecursionError:
         raise BadInput(f"{where}: lists or objects nested too deeply: flatten them") from None
     except ValueError as error:
-        raise BadInput(f"{where}: {_reason(error)}: mend it") from None
+        raise BadInput(f"{where}: {one_line(error, 200)}: mend it") from None
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
@@ -124,12 +124,6 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
         names = [name for name, _ in pairs]
         raise ValueError(f"{max(names, key=names.count)!r:.60} stands twice in one object")
     return found
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of another library's error, in one line."""
-    said = " ".join(str(error).split()).partition(";")[0] or type(error).__name__
-    return said[:200] if said.isprintable() else repr(said[:200])
 
 
 def _is_json(text: str) -> bool:
@@ -169,7 +163,9 @@ def parquet_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
             yield from ((f"{path}, row {i}", record) for i, record in enumerate(batch.to_pylist(), first))
             first += len(batch)
     except Exception as error:  # whatever the bytes are: a class for each kind of damage, from two libraries
-        raise BadInput(f"{path} is not a readable Parquet file ({_reason(error)}): fetch it again") from None
+        raise BadInput(
+            f"{path} is not a readable Parquet file ({one_line(error, 200)}): fetch it again"
+        ) from None
 
 
 def hub(source: str) -> Iterator[Placed]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import yaml
 from datasets import Dataset, concatenate_datasets
 
 from lib import paths, records
-from lib.errors import UserError, named
+from lib.errors import UserError, named, one_line
+from lib.runner import params
 
 STYLES = ("worked", "code", "detailed", "none")  # how responses are refined; worked: steps before the answer
 
@@ -28,18 +28,24 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
     Raises UserError when it is no such file, a style is unknown, or the shares do not sum to 1 within 0.01.
     """
     try:
-        tasks = {
-            label: Task(**entry)
-            for label, entry in yaml.safe_load(paths.local(str(path)).read_text()).items()
-        }
-    except (OSError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {error}") from None
+        told = params.load_yaml(paths.local(str(path)).read_text(encoding="utf-8"), "it")
+        tasks = {str(label): _task(entry) for label, entry in told.items()}
+    except (OSError, AttributeError, TypeError, ValueError, UserError) as error:
+        raise UserError(
+            f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {one_line(error)}"
+        ) from None
     if strange := {task.refine for task in tasks.values()} - set(STYLES):
-        raise UserError(f"{path}: refine is {', '.join(map(str, strange))}: choose among {', '.join(STYLES)}")
+        raise UserError(f"{path}: refine is {named(strange)}: choose among {', '.join(STYLES)}")
     total = sum(task.share for task in tasks.values())
     if abs(total - 1) > 0.01 or any(not 0 <= task.share <= 1 for task in tasks.values()):
         raise UserError(f"{path}: the shares must lie in [0, 1] and sum to 1, they sum to {total:g}")
     return tasks
+
+
+def _task(entry: dict) -> Task:
+    """Raises TypeError or UserError for an entry that is none."""
+    task = Task(**entry)
+    return Task(params.coerce(task.share, "float", "share"), params.coerce(task.refine, "str", "refine"))
 
 
 def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError, writing
 
+PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
 OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook.html")
@@ -30,6 +31,12 @@ def outputs() -> Path:
 
 def notebook_path(name: str) -> Path:
     return paths.ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def check_plain(name: str, what: str) -> None:
+    """Raises UserError for a name that is no plain word: it names a folder, in outputs and nowhere else."""
+    if not PLAIN.fullmatch(name):
+        raise UserError(f"{what} name {name!r:.60} must be a plain word, as it names a folder")
 
 
 def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:

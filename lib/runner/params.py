@@ -3,11 +3,12 @@
 import ast
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, named, one_line
 from lib.runner.keys import parse, tags
 
 SECRET = ("_key", "_token")
@@ -108,7 +109,7 @@ def coerce(value: object, kind: str, name: str) -> object:
         raise UserError(
             f"{name}: unknown type {kind}; use int, float, bool, str, list[...] or dict[str, ...]"
         )
-    wrong = UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r}")
+    wrong = UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r:.60}")
     if kind in ("bool", "str"):
         if type(value).__name__ != kind:
             raise wrong
@@ -116,9 +117,12 @@ def coerce(value: object, kind: str, name: str) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float, str) if kind == "float" else (int, str)):
         raise wrong
     try:
-        return float(value) if kind == "float" else int(value)
-    except ValueError:
+        number = float(value) if kind == "float" else int(value)
+    except (ValueError, OverflowError):
         raise wrong from None
+    if kind == "float" and not math.isfinite(number):
+        raise wrong
+    return number
 
 
 def _kind_of(value: object) -> str:
@@ -128,27 +132,37 @@ def _kind_of(value: object) -> str:
 def _coerce_collection(value: object, kind: str, name: str) -> object:
     outer, _, inner = kind.removesuffix("]").partition("[")
     if type(value).__name__ != outer:
-        raise UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r}")
+        raise UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r:.60}")
     if not inner:
         return value
     if outer == "list":
         return [coerce(part, inner, f"{name}[{i}]") for i, part in enumerate(value)]
     of_key, _, of_value = inner.partition(",")
     return {
-        coerce(k, of_key.strip(), name): coerce(v, of_value.strip(), f"{name}.{k}") for k, v in value.items()
+        coerce(k, of_key.strip(), name): coerce(v, of_value.strip(), f"{name}.{named([k])}")
+        for k, v in value.items()
     }
 
 
 def from_text(text: object, kind: str | None, name: str) -> object:
     """The value of `-p name=text`: read as YAML unless the parameter is a str. A kind of None is the runner's own."""
+    if isinstance(text, str) and kind != "str":
+        text = load_yaml(text, name)
+    return coerce(text, kind, name) if kind else text
+
+
+def load_yaml(text: str, where: str) -> object:
+    """What YAML says, in what JSON has too: a date stays the text that it is. Raises UserError beginning with `where`."""
     import yaml
 
-    if isinstance(text, str) and kind != "str":
-        try:
-            text = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"{name}: cannot read {text!r}") from None
-    return coerce(text, kind, name) if kind else text
+    from lib.runner import plain_yaml
+
+    try:
+        return plain_yaml.load(text)
+    except RecursionError:
+        raise UserError(f"{where}: lists or mappings nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import yaml
-
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.runner import params
 
 KEYS = (
     *("extends", "title", "question", "stages", "arms", "params"),
     *("primary", "comparisons", "seeds", "exploratory_seeds"),
 )
+TEXTS = ("title", "question", "extends")
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> dict:
@@ -20,36 +19,23 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> dict:
     if path.resolve() in above:
         raise UserError(f"{path} extends itself")
     try:
-        text = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        text = params.load_yaml(path.read_text(encoding="utf-8"), f"{path}") or {}
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
     check_mapping(text, f"{path}")
-    for key in text:
+    for key, value in text.items():
         if key not in KEYS:
             raise UserError(
-                f"{path}: unknown entry {key}{params.nearest(str(key), KEYS)}; parameters go under `params`"
+                f"{path}: unknown entry {named([key])}{params.nearest(str(key), KEYS)}; parameters go under `params`"
             )
+        if key in TEXTS and not isinstance(value, str | None):
+            raise UserError(f"{path}: {key} must be a text, not {value!r:.60}")
     check_mapping(text.setdefault("params", None) or {}, f"{path}: params")
     text["params"] = text["params"] or {}
     if base := text.pop("extends", None):
         below = read(path.parent / str(base), (*above, path.resolve()))
         text = below | text | {"params": _merge(below["params"], text["params"])}
     return text
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key written twice, of which YAML would silently take the last."""
-
-
-def _unique(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.YAMLError(f"{key} stands twice, line {node.start_mark.line + 1} on")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
 
 
 def _merge(below: dict, above: dict) -> dict:
@@ -63,4 +49,4 @@ def _merge(below: dict, above: dict) -> dict:
 
 def check_mapping(value: object, where: str) -> None:
     if not isinstance(value, dict):
-        raise UserError(f"{where} must be `name: value` lines, not {value!r}")
+        raise UserError(f"{where} must be `name: value` lines, not {value!r:.60}")

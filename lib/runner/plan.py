@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, named, one_line
 from lib.runner import params, references
 from lib.runner.keys import RESERVED
 from lib.runner.study import Entry, Study, check_name, check_value, entries, logic, own_names
+
+MOST_ROUNDS = 1000  # every one is a stage of the plan, which is made before anything runs
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple
         return None
     if not fitting:
         raise UserError(
-            f"{stage.name} ({stage.arm}): {name} is '{stage.values[name]}', but nothing runs that before it"
+            f"{stage.name} ({stage.arm}): {name} is {stage.values[name]!r:.200}, but nothing runs that before it"
         )
     return max(fitting, key=lambda p: p.round), rest
 
@@ -97,13 +99,15 @@ def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | N
     for key, value in overrides.items():
         arm, _, name = key.rpartition(".")
         if arm and arm not in study.arms:
-            raise UserError(f"-p {key}: there is no arm {arm}{params.nearest(arm, study.arms)}")
+            raise UserError(
+                f"-p {named([key])}: there is no arm {named([arm])}{params.nearest(arm, study.arms)}"
+            )
         known = set(study.kinds) | own_names(study)
         if name in RESERVED or name not in known:
-            check_value(study, f"-p {key}", name, None, known)
+            check_value(study, f"-p {named([key])}", name, None, known)
         setting = [a for a, values in study.arms.items() if name in values]
         if not arm and setting:
-            each = ", ".join(f"-p {a}.{name}={value}" for a in study.arms)
+            each = ", ".join(f"-p {a}.{name}={one_line(value, 60)}" for a in study.arms)
             raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {each}")
         free = [
             e for e in entries(study.stages) if name in study.declared[e.notebook] and name not in e.values
@@ -154,9 +158,9 @@ def _value(study: Study, name: str, values: dict, arm: str, guarded: str = "") -
 
 def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
     times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
-    if type(times) is not int or times < 0:
+    if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(
-            f"{study.path}: repeat {repeat} must be a whole number from 0 on (arm {arm}), not {times!r}"
+            f"{study.path}: repeat {named([repeat])} must be a whole number from 0 to {MOST_ROUNDS:,} (arm {arm}), not {times!r:.60}"
         )
     return times
 
@@ -169,10 +173,10 @@ def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) ->
     known = {name: _value(study, name, values, arm, entry.notebook) for name in names} | {"round": number}
     try:
         result = eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known)
-    except TypeError as error:
-        raise UserError(f"{study.path}: `when: {entry.when}`: {error}") from None
+    except (TypeError, RecursionError, MemoryError) as error:
+        raise UserError(f"{study.path}: `when: {entry.when!r:.60}`: {one_line(error)}") from None
     if not isinstance(result, bool):
         raise UserError(
-            f"{study.path}: `when: {entry.when}` must be true or false, it is {result!r} (arm {arm})"
+            f"{study.path}: `when: {entry.when}` must be true or false, it is {result!r:.60} (arm {arm})"
         )
     return result

@@ -33,7 +33,12 @@ def read(text: str, round: int, name: str) -> Path | Reference | None:
         return path
     found = _split(text.removesuffix("?"), text.endswith("?"))
     if not found or not folders.notebook_path(found.notebook).is_file():
-        raise UserError(f"{name} is '{text}', which is neither a file nor the stage of a notebook")
+        raise UserError(f"{name} is {text!r:.200}, which is neither a file nor the stage of a notebook")
+    inside = Path(found.rest)
+    if inside.is_absolute() or ".." in (*inside.parts, *Path(found.notebook).parts):
+        raise UserError(
+            f"{name} is {text!r:.200}, which leaves the stage: name a file in it, or another place by its own path"
+        )
     return None if found.round is not None and found.round < 0 else found
 
 
@@ -41,7 +46,7 @@ def fill_round(text: str, round: int) -> str:
     """Put numbers for {round}, {round-1} and {round+1}; any other brace is refused."""
     filled = re.sub(r"\{round([+-]1)?\}", lambda m: str(round + int(m[1] or 0)), text)
     if "{" in filled or "}" in filled:
-        raise UserError(f"'{text}': only {{round}}, {{round-1}} and {{round+1}} may stand in braces")
+        raise UserError(f"{text!r:.200}: only {{round}}, {{round-1}} and {{round+1}} may stand in braces")
     return filled
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.runner import folders, params, params_file
 from lib.runner.keys import RESERVED
 
@@ -79,7 +79,7 @@ def _list(text: dict, key: str, path: object) -> list:
     value = text.get(key) or []
     whole = key.endswith("seeds")
     if not isinstance(value, list) or (whole and any(type(seed) is not int for seed in value)):
-        raise UserError(f"{path}: {key} must be a list{' of whole numbers' * whole}, not {value!r}")
+        raise UserError(f"{path}: {key} must be a list{' of whole numbers' * whole}, not {value!r:.60}")
     if key == "stages" and not value:
         raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
     return value
@@ -104,9 +104,7 @@ def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
 def _stage(entry: object, path: object) -> Entry | tuple[object, list[Entry]]:
     if isinstance(entry, dict) and "repeat" in entry:
         if set(entry) != {"repeat", "stages"}:
-            raise UserError(
-                f"{path}: a repeat has the entries `repeat` and `stages`, not {', '.join(map(str, entry))}"
-            )
+            raise UserError(f"{path}: a repeat has the entries `repeat` and `stages`, not {named(entry)}")
         return entry["repeat"], [_entry(inner, path) for inner in _list(entry, "stages", path)]
     return _entry(entry, path)
 
@@ -116,10 +114,10 @@ def _entry(entry: object, path: object) -> Entry:
         entry = {entry: {}}
     if not isinstance(entry, dict) or len(entry) != 1:
         raise UserError(
-            f"{path}: a stage is a notebook's name, or `name: {{when: …, once: …, parameter: value}}`, not {entry!r}"
+            f"{path}: a stage is a notebook's name, or `name: {{when: …, once: …, parameter: value}}`, not {entry!r:.60}"
         )
     [(notebook, values)] = entry.items()
-    params_file.check_mapping(values or {}, f"{path}: {notebook}")
+    params_file.check_mapping(values or {}, f"{path}: {named([notebook])}")
     values = dict(values or {})
     once, when = values.pop("once", False), values.pop("when", None)
     if when is not None:
@@ -133,6 +131,8 @@ def entries(stages: list) -> Iterator[Entry]:
 
 
 def _declared(notebook: str) -> dict[str, params.Parameter]:
+    for part in notebook.split("/"):  # what it writes lies at the same place in outputs
+        folders.check_plain(part, f"stages has the notebook {named([notebook])}, whose")
     path = folders.notebook_path(notebook)
     if not path.is_file():
         top = paths.ROOT / "notebooks"
@@ -173,7 +173,7 @@ def _check(study: Study) -> None:
         for arm in (a, b):
             if arm not in study.arms:
                 raise UserError(
-                    f"{study.path}: {contrast} compares {arm or '?'}, which is no arm{params.nearest(arm, study.arms)}"
+                    f"{study.path}: {named([contrast])} compares {named([arm or '?'])}, which is no arm{params.nearest(arm, study.arms)}"
                 )
 
 
@@ -199,30 +199,29 @@ def check_value(study: Study, where: str, name: str, value: object, known: set[s
         )
     if str(name).endswith(params.SECRET):
         raise UserError(
-            f"{where}: {name} looks like a secret; keys come from the environment, never from a parameter"
+            f"{where}: {named([name])} looks like a secret; keys come from the environment, never from a parameter"
         )
     if name not in known:
-        raise UserError(f"{where}: no notebook declares {name}{params.nearest(str(name), known)}")
+        raise UserError(f"{where}: no notebook declares {named([name])}{params.nearest(str(name), known)}")
     if name in study.kinds:
         params.coerce(value, study.kinds[name], f"{where}: {name}")
 
 
 def check_name(name: str, what: str) -> None:
-    if not name or name in (".", "..", "all") or any(c in name for c in "/\\ {}@:") or name.startswith("."):
-        raise UserError(
-            f"{what} name {name!r} must be a plain word, as it names a folder{' (all is taken)' * (name == 'all')}"
-        )
+    folders.check_plain(name, what)
+    if name == "all":
+        raise UserError(f"the {what} name {name} must be another one (all is taken)")
 
 
 def logic(text: str, path: object) -> ast.Expression:
     """A condition: names, numbers, comparisons, and/or/not."""
     try:
         tree = ast.parse(text, mode="eval")
-    except SyntaxError:
-        raise UserError(f"{path}: cannot read the condition `when: {text}`") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UserError(f"{path}: cannot read the condition `when: {text!r:.60}`") from None
     for node in ast.walk(tree):
         if not isinstance(node, LOGIC) or (
             isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str)
         ):
-            raise UserError(f"{path}: `when: {text}` may use names, numbers, comparisons, and, or, not")
+            raise UserError(f"{path}: `when: {text!r:.60}` may use names, numbers, comparisons, and, or, not")
     return tree
