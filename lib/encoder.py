@@ -73,11 +73,16 @@ def _load(name: str | Path, labels: list[str]) -> tuple:
     """In float32, which small steps need; a head that the encoder brings for other labels is drawn anew."""
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     with weights.loading("classifier", name) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, **weights.OWN_CODE)
         if tokenizer.pad_token is None:
             raise ValueError("its tokenizer has no padding token, as an encoder's has")
         model = AutoModelForSequenceClassification.from_pretrained(
-            place, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, **names
+            place,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            **weights.OWN_CODE,
+            **names,
         )
     return model, tokenizer
 

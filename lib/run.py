@@ -68,6 +68,8 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     study, name = load(path), Path(path).stem if name is None else name
     planned = plan(study, name, overrides or {})
     run = Run(study, name, folders.outputs() / name, provenance.command(path, overrides or {}, name), planned)
+    for place in (run.folder, *(run.folder / arm for arm in study.arms)):
+        folders.check_inside(place)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
         return _run_all(run)

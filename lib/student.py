@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from lib import continuous, decoding, records, weights
 from lib.batches import NO_ROOM, Batch, Batches, Reply
-from lib.errors import UserError
+from lib.errors import UserError, one_line
 from lib.settings import check_sampling, check_server
 
 logging.disable_progress_bar()  # a stage has one display of its own
@@ -76,7 +76,11 @@ def load_model(
     )
     with weights.loading("student", student) as place:
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, use_safetensors=True, quantization_config=bits if quantised else None
+            place,
+            dtype=dtype,
+            use_safetensors=True,
+            quantization_config=bits if quantised else None,
+            **weights.OWN_CODE,
         )
     if not quantised:  # which lies where it was quantised
         model.to(device or ("cuda" if on_gpu else "cpu"))
@@ -86,7 +90,7 @@ def load_model(
 def load_tokenizer(student: str | Path, chat_template: str = ""):
     """The tokenizer alone, with a chat template and a token to pad with."""
     with weights.loading("student", student) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", **weights.OWN_CODE)
     if chat_template:
         tokenizer.chat_template = weights.template(chat_template)
     if not tokenizer.chat_template:
@@ -95,6 +99,7 @@ def load_tokenizer(student: str | Path, chat_template: str = ""):
             "(such as params/prompts/chat_llama2.jinja)"
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    _write(tokenizer, [{"role": "user", "content": "Hello."}])  # a template is a program, and may fail
     return tokenizer
 
 
@@ -158,8 +163,18 @@ def _fit(student: Student | Served, prompts: list[list[dict]], max_new_tokens: i
 
 def _rendered(student: Student, prompts: list[list[dict]]) -> list[str]:
     """Prompts as the student's chat template writes them."""
-    write = student.tokenizer.apply_chat_template
-    return [write(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
+    return [_write(student.tokenizer, prompt) for prompt in prompts]
+
+
+def _write(tokenizer, prompt: list[dict]) -> str:
+    """Raises UserError for a template that cannot write the prompt, or is kept by transformers' sandbox from more than that."""
+    try:
+        return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # of jinja2, or whatever the template's own steps raise
+        roles = ", ".join(turn["role"] for turn in prompt)
+        raise UserError(
+            f"the student's chat template cannot write a prompt of {roles}: {one_line(error)}. Name another with chat_template"
+        ) from None
 
 
 def respond(

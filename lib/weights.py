@@ -1,5 +1,6 @@
-"""Where a model is loaded from, by hub name or from a folder: safetensors alone, pickles are refused."""
+"""Where a model is loaded from, by hub name or from a folder: safetensors alone, pickles are refused, and none of its code is run."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, named
+
+OWN_CODE = {
+    "trust_remote_code": False
+}  # left out, transformers asks at the terminal, of a run that nobody watches, too
 
 
 @contextmanager
@@ -35,12 +40,27 @@ def place(kind: str, name: str | Path) -> str:
         raise UserError(
             f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused)"
         )
+    for index in path.glob("*.index.json"):
+        _check_index(index, f"the {kind} folder {name}")
     return str(path.absolute())
+
+
+def _check_index(index: Path, where: str) -> None:
+    """Raises UserError for a list of weights that names any but safetensors beside it."""
+    try:
+        files = {str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        files = {f"no weights in {index.name}"}
+    if strange := {file for file in files if not re.fullmatch(r"[\w.-]+\.safetensors", file)}:
+        raise UserError(
+            f"{where} has an index of weights that names {named(strange)}: only safetensors beside it are loaded"
+        )
 
 
 def template(place: str) -> str:
     """The text of a chat template's file."""
     try:
         return paths.local(place).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the chat template {place} cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"the chat template {place} cannot be read: {reason}") from None

@@ -9,4 +9,7 @@ HOSTILE = [
     "\u202eright to left\u202c",
     "</pre></div></details></main><h1>another page</h1>",
     "<style>* { display: none }</style><svg onload=alert(1)>",
+    "![an image](https://example.com/y.png) <https://example.com> [one]: https://example.com",
+    "<!-- what follows is hidden <!--[if true]> --!> ]]> </script></style></title></textarea>",
+    "<style>@import url(https://example.com/z.css)</style><a style='background:url(https://example.com)'>c</a>",
 ]

@@ -43,6 +43,14 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
     return outputs() / run / arm / f"s{seed}" / f"{notebook}@{round}"
 
 
+def check_inside(folder: Path) -> None:
+    """Raises UserError where a link leads out of outputs: stages that arms share would not be found there again."""
+    if not folder.resolve().is_relative_to(outputs()):
+        raise UserError(
+            f"{short(folder)} is a link that leads out of {short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
+        )
+
+
 def short(path: Path) -> str:
     """The path to show: from the project on, where it lies inside."""
     return str(path.relative_to(paths.ROOT)) if path.is_relative_to(paths.ROOT) else str(path)

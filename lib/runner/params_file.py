@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib.errors import UserError, named
+from lib.errors import UserError, named, one_line
 from lib.runner import params
 
 KEYS = (
@@ -14,8 +14,12 @@ TEXTS = ("title", "question", "extends")
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> dict:
     """The entries of a params file. Raises UserError naming the file, and the entry or line."""
-    if not path.is_file():
-        raise UserError(f"there is no params file {path}")
+    try:
+        there = path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
+        raise UserError(f"there is no params file {one_line(path)}")
     if path.resolve() in above:
         raise UserError(f"{path} extends itself")
     try:

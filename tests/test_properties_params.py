@@ -1,0 +1,274 @@
+"""Whatever stands in a params file or behind -p: a plan, or one error in one line; values have the types that were declared."""
+
+import json
+import math
+from pathlib import Path
+
+import conftest
+import pytest
+import yaml
+from generated import always, plain, scalars, texts, values
+from hypothesis import strategies as st
+
+from lib import paths, show, tasks
+from lib.errors import UserError, named, one_line
+from lib.oracle import transport
+from lib.runner import params, references
+from lib.runner.plan import plan
+from lib.runner.study import load
+
+PARAMETERS = """rate: float = 2e-5  # a
+rounds: int = 1  # b
+selection: str = "mfd"  # c
+rejudge: bool = False  # d
+names: list[str] = []  # e
+mix: dict[str, float] = {}  # f
+rows_from: str = ""  # g
+"""
+KINDS = {
+    "rate": "float",
+    "rounds": "int",
+    "selection": "str",
+    "rejudge": "bool",
+    "names": "list[str]",
+    "mix": "dict[str, float]",
+}
+PYTHON = {"float": float, "int": int, "str": str, "bool": bool, "list[str]": list, "dict[str, float]": dict}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A project of two notebooks, made once: a property is tried many times."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("project")
+        patch.setattr(paths, "ROOT", root)
+        patch.chdir(root)
+        project = conftest.Project(root)
+        for name in ("data", "train"):
+            project.notebook(name, PARAMETERS)
+        yield root
+
+
+strange = texts | st.sampled_from(
+    ["../x", "/etc", "..", "a/b", "all", "a.b", "a\x00b", "2020-01-01", "~", "$HOME"]
+)
+given = st.dictionaries(
+    st.sampled_from([*KINDS, "rows_from", "seed", "a_key", "rats"]) | strange, values, max_size=3
+)
+right = st.fixed_dictionaries(
+    {},
+    optional={
+        "rate": st.floats(0, 1) | st.sampled_from(["2e-5", 1]),
+        "rounds": st.integers(0, 3) | st.sampled_from(["2"]),
+        "selection": plain,
+        "names": st.lists(texts, max_size=2),
+        "mix": st.dictionaries(texts, st.floats(0, 1), max_size=2),
+    },
+)
+entry = st.sampled_from(["data", "train", "../train", "/etc/passwd", "tarin"]) | strange
+whens = st.sampled_from(
+    ["round > 0", "rejudge", "rate < 'a'", "rounds ==", "not " * 3000 + "1", "a\x00", "1 < 2 < 3", 5]
+)
+stage = entry | st.dictionaries(
+    entry, st.dictionaries(st.just("when"), whens) | right | given | values, max_size=2
+)
+stages = st.lists(
+    stage
+    | st.fixed_dictionaries(
+        {"repeat": st.sampled_from([1, 2, "rounds", 10**12]) | values, "stages": st.lists(stage, max_size=2)}
+    ),
+    max_size=3,
+)
+files = (
+    st.fixed_dictionaries(
+        {
+            "stages": st.lists(st.sampled_from(["data", "train"]), min_size=1, max_size=2, unique=True)
+            | stages
+        },
+        optional={
+            "params": right | given | values,
+            "arms": st.dictionaries(strange | st.sampled_from("ab"), right | given | st.none(), max_size=2)
+            | values,
+            "seeds": st.lists(st.integers(0, 3), unique=True) | values,
+            "exploratory_seeds": st.lists(st.integers(0, 3)) | values,
+            "title": plain | values,
+            "primary": st.just(["a_vs_b"]) | values,
+            "comparisons": st.just(["a_vs_b"]) | values,
+            "extends": strange | values,
+        },
+    )
+    | values
+)
+over = st.dictionaries(
+    st.sampled_from([*KINDS, "a.rate", "run", "arm", "b.", "x.y.z"]) | strange,
+    texts | scalars.map(str),
+    max_size=2,
+)
+
+
+def planned(folder: Path, text: str, run: str = "demo", overrides: dict | None = None) -> list | None:
+    """The plan, or None where one clear error was said; neither writes anything."""
+    (folder / "params/a.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        return plan(load(folder / "params/a.yaml"), run, overrides or {})
+    except UserError as error:
+        assert str(error).isprintable() and len(str(error)) < 2000
+        return None
+    finally:
+        assert not (folder / "outputs").exists()
+
+
+@always(200, 3000, file=files, overrides=over, run=strange | st.just("demo"))
+def test_a_params_file_is_a_plan_or_one_error(file, overrides, run):
+    made = planned(paths.ROOT, json.dumps(file), run, overrides)
+    for one in made or []:
+        assert all(isinstance(one.values[name], PYTHON[kind]) for name, kind in KINDS.items())
+        assert math.isfinite(one.values["rate"]) and all(map(math.isfinite, one.values["mix"].values()))
+        json.dumps(one.values, allow_nan=False)
+
+
+yaml_signs = st.text(st.sampled_from("ab01:-?[]{},&*!|>'\"%@#=<~. \n\t\x00\x85é"), max_size=40)
+yaml_parts = st.lists(
+    st.sampled_from(
+        [
+            "stages: [train]\n",
+            "params:\n",
+            "  rate: ",
+            "2e-5",
+            "1_0",
+            "0x1F",
+            "1:30",
+            "2020-01-01",
+            "!!binary aa",
+        ]
+    )
+    | st.sampled_from(
+        [
+            "!!python/object/apply:os.system [ls]",
+            "!!set {a}",
+            "&a [*a]",
+            "<<: *a",
+            "? [a]\n",
+            ".nan",
+            "\n",
+            "arms: ",
+        ]
+    )
+    | yaml_signs,
+    max_size=8,
+).map("".join)
+
+
+@always(200, 3000, text=yaml_parts | texts | st.binary(max_size=20).map(lambda raw: raw.decode("latin-1")))
+def test_any_text_as_a_params_file_is_a_plan_or_one_error(text):
+    planned(paths.ROOT, text)
+
+
+@always(200, 2000, text=yaml_parts | texts | scalars.map(str), kind=st.sampled_from(list(KINDS.values())))
+def test_a_value_of_the_command_line_has_its_type_or_is_refused(text, kind):
+    try:
+        value = params.from_text(text, kind, "-p x")
+    except UserError as error:
+        assert str(error).startswith("-p x") and str(error).isprintable()
+        return
+    assert type(value) is PYTHON[kind]
+    assert kind != "str" or value == text
+
+
+@always(50, 500, value=values, kind=st.sampled_from(list(KINDS.values())))
+def test_a_value_that_is_taken_is_equal_to_what_was_given(value, kind):
+    try:
+        taken = params.coerce(value, kind, "x")
+    except UserError as error:
+        assert str(error).startswith("x") and str(error).isprintable()
+        return
+    told = PYTHON[kind](value) if isinstance(value, str) else value
+    assert taken == told
+
+
+@always(
+    50,
+    500,
+    text=strange
+    | st.lists(st.sampled_from(["train", "@", "0", "/", "..", "?", "{round}", "-1", "rows"])).map("".join),
+)
+def test_an_input_is_a_place_that_exists_a_stage_or_one_error(text):
+    try:
+        means = references.read(text, 1, "rows_from")
+    except UserError as error:
+        assert str(error).isprintable()
+        return
+    if isinstance(means, references.Reference):
+        place = (Path("/outputs/run/arm/s0") / means.notebook / means.rest).resolve()
+        assert place.is_relative_to(Path("/outputs/run/arm/s0") / means.notebook)
+
+
+@always(
+    50,
+    500,
+    told=st.dictionaries(
+        plain,
+        st.fixed_dictionaries({"share": st.just(0.5) | values, "refine": st.just("none") | values}),
+        min_size=2,
+        max_size=2,
+    )
+    | values,
+)
+def test_a_taxonomy_is_read_or_refused(told):
+    (paths.ROOT / "tasks.yaml").write_text(json.dumps(told))
+    try:
+        found = tasks.load_taxonomy("tasks.yaml")
+    except UserError as error:
+        assert "tasks.yaml" in str(error) and str(error).isprintable()
+        return
+    assert sum(task.share for task in found.values()) == pytest.approx(1, abs=0.01)
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused(folder):
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+    with pytest.raises(UserError, match="its aliases stand for more values"):
+        params.load_yaml(bomb, "x")
+    assert params.load_yaml("a: &a {b: 1}\nc: {<<: *a}", "x") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.system [touch taken]", "!!binary aGk=", "!!set {a}", "&a [*a]"]
+)
+def test_yaml_that_makes_objects_is_refused_and_makes_none(folder, text):
+    assert planned(folder, f"stages: [train]\ntitle: {text}") is None
+    assert not (folder / "taken").exists()
+
+
+def test_a_date_is_the_text_that_it_is(folder):
+    (one,) = planned(folder, "stages: [train]\nparams: {selection: 2020-01-01}\narms: {2020-01-01: {}}")
+    assert (one.arm, one.values["selection"]) == ("2020-01-01", "2020-01-01")
+
+
+# Texts as they are stored and shown
+
+
+@always(200, 3000, text=texts | yaml_signs)
+def test_any_text_can_be_stored_named_and_shown(text):
+    clean = transport.clean(text)
+    assert clean.encode().decode() == clean == transport.clean(clean) and len(clean) == len(text)
+    assert named([text, text]).isprintable() and one_line(text).isprintable()
+    shown = show.code(text)
+    assert shown[0] == shown[-1] == "`" and "`" not in shown[1:-1] and len(shown) <= 82 and "\n" not in shown
+    seen = show.plain(text)
+    assert not any(ord(c) in show.VISIBLE for c in seen)
+
+
+@always(100, 1000, text=texts | st.sampled_from(["<script>", "</pre>", "&lt;", "<!--"]))
+def test_any_text_in_an_example_is_one_text_and_no_element(text):
+    from bs4 import BeautifulSoup
+
+    markup = show.example({"reply": text}).data
+    empty = show.example({"reply": ""}).data
+    found, before = (BeautifulSoup(it.encode("utf-8", "replace"), "html.parser") for it in (markup, empty))
+    assert [tag.name for tag in found.find_all()] == [tag.name for tag in before.find_all()]
+
+
+def test_yaml_of_the_files_that_come_with_the_suite_is_plain():
+    for file in (Path(__file__).parents[1] / "params").rglob("*.yaml"):
+        text = file.read_text()
+        assert params.load_yaml(text, file.name) == yaml.safe_load(text)

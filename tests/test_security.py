@@ -1,0 +1,315 @@
+"""What others made is data: no folder, template, name, link or row of theirs runs code, leaves its place or is lost unsaid."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+from hostile import HOSTILE
+
+from lib import contamination, corpus, duplicates, paths, records, run, runs, student
+from lib.errors import UserError
+from lib.oracle import prompts
+from lib.runner import folders
+
+HI = [[{"role": "user", "content": "Hi"}]]
+
+
+class Taken:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+@pytest.fixture
+def mark(tmp_path):
+    """A file that is there once foreign code has run."""
+    place = tmp_path / "taken"
+    yield place
+    assert not place.exists()
+
+
+def put_pickles(folder: Path, mark: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(pickle.dumps(Taken(mark)))
+
+
+def changed(path: Path, **entries) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+# Students
+
+
+def test_the_pickle_of_these_tests_does_run_code_where_it_is_loaded(tmp_path):
+    put_pickles(tmp_path, tmp_path / "taken", "a.bin")
+    pickle.loads((tmp_path / "a.bin").read_bytes())
+    assert (tmp_path / "taken").exists()
+
+
+def test_pickles_beside_safetensors_are_not_loaded(folder, mark):
+    names = ["pytorch_model.bin", "training_args.bin", "adapter_model.bin", "optimizer.pt", "scheduler.pth"]
+    put_pickles(folder, mark, *names)
+    assert student.answer(student.load(folder), HI, max_new_tokens=1)
+
+
+def test_an_adapter_in_a_pickle_is_refused(folder, mark):
+    put_pickles(folder, mark, "adapter_model.bin")
+    told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": str(folder)}))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        student.load(folder)
+
+
+@pytest.mark.parametrize("named", ["evil.bin", "../evil.safetensors", "/etc/evil.safetensors", "evil.pt\nx"])
+def test_an_index_that_leads_to_other_weights_is_refused(folder, mark, named):
+    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
+    put_pickles(folder, mark, "evil.bin")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": named}})
+    )
+    with pytest.raises(UserError, match="only safetensors beside it are loaded") as error:
+        student.load(folder)
+    assert str(error.value).isprintable()
+
+
+def test_safetensors_of_another_name_do_not_let_a_pickle_in(folder, mark):
+    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
+    put_pickles(folder, mark, "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        student.load(folder)
+
+
+def put_code(folder: Path, mark: Path) -> None:
+    classes = (
+        "from transformers import LlamaConfig as C, LlamaForCausalLM as M, PreTrainedTokenizerFast as T\n"
+    )
+    (folder / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n{classes}")
+
+
+def no_questions(monkeypatch) -> None:
+    def ask(*_):
+        raise AssertionError("a question at the terminal, which nobody may be sitting at")
+
+    monkeypatch.setattr("builtins.input", ask)
+
+
+@pytest.mark.parametrize("kind", ["llama", "theirs"])
+def test_the_code_of_a_folder_is_not_run_and_nobody_is_asked_whether_to(folder, mark, monkeypatch, kind):
+    no_questions(monkeypatch)
+    put_code(folder, mark)
+    changed(
+        folder / "config.json",
+        model_type=kind,
+        auto_map={"AutoConfig": "theirs.C", "AutoModelForCausalLM": "theirs.M"},
+    )
+    if kind == "llama":  # which transformers has itself
+        assert student.load(folder)
+    else:
+        with pytest.raises(UserError, match="cannot be loaded"):
+            student.load(folder)
+
+
+def test_the_code_of_a_tokenizer_is_not_run_either(folder, mark, monkeypatch):
+    no_questions(monkeypatch)
+    put_code(folder, mark)
+    told = {"auto_map": {"AutoTokenizer": ["theirs.T", None]}, "tokenizer_class": "Theirs"}
+    changed(folder / "tokenizer_config.json", **told)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        student.load(folder)
+
+
+TEMPLATES = [
+    "{{ cycler.__init__.__globals__.os.system('touch MARK') }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ messages.append(1) }}",
+    "{% include '/etc/passwd' %}",
+    "{% for",
+    "{{ raise_exception('no\\nmore') }}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_hostile_chat_template_is_kept_in_its_sandbox_and_is_one_error(folder, mark, template):
+    (folder / "chat_template.jinja").write_text(template.replace("MARK", str(mark)))
+    with pytest.raises(UserError, match="chat template cannot write a prompt of user") as error:
+        student.load(folder)
+    assert str(error.value).isprintable()
+
+
+def test_a_template_that_knows_no_system_message_is_one_error(folder):
+    whole = (folder / "chat_template.jinja").read_text()
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    (folder / "chat_template.jinja").write_text(refusing + whole)
+    asked = student.load(folder)
+    with pytest.raises(UserError, match="a prompt of system, user: no system"):
+        student.answer(asked, [[{"role": "system", "content": "Be brief."}, *HI[0]]], max_new_tokens=1)
+
+
+def test_what_a_row_says_is_no_template():
+    said = "{{ 7 * 191 }} {% include '/etc/passwd' %} {instruction} {first}"
+    (message,) = prompts.template("judge")(conversation=said, first=said, second=said)
+    assert message["content"].count(said) == 3
+
+
+# Names and places
+
+
+@pytest.fixture
+def study(project):
+    project.notebook("data", 'rows_from: str = ""', "(stage.folder / 'rows.txt').write_text('1')")
+    project.notebook("train", 'rows_from: str = "data/rows.txt"')
+    return project
+
+
+OUTSIDE = [
+    "../x",
+    "..",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    "a\x00b",
+    "a\nb",
+    ".hidden",
+    "-rf",
+    "\u202ea",
+    "a" * 300,
+    "",
+    " ",
+    "*",
+]
+
+
+def refused(study, text: str, *, name: str | None = None, **overrides) -> None:
+    before = sorted(study.root.parent.rglob("*"))
+    place = study.params(text)
+    with pytest.raises(UserError) as error:
+        run.run_study(place, overrides, name)
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+    assert sorted(study.root.parent.rglob("*")) == sorted({*before, place})
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_the_name_of_a_run_an_arm_or_a_notebook_stays_in_outputs(study, name):
+    refused(study, "stages: [data]", name=name)
+    refused(study, f"stages: [data]\narms: {json.dumps({name: {}})}")
+    if name != "a/b":
+        refused(study, f"stages: {json.dumps([name])}")
+    refused(study, f"stages: {json.dumps([{name + '/data': {}}])}")
+
+
+@pytest.mark.parametrize("name", ["run", "arm", "seed", "round"])
+def test_where_a_stage_writes_is_no_parameter(study, name):
+    refused(study, "stages: [data]", **{name: "../x"})
+    refused(study, f"stages: [data]\nparams: {{{name}: ../x}}")
+    refused(study, f"stages: [data: {{{name}: ../x}}]")
+    refused(study, f"stages: [data]\n{name}: ../x")
+
+
+NOWHERE = [
+    "../../../nowhere",
+    "/nowhere/at/all",
+    "a\x00b",
+    "data@0/../../../x",
+    "data@0//etc/passwd",
+    "data/../../x",
+]
+
+
+@pytest.mark.parametrize("place", [*NOWHERE, "../notebooks/data@0/x", "data/" + "x/" * 3000])
+def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, place):
+    refused(study, f"stages: [data, train: {json.dumps({'rows_from': place})}]")
+    refused(study, "stages: [data, train]", rows_from=place)
+
+
+@pytest.mark.parametrize("link", ["demo", "demo/main"])
+def test_a_link_that_leads_out_of_outputs_is_refused(study, tmp_path_factory, link):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    place = study.root / "outputs" / link
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere)
+    refused(study, "stages: [data]")
+    assert not list(elsewhere.iterdir())
+
+
+def test_outputs_may_be_a_link_as_a_whole(study, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (study.root / "outputs").symlink_to(elsewhere)
+    folders.check_inside(folders.outputs() / "demo")
+    assert folders.outputs() == elsewhere
+
+
+@pytest.mark.parametrize("name", ["run", "arm"])
+def test_a_notebook_opened_by_hand_writes_nowhere_else_either(study, name):
+    with pytest.raises(UserError, match=f"{name} name '../../x' must be a plain word"):
+        runs.open_stage("data", {name: "../../x"})
+    assert not (study.root / "outputs").exists()
+
+
+# Rows
+
+SHEET = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", '=HYPERLINK("https://example.com")']
+ROWS = [
+    *HOSTILE,
+    *SHEET,
+    "a\x00b",
+    "\u202ereversed\u2066 \u2069",
+    "\ud800",
+    "x" * 10_000_000,
+    "word " * 200_000,
+]
+
+
+def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(tmp_path):
+    told = [{"instruction": text, "input": text[:100], "output": text} for text in ROWS]
+    told += [told[0], {"instruction": "Say nothing.", "output": ""}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, told)))
+    (tmp_path / "b.json").write_text(json.dumps([{"instruction": HOSTILE[0]}]))
+    rows = corpus.load(str(tmp_path / "a.jsonl"))
+    assert len(rows) == len(told)
+    rows, exact = duplicates.drop_exact(rows)
+    rows, near = duplicates.drop_near(rows)
+    silent = [row["id"] for row in rows if not row["response"]]
+    rows = records.without(rows, silent)
+    rows, overlap = contamination.drop(rows, contamination.load([str(tmp_path / "b.json")]))
+    assert (len(exact), len(silent), overlap["hit"]) == (1, 1, 1)
+    assert len(rows) + len(exact) + len(near) + len(silent) + overlap["hit"] == len(told)
+    again = records.read(records.write(rows, tmp_path / "rows.parquet"))
+    assert again["instruction"][:] == rows["instruction"][:]
+    kept, sent = set(again["instruction"]), {corpus.sound(text) for text in ROWS}
+    assert kept < sent and len(sent - kept) == 1 + len(near)
+
+
+def test_no_table_is_written_for_a_spreadsheet_where_a_formula_of_theirs_would_be_run():
+    sources = [*(paths.ROOT / "lib").rglob("*.py"), *(paths.ROOT / "notebooks").rglob("*.ipynb")]
+    writers = ("to_csv", "to_excel", "csv.writer", "DictWriter")
+    assert not [path for path in sources for name in writers if name in path.read_text()]
+
+
+@pytest.mark.parametrize("name", ["theirs", "theirs:train"])
+def test_a_folder_with_a_script_is_read_as_files_and_its_script_is_not_run(tmp_path, monkeypatch, mark, name):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        corpus.load(name)
+    (folder / "rows.json").write_text(json.dumps([{"instruction": "a"}]))
+    assert corpus.load(name)["instruction"][:] == ["a"]
