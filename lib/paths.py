@@ -22,7 +22,7 @@ def expand(text: str) -> str:
 def local(text: str) -> Path:
     """The path from the project's root on where it exists there, else from the working directory."""
     below = ROOT / expand(text)
-    return below if below.exists() else Path(expand(text))
+    return below if os.path.exists(below) else Path(expand(text))  # a name too long for a file is none
 
 
 def matching(pattern: str) -> list[Path]:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,21 +51,21 @@ def expand(source: str) -> str:
 def local_files(source: str) -> list[Path]:
     """The files that a path, folder or glob names; none when it can only be a hub name."""
     path = paths.local(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         visible = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
         return [file for file in visible if suffix(file) in SUFFIXES] or nothing(source, "holds")
-    if path.is_file():
+    if os.path.isfile(path):
         return [path] if suffix(path) in SUFFIXES else nothing(source, "is")
     if glob.has_magic(source):
         found = paths.matching(source)
         return [file for file in found if suffix(file) in SUFFIXES] or nothing(source, "matches")
     if source.startswith((".", "/")) or source.count("/") > 1 or suffix(path) in SUFFIXES:
-        raise BadInput(f"{source} does not exist (looked from {Path.cwd()}): check the path")
+        raise BadInput(f"{one_line(source)} does not exist (looked from {Path.cwd()}): check the path")
     return []
 
 
 def nothing(source: str, verb: str) -> NoReturn:
-    raise BadInput(f"{source} {verb} no .json, .jsonl or .parquet file, plain or .gz or .xz")
+    raise BadInput(f"{one_line(source)} {verb} no .json, .jsonl or .parquet file, plain or .gz or .xz")
 
 
 def suffix(path: Path) -> str:
@@ -174,9 +175,9 @@ def hub(source: str) -> Iterator[Placed]:
     try:
         data = load_dataset(name, split=split or None)
     except Exception as error:  # each kind of absence has its own class, from four libraries
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = one_line(error)
         raise BadInput(
-            f"{source} is no local file, and the hub does not give it ({reason}): "
+            f"{one_line(source)} is no local file, and the hub does not give it ({reason}): "
             "check the name and the network, or give a path"
         ) from None
     if isinstance(data, DatasetDict):

@@ -1,6 +1,7 @@
 """Where a model is loaded from, by hub name or from a folder: safetensors alone, pickles are refused, and none of its code is run."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def place(kind: str, name: str | Path) -> str:
     Raises UserError when the folder does not exist or has no safetensors weights.
     """
     path = paths.local(str(name))
-    if not path.exists():
+    if not os.path.exists(path):
         if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(name)):
             raise UserError(f"the {kind} folder {name} does not exist")
         return str(name)

@@ -291,6 +291,11 @@ def test_the_key_follows_recorded_data_that_is_not_named_and_files_that_a_patter
     assert key(path, {"source": named}) != before
 
 
+def test_a_text_too_long_for_the_name_of_a_file_names_none(project):
+    path = project.notebook("train", "")
+    assert key(path, {"instruction": "a" * 300}) != key(path, {"instruction": "b" * 300})
+
+
 def test_the_record_of_an_input_stage_does_not_count_but_its_rows_do(project):
     path = project.notebook("train", "")
     folder = project.root / "input"

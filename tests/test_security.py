@@ -312,4 +312,4 @@ def test_a_folder_with_a_script_is_read_as_files_and_its_script_is_not_run(tmp_p
     with pytest.raises(UserError):
         corpus.load(name)
     (folder / "rows.json").write_text(json.dumps([{"instruction": "a"}]))
-    assert corpus.load(name)["instruction"][:] == ["a"]
+    assert corpus.load("theirs")["instruction"][:] == ["a"]

@@ -1,5 +1,6 @@
 """What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/3_refinement/pool.parquet?", a path."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +30,10 @@ def read(text: str, round: int, name: str) -> Path | Reference | None:
     if not text:
         return None
     path = paths.local(text)
-    if path.exists():
+    if os.path.exists(path):
         return path
     found = _split(text.removesuffix("?"), text.endswith("?"))
-    if not found or not folders.notebook_path(found.notebook).is_file():
+    if not found or not os.path.isfile(folders.notebook_path(found.notebook)):
         raise UserError(f"{name} is {text!r:.200}, which is neither a file nor the stage of a notebook")
     inside = Path(found.rest)
     if inside.is_absolute() or ".." in (*inside.parts, *Path(found.notebook).parts):
@@ -55,7 +56,7 @@ def _split(text: str, optional: bool) -> Reference | None:
         return Reference(found["notebook"], int(found["round"]), found["rest"] or "", optional)
     parts = text.split("/")
     for n in range(len(parts), 0, -1):
-        if folders.notebook_path("/".join(parts[:n])).is_file():
+        if os.path.isfile(folders.notebook_path("/".join(parts[:n]))):
             return Reference("/".join(parts[:n]), None, "/".join(parts[n:]), optional)
     return None
 
