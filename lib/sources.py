@@ -175,7 +175,7 @@ def hub(source: str) -> Iterator[Placed]:
     try:
         data = load_dataset(name, split=split or None)
     except Exception as error:  # each kind of absence has its own class, from four libraries
-        reason = one_line(error)
+        reason = one_line(str(error).strip().split("\n")[0] or type(error).__name__)
         raise BadInput(
             f"{one_line(source)} is no local file, and the hub does not give it ({reason}): "
             "check the name and the network, or give a path"

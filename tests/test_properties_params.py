@@ -118,7 +118,7 @@ def planned(folder: Path, text: str, run: str = "demo", overrides: dict | None =
         assert not (folder / "outputs").exists()
 
 
-@always(200, 3000, file=files, overrides=over, run=strange | st.just("demo"))
+@always(150, 1500, file=files, overrides=over, run=strange | st.just("demo"))
 def test_a_params_file_is_a_plan_or_one_error(file, overrides, run):
     made = planned(paths.ROOT, json.dumps(file), run, overrides)
     for one in made or []:
@@ -159,12 +159,12 @@ yaml_parts = st.lists(
 ).map("".join)
 
 
-@always(200, 3000, text=yaml_parts | texts | st.binary(max_size=20).map(lambda raw: raw.decode("latin-1")))
+@always(200, 3500, text=yaml_parts | texts | st.binary(max_size=20).map(lambda raw: raw.decode("latin-1")))
 def test_any_text_as_a_params_file_is_a_plan_or_one_error(text):
     planned(paths.ROOT, text)
 
 
-@always(200, 2000, text=yaml_parts | texts | scalars.map(str), kind=st.sampled_from(list(KINDS.values())))
+@always(200, 3500, text=yaml_parts | texts | scalars.map(str), kind=st.sampled_from(list(KINDS.values())))
 def test_a_value_of_the_command_line_has_its_type_or_is_refused(text, kind):
     try:
         value = params.from_text(text, kind, "-p x")
@@ -247,7 +247,7 @@ def test_a_date_is_the_text_that_it_is(folder):
 # Texts as they are stored and shown
 
 
-@always(200, 3000, text=texts | yaml_signs)
+@always(300, 9000, text=texts | yaml_signs)
 def test_any_text_can_be_stored_named_and_shown(text):
     clean = transport.clean(text)
     assert clean.encode().decode() == clean == transport.clean(clean) and len(clean) == len(text)

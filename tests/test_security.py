@@ -232,7 +232,7 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.parametrize("place", [*NOWHERE, "../notebooks/data@0/x", "data/" + "x/" * 3000])
+@pytest.mark.parametrize("place", [*NOWHERE, "../notebooks/data@0/x", "x/" * 3000, "x" * 300])
 def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, place):
     refused(study, f"stages: [data, train: {json.dumps({'rows_from': place})}]")
     refused(study, "stages: [data, train]", rows_from=place)
