@@ -211,7 +211,7 @@ def _belongs(path: Path) -> bool:
 
 
 def _existing(text: str, bases: list[Path]) -> set[Path]:
-    """A bare word names a file only; a folder is meant where there is a slash. A text too long for a name is none (Path would raise)."""
+    """A bare word names a file only; a folder is meant where there is a slash."""
     text = paths.expand(text)
     if not 0 < len(text) < 500 or "\n" in text or "\0" in text or text.strip("./") == "":
         return set()
@@ -220,9 +220,7 @@ def _existing(text: str, bases: list[Path]) -> set[Path]:
     candidates.append(os.path.join(paths.ROOT, "params/prompts", f"{text}.md"))
     candidates.append(os.path.join(paths.ROOT, "params/tasks", f"{text}.yaml"))
     several = set(paths.matching(text)) if "/" in text and glob.has_magic(text) else set()
-    return several | {
-        path for path in candidates if os.path.isfile(path) or ("/" in text and os.path.isdir(path))
-    }
+    return several | {Path(path) for path in candidates if there(path)}
 
 
 def _texts(value: object) -> Iterator[str]:
