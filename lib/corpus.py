@@ -181,9 +181,9 @@ def row(record: dict, where: str, instruction: str, response: str | None, used: 
         raise BadInput(f"{where}: row without instruction: fill it in or remove the row")
     full = {"instruction": text(instruction, where, "instruction"), "response": response}
     full |= {
-        name: fit(record[name], kind, where, name)
-        for name, kind in OURS.items()
-        if name not in used and not missing(record.get(name))
+        name: fit(value, OURS[name], where, name)
+        for name, value in record.items()
+        if name in OURS and name not in used and not missing(value)
     }
     if full["response"] is not None and full.get("response_from", "corpus") == "corpus":
         full = {"response_from": "corpus", "corpus_response": full["response"]} | full
@@ -241,7 +241,7 @@ def meta(given: object, rest: dict) -> str:
             given = json.loads(given)
     if given:
         rest = (given if isinstance(given, dict) else {"meta": given}) | rest
-    return sound(json.dumps(rest, ensure_ascii=False, default=str)) if rest else ""
+    return sound(records.AS_JSON(rest)) if rest else ""
 
 
 def show(value: object) -> str:

@@ -54,6 +54,7 @@ FEATURES = Features(
 )
 SAID = ("instruction", "input", "turns")  # what a row says to the student
 GROUP = 10_000  # rows of a Parquet row group: what is decoded at a time
+AS_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode  # json.dumps would make an encoder a call
 EMPTY = {
     name: [] if isinstance(kind, List) else "" if name in ("input", "source", "licence", "meta") else None
     for name, kind in FEATURES.items()
@@ -63,7 +64,7 @@ EMPTY = {
 def row_id(instruction: str, input: str = "", turns: Iterable[dict] = ()) -> str:
     """A content hash of 16 hex digits, the same on every machine."""
     content = [instruction, input, [[turn["role"], turn["content"]] for turn in turns]]
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()[:16]
+    return hashlib.sha256(AS_JSON(content).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def messages(row: dict) -> list[dict]:
@@ -89,14 +90,14 @@ def build(rows: Iterable[dict]) -> Dataset:
     taken: Counter[str] = Counter()
     parts = [
         pa.Table.from_pylist([_whole(row, taken) for row in part], schema=FEATURES.arrow_schema)
-        for part in _parts(rows)
+        for part in batched(rows, GROUP)
     ]
     return _dataset(pa.concat_tables(parts) if parts else FEATURES.arrow_schema.empty_table())
 
 
-def _parts(rows: Iterable[dict], size: int = 10_000) -> Iterator[list[dict]]:
-    rows = iter(rows)
-    while part := list(itertools.islice(rows, size)):
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    items = iter(items)
+    while part := list(itertools.islice(items, size)):
         yield part
 
 
@@ -145,12 +146,12 @@ def read(path: str | Path) -> Dataset:
     return _dataset(table.select(list(FEATURES)))
 
 
-def update(rows: Dataset, **columns: list) -> Dataset:
-    """A copy of rows with some columns replaced, in row order, types kept."""
+def update(rows: Dataset, **columns: Iterable) -> Dataset:
+    """A copy of rows with some columns replaced, in row order, types kept; a column may be an iterator."""
     table = rows.with_format("arrow")[:]
     for name, values in columns.items():
         kind = FEATURES.arrow_schema.field(name)
-        parts = [pa.array(values[i : i + GROUP], kind.type) for i in range(0, len(values), GROUP)]
+        parts = [pa.array(part, kind.type) for part in batched(values, GROUP)]
         table = table.set_column(table.column_names.index(name), kind, pa.chunked_array(parts, kind.type))
     return _dataset(table)
 
@@ -159,6 +160,12 @@ def by_id(rows: Dataset, ids: Iterable[str]) -> Dataset:
     """The rows with these ids, in the order asked for; a KeyError names an id that is not there."""
     position = {row_id: i for i, row_id in enumerate(rows["id"])}
     return rows.select([position[i] for i in ids])
+
+
+def taken(rows: Dataset, positions: list[int]) -> Dataset:
+    """The rows at these positions, in the order asked for, as a table of their own (see `only`)."""
+    table = rows.with_format("arrow")[:]
+    return _dataset(pa.concat_tables([table.slice(0, 0), *map(table.take, batched(positions, GROUP))]))
 
 
 def without(rows: Dataset, ids: Iterable[str]) -> Dataset:

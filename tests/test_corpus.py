@@ -312,3 +312,18 @@ def test_an_unknown_format_name_lists_the_known_ones(tmp_path):
 
 def test_bad_input_is_an_error_the_runner_shows_without_a_traceback():
     assert issubclass(corpus.BadInput, ValueError) and issubclass(corpus.BadInput, UserError)
+
+
+def test_rows_taken_by_position_are_in_the_order_asked_for():
+    rows = records.build({"instruction": f"Count to {i}."} for i in range(25_000))
+    order = [*range(24_999, 0, -2), 7]
+    assert records.taken(rows, order)["instruction"][:] == [f"Count to {i}." for i in order]
+    assert records.taken(rows, []).features == records.FEATURES
+
+
+def test_a_column_may_come_as_an_iterator_but_not_too_short():
+    rows = records.build({"instruction": f"Count to {i}."} for i in range(12_000))
+    numbered = records.update(rows, mfd=(float(i) for i in range(len(rows))))
+    assert numbered["mfd"][:] == list(range(12_000))
+    with pytest.raises(ValueError):
+        records.update(rows, mfd=iter([1.0]))
