@@ -1,10 +1,13 @@
 """Duplicates: exact and near, the first in file order kept; judged on text, or on the embedded world's payload."""
 
+import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+import numpy as np
 from datasets import Dataset
 from rensa import RMinHash, RMinHashLSH
 
@@ -22,8 +25,8 @@ def drop_exact(rows: Dataset, key: Key = "text") -> tuple[Dataset, list[tuple[st
     world's family and canonical payload, from `meta`), another column, or a function of the row.
     """
     ids = rows["id"][:]
-    first: dict[str, int] = {}
-    kept_for = [first.setdefault(one, i) for i, one in enumerate(keys(rows, key))]
+    first: dict[bytes, int] = {}
+    kept_for = [first.setdefault(_digest(one), i) for i, one in enumerate(keys(rows, key))]
     kept = [i for i, j in enumerate(kept_for) if i == j]
     return records.only(rows, kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
 
@@ -37,18 +40,39 @@ def drop_near(
     threshold (0 to 1). MinHash proposes the pairs (it misses fewer than one in 10,000 at the threshold), the true
     similarity decides; so which rows stay depends on their order and on nothing else.
     """
-    ids, sets = rows["id"][:], [shingles(one, words) for one in keys(rows, key)]
-    sketches = RMinHash.from_token_sets([sorted(one) for one in sets], PERMUTATIONS, 0)
+    places = _alike(keys(rows, key), threshold, words)
+    alike = records.only(rows, places)
+    ids, grams, dropped = alike["id"][:], [], {}
     index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
-    kept, dropped = [], []
-    for i, sketch in enumerate(sketches):
-        near = max(((jaccard(sets[i], sets[j]), -j) for j in index.query(sketch)), default=(0.0, 0))
+    for i, (own, hashes, sketch) in enumerate(_sketched(keys(alike, key), words)):
+        grams.append(hashes)
+        near = max(((jaccard(own, grams[j]), -j) for j in index.query(sketch)), default=(0.0, 0))
         if near[0] >= threshold:
-            dropped.append((ids[i], ids[-near[1]], near[0]))
+            dropped[places[i]] = (ids[i], ids[-near[1]], near[0])
         else:
-            kept.append(i)
             index.insert(i, sketch)
-    return records.only(rows, kept), dropped
+    return records.only(rows, [i for i in range(len(rows)) if i not in dropped]), list(dropped.values())
+
+
+def _alike(texts: Iterable[str], threshold: float, words: int) -> list[int]:
+    """The places of the texts that the index puts beside another one: the rest, nearly all, stay whatever their order."""
+    hashes, ends = array("Q"), array("Q", [0])
+    for part in records.batched(texts, 1000):
+        for own in RMinHash.hash_token_sets([shingles(text, words) for text in part]):
+            hashes.extend(own)
+            ends.append(len(hashes))
+    sketches = RMinHash.digest_matrix_from_flat_token_hashes(hashes, ends, PERMUTATIONS, 0)
+    index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
+    return np.flatnonzero(index.query_duplicate_flags_matrix_one_shot(sketches)).tolist()
+
+
+def _sketched(texts: Iterable[str], words: int) -> Iterator[tuple[set[int], array, RMinHash]]:
+    """Of each text its n-grams as 64-bit hashes, as a set and in little memory, and its sketch."""
+    for part in records.batched(texts, 1000):
+        sets = [shingles(text, words) for text in part]
+        sketches = RMinHash.from_token_sets(sets, PERMUTATIONS, 0)
+        for hashes, sketch in zip(RMinHash.hash_token_sets(sets), sketches, strict=True):
+            yield set(hashes), array("Q", hashes), sketch
 
 
 def bands(threshold: float) -> int:
@@ -58,15 +82,20 @@ def bands(threshold: float) -> int:
     return PERMUTATIONS // next((size for size in sizes if missed[size] <= MOST_MISSED), 1)
 
 
-def keys(rows: Dataset, key: Key = "text") -> list[str]:
+def keys(rows: Dataset, key: Key = "text") -> Iterator[str]:
     """What duplication is judged on, one text a row; a ValueError names a row without a payload."""
     if callable(key):
-        return [key(row) for row in rows]
+        return map(key, rows)
     if key == "text":
-        return [normal(full_text(**row)) for row in records.walk(rows, *records.SAID)]
+        return (normal(full_text(**row)) for row in records.walk(rows, *records.SAID))
     if key == "payload":
-        return [payload(**row) for row in records.walk(rows, "meta", "id")]
-    return rows[key][:]
+        return (payload(**row) for row in records.walk(rows, "meta", "id"))
+    return (row[key] for row in records.walk(rows, key))
+
+
+def _digest(text: str) -> bytes:
+    """Stands for a text of any length."""
+    return hashlib.blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def full_text(turns: list[dict], instruction: str, input: str) -> str:
@@ -91,6 +120,7 @@ def shingles(text: str, words: int) -> set[str]:
     return {" ".join(found[i : i + words]) for i in range(max(len(found) - words, 0) + 1)}
 
 
-def jaccard(one: set[str], other: set[str]) -> float:
-    both = len(one & other)
+def jaccard(one: set, other: Collection) -> float:
+    """Of two collections without repeats."""
+    both = len(one.intersection(other))
     return both / (len(one) + len(other) - both)

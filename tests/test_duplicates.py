@@ -85,3 +85,11 @@ def test_a_column_or_a_function_can_be_the_key():
 def test_nothing_in_nothing_out():
     data = rows("a").select([])
     assert len(duplicates.drop_exact(data)[0]) == len(duplicates.drop_near(data)[0]) == 0
+
+
+def test_rows_that_are_like_no_other_change_nothing_between_those_that_are():
+    near = [LONG, LONG + " today", LONG.replace("sailor", "boy"), LONG + " today again"]
+    others = [f"row {i} of its own kind, number {i * i}" for i in range(2000)]
+    apart = duplicates.drop_near(rows(*near))[1]
+    among = rows(*[text for i, one in enumerate(near) for text in (*others[i * 500 : i * 500 + 500], one)])
+    assert duplicates.drop_near(among)[1] == apart and len(apart) == 2
