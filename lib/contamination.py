@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lib import records, sources
 
 CAUSES = ("exact", "words", "characters")  # a row counts once, under the first that holds
 WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
+RARE = 4  # rare 5-grams that a row must share with a prompt to be compared with it; the result is the same from 1 on
 Prompt = str | Sequence[str]  # one text, or the turns of one question
 
 
@@ -109,8 +111,16 @@ def count(examples: Iterable[dict]) -> dict:
 class Index:
     exact: dict[str, set]  # whole text -> places
     words: dict[str, set]  # word 8-gram -> places
-    rare: dict[str, set]  # rare character 5-gram -> numbers of the texts that cannot be contained without one
-    texts: list[tuple[tuple[str, int], set[str]]]  # place and character 5-grams of each text
+    rare: dict[str, list]  # rare character 5-gram -> numbers of the texts that have it
+    texts: list["Text"]
+
+
+@dataclass(frozen=True)
+class Text:
+    place: tuple[str, int]
+    grams: set[str]  # its character 5-grams
+    needed: int  # how many of them make it contained
+    needed_rare: int  # and at least how many of its rare ones
 
 
 def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
@@ -120,17 +130,18 @@ def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
         for i, prompt in enumerate(all)
         for text in ([prompt] if isinstance(prompt, str) else prompt)
     ]
-    index = Index(
-        defaultdict(set), defaultdict(set), defaultdict(set), [(p, characters(t)) for p, t in found]
-    )
-    often = Counter(gram for _, grams in index.texts for gram in grams)
-    for number, (place, text) in enumerate(found):
+    index = Index(defaultdict(set), defaultdict(set), defaultdict(list), [])
+    sets = [characters(text) for _, text in found]
+    often = Counter(gram for grams in sets for gram in grams)
+    for number, ((place, text), grams) in enumerate(zip(found, sets, strict=True)):
         index.exact[text].add(place)
         for gram in word_grams(text):
             index.words[gram].add(place)
-        grams = sorted(index.texts[number][1], key=lambda gram: (often[gram], gram))
-        for gram in grams[: len(grams) - needed(grams) + 1]:  # with none of these, too few are left
-            index.rare[gram].add(number)
+        least = needed(grams)
+        rare = sorted(grams, key=lambda gram: (often[gram], gram))[: len(grams) - least + min(RARE, least)]
+        for gram in rare:  # with fewer than min(RARE, least) of these, too few are left
+            index.rare[gram].append(number)
+        index.texts.append(Text(place, grams, least, min(RARE, least)))
     return index
 
 
@@ -141,9 +152,9 @@ def hits(index: Index, turns: list[dict], instruction: str, input: str) -> tuple
     exact = {place for part in (*parts, both) if part for place in index.exact.get(part, ())}
     words = {place for gram in word_grams(whole) for place in index.words.get(gram, ())}
     own = characters(whole)
-    near = {number for gram in own & index.rare.keys() for number in index.rare[gram]}
-    contained = (index.texts[number] for number in near)
-    return exact, words, {place for place, grams in contained if len(grams & own) >= needed(grams)}
+    rare = Counter(chain.from_iterable(index.rare[gram] for gram in own & index.rare.keys()))
+    near = (index.texts[number] for number, n in rare.items() if n >= index.texts[number].needed_rare)
+    return exact, words, {text.place for text in near if len(text.grams & own) >= text.needed}
 
 
 def needed(grams: Collection[str]) -> int:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib import contamination, records, sources
 
@@ -84,6 +86,17 @@ def test_the_lookup_agrees_with_a_full_comparison():
         grams = [contamination.characters(prompt) for prompt in prompts]
         full = {("bench", i) for i, one in enumerate(grams) if one and len(one & own) / len(one) >= 0.8}
         assert contamination.hits(index, [], text, "")[2] == full
+
+
+SHORT = st.text("abc", min_size=5, max_size=30)
+
+
+@given(prompts=st.lists(SHORT, min_size=1, max_size=4), row=SHORT)
+def test_no_prompt_is_overlooked_for_want_of_rare_characters(prompts, row):
+    index = contamination.build_index({"bench": prompts})
+    own, grams = contamination.characters(row), [contamination.characters(one) for one in prompts]
+    full = {("bench", i) for i, one in enumerate(grams) if len(one & own) / len(one) >= 0.8}
+    assert contamination.hits(index, [], row, "")[2] == full
 
 
 @pytest.mark.parametrize("key", ["instruction", "prompt", "turns"])
