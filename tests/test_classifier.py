@@ -4,10 +4,12 @@ from random import Random
 
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
 from lib import classifier, records
 from lib.errors import UserError
 
+ODD = ["İ am A  café\tof it", "a", "", "  ", "the the THE cat's", "x" * 9, "ab\nab ﬁn"]
 VERBS = {
     "Math": ["add", "subtract", "divide", "multiply", "count"],
     "Code": ["program", "debug", "compile", "refactor", "test"],
@@ -126,3 +128,11 @@ def test_too_few_labels_are_refused():
         UserError, match="20 labels of 2 tasks are too few to learn from: raise labelled_rows"
     ):
         classifier.label(rows(100), Oracle(), 20)
+
+
+def test_words_cut_once_count_as_if_each_text_were_cut():
+    whole, once = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5)), classifier.WithinWords()
+    assert (whole.fit_transform(ODD) != once.fit_transform(ODD)).nnz == 0
+    assert (
+        whole.transform(ODD[::-1] + ["unheard of"]) != once.transform(ODD[::-1] + ["unheard of"])
+    ).nnz == 0
