@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,9 @@ def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
 # Trust: what the two orders say about the judge
 
 
+_gaps: WeakKeyDictionary = WeakKeyDictionary()  # by_order of rows: six questions below ask for the same
+
+
 def _latest(rows: Dataset) -> list[dict[str, tuple[float, float]]]:
     return [latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
 
@@ -144,10 +148,13 @@ def by_order(rows: Dataset) -> pd.DataFrame:
 
     Index: the row's position.
     """
+    if rows in _gaps:
+        return _gaps[rows]
     found = _latest(rows)
     both = {i: scores for i, scores in enumerate(found) if all(order in scores for order in ORDERS)}
     gaps = [[scores[order][0] - scores[order][1] for order in ORDERS] for scores in both.values()]
-    return pd.DataFrame(gaps, index=list(both), columns=list(ORDERS), dtype=float)
+    _gaps[rows] = pd.DataFrame(gaps, index=list(both), columns=list(ORDERS), dtype=float)
+    return _gaps[rows]
 
 
 def averages(rows: Dataset) -> dict[str, tuple[float, float]]:

@@ -160,3 +160,9 @@ def test_noise_recovers_what_was_planted():
     assert noise["spread"] == pytest.approx(0.8, abs=0.03)
     assert noise["edge"] == pytest.approx(0.3, abs=0.04)
     assert noise["unread"] == 0
+
+
+def test_what_two_orders_say_is_read_anew_when_verdicts_change():
+    agreed, split = pairs(("9 5", "5 9")), pairs(("9 5", "9 5"))
+    assert judge.order_agreement(agreed) == judge.order_agreement(agreed) == 1
+    assert judge.order_agreement(records.update(agreed, verdicts=split["verdicts"][:])) == 0
