@@ -4,6 +4,7 @@ from random import Random
 
 from datasets import Dataset, concatenate_datasets
 
+from lib import records
 from lib.errors import UserError
 
 
@@ -50,16 +51,16 @@ def draw_round(
     number of rows whose response tokens come nearest to it. Raises UserError naming both numbers when a side
     has too few rows.
     """
-    sides = [_shuffled(*side, seed=f"{seed} {name}") for side, name in ((hard, "hard"), (rest, "rest"))]
+    sides = [_shuffled(lengths, f"{seed} {name}") for (_, lengths), name in ((hard, "hard"), (rest, "rest"))]
     size = _size_for(tokens, share, [sums for _, sums in sides]) if tokens else rows
     wanted = _counts(size, share)
-    for name, count, (drawn, _) in zip(("hard", "other"), wanted, sides, strict=True):
-        if count > len(drawn):
+    for name, count, (order, _) in zip(("hard", "other"), wanted, sides, strict=True):
+        if count > len(order):
             raise UserError(
-                f"the round needs {count} {name} rows and has {len(drawn)}: lower its size or alpha"
+                f"the round needs {count} {name} rows and has {len(order)}: lower its size or alpha"
             )
-    parts = [drawn.select(range(count)) for count, (drawn, _) in zip(wanted, sides, strict=True)]
-    return concatenate_datasets(parts)
+    orders = [order[:count] for count, (order, _) in zip(wanted, sides, strict=True)]
+    return concatenate_datasets([records.taken(hard[0], orders[0]), records.taken(rest[0], orders[1])])
 
 
 def _counts(size: int, share: float) -> tuple[int, int]:
@@ -67,14 +68,14 @@ def _counts(size: int, share: float) -> tuple[int, int]:
     return hard, size - hard
 
 
-def _shuffled(rows: Dataset, tokens: list[int], seed: str) -> tuple[Dataset, list[int]]:
-    """The rows in a random order, and the running sum of their tokens (its entry 0 is 0)."""
-    order = list(range(len(rows)))
+def _shuffled(tokens: list[int], seed: str) -> tuple[list[int], list[int]]:
+    """The positions of rows in a random order, and the running sum of their tokens (its entry 0 is 0)."""
+    order = list(range(len(tokens)))
     Random(seed).shuffle(order)
     sums = [0]
     for i in order:
         sums.append(sums[-1] + tokens[i])
-    return rows.select(order), sums
+    return order, sums
 
 
 def _size_for(tokens: int, share: float, sums: list[list[int]]) -> int:
@@ -96,6 +97,6 @@ def _size_for(tokens: int, share: float, sums: list[list[int]]) -> int:
 
 def realised_shares(rows: Dataset, pool_ids: set[str], tokens: list[int]) -> dict[str, float]:
     """The share of pool rows in a round, by rows and by response tokens."""
-    inside = [row_id in pool_ids for row_id in rows["id"]]
+    inside = [row_id in pool_ids for row_id in rows["id"][:]]
     counted = sum(t for t, from_pool in zip(tokens, inside, strict=True) if from_pool)
     return {"rows": sum(inside) / len(inside), "tokens": counted / sum(tokens)}

@@ -1,9 +1,11 @@
 """Rows as a student reads them: token ids, the labels that are in the loss, and how large that loss is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import pyarrow as pa
 import torch
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, DatasetInfo, Features, List, Value
+from datasets.fingerprint import generate_random_fingerprint
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,25 +23,23 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end. Raises UserError when a row has no
     response, or no room for one behind its prompt.
     """
-    needed = rows.select_columns(["id", "instruction", "input", "turns", "response"]).to_list()
-    if empty := [row["id"] for row in needed if not row["response"]]:
+    if empty := [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]:
         raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
-    encoded = [
+    encoded = _encoded(
         ((start + response)[:max_length], ([IGNORED] * len(start) + response)[:max_length])
-        for start, response in _parts(tokenizer, needed)
-    ]
-    if full := [row["id"] for row, (_, labels) in zip(needed, encoded, strict=True) if labels[-1] == IGNORED]:
+        for start, response in _parts(tokenizer, rows)
+    )
+    said = zip(records.walk(rows, "id"), records.walk(encoded, "labels"), strict=True)
+    if full := [row["id"] for row, one in said if one["labels"][-1] == IGNORED]:
         raise UserError(
             f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
         )
-    columns = {name: [row[i] for row in encoded] for i, name in enumerate(ENCODED)}
-    return Dataset.from_dict(columns, features=ENCODED)
+    return encoded
 
 
 def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
     """The places of the rows that `encode` cuts nothing of."""
-    needed = rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
-    parts = enumerate(_parts(tokenizer, needed))
+    parts = enumerate(_parts(tokenizer, rows))
     return [i for i, (start, response) in parts if len(start) + len(response) <= max_length]
 
 
@@ -48,26 +48,34 @@ def encode_alone(tokenizer, rows: Dataset, max_length: int) -> Dataset:
 
     Of a tokenizer without one the first token is not in the loss, as nothing predicts it.
     """
-    needed = rows.select_columns(["instruction", "input", "turns", "response"]).to_list()
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    tokens = [ids[: max_length - len(start)] for _, ids in _parts(tokenizer, needed)]
-    labels = [[IGNORED] + ids if start else [IGNORED] + ids[1:] for ids in tokens]
-    columns = {"input_ids": [start + ids for ids in tokens], "labels": labels}
-    return Dataset.from_dict(columns, features=ENCODED)
+    tokens = (ids[: max_length - len(start)] for _, ids in _parts(tokenizer, rows))
+    return _encoded((start + ids, [IGNORED] + (ids if start else ids[1:])) for ids in tokens)
 
 
-def _parts(tokenizer, rows: list[dict]) -> Iterator[tuple[list[int], list[int]]]:
+def _encoded(pairs: Iterable[tuple[list[int], list[int]]]) -> Dataset:
+    """Token ids and labels as a table: as Python lists a million rows would take ten times the memory."""
+    schema, parts = ENCODED.arrow_schema, []
+    for some in records.batched(pairs, 1000):
+        columns = {name: [pair[i] for pair in some] for i, name in enumerate(ENCODED)}
+        parts.append(pa.table(columns, schema))
+    table = pa.concat_tables([schema.empty_table(), *parts])
+    return Dataset(table, DatasetInfo(features=ENCODED), fingerprint=generate_random_fingerprint())
+
+
+def _parts(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]]:
     """The tokens of each prompt and those of its response, with the closing marker, as both stand in the whole text.
 
     A text by itself may begin with a token of its own (as LLaMA 2's do). Where one token reaches from the prompt into the response, which
     no student is ever asked to continue, the response's text is taken by itself all the same.
     """
-    prompts, wholes = _rendered(tokenizer, rows)
-    for prompt, text, start, whole in zip(
-        prompts, wholes, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
-    ):
-        apart = whole[: len(start)] != start
-        yield start, _tokens(tokenizer, [text[len(prompt) :]])[0] if apart else whole[len(start) :]
+    for some in records.batched(records.walk(rows, *records.SAID, "response"), 1000):
+        prompts, wholes = _rendered(tokenizer, some)
+        for prompt, text, start, whole in zip(
+            prompts, wholes, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
+        ):
+            apart = whole[: len(start)] != start
+            yield start, _tokens(tokenizer, [text[len(prompt) :]])[0] if apart else whole[len(start) :]
 
 
 def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
@@ -92,7 +100,7 @@ def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:
 
 def response_tokens(encoded: Dataset) -> list[int]:
     """Tokens in the loss, row by row: the response and its closing marker."""
-    return [sum(label != IGNORED for label in labels) for labels in encoded["labels"]]
+    return [sum(label != IGNORED for label in row["labels"]) for row in records.walk(encoded, "labels")]
 
 
 @torch.inference_mode()

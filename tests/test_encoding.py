@@ -145,6 +145,14 @@ def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
         encoding.encode(tokenizer, ROWS, 10)
 
 
+def test_more_rows_than_are_read_at_a_time_keep_their_order(tokenizer):
+    numbers = range(1003)
+    rows = records.build({"instruction": f"say {i}", "response": f"it is {i}"} for i in numbers)
+    said = [row["labels"] for row in encoding.encode(tokenizer, rows, 64)]
+    told = [tokenizer.decode([label for label in labels if label != encoding.IGNORED]) for labels in said]
+    assert all(f"{i}" in text for i, text in zip(numbers, told, strict=True)) and len(set(told)) == 1003
+
+
 # Measuring
 
 
