@@ -1,0 +1,339 @@
+"""What a million rows cost on their way from a file to the round that is taught, in time and memory, and how that grows with
+their number; de-duplication beside datasketch's. `python tests/bench/rows.py [rows …]`."""
+
+import json
+import math
+import multiprocessing
+import re
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+from reasoning_gym.data import read_data_file
+
+from lib import (
+    classifier,
+    contamination,
+    corpus,
+    curriculum,
+    duplicates,
+    encoding,
+    judge,
+    paths,
+    records,
+    selection,
+    student,
+    tasks,
+)
+
+SIZES = (10_000, 100_000, 1_000_000)
+COMPARED = 20_000  # rows that datasketch looks at, too
+MOST_MIN, MOST_GB, MOST_EXPONENT = 20, 6, 1.1  # a million rows on two cores; log of time by log of rows
+LABELLED, ALPHA, ROUND = (
+    5_000,
+    0.3,
+    0.1,
+)  # rows that the oracle labels; share of hard rows; the round's, of all
+REPEATS, NEAR = 0.02, 0.02  # shares of rows that repeat an earlier one, and that add words to it
+HOLDING = 0.001  # share of rows that hold a prompt
+TAXONOMY = tasks.load_taxonomy("params/tasks/tapir.yaml")
+VOCABULARY, TOPIC = 15_000, 400  # words; those that belong to a task
+
+
+# The data
+
+
+class Words:
+    """Texts of real words, as uneven as a language's: the r-th of them has a weight of 1 / r, and short ones come first."""
+
+    def __init__(self, seed: int):
+        self.rng = np.random.default_rng(seed)
+        all = self.rng.permutation(read_data_file("words3to10.txt").split())[:VOCABULARY]
+        self.all = all[np.argsort([len(word) + 4 * self.rng.random() for word in all])]
+        self.upto = np.cumsum(1 / np.arange(1, len(self.all) + 1))
+
+    def texts(self, n: int, shortest: int, longest: int, topics: np.ndarray | int = 0) -> list[str]:
+        """Texts of so many words, a fifth of them of the text's topic."""
+        sizes = self.rng.integers(shortest, longest, n)
+        found = np.searchsorted(self.upto, self.rng.random(sizes.sum()) * self.upto[-1])
+        own = self.rng.random(len(found)) < 0.2
+        topics = np.repeat(np.broadcast_to(topics, n), sizes)[own]
+        found[own] = 1000 + TOPIC * topics + self.rng.integers(0, TOPIC, own.sum())
+        words, ends = self.all[found].tolist(), sizes.cumsum().tolist()
+        return [" ".join(words[end - size : end]) for end, size in zip(ends, sizes.tolist(), strict=True)]
+
+
+def alpaca_eval() -> list[str]:
+    """The prompts of AlpacaEval, or as many texts of their length where the recorded data are absent."""
+    path = paths.recorded_data() / "alpaca_eval/gpt4_1106_preview/model_outputs.json.gz"
+    return contamination.prompts(str(path)) if path.exists() else Words(seed=2).texts(805, 8, 40)
+
+
+def records_of(n: int, prompts: list[str], part: int = 1000) -> Iterator[dict]:
+    """Records as long as Alpaca's: 80 characters of instruction and input, 300 of output; `kind` is the true task."""
+    words, kinds = Words(seed=0), list(TAXONOMY)
+    before = deque(
+        [{"instruction": "Begin.", "input": "", "output": "Begun.", "kind": "Others"}], maxlen=1000
+    )
+    for _ in range(0, n, part):
+        topics = words.rng.integers(0, len(kinds), part)
+        texts = [words.texts(part, *lengths, topics) for lengths in ((8, 22), (10, 80))]
+        chances, more = words.rng.random(part), words.texts(part, 1, 6)
+        for topic, chance, addition, asked, told in zip(topics, chances, more, *texts, strict=True):
+            earlier = before[words.rng.integers(len(before))]
+            made = {"instruction": asked, "input": "", "output": told, "kind": kinds[topic]}
+            if chance < HOLDING:
+                made["input"] = prompts[words.rng.integers(len(prompts))]
+            elif chance < HOLDING + NEAR:
+                made = earlier | {"instruction": f"{earlier['instruction']} {addition}"}
+            elif chance < HOLDING + NEAR + REPEATS:
+                made = earlier
+            before.append(made)
+            yield made
+
+
+def write_file(folder: Path, n: int) -> None:
+    with open(folder / "rows.jsonl", "w") as file:
+        file.writelines(json.dumps(one) + "\n" for one in records_of(n, alpaca_eval()))
+
+
+class Knowing:
+    """An oracle that costs nothing: a row's task stands in its meta."""
+
+    def classify(self, rows):
+        return records.update(rows, task=[json.loads(meta)["kind"] for meta in rows["meta"]])
+
+
+def judged(rows):
+    """Rows with both verdicts on them, as a stage finds them in its ledger."""
+    scores = np.random.default_rng(1).integers(1, 11, (len(rows), 4))
+    about = {"attempt": 1, "finish": "stop"}
+    given = (
+        [
+            {"order": "oracle_first", "reply": f"{a} {b}\nThe first is better.", **about},
+            {"order": "student_first", "reply": f"{c} {d}\nSo is the second.", **about},
+        ]
+        for a, b, c, d in scores
+    )
+    told = (row["response"] for row in records.walk(rows, "response"))
+    said = (f"{row['response']} {i}" for i, row in enumerate(records.walk(rows, "response")))
+    return records.update(rows, verdicts=given, student_response=said, oracle_response=told)
+
+
+# The steps of the notebooks
+
+
+class Clock:
+    """Seconds, CPU seconds and the peak memory of each step, printed as a table."""
+
+    def __init__(self):
+        self.seconds = self.cpu = 0.0
+        print(f"{'step':<24}{'rows':>11}{'seconds':>9}{'CPU':>9}{'peak, GB':>10}")
+
+    def __call__(self, name: str, work, *given):
+        started, cpu = time.perf_counter(), time.process_time()
+        found = work(*given)
+        took, cpu = time.perf_counter() - started, time.process_time() - cpu
+        self.seconds, self.cpu = self.seconds + took, self.cpu + cpu
+        self.tell(name, f"{len(found[0] if isinstance(found, tuple) else found):,}", took, cpu)
+        return found
+
+    def tell(self, name: str, rows: str, seconds: float, cpu: float) -> None:
+        print(f"{name:<24}{rows:>11}{seconds:>9.1f}{cpu:>9.1f}{peak():>10.2f}", flush=True)
+
+
+def peak() -> float:
+    """Most memory this process ever held, in GB; ru_maxrss would begin with its parent's."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e9
+
+
+def measure(folder: Path, told) -> None:
+    clock = Clock()
+    for steps in (select_data, judge_rows, choose, draw):
+        steps(clock, folder)
+    clock.tell("all", "", clock.seconds, clock.cpu)
+    told.send({"seconds": clock.seconds, "cpu": clock.cpu, "peak": peak()})
+
+
+def select_data(clock: Clock, folder: Path) -> None:
+    """The steps of notebook 1."""
+    rows = clock("load", corpus.load, str(folder / "rows.jsonl"))
+    rows, _ = clock("drop exact repeats", duplicates.drop_exact, rows)
+    rows, _ = clock("drop near-duplicates", duplicates.drop_near, rows)
+    rows = clock("drop silent and long", with_response, rows)
+    rows, _ = clock("drop contaminated", contamination.drop, rows, {"alpaca_eval": alpaca_eval()})
+    clock("write", stored, rows, folder / "1.parquet")
+
+
+def judge_rows(clock: Clock, folder: Path) -> None:
+    """The steps of notebook 2, with verdicts that cost nothing."""
+    rows = judged(clock("read", records.read, folder / "1.parquet"))
+    rows = clock("read verdicts", judge.apply, rows)
+    rows, _ = clock("name tasks", classifier.label, rows, Knowing(), LABELLED)
+    rows = clock("MFD", with_mfd, rows)
+    clock("trust the judge", trust, rows)
+    clock("write", stored, rows, folder / "2.parquet")
+
+
+def choose(clock: Clock, folder: Path) -> None:
+    """The steps of notebook 3 that ask nothing."""
+    rows = clock("read", records.read, folder / "2.parquet")
+    rows = clock("hard", with_hard, rows)
+    selected = clock("select", selection.select, rows, "mfd", 0)
+    clock("write the pool", stored, selected, folder / "pool.parquet")
+    rows = clock("read the corpus", records.read, folder / "1.parquet")
+    rest = clock("the rest", records.without, rows, selected["id"][:])
+    clock("write the rest", stored, rest, folder / "rest.parquet")
+
+
+def draw(clock: Clock, folder: Path) -> None:
+    """The steps of notebook 4 up to training."""
+    tokenizer = student.load_tokenizer("lib/gym/student")
+    pool = clock("read the pool", records.read, folder / "pool.parquet")
+    rest = clock("read the rest", records.read, folder / "rest.parquet")
+    size = round(ROUND * (len(pool) + len(rest)))
+    sides = (pool, [0] * len(pool)), (rest, [0] * len(rest))
+    drawn = clock("draw the round", curriculum.draw_round, *sides, ALPHA, size, 0, 0)
+    material = clock("its tokens", encoding.encode, tokenizer, drawn, 1024)
+    tokens = clock("count them", encoding.response_tokens, material)
+    clock("its mix", curriculum.realised_shares, drawn, set(pool["id"][:]), tokens)
+    clock("write the round", stored, drawn, folder / "round.parquet")
+
+
+def stored(rows, path: Path):
+    records.write(rows, path)
+    return rows
+
+
+def with_response(rows):
+    """The rows that have one and are not too long."""
+    silent = [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]
+    measured = records.walk(rows, "id", "response", *records.SAID)
+    too_long = [row["id"] for row in measured if records.characters(row) > 4000]
+    return records.without(rows, {*silent, *too_long})
+
+
+def with_mfd(rows):
+    pairs = zip(rows["oracle_score"][:], rows["student_score"][:], strict=True)
+    return records.update(rows, mfd=(curriculum.mfd(*pair) for pair in pairs))
+
+
+def with_hard(rows):
+    return records.update(rows, hard=(curriculum.is_hard(value, 2.0) for value in rows["mfd"][:]))
+
+
+def trust(rows):
+    """What notebook 2 asks about the verdicts."""
+    for ask in (judge.tally, judge.order_agreement, judge.position_edge, judge.length_correlation):
+        ask(rows)
+    for threshold in (1, 2, 3):
+        judge.hard_set_overlap(rows, threshold)
+    return rows
+
+
+# Beside datasketch
+
+
+def compare(folder: Path, told) -> None:
+    """Which near-duplicates both drop from the same rows, and how fast."""
+    rows, _ = duplicates.drop_exact(corpus.load(str(folder / "rows.jsonl")))
+    rates, dropped = {}, {}
+    for name, drop in {"suite": by_suite, "datasketch": by_datasketch}.items():
+        started = time.perf_counter()
+        dropped[name] = drop(rows)
+        rates[name] = len(rows) / (time.perf_counter() - started)
+    ours, theirs = dropped.values()
+    told.send(rates | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)})
+
+
+def by_suite(rows) -> set[str]:
+    return {row_id for row_id, *_ in duplicates.drop_near(rows)[1]}
+
+
+def by_datasketch(rows, threshold: float = 0.8) -> set[str]:
+    """What its index finds beside an earlier row that stays: by sketches alone, whatever the true similarity is."""
+    index, dropped = MinHashLSH(threshold, duplicates.PERMUTATIONS), set()
+    grams = ([gram.encode() for gram in duplicates.shingles(text, 3)] for text in duplicates.keys(rows))
+    sketches = MinHash.generator(grams, num_perm=duplicates.PERMUTATIONS)
+    for row_id, sketch in zip(rows["id"][:], sketches, strict=True):
+        if index.query(sketch):
+            dropped.add(row_id)
+        else:
+            index.insert(row_id, sketch)
+    return dropped
+
+
+# The results
+
+
+def results(sizes: Sequence[int] = SIZES) -> list[dict]:
+    """A finding a row: what, suite, peer, peer_name, unit, bound and holds; None where there is no peer, or no bound."""
+    beside = against(measured(compare, COMPARED))
+    return beside + within({n: measured(measure, n) for n in sorted(sizes)})
+
+
+def within(found: dict[int, dict]) -> list[dict]:
+    last, told = max(found), []
+    if last == SIZES[-1]:  # the bounds are of a million rows
+        minutes, most = found[last]["seconds"] / 60, found[last]["peak"]
+        told.append(line(f"{last:,} rows, from a file to the round", minutes, "min", MOST_MIN))
+        told.append(line(f"{last:,} rows, most memory", most, "GB", MOST_GB))
+    for first in sorted(found)[:-1]:
+        grown = found[last]["seconds"] / found[first]["seconds"]
+        exponent = math.log(grown) / math.log(last / first)
+        told.append(line(f"time by rows, {first:,} to {last:,}", exponent, "exponent", MOST_EXPONENT))
+    return told
+
+
+def against(found: dict) -> list[dict]:
+    peer = {"peer_name": f"datasketch {version('datasketch')}"}
+    both, ours, theirs = (found[name] for name in ("both", "ours", "theirs"))
+    return [
+        line(f"near-duplicates of {COMPARED:,} rows", found["suite"], "rows/s")
+        | {"peer": found["datasketch"], **peer},
+        line("rows dropped as such", both + ours, "rows") | {"peer": both + theirs, **peer},
+        line("both drop, of those that either does", both / (both + ours + theirs), "share") | peer,
+    ]
+
+
+def line(what: str, suite: float, unit: str, most: float | None = None) -> dict:
+    bound, holds = ("", None) if most is None else (f"at most {most:g}", suite <= most)
+    return {"what": what, "suite": suite, "peer": None, "peer_name": ""} | {
+        "unit": unit,
+        "bound": bound,
+        "holds": holds,
+    }
+
+
+def measured(work, n: int) -> dict:
+    """What `work` tells of a file of n rows, each in a process of its own for its own peak of memory."""
+    with tempfile.TemporaryDirectory() as place:
+        print(f"\n{work.__name__} {n:,} rows", flush=True)
+        apart(write_file, Path(place), n)
+        ours, theirs = multiprocessing.Pipe()
+        apart(work, Path(place), theirs)
+        return ours.recv()
+
+
+def apart(work, *given) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=work, args=given)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{work.__name__} ended with {process.exitcode}")
+
+
+if __name__ == "__main__":
+    found = results([int(size) for size in sys.argv[1:]] or SIZES)
+    print()
+    for one in found:
+        beside = f"{one['peer_name']} {one['peer']:,.0f}" if one["peer"] else one["bound"]
+        verdict = {True: "holds", False: "MISSED", None: ""}[one["holds"]]
+        print(f"{one['what']:<46}{one['suite']:>10,.2f} {one['unit']:<10}{beside:<26}{verdict}")
+    sys.exit(any(one["holds"] is False for one in found))
