@@ -36,7 +36,7 @@ def label(
     them all. Returns the rows and what the classifier says of labelled ones that it had not seen (columns task, predicted: null
     where it abstains), None without a classifier. Raises UserError when the labels are too few to learn from.
     """
-    missing = [i for i, task in enumerate(rows["task"]) if task is None]
+    missing = [i for i, task in enumerate(rows["task"][:]) if task is None]
     if not size or size >= len(missing):
         return oracle.classify(rows), None
     sample = sorted(Random(f"labels {seed}").sample(missing, size))
@@ -129,7 +129,7 @@ class WithinWords(BaseEstimator, TransformerMixin):
         return self._counted(texts, self.grams.transform)
 
     def _counted(self, texts: list[str], cut: Callable[[list[str]], csr_matrix]) -> csr_matrix:
-        words = CountVectorizer(analyzer=lambda text: text.lower().split(), dtype=float)
+        words = CountVectorizer(analyzer=str.split, dtype=float)
         counts = words.fit_transform(texts) @ cut(words.get_feature_names_out())
         counts.sort_indices()  # sums in one order have one result
         return counts

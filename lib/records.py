@@ -158,7 +158,7 @@ def update(rows: Dataset, **columns: Iterable) -> Dataset:
 
 def by_id(rows: Dataset, ids: Iterable[str]) -> Dataset:
     """The rows with these ids, in the order asked for; a KeyError names an id that is not there."""
-    position = {row_id: i for i, row_id in enumerate(rows["id"])}
+    position = {row_id: i for i, row_id in enumerate(rows["id"][:])}
     return rows.select([position[i] for i in ids])
 
 

@@ -38,7 +38,7 @@ def longest(rows: Dataset) -> list[int]:
 def by_gap(rows: Dataset, seed: int) -> list[int]:
     """Lion (Jiang et al., EMNLP 2023, arXiv 2305.12870): rows with a gap of 1 or more, and as many others, by chance where there
     are more of the one or the other."""
-    judged = [(i, value) for i, value in enumerate(rows["mfd"]) if value is not None]
+    judged = [(i, value) for i, value in enumerate(rows["mfd"][:]) if value is not None]
     hard = [i for i, value in judged if value >= GAP]
     easy = [i for i, value in judged if value < GAP]
     if not hard or not easy:

@@ -50,7 +50,7 @@ def _task(entry: dict) -> Task:
 
 def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
     """Raises UserError where rows have a label that the taxonomy lacks."""
-    unknown = set(rows["task"]) - set(taxonomy) - {None}
+    unknown = sorted(str(label) for label in set(rows["task"][:]) - set(taxonomy) - {None})
     if unknown:
         raise UserError(f"the taxonomy has no task named {named(unknown)}: add it, or label the rows again")
 
@@ -58,7 +58,7 @@ def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
 def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
     """The share of each task among the rows, as `check_labels` lets pass; rows that no label was found for count in none of them."""
     check_labels(rows, taxonomy)
-    counts = Counter(rows["task"])
+    counts = Counter(rows["task"][:])
     return {label: counts[label] / max(len(rows), 1) for label in taxonomy}
 
 
