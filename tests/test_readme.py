@@ -75,8 +75,8 @@ def test_a_target_that_is_shown_runs_what_is_there(command, capsys):
     )
     for file in re.findall(r"-m lib\.run (\S+)", said.stdout):
         assert run.main([str(ROOT / file), "--plan"]) == 0
-    for module in re.findall(r"-m (bench_\w+)", said.stdout):
-        assert (ROOT / f"tests/{module}.py").is_file()
+    for module in re.findall(r"-m (bench)$", said.stdout, re.M):
+        assert (ROOT / f"tests/{module}/__main__.py").is_file()
     assert "-m " in said.stdout
 
 

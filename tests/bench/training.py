@@ -1,24 +1,24 @@
-"""How fast a student is taught, beside a bare PyTorch loop on the same batches and beside TRL's defaults: `make bench`."""
+"""How fast a student is taught, beside a bare PyTorch loop on the same batches and beside TRL's defaults: `python -m bench training`."""
 
 import statistics
-import sys
 import time
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
+import trl
+from bench.lines import compared
 from datasets import Dataset
 from reasoning_gym.data import read_data_file
 from transformers import get_cosine_schedule_with_warmup
-from trl import SFTConfig, SFTTrainer
 
 from lib import encoding, records, sft, steps
 from lib import student as students
 from lib.settings import Settings
 
 STUDENT, ROWS, TURNS = "lib/gym/student", 640, 3
-BARE, DEFAULTS = 0.85, 1.5  # at least as fast as so many of them
+BARE, DEFAULTS = 0.85, 1.5  # times as fast, at least
 SETTINGS = Settings(epochs=1, learning_rate=1e-4, warmup=0.1, batch_size=16)
 
 
@@ -69,9 +69,11 @@ def defaults(encoded: Dataset, folder: Path) -> None:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    how = SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here)
+    how = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here)
     asked = students.load(STUDENT)
-    trainer = SFTTrainer(model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded)
+    trainer = trl.SFTTrainer(
+        model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded
+    )
     trainer.train()
     trainer.save_model(str(folder / "student"))
 
@@ -83,24 +85,16 @@ def timed(work, encoded: Dataset) -> float:
         return time.perf_counter() - started
 
 
-def main(n: int) -> None:
+def measure(n: int = ROWS) -> list[dict]:
     encoded = encoding.encode(students.load_tokenizer(STUDENT), material(n), 1024)
     tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: []}
     for _ in range(TURNS):  # in turns: a machine's mood falls on all
         for work, seconds in taken.items():
             seconds.append(timed(work, encoded))
-    for work, seconds in taken.items():
-        print(f"training, {work.__name__}: {tokens / statistics.median(seconds):,.0f} tokens a second")
-    found = {work.__name__: _ratio(taken[work], taken[suite]) for work in (bare, defaults)}
-    print(
-        f"training: {found['bare']:.2f} of a bare loop (at least {BARE}), {found['defaults']:.2f} times TRL's defaults ({DEFAULTS})"
+    rates = [tokens / statistics.median(seconds) for seconds in taken.values()]
+    peers = (
+        (f"a bare loop, torch {torch.__version__}", BARE),
+        (f"TRL {trl.__version__} as it comes", DEFAULTS),
     )
-    sys.exit(found["bare"] < BARE or found["defaults"] < DEFAULTS)
-
-
-def _ratio(theirs: list[float], ours: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
+    pairs = zip(rates[1:], peers, strict=True)
+    return [compared("training", "tokens/s", rates[0], rate, name, least) for rate, (name, least) in pairs]

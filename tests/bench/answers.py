@@ -1,0 +1,56 @@
+"""How fast the student answers, beside transformers' own pipeline in the same run: `python -m bench answers`."""
+
+import statistics
+import time
+
+import transformers
+from bench.lines import compared
+
+from lib import records
+from lib import student as students
+from lib.gym import world
+
+PROMPTS, TURNS, MAX_NEW_TOKENS = 1000, 3, 128
+LEAST = 2.5  # times as fast
+
+
+def prompts(n: int) -> list[list[dict]]:
+    """Of mixed length, as they come."""
+    rows = world.evaluation_set("dev", 50).shuffle(seed=0)
+    return [records.messages(rows[i]) for i in range(n)]
+
+
+def suite(asked: students.Student, told: list[list[dict]]) -> list[str]:
+    return [reply.text for (reply,) in students.answer(asked, told, max_new_tokens=MAX_NEW_TOKENS)]
+
+
+def usual(asked: students.Student, told: list[list[dict]]) -> list[str]:
+    """The pipeline at its customary size of batch."""
+    ask = transformers.pipeline(
+        "text-generation", model=asked.model, tokenizer=asked.tokenizer, batch_size=16
+    )
+    how = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "return_full_text": False}
+    return [said["generated_text"] for (said,) in ask(told, **how)]
+
+
+def timed(work, *given) -> tuple[float, list[str]]:
+    started = time.perf_counter()
+    made = work(*given)
+    return time.perf_counter() - started, made
+
+
+def measure(n: int = PROMPTS) -> list[dict]:
+    asked, told, taken = students.load("lib/gym/student"), prompts(n), {suite: [], usual: []}
+    for _ in range(TURNS):  # in turns: a machine's mood falls on both
+        texts = {}
+        for work, seconds in taken.items():
+            took, texts[work] = timed(work, asked, told)
+            seconds.append(took)
+        equal = sum(a == b for a, b in zip(texts[suite], texts[usual], strict=True)) / n
+    ours, theirs = (statistics.median(seconds) for seconds in taken.values())
+    what = f"answers to {n:,} prompts, {equal:.1%} of the texts equal"
+    return [
+        compared(
+            what, "s", ours, theirs, f"pipeline at batch 16, transformers {transformers.__version__}", LEAST
+        )
+    ]

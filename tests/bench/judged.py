@@ -1,0 +1,52 @@
+"""What it takes to judge 200,000 rows in both orders, in memory: `python -m bench judged`, seven minutes."""
+
+import re
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from bench import local
+from bench.lines import alone
+
+from lib import records
+from lib.oracle.chat import Endpoint
+from lib.oracle.ledger import Ledger
+from lib.oracle.llm import LLMOracle
+
+ROWS, MOST_MB = 200_000, 1000
+
+
+def measure(n: int = ROWS) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder, local.server() as server:
+        place = Path(folder)
+        with ProcessPoolExecutor(
+            1, mp_context=get_context("spawn")
+        ) as elsewhere:  # its memory is not the stage's
+            elsewhere.submit(write, n, place / "rows.parquet").result()
+        ledger = Ledger(place / "many.sqlite")
+        oracle = LLMOracle(Endpoint("m", ledger, server.url, concurrency=256))
+        started = time.perf_counter()
+        records.write(oracle.score(records.read(place / "rows.parquet")), place / "judged.parquet")
+        took = time.perf_counter() - started
+        ledger.close()
+    return [alone(f"{n:,} rows judged in both orders in {took:.0f} s, memory at most", "MB", peak(), MOST_MB)]
+
+
+def write(n: int, path: Path) -> None:
+    said = "A response of a usual length, with its reasons. " * 8
+    rows = records.build(
+        {
+            "instruction": f"Instruction {i} of a usual length. " * 8,
+            "oracle_response": said,
+            "student_response": said[i % 99 :],
+        }
+        for i in range(n)
+    )
+    records.write(rows, path)
+
+
+def peak() -> float:
+    """Most memory this process ever held, in MB; ru_maxrss would begin with its parent's."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6

@@ -1,0 +1,37 @@
+"""What a stage costs whose calls are all in the ledger: `python -m bench ledger`."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from bench import local
+from bench.lines import alone
+
+from lib.oracle.chat import Endpoint
+from lib.oracle.ledger import Ledger, key
+
+CALLS, AT_A_TIME, MOST_S = 100_000, 10_000, 10
+URL = "http://localhost:1/v1"  # nobody is asked there
+
+
+def measure() -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "full.sqlite")
+        endpoint = Endpoint("m", ledger, URL, ledger_only=True)
+        asked = local.requests(CALLS, "full")
+        fill(endpoint, asked)
+        started = time.perf_counter()
+        replies = endpoint.chat(asked)
+        took = time.perf_counter() - started
+        ledger.close()
+    assert {reply.text for reply in replies} == {2 * local.REPLY}
+    return [alone(f"a stage over {CALLS:,} calls that the ledger holds", "s", took, MOST_S)]
+
+
+def fill(endpoint: Endpoint, asked: list) -> None:
+    message = {"content": 2 * local.REPLY}
+    response = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    for start in range(0, len(asked), AT_A_TIME):
+        some = asked[start : start + AT_A_TIME]
+        calls = (endpoint.asked(key(URL, "m", request.content), request) for request in some)
+        endpoint.ledger.store(endpoint.call(call, response) for call in calls)

@@ -1,0 +1,123 @@
+"""How fast oracle calls are, beside aiohttp with nothing around it, the openai SDK and other suites: `python -m bench oracle`.
+
+All ask the same local server in turns. What runs in this process is timed as a caller waits for it, with ledger and start; a peer in an
+environment of its own from its first call to its last answer, as the server saw them, so that imports and start-up are not held against it.
+"""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import httpx2
+import openai
+from bench import environments, local
+from bench.lines import compared
+
+from lib.oracle.chat import Endpoint
+from lib.oracle.ledger import Ledger
+
+CALLS = {64: 3000, 256: 6000}  # at once: calls
+OF_PEERS = 8  # times as many calls as at once: they are slower
+TURNS = 3
+LEAST = 0.9  # of the SDK
+
+
+def suite(url: str, prompts: list, at_once: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite")
+        replies = Endpoint("m", ledger, url, concurrency=at_once).chat(prompts)
+        ledger.close()
+    assert [reply.text for reply in replies] == [local.REPLY] * len(prompts)
+
+
+def sdk(url: str, prompts: list, at_once: int) -> None:
+    """On aiohttp, its faster transport, with nothing around it."""
+
+    async def ask() -> None:
+        limits = httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+        transport = openai.DefaultAioHttpClient(limits=limits)
+        async with openai.AsyncOpenAI(api_key="none", base_url=url, http_client=transport) as client:
+            create = client.chat.completions.create
+            await _all(prompts, at_once, lambda prompt: create(model="m", messages=prompt.messages))
+
+    asyncio.run(ask())
+
+
+def bare(url: str, prompts: list, at_once: int) -> None:
+    """aiohttp alone: what no client in Python on one core will be faster than."""
+
+    async def ask() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as session:
+
+            async def one(prompt) -> None:
+                body = {"model": "m", "messages": prompt.messages}
+                async with session.post(f"{url}/chat/completions", json=body) as response:
+                    await response.json()
+
+            await _all(prompts, at_once, one)
+
+    asyncio.run(ask())
+
+
+async def _all(prompts: list, at_once: int, ask) -> None:
+    source = iter(prompts)
+
+    async def work() -> None:
+        for prompt in source:
+            await ask(prompt)
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+
+
+def measure(calls: dict[int, int] = CALLS) -> list[dict]:
+    with local.server() as server:
+        return [line for at_once, n in calls.items() for line in _lines(server, at_once, n)]
+
+
+def _lines(server: local.Server, at_once: int, n: int) -> list[dict]:
+    rates, why = _rates(server, at_once, n)
+    middle = {who: statistics.median(found) for who, found in rates.items()}
+
+    def line(peer: float | str, name: str, least: float | None = None) -> dict:
+        return compared(f"oracle calls, {at_once} at once", "calls/s", middle[suite], peer, name, least)
+
+    here = [line(middle[sdk], f"openai SDK {openai.__version__}", LEAST)]
+    here.append(line(middle[bare], f"aiohttp {aiohttp.__version__}, the ideal"))
+    names = {peer: f"{peer} {environments.version(peer) or ''}".strip() for peer in environments.PACKAGES}
+    return here + [line(why.get(peer) or middle[peer], name) for peer, name in names.items()]
+
+
+def _rates(server: local.Server, at_once: int, n: int) -> tuple[dict, dict[str, str]]:
+    """Calls a second in each turn, by who asked; and why a peer has none."""
+    rates = {who: [] for who in (suite, sdk, bare, *environments.PACKAGES)}
+    why = {peer: environments.ABSENT for peer in environments.PACKAGES if not environments.version(peer)}
+    for turn in range(TURNS):  # in turns: a machine's mood falls on all
+        for work in (suite, sdk, bare):
+            prompts = local.requests(n, f"{work.__name__} {turn}")
+            started = time.perf_counter()
+            work(server.url, prompts, at_once)
+            rates[work].append(n / (time.perf_counter() - started))
+            _seen(server, n)
+        for peer in [peer for peer in environments.PACKAGES if peer not in why]:
+            try:
+                rates[peer].append(_of_peer(server, peer, at_once, turn))
+            except environments.Failed as error:
+                why[peer] = f"failed: {error}"
+    return {who: found for who, found in rates.items() if found}, why
+
+
+def _of_peer(server: local.Server, peer: str, at_once: int, turn: int) -> float:
+    prompts = local.requests(OF_PEERS * at_once, f"{peer} {turn}")
+    environments.ask(peer, server.url, at_once, [it.messages[0]["content"] for it in prompts])
+    return len(prompts) / _seen(server, len(prompts))
+
+
+def _seen(server: local.Server, n: int) -> float:
+    """The seconds that n calls took, as the server saw them. Raises Failed where it saw another number of them."""
+    calls, seconds = server.span()
+    if calls != n:
+        raise environments.Failed(f"{calls:,} calls instead of {n:,}")
+    return seconds
