@@ -23,6 +23,7 @@ def test_every_peer_has_its_pins_and_its_script():
 def test_more_calls_a_second_are_better_and_fewer_seconds_are():
     assert lines.times(lines.compared("x", "calls/s", 80, 100, "SDK")) == 0.8
     assert lines.times(lines.compared("x", "s", 2, 5, "pipeline")) == 2.5
+    assert lines.times(lines.compared("dropped", "rows", 2, 5, "datasketch")) is None
 
 
 def test_a_bound_is_held_against_the_ratio_and_the_number():
@@ -42,7 +43,7 @@ def test_a_missed_bound_is_said_and_ends_with_1(monkeypatch, capsys):
     )
     assert bench.main(["answers", "oracle"]) == 1
     assert (
-        "| calls | 80.00 calls/s | 100 calls/s (SDK 3) | 0.80 | ≥ 0.9 times as good | **NO** |"
+        "| calls | 80.00 calls/s | 100 calls/s (SDK 3) | 0.8 | ≥ 0.9 times as good | **NO** |"
         in capsys.readouterr().out
     )
 

@@ -25,7 +25,7 @@ def main(words: list[str]) -> int:
         found += apart.measured(word)
         print(f"{word}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     print(f"{where}\n\n{lines.table(found)}")
-    return int(any(line["holds"] is False for line in found))
+    return int(any(line["holds"] is not None and not line["holds"] for line in found))
 
 
 if __name__ == "__main__":

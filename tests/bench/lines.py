@@ -1,7 +1,8 @@
 """The lines of the table as plain dicts, and the table: Markdown, so that it can stand in LOG.md as it is printed.
 
-A line: `what` was measured, `suite` and `peer` in `unit` (more is better where it ends in "/s", else less), `peer_name` with its version, `bound` in
-words and whether it `holds`. `peer` is None where there is none, and a text where it could not be measured; `holds` is None without a bound.
+A line: `what` was measured, `suite` and `peer` in `unit` (more is better where it ends in "/s", less in those of LESS, others have
+no better), `peer_name` with its version, `bound` in words and whether it `holds`. `peer` is None where there is none, and a text where
+it could not be measured; `holds` is None without a bound.
 """
 
 import os
@@ -12,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HEAD = ("what", "this suite", "peer", "times as good", "bound", "holds")
+LESS = ("s", "min", "MB", "GB")  # units of which less is better
 HOLDS = {None: "–", True: "yes", False: "**NO**"}
 
 
@@ -49,7 +51,9 @@ def times(line: dict) -> float | None:
     suite, peer = line["suite"], line["peer"]
     if isinstance(suite, str) or peer is None or isinstance(peer, str):
         return None
-    return suite / peer if line["unit"].endswith("/s") else peer / suite
+    if line["unit"].endswith("/s"):
+        return suite / peer
+    return peer / suite if line["unit"] in LESS else None
 
 
 def table(lines: list[dict]) -> str:
@@ -72,8 +76,8 @@ def machine() -> str:
 def _cells(line: dict) -> list[str]:
     ratio = times(line)
     peer = "–" if line["peer"] is None else f"{_said(line['peer'], line['unit'])} ({line['peer_name']})"
-    bound = "–" if line["bound"] is None else str(line["bound"])
-    shown = "–" if ratio is None else f"{ratio:.2f}"
+    bound = str(line["bound"] or "–")
+    shown = "–" if ratio is None else f"{ratio:.3g}"
     return [line["what"], _said(line["suite"], line["unit"]), peer, shown, bound, HOLDS[line["holds"]]]
 
 
