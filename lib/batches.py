@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.runner import folders
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 NO_ROOM = "no room"  # how a reply ended that was not asked for: its prompt fills the student's context
 
@@ -17,6 +18,15 @@ class Reply(NamedTuple):
     text: str
     finish: str
     tokens: int
+
+
+# a stored batch: a row a text, with its replies
+STORED = pa.schema(
+    {
+        "text": pa.string(),
+        "replies": pa.list_(pa.struct({"text": pa.string(), "finish": pa.string(), "tokens": pa.int64()})),
+    }
+)
 
 
 class Batch(NamedTuple):
@@ -51,21 +61,20 @@ class Batches:
             batch = Batch([texts[i] for i in places], seed * 1_000_003 + number)
             if folder:
                 self.stores[number] = _store(folder, number, batch.texts, *how, seed)
-            if folder and (kept := folders.read_json(self.stores[number])):  # one that is damaged is none
-                self._take(number, kept)
+            if folder and self.stores[number].exists():
+                self._take(number, _read(self.stores[number]))
             else:
                 self.missing[number] = batch
 
     def keep(self, number: int, made: list[list[Reply]]) -> None:
         """The replies to a batch, text by text."""
         if number in self.stores:
-            with folders.whole(self.stores[number]) as partial:
-                partial.write_text(json.dumps(made))
+            _write(self.stores[number], self.missing[number].texts, made)
         self._take(number, made)
 
-    def _take(self, number: int, made: list) -> None:
+    def _take(self, number: int, made: list[list[Reply]]) -> None:
         for i, row in zip(self.places[number], made, strict=True):
-            self.replies[i] = [Reply(*reply) for reply in row]
+            self.replies[i] = row
         self.done += len(made)
         if self.report:
             self.report(self.done, len(self.replies))
@@ -80,4 +89,17 @@ def _by_length(texts: list[str], size: int) -> Iterator[list[int]]:
 
 def _store(folder: Path, *what) -> Path:
     """Where a batch's replies lie, named by all that decides them."""
-    return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.json"
+    return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.parquet"
+
+
+def _read(path: Path) -> list[list[Reply]]:
+    rows = pq.read_table(path, columns=["replies"]).to_pylist()
+    return [[Reply(**reply) for reply in row["replies"]] for row in rows]
+
+
+def _write(path: Path, texts: list[str], made: list[list[Reply]]) -> None:
+    rows = zip(texts, made, strict=True)
+    told = [{"text": text, "replies": [reply._asdict() for reply in replies]} for text, replies in rows]
+    partial = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_pylist(told, STORED), partial)
+    partial.replace(path)

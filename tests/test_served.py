@@ -184,12 +184,12 @@ def test_a_killed_process_leaves_its_whole_batches(server, asked, tmp_path):
     server.delay_s = 0.03
     code = CODE.format(url=server.url, folder=str(tmp_path), n=200)
     process = subprocess.Popen([sys.executable, "-c", code])
-    while len(list(tmp_path.glob("*.json"))) < 3:
+    while len(list(tmp_path.glob("*.parquet"))) < 3:
         assert process.poll() is None, "the process ended"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept, before = len(list(tmp_path.glob("*.json"))), len(server.bodies)
+    kept, before = len(list(tmp_path.glob("*.parquet"))), len(server.bodies)
     server.delay_s = 0
     prompts = [[{"role": "user", "content": f"question {i}"}] for i in range(200)]
     replies = student.answer(asked, prompts, batch_size=5, folder=tmp_path)
@@ -205,7 +205,7 @@ def test_an_interrupt_ends_the_calls_and_keeps_the_whole_batches(asked, server, 
     with pytest.raises(KeyboardInterrupt):
         student.answer(asked, PROMPTS * 20, batch_size=4, folder=tmp_path, report=interrupt)
     time.sleep(0.2)
-    assert server.running == 0 and len(server.bodies) < 200 and list(tmp_path.glob("*.json"))
+    assert server.running == 0 and len(server.bodies) < 200 and list(tmp_path.glob("*.parquet"))
 
 
 # Failing
