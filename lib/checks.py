@@ -16,9 +16,10 @@ from lib.settings import (
     FILTERS,
     WAYS,
     Settings,
+    check_engine,
     check_labelling,
+    check_ray,
     check_sampling,
-    check_server,
 )
 
 KEY = "OPENAI_API_KEY"
@@ -70,7 +71,8 @@ def judging(values: dict) -> None:
 def asking(values: dict) -> None:
     if values["chat_template"]:
         weights.template(values["chat_template"])
-    check_server(values["student_url"], values["chat_template"], values["concurrency"])
+    names = ("engine", "student_url", "chat_template", "concurrency", "actors")
+    check_engine(*(values[name] for name in names))
 
 
 def refinement(values: dict) -> None:
@@ -188,11 +190,12 @@ def key(values: dict, url: str) -> None:
         raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
 
 
-@cache
-def ledger(path: Path, read_only: bool) -> None:
-    """A ledger that is there can be used: better to know before anything was trained."""
-    if path.exists():
-        Ledger(path, read_only).close()
+def calls(values: dict) -> None:
+    """Who makes the calls to oracle and judge is known, and installed."""
+    if values["oracle_engine"] not in ("local", "ray"):
+        raise UserError(f"oracle_engine is {values['oracle_engine']!r}: it must be local or ray")
+    if values["oracle_engine"] == "ray":
+        check_ray("oracle_engine")
 
 
 def share(values: dict, name: str) -> None:
@@ -202,6 +205,7 @@ def share(values: dict, name: str) -> None:
 
 def _oracle(values: dict) -> None:
     """A budget needs a price, for whoever is asked."""
+    calls(values)
     if values["oracle"] != "exact":
         key(values, "oracle_url")
         for model in (values["oracle"], values["judge_model"] or values["oracle"]):

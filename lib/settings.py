@@ -16,6 +16,19 @@ JUDGES = "judges.json"  # where an evaluation notes who judged
 RECORDED = ("model_outputs", "answers", "judgments", "responses")  # where one is given, no student is asked
 FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their order
 BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
+ENGINES = (
+    "local",
+    "server",
+    "ray",
+)  # who answers for the student: this process, a server, the nodes of a cluster
+RAY = {  # Ray's own variables, where nothing else is set
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what goes wrong is raised
+    "RAY_task_events_report_interval_ms": "0",  # none, which the end of a kernel would wait for
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # no stack trace where a kernel is ended
+    "RAY_agent_register_timeout_ms": "120000",  # a busy machine may take longer to start than the 15 s that Ray waits
+    "RAY_raylet_start_wait_time_s": "120",
+}
 WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 REPORTERS = ("tensorboard", "trackio", "wandb")
 
@@ -101,10 +114,34 @@ def check_sampling(samples: int, temperature: float) -> None:
         raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
 
 
-def check_server(student_url: str, chat_template: str, concurrency: int) -> None:
+def check_engine(engine: str, student_url: str, chat_template: str, concurrency: int, actors: int) -> None:
+    """Raises UserError for an engine that is none, or is not installed, and for what does not go with it."""
+    if engine not in ENGINES:
+        raise UserError(f"engine is {engine!r}: it must be one of {', '.join(ENGINES)}")
+    if student_url and engine != "server":
+        raise UserError(
+            f"student_url is {student_url}, but engine={engine} asks no server: set engine=server, or leave student_url empty"
+        )
+    if actors < 0:
+        raise UserError(f"actors is {actors}: it must be 0 (as many as suit the cluster) or above")
+    if engine == "ray":
+        check_ray("engine")
+    if engine == "server":
+        _check_server(student_url, chat_template, concurrency)
+
+
+def check_ray(name: str) -> None:
+    """Raises UserError where the parameter `name` asks for Ray, and it is not installed."""
+    if not find_spec("ray"):
+        raise UserError(f"{name}=ray needs Ray, which is not installed: pip install -e '.[scale]'")
+
+
+def _check_server(student_url: str, chat_template: str, concurrency: int) -> None:
     """Raises UserError for a URL that is none, for a chat template that a server would not use, and for no calls at once."""
     if not student_url:
-        return
+        raise UserError(
+            "engine=server asks a server, and none is named: set student_url, such as http://localhost:8000/v1"
+        )
     if concurrency < 1:
         raise UserError(f"concurrency is {concurrency}: it must be 1 or more")
     if chat_template:

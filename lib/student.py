@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils import logging
 
 from lib import continuous, decoding, records, weights
 from lib.batches import NO_ROOM, Batch, Batches, Reply
-from lib.errors import UserError, one_line
-from lib.settings import check_sampling, check_server
+from lib.errors import UserError
+from lib.settings import check_engine, check_sampling
 
 logging.disable_progress_bar()  # a stage has one display of its own
 
@@ -36,17 +36,42 @@ class Served(NamedTuple):
     concurrency: int = 64  # calls at once
 
 
-def choose(
-    student: str | Path, url: str = "", chat_template: str = "", concurrency: int = 64
-) -> Student | Served:
-    """The student to ask: loaded here or, where a `url` says that a server answers for it, not loaded at all.
+class Spread(NamedTuple):
+    """A student that actors on a Ray cluster's nodes load, each from `place`: its folder or hub name."""
 
-    Raises UserError as `load` does, and for a chat template beside a url: the server's is used.
+    place: str
+    tokenizer: object
+    context: int | None  # tokens; None where the model does not say
+    actors: int = 0  # 0 for one a GPU or, without any, one a pair of CPUs
+
+
+Asked = Student | Served | Spread
+
+
+def choose(
+    student: str | Path,
+    engine: str = "local",
+    url: str = "",
+    chat_template: str = "",
+    concurrency: int = 64,
+    actors: int = 0,
+) -> Asked:
+    """The student to ask: loaded here, answered for by the server at `url`, or loaded on the nodes of a Ray cluster.
+
+    Raises UserError as `load` does, and for what does not go with the engine.
     """
-    check_server(url, chat_template, concurrency)
-    if url:
+    check_engine(engine, url, chat_template, concurrency, actors)
+    if engine == "server":
         return Served(url.rstrip("/"), weights.place("student", student), concurrency)
+    if engine == "ray":
+        return _spread(student, chat_template, actors)
     return load(student, chat_template=chat_template)
+
+
+def _spread(student: str | Path, chat_template: str, actors: int) -> Spread:
+    with weights.loading("student", student) as place:
+        context = _context(AutoConfig.from_pretrained(place))
+    return Spread(place, load_tokenizer(student, chat_template), context, actors)
 
 
 def load(student: str | Path, chat_template: str = "") -> Student:
@@ -104,7 +129,7 @@ def load_tokenizer(student: str | Path, chat_template: str = ""):
 
 
 def answer(
-    student: Student | Served,
+    student: Asked,
     prompts: list[list[dict]],
     samples: int = 1,
     temperature: float = 0.0,
@@ -128,8 +153,13 @@ def answer(
     return batches.replies
 
 
-def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable, list[str], int]:
+def _way(student: Asked, prompts: list[list[dict]]) -> tuple[Callable, list[str], int]:
     """Who answers, the prompts as they are asked there, and how many of them make a batch."""
+    if isinstance(student, Spread):
+        from lib import cluster  # Ray need not be installed
+
+        suits = CONTINUOUS if cluster.has_gpus() else PADDED  # as each node would have them
+        return partial(cluster.answer, student), _rendered(student, prompts), suits
     if isinstance(student, Served):
         from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
 
@@ -139,7 +169,7 @@ def _way(student: Student | Served, prompts: list[list[dict]]) -> tuple[Callable
 
 
 def answer_fitting(
-    student: Student | Served,
+    student: Asked,
     prompts: list[list[dict]],
     samples: int = 1,
     max_new_tokens: int = 256,
@@ -153,15 +183,20 @@ def answer_fitting(
     return [next(made) if room else [Reply("", NO_ROOM, 0)] * samples for room in fits]
 
 
-def _fit(student: Student | Served, prompts: list[list[dict]], max_new_tokens: int) -> list[bool]:
+def _fit(student: Asked, prompts: list[list[dict]], max_new_tokens: int) -> list[bool]:
     if isinstance(student, Served) or not prompts:
         return [True] * len(prompts)
-    context = getattr(student.model.config.get_text_config(), "max_position_embeddings", None)
+    context = student.context if isinstance(student, Spread) else _context(student.model.config)
     ids = student.tokenizer(_rendered(student, prompts), add_special_tokens=False)["input_ids"]
     return [not context or len(row) + max_new_tokens <= context for row in ids]
 
 
-def _rendered(student: Student, prompts: list[list[dict]]) -> list[str]:
+def _context(config) -> int | None:
+    """Tokens of prompt and response together; None where the model does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def _rendered(student: Student | Spread, prompts: list[list[dict]]) -> list[str]:
     """Prompts as the student's chat template writes them."""
     return [_write(student.tokenizer, prompt) for prompt in prompts]
 
@@ -177,9 +212,7 @@ def _write(tokenizer, prompt: list[dict]) -> str:
         ) from None
 
 
-def respond(
-    rows: Dataset, student: Student | Served, samples: int = 1, **how
-) -> tuple[Dataset, dict[str, int]]:
+def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dataset, dict[str, int]]:
     """Add student_response to the rows that lack one, and with several samples all of them to `meta.samples`.
 
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
@@ -199,23 +232,27 @@ def respond(
     }
 
 
-def _here(
-    student: Student,
-    batches: dict[int, Batch],
-    samples: int,
-    temperature: float,
-    limit: int,
-    top_k: int,
-    keep: Callable[[int, list[list[Reply]]], None],
-) -> None:
-    model, tokenizer = student
-    named = torch.tensor(model.generation_config.eos_token_id or []).flatten().tolist()
-    ends = {*named, tokenizer.eos_token_id}
-    decode = _continuous if _on_gpu(model) else _padded
+def _here(student: Student, batches: dict[int, Batch], *how) -> None:
+    *how, keep = how
     for number, batch in batches.items():
-        drawn = decode(student, batch, ends, limit, samples, temperature, top_k)
-        made = [_reply(ids, ends, tokenizer) for ids in drawn]
-        keep(number, [made[i : i + samples] for i in range(0, len(made), samples)])
+        keep(number, answer_batch(student, batch, *how))
+
+
+def answer_batch(
+    student: Student, batch: Batch, samples: int, temperature: float, limit: int, top_k: int
+) -> list[list[Reply]]:
+    """`samples` replies to each text of a batch; a loaded student on a GPU answers by continuous batching."""
+    decode = _continuous if _on_gpu(student.model) else _padded
+    closing = ends(student.model.generation_config, student.tokenizer)
+    drawn = decode(student, batch, closing, limit, samples, temperature, top_k)
+    made = [_reply(ids, closing, student.tokenizer) for ids in drawn]
+    return [made[i : i + samples] for i in range(0, len(made), samples)]
+
+
+def ends(generation: GenerationConfig, tokenizer) -> set[int]:
+    """The tokens that close a response."""
+    named = torch.tensor(generation.eos_token_id or []).flatten().tolist()
+    return {*named, tokenizer.eos_token_id}
 
 
 def _on_gpu(model: torch.nn.Module) -> bool:

@@ -23,7 +23,7 @@ STUDY = """
 stages: [tapir/1_data_selection, tapir/2_oracle_judging]
 params:
   {{source: {folder}/rows.json, oracle: {student}, oracle_url: "{url}", ledger: {folder}/ledger.sqlite, student_from: {student},
-   student_url: "{url}", samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
+   engine: server, student_url: "{url}", samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
 """
 
 
@@ -83,7 +83,7 @@ def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_
     prompts = [records.messages(row) for row in world.evaluation_set("dev", 1)][:24]
     how = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
     here = students.answer(students.choose(STUDENT), prompts, max_new_tokens=64)
-    there = students.answer(students.choose(STUDENT, url), prompts, **how)
+    there = students.answer(students.choose(STUDENT, "server", url), prompts, **how)
     assert there == here and len({reply.text for (reply,) in here}) > 12
     gone = students.Served("http://127.0.0.1:9/v1", str(STUDENT))
     assert students.answer(gone, prompts, **how) == here  # nothing is left to be asked
@@ -92,4 +92,4 @@ def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_
 def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):
     copy = shutil.copytree(STUDENT, tmp_path / "copy")
     with pytest.raises(UserError, match=f"refuses {copy} .*: start one with vllm serve {copy}"):
-        students.answer(students.choose(copy, url), [[{"role": "user", "content": "hi"}]])
+        students.answer(students.choose(copy, "server", url), [[{"role": "user", "content": "hi"}]])

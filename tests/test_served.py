@@ -138,15 +138,16 @@ def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
 def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "model.safetensors").write_bytes(b"no weights at all")
-    asked = student.choose(copy, "http://localhost:8000/v1/", concurrency=7)
+    asked = student.choose(copy, "server", "http://localhost:8000/v1/", concurrency=7)
     assert asked == ("http://localhost:8000/v1", str(copy), 7)
-    assert student.choose("org/name", "http://localhost:8000/v1").name == "org/name"
+    assert student.choose("org/name", "server", "http://localhost:8000/v1").name == "org/name"
     assert isinstance(student.choose(folder), student.Student)
 
 
 @pytest.mark.parametrize(
     "how, said",
     [
+        ({}, "engine=server asks a server, and none is named: set student_url"),
         ({"url": "localhost"}, "student_url: 'localhost' is no endpoint"),
         ({"url": "http://a/v1", "chat_template": "a.jinja"}, "chat_template is a.jinja, but .*student_url"),
         ({"url": "http://a/v1", "concurrency": 0}, "concurrency is 0"),
@@ -154,7 +155,7 @@ def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_
 )
 def test_what_a_server_can_t_be_asked_with_is_refused(folder, how, said):
     with pytest.raises(UserError, match=said):
-        student.choose(folder, **how)
+        student.choose(folder, "server", **how)
 
 
 # Stopping

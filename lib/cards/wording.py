@@ -18,6 +18,10 @@ BENCHMARKS = tables.BENCHMARKS | {
 TAUGHT = ("epochs", "learning_rate", "warmup", "batch_size", "max_length", "alpha", "alpha_step")
 TAUGHT += ("adapter_rank", "quantised", "neftune", "packing", "chat_template")
 ASKED = ("split", "per_cell", "test_rows", "annotator", "evaluation_temperature", "max_new_tokens")
+ANSWERED = {
+    "server": "A server answered for the student.",
+    "ray": "The nodes of a Ray cluster answered for the student.",
+}
 SPENT = {"oracle calls": "oracle.calls", "answered by the ledger": "oracle.cached"}
 SPENT |= {"USD, of stages whose prices are known": "oracle.usd"}
 SPENT |= {"tokens of student responses that were judged": "judging.student_tokens"}
@@ -134,7 +138,7 @@ def conditions(of: Evaluation) -> str:
     judges = ", ".join("the embedded one" if name == "exact" else code(name) for name in of.judges)
     parts = [f"Judge: {judges}." if judges else "No judge is recorded."]
     parts += [f"Settings: {settings(of.step, ASKED)}."] if settings(of.step, ASKED) else []
-    parts += ["A server answered for the student."] if of.step.values.get("student_url") else []
+    parts += [ANSWERED[engine]] if (engine := of.step.values.get("engine")) in ANSWERED else []
     others = [f"{code(n)} {figure(v)}" for n, v in of.counts.items() if not n.endswith((TOUCHED, UNTOUCHED))]
     return " ".join(parts + ([f"Without an interval: {', '.join(others)}."] if others else []))
 

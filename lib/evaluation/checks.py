@@ -61,6 +61,7 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
     if not responses and not values["student_from"]:
         weights.place("student", values["student"])
     if judge:
+        checks.calls(values)
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
         checks.key(values, "evaluation_url")
         checks.ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])

@@ -9,13 +9,14 @@ from lib import benchmarks, encoding, labels, records
 from lib.asking import Asking
 from lib.self_guide import Sampling
 from lib.settings import WAYS
-from lib.student import Served
+from lib.student import Student
 from lib.target import Demo, Instance, Target
 
 
 def ways(asking: Asking, skipped: list[str]) -> list[str]:
-    """The ways of asking that are tried: without labels there is nothing to constrain, and a server does not say how likely a label is."""
-    cannot = [] if asking.target.labels and not isinstance(asking.student, Served) else ["constrained"]
+    """The ways of asking that are tried: without labels there is nothing to constrain, and how likely a label is only a student
+    that is loaded here says."""
+    cannot = [] if asking.target.labels and isinstance(asking.student, Student) else ["constrained"]
     return [name for name in WAYS if name not in (*skipped, *cannot)]
 
 

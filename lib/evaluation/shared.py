@@ -20,7 +20,8 @@ def student(place: object, told: dict):
     """Who is to be asked, from a notebook's parameters."""
     from lib import student as students  # torch takes seconds that recorded responses can do without
 
-    return students.choose(place, told["student_url"], told["chat_template"], told["concurrency"])
+    how = (told[name] for name in ("engine", "student_url", "chat_template", "concurrency", "actors"))
+    return students.choose(place, *how)
 
 
 def responses(prompts: list[str], student, **how) -> tuple[list[str], int]:

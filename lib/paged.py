@@ -1,0 +1,54 @@
+"""Responses by vLLM, for an actor that has a GPU: written by vLLM's documentation, as no machine of ours had it.
+
+Its kernels are others than those of transformers: so are the replies, the sampled ones anyway.
+"""
+
+import zlib
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import torch
+from transformers import GenerationConfig
+
+from lib import student
+from lib.batches import Batch, Reply
+
+
+def possible() -> bool:
+    return torch.cuda.is_available() and find_spec("vllm") is not None
+
+
+def load(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
+    """What answers a batch, as `student.answer_batch` does, with the student in `place` loaded."""
+    from vllm import LLM, SamplingParams, TokensPrompt
+
+    model = LLM(model=place, dtype="bfloat16", generation_config="vllm")  # plain sampling, as without Ray
+    ends = sorted(student.ends(_generation(place), tokenizer))
+
+    def answer(batch: Batch, samples: int, temperature: float, limit: int, top_k: int) -> list[list[Reply]]:
+        how = {"n": samples, "temperature": temperature, "max_tokens": limit, "top_k": top_k or -1}
+        ids = tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
+        made = model.generate(
+            [TokensPrompt(prompt_token_ids=row) for row in ids],
+            [SamplingParams(**how, seed=_seed(batch, i), stop_token_ids=ends) for i in range(len(ids))],
+            use_tqdm=False,
+        )
+        return [[_reply(said) for said in one.outputs] for one in made]
+
+    return answer
+
+
+def _generation(place: str) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(place)
+    except OSError:  # a student without that file
+        return GenerationConfig()
+
+
+def _seed(batch: Batch, row: int) -> int:
+    """Another one for each prompt, whose samples vLLM tells apart itself."""
+    return zlib.crc32(f"{batch.seed} {row}".encode()) >> 1
+
+
+def _reply(said) -> Reply:
+    return Reply(said.text, "length" if said.finish_reason == "length" else "stop", len(said.token_ids))

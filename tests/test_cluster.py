@@ -1,0 +1,277 @@
+"""The nodes of a Ray cluster answer and call: one is killed, one prompt is poison, and at the end nothing is missing."""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from chat_server import ChatServer
+
+from lib import settings, student
+from lib.errors import UserError
+from lib.oracle import prices
+from lib.oracle.chat import Endpoint, OverBudget, Request
+from lib.oracle.ledger import Ledger
+
+os.environ.update(settings.RAY)
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[scale]'")
+
+STUDENT = Path(__file__).parents[1] / "lib/gym/student"
+PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(24)]
+HOW = {"samples": 2, "temperature": 0.7, "max_new_tokens": 24, "batch_size": 2}
+# a node without all that it can do without: every process of it imports Ray for seconds
+SMALL = {"object_store_memory": 100_000_000, "include_dashboard": False}
+SMALL |= {"include_log_monitor": False, "no_monitor": True}
+
+
+@pytest.fixture(scope="module")
+def local():
+    return student.answer(student.load(STUDENT), PROMPTS, **HOW)
+
+
+def spread(**how) -> student.Spread:
+    return student.choose(STUDENT, "ray", **how)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+def asking(n: int) -> list[Request]:
+    return [Request([{"role": "user", "content": f"question {i}"}], "test") for i in range(n)]
+
+
+def echo(body: dict) -> str:
+    return "You said: " + body["messages"][-1]["content"]
+
+
+def endpoint(server: ChatServer, ledger: Ledger, **how) -> Endpoint:
+    return Endpoint("a-model", ledger, server.url, "a run", engine="ray", **{"timeout_s": 5, **how})
+
+
+# A Ray of its own
+
+
+def test_where_no_cluster_is_named_one_is_started_here_and_nothing_else_changes(local, ledger, monkeypatch):
+    from lib import cluster
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    try:
+        assert student.answer(spread(actors=1), PROMPTS, **HOW) == local
+        with ChatServer(echo) as server:
+            (reply,) = endpoint(server, ledger).chat(asking(1))
+        assert reply.text == "You said: question 0" and len(list(ledger.rows())) == 1
+    finally:
+        cluster.ray.shutdown()
+
+
+# A cluster
+
+
+class Nodes:
+    """A cluster of two, of which one can be killed and comes back for the next test."""
+
+    def __init__(self, cluster):
+        self.cluster, self.second = cluster, None
+
+    def both(self) -> None:
+        self.second = self.second or self.cluster.add_node(num_cpus=1, **SMALL)
+
+    def kill_one(self) -> None:
+        self.cluster.remove_node(self.second, allow_graceful=False)
+        self.second = None
+
+
+@pytest.fixture(scope="module")
+def started():
+    from ray.cluster_utils import Cluster
+
+    from lib import cluster as ours
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **SMALL})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    ours.join()
+    yield Nodes(cluster)
+    del os.environ["RAY_ADDRESS"]
+    ours.ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(started):
+    started.both()
+    return started
+
+
+# Responses of the student
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_here(nodes, local, tmp_path):
+    seen = []
+
+    def report(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            nodes.kill_one()
+
+    replies = student.answer(spread(), PROMPTS, folder=tmp_path, report=report, **HOW)
+    assert not nodes.second and seen == list(range(2, 25, 2))
+    assert replies == local
+
+
+@pytest.mark.slow
+def test_a_poisoned_prompt_costs_its_batch_alone_and_the_same_call_asks_for_that_alone(
+    nodes, local, tmp_path, monkeypatch
+):
+    from lib import cluster
+
+    asked, made = [], cluster._asked
+    monkeypatch.setattr(
+        cluster, "_asked", lambda who, left, how: asked.append(len(left)) or made(who, left, how)
+    )
+    poison = PROMPTS[7][0]["content"].replace("q", "\ud800")  # half a character: no tokenizer takes it
+    prompts = [*PROMPTS[:7], [{"role": "user", "content": poison}], *PROMPTS[8:]]
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match=r"1 of \d+ batches \(2 prompts\) could not be answered, .*: TypeError"
+        ):
+            student.answer(spread(), prompts, folder=tmp_path, **HOW)
+    assert student.answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
+    assert asked == [12, 1, 1] and len(list(tmp_path.iterdir())) == 12
+
+
+@pytest.mark.slow
+def test_a_batch_that_kills_whoever_is_asked_is_given_up_and_the_others_are_answered(nodes, monkeypatch):
+    from lib import cluster
+
+    class Deadly(cluster.Answering):
+        def __call__(self, row: dict) -> dict:
+            if row["number"] == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(row)
+
+    monkeypatch.setattr(cluster, "Answering", Deadly)
+    seen = []
+    with pytest.raises(UserError, match=r"1 of 12 batches .*: whoever was asked for it died"):
+        student.answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **HOW)
+    assert seen[-1] == (22, 24)
+
+
+@pytest.mark.slow
+def test_a_node_that_lacks_the_student_says_so(nodes, tmp_path):
+    asked = spread()._replace(place=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="the node .* cannot load the student: the student folder .*nowhere"):
+        student.answer(asked, PROMPTS, **HOW)
+
+
+@pytest.mark.slow
+def test_a_prompt_without_room_is_not_asked(nodes):
+    long = [{"role": "user", "content": "long " * 2000}]
+    (reply,), (none,) = student.answer_fitting(spread(), [PROMPTS[0], long], max_new_tokens=8)
+    assert reply.text and none.finish == "no room"
+
+
+# Calls to the oracle
+
+
+def holders(path: Path) -> set[int]:
+    """The processes that hold this file open."""
+    found = set()
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            found |= {int(fd.parts[2])} if fd.readlink() == path else set()
+    return found
+
+
+@pytest.mark.slow
+def test_nodes_make_the_calls_and_this_process_alone_holds_the_ledger(nodes, ledger):
+    holding, callers = set(), set()
+
+    def reply(body: dict) -> str:
+        holding.update(holders(ledger.path))
+        callers.update(connected(server.url))
+        return echo(body)
+
+    with ChatServer(reply) as server:
+        server.delay_s = 0.05
+        replies = endpoint(server, ledger, concurrency=4).chat(asking(20))
+    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(20)]
+    assert len(list(ledger.rows())) == 20
+    assert holding == {os.getpid()} and len(callers - {os.getpid()}) == 2
+
+
+def connected(url: str) -> set[int]:
+    """The processes with a connection to this server."""
+    port = urlsplit(url).port
+    return {
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"
+    }
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_midway_and_only_its_calls_under_way_are_made_twice(nodes, ledger):
+    with ChatServer(echo) as server:
+        server.delay_s = 0.2
+        asked = endpoint(server, ledger, concurrency=8)
+
+        def report(done: int) -> None:
+            if 20 <= done < 100 and nodes.second:
+                nodes.kill_one()
+
+        replies = asked.chat(asking(160), report)
+        assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(160)]
+        assert not nodes.second and asked.failed == 0 and len(list(ledger.rows())) == 160
+        assert sum(server.asked.values()) <= 160 + 8
+        assert asked.chat(asking(160)) == replies and sum(server.asked.values()) <= 160 + 8
+
+
+@pytest.mark.slow
+def test_the_budget_stops_nodes_within_the_calls_in_flight(nodes, ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(50_000, 100_000))  # USD 1 a call
+    with ChatServer(echo) as server, pytest.raises(OverBudget):
+        endpoint(server, ledger, concurrency=4, budget_usd=10).chat(asking(60))
+    assert 10 <= len(list(ledger.rows())) <= 10 + 4
+
+
+@pytest.mark.slow
+def test_a_call_that_fails_on_a_node_is_counted_and_not_stored(nodes, ledger, monkeypatch):
+    fault = lambda body, nth: "500" if body["messages"][0]["content"] == "question 1" else None  # noqa: E731
+    with ChatServer(echo, fault) as server:
+        asked = endpoint(server, ledger, tries=2)
+        replies = asked.chat(asking(3))
+        assert [reply.text is None for reply in replies] == [False, True, False] and "500" in replies[
+            1
+        ].finish
+        assert asked.failed == 1 and len(list(ledger.rows())) == 2
+        server.fault = lambda body, nth: None
+        assert asked.chat(asking(3))[1].text == "You said: question 1"
+
+
+@pytest.mark.slow
+def test_a_refused_key_ends_the_calls_and_is_not_shown(nodes, ledger):
+    with ChatServer(echo, lambda body, nth: "401") as server:
+        with pytest.raises(UserError, match=f"{server.url} refuses a-model"):
+            endpoint(server, ledger, concurrency=1).chat(asking(30))
+        assert sum(server.asked.values()) == 1
+
+
+# Without Ray
+
+
+def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for ask in (lambda: student.choose(STUDENT, "ray"), lambda: settings.check_ray("oracle_engine")):
+        with pytest.raises(
+            UserError, match=r"=ray needs Ray, which is not installed: pip install -e '.\[scale\]'"
+        ):
+            ask()
