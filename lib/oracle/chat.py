@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -57,9 +58,9 @@ class OverBudget(UserError):
 class Endpoint:
     """One model behind one URL, with its ledger; `chat` is all that the rest needs.
 
-    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, and by what an
-    endpoint charges for calls that timed out. With `batch` calls go through the endpoint's Batch API: for half the price,
-    within a day.
+    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, by what an
+    endpoint charges for calls that timed out and, where the nodes of a cluster make the calls, by those that went with a
+    node. With `batch` calls go through the endpoint's Batch API: for half the price, within a day.
     """
 
     model: str
@@ -75,6 +76,7 @@ class Endpoint:
     tries: int = 6
     ledger_only: bool = False
     batch: bool = False
+    engine: str = "local"  # who makes the calls that are made at once: this process or, with ray, the nodes of a cluster
     poll_s: float = 30  # between two looks at a batch
     key_from: str = "OPENAI_API_KEY"  # the environment variable that holds the key
     made: int = 0  # calls answered by the endpoint
@@ -175,6 +177,16 @@ class Endpoint:
             )
 
     # what both ways of asking need
+
+    def callers(self) -> Callable:
+        """What opens the way to calls that are made at once."""
+        if self.engine == "local":
+            return self.connect
+        from lib import cluster  # Ray need not be installed
+        from lib.oracle import nodes
+
+        cluster.join()
+        return partial(nodes.Callers, self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
 
     def connect(self) -> openai.AsyncOpenAI:
         return transport.connect(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)

@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.oracle import prices, transport, unusable
 from lib.oracle.writer import Writer
 
-REFUSALS = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
+REFUSALS = (401, 403, 404)  # of the key, or of the model
 SILENCE = 20  # so many failed calls in a row, or as many as run at once, mean that the endpoint is down
 FEW = 5  # so many calls, all of them failed, mean the same
 
@@ -22,6 +22,7 @@ class Live:
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done = endpoint, done
+        self.connect = endpoint.callers()
         self.spent = endpoint.ledger.spent(endpoint.run)  # by oracle and judge, who share the budget
         self.stop: UserError | None = None
         self.in_a_row = self.succeeded = 0
@@ -37,7 +38,7 @@ class Live:
         limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self.pace = [_Pace(limit, self.stopped) for limit in limits]
         async with (
-            self.endpoint.connect() as self.client,
+            self.connect() as self.client,
             Writer(self.endpoint.ledger) as self.writer,
             asyncio.TaskGroup() as group,
         ):
@@ -122,7 +123,7 @@ class Live:
         self.in_a_row += 1
         reply = self.endpoint.unanswered(error)
         self.last = reply.finish
-        if isinstance(error, REFUSALS) and not self.succeeded:
+        if getattr(error, "status_code", 0) in REFUSALS and not self.succeeded:
             self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.last}"))
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
             self._end(f"{self.in_a_row} calls in a row failed")
