@@ -68,7 +68,9 @@ def _texts(rows: Dataset) -> Iterator[str]:
 def held_out(texts: list[str], labels: list[str], confident: float = 0.0) -> pd.DataFrame:
     """What the light form says of texts that it was not fitted on, in five folds: columns as `label` has them."""
     folds = _folds(texts, labels)
-    return pd.concat([_compare(_by_words(*learned), *held, confident) for learned, held in folds], ignore_index=True)
+    return pd.concat(
+        [_compare(_by_words(*learned), *held, confident) for learned, held in folds], ignore_index=True
+    )
 
 
 def describe(predicted: pd.DataFrame) -> str:

@@ -1,0 +1,158 @@
+"""What a GPU makes of the suite's own code: tokens a second, taught and generated, of students of 0.5B and 7B: `python -m bench.gpu`.
+
+The weights are drawn at random, as no hub is asked: speed and memory are those of real ones. Rows are as long as Alpaca's.
+"""
+
+import gc
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
+
+from lib import continuous, decoding, encoding, sft
+from lib import student as students
+from lib.settings import Settings
+
+SHAPES = {
+    "0.5B (Qwen2.5)": Qwen2Config(
+        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14,
+        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=4096,
+    ),
+    "7B (Llama 2)": LlamaConfig(max_position_embeddings=4096),
+}  # fmt: skip
+TINY = LlamaConfig(
+    vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+)
+PROMPT, RESPONSE = 60, 110  # mean tokens of a row, log-normal
+STEPS, WARM = 12, 3  # optimizer steps, and those before the clock starts
+PROMPTS, NEW = 256, 96  # to be continued, by so many tokens each
+
+
+class Enough(Exception):
+    """Ends a training that was timed."""
+
+
+def rows(n: int, vocabulary: int, seed: int = 0) -> Dataset:
+    """Encoded rows of random tokens, as uneven in length as Alpaca's."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for prompt, response in rng.lognormal(np.log([PROMPT, RESPONSE]) - 0.32, 0.8, (n, 2)).astype(int) + 2:
+        ids = rng.integers(3, vocabulary, min(prompt + response, 2048))
+        made.append(
+            {"input_ids": ids, "labels": np.where(np.arange(len(ids)) < prompt, encoding.IGNORED, ids)}
+        )
+    return Dataset.from_list(made, features=encoding.ENCODED)
+
+
+def saved(shape: PreTrainedConfig, folder: Path) -> Path:
+    """A student of that shape in bfloat16, in a folder."""
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    return folder
+
+
+def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
+    """Tokens a second over the steps after the first ones, and the most memory in GB; stops before anything is saved."""
+    settings, times = Settings(epochs=1, batch_size=32, **how), []
+
+    def report(done: int, total: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        if done == STEPS:
+            raise Enough
+
+    reset()
+    try:
+        with TemporaryDirectory() as folder:
+            sft.train(
+                student,
+                students.load_tokenizer("lib/gym/student"),
+                encoded,
+                Path(folder),
+                settings,
+                report=report,
+            )
+    except Enough:
+        pass
+    tokens = sum(map(len, encoded["input_ids"])) / (len(encoded) / 32) * (STEPS - WARM)
+    return tokens / (times[-1] - times[WARM - 1]), held()
+
+
+def continued(model: torch.nn.Module, at_once: int) -> float:
+    """New tokens a second of greedy decoding, over prompts of mixed length: padded batches, or continuous batching (0)."""
+    vocabulary = model.config.vocab_size
+    asked = sorted(
+        (ids[:200] for ids in rows(PROMPTS, vocabulary, seed=1)["input_ids"]), key=len, reverse=True
+    )
+    started = time.perf_counter()
+    if at_once:
+        made = [one for at in range(0, PROMPTS, at_once) for one in padded(model, asked[at : at + at_once])]
+    else:
+        made = continuous.decode(model, asked, {vocabulary - 1}, NEW)
+    return sum(map(len, made)) / (time.perf_counter() - started)
+
+
+def padded(model: torch.nn.Module, asked: list[list[int]]) -> list[list[int]]:
+    """A batch that is padded on the left, as on a CPU."""
+    longest = max(map(len, asked))
+    ids = torch.tensor([[0] * (longest - len(one)) + one for one in asked], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in asked], device=model.device)
+    ends = torch.tensor([model.config.vocab_size - 1], device=model.device)
+    return decoding.decode(model, ids, mask, ends, NEW, 1, 0.0, 0)
+
+
+def reset() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def held() -> float:
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else float("nan")
+
+
+def measure(name: str, shape: PreTrainedConfig, folder: Path) -> None:
+    student, encoded = saved(shape, folder), rows(32 * (STEPS + 2), shape.vocab_size)
+    large = {"checkpointing": True} if "7B" in name else {}
+    ways = {
+        "full, packed": large | {"packing": True},
+        "full, padded": large | {"device_rows": 16},
+        "LoRA 16, packed": {"adapter_rank": 16, "packing": True, **large},
+    }
+    for way, how in ways.items():
+        try:
+            speed, memory = taught(student, encoded, **how)
+            print(f"{name} | taught, {way} | {speed:,.0f} tokens/s | {memory:.0f} GB", flush=True)
+        except torch.OutOfMemoryError:
+            print(f"{name} | taught, {way} | does not fit", flush=True)
+    reset()
+    model = students.load_model(student)
+    for at_once in (64, 256, 0):
+        way = f"{at_once} padded" if at_once else "continuous batching"
+        reset()
+        print(
+            f"{name} | generated, {way} | {continued(model, at_once):,.0f} tokens/s | {held():.0f} GB",
+            flush=True,
+        )
+    del model
+    reset()
+
+
+if __name__ == "__main__":
+    print(
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else "no GPU: a tiny student, to see that it runs"
+    )
+    for name, shape in (SHAPES if torch.cuda.is_available() else {"tiny": TINY}).items():
+        if len(sys.argv) == 1 or sys.argv[1] in name:
+            with TemporaryDirectory() as place:
+                measure(name, shape, Path(place))
