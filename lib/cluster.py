@@ -177,9 +177,8 @@ class Answering:
 def _loaded(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
     """What answers a batch: vLLM where a GPU's node has it, else what answers without Ray, whose replies are the same on the same kind of
     device."""
-    from lib import paged, student  # torch takes seconds that whoever only joins can do without
+    from lib import loaded, paged, student  # torch takes seconds that whoever only joins can do without
 
     if paged.possible():
         return paged.load(place, tokenizer)
-    loaded = student.Student(student.load_model(place), tokenizer)
-    return partial(student.answer_batch, loaded)
+    return partial(loaded.answer_batch, student.load_model(place), tokenizer)

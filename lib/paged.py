@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import torch
 from transformers import GenerationConfig
 
-from lib import student
+from lib import loaded
 from lib.batches import Batch, Reply
 
 
@@ -19,11 +19,11 @@ def possible() -> bool:
 
 
 def load(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
-    """What answers a batch, as `student.answer_batch` does, with the student in `place` loaded."""
+    """What answers a batch, as `loaded.answer_batch` does, with the student in `place` loaded."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
     model = LLM(model=place, dtype="bfloat16", generation_config="vllm")  # plain sampling, as without Ray
-    ends = sorted(student.ends(_generation(place), tokenizer))
+    ends = sorted(loaded.ends(_generation(place), tokenizer))
 
     def answer(batch: Batch, samples: int, temperature: float, limit: int, top_k: int) -> list[list[Reply]]:
         how = {"n": samples, "temperature": temperature, "max_tokens": limit, "top_k": top_k or -1}

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 
-from lib import continuous, decoding, records, weights
-from lib.batches import NO_ROOM, Batch, Batches, Reply
-from lib.errors import UserError
+from lib import loaded, records, weights
+from lib.batches import NO_ROOM, Batches, Reply
+from lib.errors import UserError, one_line
 from lib.settings import check_engine, check_sampling
 
 logging.disable_progress_bar()  # a stage has one display of its own
@@ -164,8 +164,8 @@ def _way(student: Asked, prompts: list[list[dict]]) -> tuple[Callable, list[str]
         from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
 
         return partial(served.answer, student), [served.text(prompt) for prompt in prompts], SERVED
-    suits = CONTINUOUS if _on_gpu(student.model) else PADDED
-    return partial(_here, student), _rendered(student, prompts), suits
+    suits = CONTINUOUS if loaded.on_gpu(student.model) else PADDED
+    return partial(loaded.answer, student.model, student.tokenizer), _rendered(student, prompts), suits
 
 
 def answer_fitting(
@@ -230,50 +230,3 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
     return records.update(rows, student_response=texts, meta=metas), counts | {
         "tokens": sum(r.tokens for r in flat)
     }
-
-
-def _here(student: Student, batches: dict[int, Batch], *how) -> None:
-    *how, keep = how
-    for number, batch in batches.items():
-        keep(number, answer_batch(student, batch, *how))
-
-
-def answer_batch(
-    student: Student, batch: Batch, samples: int, temperature: float, limit: int, top_k: int
-) -> list[list[Reply]]:
-    """`samples` replies to each text of a batch; a loaded student on a GPU answers by continuous batching."""
-    decode = _continuous if _on_gpu(student.model) else _padded
-    closing = ends(student.model.generation_config, student.tokenizer)
-    drawn = decode(student, batch, closing, limit, samples, temperature, top_k)
-    made = [_reply(ids, closing, student.tokenizer) for ids in drawn]
-    return [made[i : i + samples] for i in range(0, len(made), samples)]
-
-
-def ends(generation: GenerationConfig, tokenizer) -> set[int]:
-    """The tokens that close a response."""
-    named = torch.tensor(generation.eos_token_id or []).flatten().tolist()
-    return {*named, tokenizer.eos_token_id}
-
-
-def _on_gpu(model: torch.nn.Module) -> bool:
-    return model.device.type == "cuda"
-
-
-def _padded(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
-    model, tokenizer = student
-    torch.manual_seed(batch.seed)
-    inputs = tokenizer(batch.texts, return_tensors="pt", padding=True, add_special_tokens=False).to(
-        model.device
-    )
-    closing = torch.tensor(sorted(ends), device=model.device)
-    return decoding.decode(model, inputs["input_ids"], inputs["attention_mask"], closing, *how)
-
-
-def _continuous(student: Student, batch: Batch, ends: set[int], *how) -> list[list[int]]:
-    ids = student.tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
-    return continuous.decode(student.model, ids, ends, *how, seed=batch.seed)
-
-
-def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    return Reply(text, "stop" if ids[-1] in ends else "length", len(ids))

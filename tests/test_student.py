@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from lib import continuous, records, student
+from lib import continuous, loaded, records, student
 from lib.errors import UserError
 from lib.gym.pretrain import byte_tokenizer, chat
 
@@ -68,9 +68,9 @@ def test_a_reply_that_the_limit_cuts_is_marked_and_its_tokens_counted(asked):
 def test_a_reply_ends_at_its_end_marker():
     tokenizer = byte_tokenizer()
     end, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "i"))
-    assert student._reply([i, i, end], {end}, tokenizer) == ("ii", "stop", 3)
-    assert student._reply([i, i, i, i, end], {end}, tokenizer) == ("iiii", "stop", 5)
-    assert student._reply([i, i], {end}, tokenizer) == ("ii", "length", 2)
+    assert loaded._reply([i, i, end], {end}, tokenizer) == ("ii", "stop", 3)
+    assert loaded._reply([i, i, i, i, end], {end}, tokenizer) == ("iiii", "stop", 5)
+    assert loaded._reply([i, i], {end}, tokenizer) == ("ii", "length", 2)
 
 
 def test_a_restart_continues_with_the_batches_it_finds(asked, tmp_path):
@@ -105,7 +105,7 @@ def test_progress_reaches_the_number_of_prompts(asked):
 def take_the_way_of_a_gpu(monkeypatch) -> None:
     """On a CPU, in a cache of a few pages: else it would take most of the memory."""
     small = partial(continuous.decode, num_blocks=16, max_batch_tokens=256)
-    monkeypatch.setattr(student, "_on_gpu", lambda model: True)
+    monkeypatch.setattr(loaded, "on_gpu", lambda model: True)
     monkeypatch.setattr(continuous, "decode", small)
 
 
