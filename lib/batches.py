@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lib.runner import folders
+
 NO_ROOM = "no room"  # how a reply ended that was not asked for: its prompt fills the student's context
 
 
@@ -61,8 +63,8 @@ class Batches:
             batch = Batch([texts[i] for i in places], seed * 1_000_003 + number)
             if folder:
                 self.stores[number] = _store(folder, number, batch.texts, *how, seed)
-            if folder and self.stores[number].exists():
-                self._take(number, _read(self.stores[number]))
+            if folder and (kept := _read(self.stores[number])) is not None:
+                self._take(number, kept)
             else:
                 self.missing[number] = batch
 
@@ -92,14 +94,17 @@ def _store(folder: Path, *what) -> Path:
     return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.parquet"
 
 
-def _read(path: Path) -> list[list[Reply]]:
-    rows = pq.read_table(path, columns=["replies"]).to_pylist()
+def _read(path: Path) -> list[list[Reply]] | None:
+    """None where the file is missing or damaged: the batch is asked for again."""
+    try:
+        rows = pq.read_table(path, columns=["replies"]).to_pylist()
+    except (OSError, pa.ArrowException):
+        return None
     return [[Reply(**reply) for reply in row["replies"]] for row in rows]
 
 
 def _write(path: Path, texts: list[str], made: list[list[Reply]]) -> None:
     rows = zip(texts, made, strict=True)
     told = [{"text": text, "replies": [reply._asdict() for reply in replies]} for text, replies in rows]
-    partial = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(told, STORED), partial)
-    partial.replace(path)
+    with folders.whole(path) as partial:
+        pq.write_table(pa.Table.from_pylist(told, STORED), partial)

@@ -190,6 +190,13 @@ def key(values: dict, url: str) -> None:
         raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
 
 
+@cache
+def ledger(path: Path, read_only: bool) -> None:
+    """A ledger that is there can be used: better to know before anything was trained."""
+    if path.exists():
+        Ledger(path, read_only).close()
+
+
 def calls(values: dict) -> None:
     """Who makes the calls to oracle and judge is known, and installed."""
     if values["oracle_engine"] not in ("local", "ray"):

@@ -1,8 +1,13 @@
 """The one kind of error that is the user's to repair: shown as its sentence, without a traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 MOST, LONGEST = 10, 60  # names in a message, and characters of one
+# where a file may not grow or be written: what the system says, and torch, which does not pass it on
+NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
+NO_ROOM += ("inline_container.cc",)
+WAY_OUT = "free space there, or lift what limits it (a quota, ulimit -f, a read-only mount)"
 
 
 class UserError(Exception):
@@ -23,3 +28,25 @@ def named(names: Iterable[object]) -> str:
     told = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))
     more = [f"{len(told) - MOST:,} more"] if len(told) > MOST else []
     return ", ".join([*(name[:LONGEST] for name in told[:MOST]), *more])
+
+
+def no_room(path: object, error: object) -> UserError | None:
+    """What to say where this error means that there is no room for a file, or no right to write it; None where it means something else."""
+    if not any(text in str(error) for text in NO_ROOM):
+        return None
+    return UserError(
+        f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {WAY_OUT}; the same command then goes on from here"
+    )
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """Around what writes a file or a folder. Raises UserError naming it where there is no room."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if said := no_room(path, error):
+            raise said from None
+        raise

@@ -150,7 +150,8 @@ def _do(run: Run, stage: Planned) -> None:
     run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
     kept = "".join(f"; the earlier one is kept in {path.name}" for path in folders.superseded(final) - before)
     terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
-    _write_summary(run)
+    if status == "done":
+        _write_summary(run)
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
@@ -180,11 +181,8 @@ def _also(run: Run, stage: Planned) -> object:
     """A page about the run depends on all of it."""
     if not stage.once:
         return None
-    return (
-        [folders.record(folder)["key"] for p, folder in run.done if not p.once],
-        run.together,
-        run.study.text,
-    )
+    done = [folders.record(folder)["key"] for p, folder in run.done if not p.once]
+    return done, run.together, run.study.text
 
 
 def _reuse(run: Run, final: Path, key: str) -> Path | None:
@@ -217,9 +215,8 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
         run.checked = True
         _write_summary(run)  # however this ends, an earlier run's is not taken for it
     part = folders.open_part(final, key)
-    folders.lock(
-        part / "lock", folders.KERNEL_GONE_S, folders.short(part)
-    ).close()  # an earlier kernel may be dying still
+    # an earlier kernel may be dying still
+    folders.lock(part / "lock", folders.KERNEL_GONE_S, folders.short(part)).close()
     (part / "progress.json").unlink(missing_ok=True)
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
     folders.write_json(part / "plan.json", work)

@@ -50,7 +50,7 @@ def _task(entry: dict) -> Task:
 
 def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
     """Raises UserError where rows have a label that the taxonomy lacks."""
-    unknown = sorted(str(label) for label in set(rows["task"][:]) - set(taxonomy) - {None})
+    unknown = set(rows["task"][:]) - set(taxonomy) - {None}
     if unknown:
         raise UserError(f"the taxonomy has no task named {named(unknown)}: add it, or label the rows again")
 

@@ -11,9 +11,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from lib.runner.keys import RUNNING
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch is imported, and for kernels: two workers of two threads each get in each other's way
-)
+# before torch is imported, and for kernels: two workers of two threads each get in each other's way
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # results are compared to more digits than bfloat16 has
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 
 # files that take longest, the longest first: a worker takes a file whole, and the last one must not be alone with it

@@ -6,8 +6,6 @@ from multiprocessing import get_context
 
 from bench import lines
 
-GIVES = {"rows": "results"}  # the function that gives a bench's lines, where it is not `measure`
-
 
 def measured(word: str) -> list[dict]:
     """The lines of the bench of that name; one that failed is a line that says so, and the others go on."""
@@ -19,4 +17,4 @@ def measured(word: str) -> list[dict]:
 
 
 def _measure(word: str) -> list[dict]:
-    return getattr(import_module(f"bench.{word}"), GIVES.get(word, "measure"))()
+    return import_module(f"bench.{word}").measure()

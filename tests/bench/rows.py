@@ -153,7 +153,7 @@ def peak() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e9
 
 
-def measure(folder: Path, told) -> None:
+def walk_through(folder: Path, told) -> None:
     clock = Clock()
     for steps in (select_data, judge_rows, choose, draw):
         steps(clock, folder)
@@ -272,10 +272,10 @@ def by_datasketch(rows, threshold: float = 0.8) -> set[str]:
 # The results
 
 
-def results(sizes: Sequence[int] = SIZES) -> list[dict]:
+def measure(sizes: Sequence[int] = SIZES) -> list[dict]:
     """A finding a row: what, suite, peer, peer_name, unit, bound and holds; None where there is no peer, or no bound."""
     beside = against(measured(compare, COMPARED))
-    return beside + within({n: measured(measure, n) for n in sorted(sizes)})
+    return beside + within({n: measured(walk_through, n) for n in sorted(sizes)})
 
 
 def within(found: dict[int, dict]) -> list[dict]:
@@ -330,7 +330,7 @@ def apart(work, *given) -> None:
 
 
 if __name__ == "__main__":
-    found = results([int(size) for size in sys.argv[1:]] or SIZES)
+    found = measure([int(size) for size in sys.argv[1:]] or SIZES)
     print()
     for one in found:
         beside = f"{one['peer_name']} {one['peer']:,.0f}" if one["peer"] else one["bound"]
