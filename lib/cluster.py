@@ -41,10 +41,19 @@ def join() -> None:
     named = os.environ.get("RAY_ADDRESS")
     here = {} if named else {"include_dashboard": False, "object_store_memory": STORE}
     code = {"py_modules": [str(paths.ROOT / "lib")]}
-    try:
-        ray.init(named or "local", runtime_env=code, log_to_driver=False, logging_level=logging.ERROR, **here)
-    except Exception as error:  # Ray raises that itself, where a machine is too busy
-        raise UserError(_unreached(named, error)) from None
+    for again in (
+        True,
+        False,
+    ):  # Ray gives its own processes 30 s to start, which a busy machine may not keep
+        try:
+            ray.init(
+                named or "local", runtime_env=code, log_to_driver=False, logging_level=logging.ERROR, **here
+            )
+            return
+        except Exception as error:  # Ray raises that itself
+            ray.shutdown()
+            if named or not again:
+                raise UserError(_unreached(named, error)) from None
 
 
 def _unreached(named: str | None, error: Exception) -> str:
