@@ -1,15 +1,10 @@
-"""A small project of its own for tests of the runner: real notebooks, real kernels, nothing of the suite's size."""
+"""What all tests share: one thread each, the longest files first, a project of its own, a browser."""
 
 import os
 import shutil
 import signal
-from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
-
-from lib.runner.keys import RUNNING
 
 # before torch is imported, and for kernels: two workers of two threads each get in each other's way
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -18,6 +13,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 # files that take longest, the longest first: a worker takes a file whole, and the last one must not be alone with it
 LONGEST = (
+    "test_instrument",  # these are slow
+    "test_kills",
+    "test_cluster",
     "test_notebooks",
     "test_llm_study",
     "test_run",
@@ -27,52 +25,10 @@ LONGEST = (
     "test_killed_calls",
 )
 
-LIB = Path(__file__).parents[1] / "lib"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # nothing that Chromium does of its own accord, and no sandbox, which root may not have
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-RESERVED = """run: str = "interactive"  # name of the run
-arm: str = "main"  # variant of the study
-seed: int = 0  # of every draw
-round: int = 0  # of the curriculum
-"""
-
-
-class Project:
-    """A folder with notebooks/, params/, lib/ (the runner's modules) and outputs/."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        for name in ("notebooks", "params", "lib"):
-            (root / name).mkdir()
-        for name in RUNNING:
-            shutil.copy(LIB / name, root / "lib")
-        shutil.copytree(LIB / "runner", root / "lib/runner")
-        # what is not here is this tree's, not that of the editable install, which may be another
-        self.module("__init__", f"__path__.append({str(LIB)!r})")
-
-    def notebook(self, name: str, parameters: str, *cells: str, reserved: str = RESERVED) -> Path:
-        """Write a notebook that opens its stage, runs these cells and closes it."""
-        opening = f'from lib import runs\nstage = runs.open_stage("{name}", globals())'
-        cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
-        first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})
-        path = self.root / "notebooks" / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(new_notebook(cells=[first, *cells]), path)
-        return path
-
-    def params(self, text: str, name: str = "demo") -> Path:
-        path = self.root / "params" / f"{name}.yaml"
-        path.write_text(text)
-        return path
-
-    def module(self, name: str, text: str) -> None:
-        (self.root / "lib" / f"{name}.py").write_text(text)
-
-    def read(self, path: str) -> str:
-        return (self.root / "outputs" / path).read_text()
 
 
 def pytest_collection_modifyitems(items):
@@ -82,6 +38,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    from project import Project
+
     from lib import paths
 
     monkeypatch.setattr(paths, "ROOT", tmp_path)

@@ -249,7 +249,7 @@ def test_what_was_written_can_be_given_back_and_says_the_same(kept, pairs):
             {"output_2": "Well"},
             "is of other outputs than model_outputs and reference_outputs, as of 'Say three.'",
         ),
-        ({"annotator": "gpt4"}, "is of the annotator gpt4: set annotator to that"),
+        ({"annotator": "gpt4"}, "is of the annotator 'gpt4': set annotator to that"),
         ({"instruction": "Sing."}, "1 of 6 annotations are of instructions that reference_outputs lacks"),
         (
             {"raw_completion": {"logprobs": {"content": []}}},

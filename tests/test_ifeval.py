@@ -79,7 +79,7 @@ def test_the_same_text_is_always_of_the_same_language():
     [
         (
             prompt(1, "style:brilliant"),
-            "prompt 1 has the instruction style:brilliant, which no checker knows",
+            "prompt 1 has the instruction 'style:brilliant', which no checker knows",
         ),
         (
             prompt(1, COMMA) | {"kwargs": [None]},

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-import conftest
+import project
 import pytest
 import yaml
 from generated import always, plain, scalars, texts, values
@@ -43,9 +43,9 @@ def folder(tmp_path_factory):
         root = tmp_path_factory.mktemp("project")
         patch.setattr(paths, "ROOT", root)
         patch.chdir(root)
-        project = conftest.Project(root)
+        made = project.Project(root)
         for name in ("data", "train"):
-            project.notebook(name, PARAMETERS)
+            made.notebook(name, PARAMETERS)
         yield root
 
 

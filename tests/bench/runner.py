@@ -16,7 +16,7 @@ from statistics import median
 
 import nbformat
 import papermill
-from conftest import Project
+from project import Project
 
 from lib import paths
 from lib.run import run_study
