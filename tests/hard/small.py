@@ -148,7 +148,7 @@ class Place:
     def finish(self, **how) -> dict:
         """The command, which must end well; returns its summary."""
         ended = self.go(**how)
-        assert ended.returncode == 0, ended.stderr
+        assert ended.returncode == 0, f"ended with {ended.returncode}: {ended.stderr}"
         return self.summary()
 
     def summary(self) -> dict:

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 from random import Random, SystemRandom
 
 import equal
@@ -40,36 +40,55 @@ def test_a_study_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(server
 
 def kill_in_each(place: small.Place, stages: list[dict], rng: Random) -> int:
     """One kill at some moment of every stage, the kinds in turn, and one while the report is written; returns how many they were."""
-    kinds, kills = cycle(rng.sample(KINDS, len(KINDS))), 0
+    kinds, kills = cycle(rng.sample(KINDS, len(KINDS))), 1
     for line, kind in zip(stages, kinds, strict=False):
-        final, moment = place.stage(line["name"], line["arm"]), rng.uniform(0.02, 0.9) * line["seconds"]
-        kill_when(place, lambda name=line["name"]: place.part(name), kind, moment)
-        while final.exists():  # it was faster this time: once more, and sooner
-            shutil.rmtree(final)
-            kills, moment = kills + 1, moment / 2
-            kill_when(place, lambda name=line["name"]: place.part(name), kind, moment)
-    kill_when(place, final.exists, "runner", rng.uniform(0, 0.5))
-    return kills + len(stages) + 1
-
-
-def kill_when(place: small.Place, begun: Callable[[], object], kind: str, moment: float) -> None:
-    """Start the command, and kill a part of it so many seconds after something had begun."""
+        moment, hit = rng.uniform(0.02, 0.9) * line["seconds"], False
+        while not hit:
+            hit = kill_in(place, line, kind, moment)
+            kills, moment = kills + 1, moment / 2  # it was faster this time: sooner
     runner = place.start()
-    small.wait(lambda: begun() or runner.poll() is not None)
-    time.sleep(moment)
+    small.wait(lambda: place.summary()["status"] == "complete" or ended(runner))
+    assert finish_off(place, runner, "runner")[0] == -9
+    return kills
+
+
+def kill_in(place: small.Place, line: dict, kind: str, moment: float) -> bool:
+    """Start the command, and kill a part of it so many seconds into this stage. Where that was over, all is killed and the stage undone."""
+    final, runner = place.stage(line["name"], line["arm"]), place.start()
+    small.wait(lambda: place.part(line["name"]) or ended(runner))
+    until = time.monotonic() + moment
+    small.wait(lambda: time.monotonic() > until or final.exists() or ended(runner))
+    code, complained = finish_off(place, runner, kind, final)
+    print(f"{line['name']}: {kind} killed after {moment:.1f} s{' (too late)' * final.exists()}", flush=True)
+    if final.exists():
+        shutil.rmtree(final)
+        return False
+    expected = (1, 1) if kind == "kernel" else (-9, 0)
+    assert (code, complained.count("failed in")) == expected, complained
+    return True
+
+
+def finish_off(
+    place: small.Place, runner: subprocess.Popen, kind: str, final: Path | None = None
+) -> tuple[int, str]:
+    """Kill a part of what runs, and all of it where it goes on nevertheless: a kernel may be done with its work."""
     place.seen |= set(small.family(runner))
     small.kill(victims(kind, runner))
-    said, complained = runner.communicate(timeout=small.LONGEST_S)
-    print(f"{kind} killed {moment:.1f} s into {said.splitlines()[-1]}")
-    if kind == "kernel":
-        assert (runner.returncode, complained.count("failed in")) == (1, 1), complained
-    else:
-        assert runner.returncode == -9, said + complained
+    small.wait(lambda: ended(runner) or (final and final.exists()))
+    if not ended(runner):
+        small.kill(small.family(runner))
+    _, complained = runner.communicate()
+    return runner.returncode, complained
+
+
+def ended(runner: subprocess.Popen) -> bool:
+    return runner.poll() is not None
 
 
 def victims(kind: str, runner: subprocess.Popen) -> list[psutil.Process]:
     if kind == "all":
         return small.family(runner)
     if kind == "runner":
-        return [psutil.Process(runner.pid)]
-    return [small.wait(lambda: small.kernel(runner))]
+        return small.family(runner)[:1]
+    small.wait(lambda: small.kernel(runner) or ended(runner))
+    return list(filter(None, [small.kernel(runner)]))
