@@ -38,6 +38,18 @@ class Batch(NamedTuple):
     seed: int
 
 
+class How(NamedTuple):
+    """How replies are drawn: temperature 0 is greedy, top_k 0 draws from all tokens."""
+
+    samples: int
+    temperature: float
+    limit: int  # tokens of a reply
+    top_k: int
+
+
+Keep = Callable[[int, list[list[Reply]]], None]  # is given a batch's number and its replies, text by text
+
+
 class Batches:
     """A fixed function of the texts: `missing` are those that an earlier start did not keep in `folder`, by number.
 
@@ -50,7 +62,7 @@ class Batches:
         texts: list[str],
         size: int,
         seed: int,
-        how: tuple,
+        how: How,
         folder: Path | None = None,
         report: Callable[[int, int], None] | None = None,
     ):

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from lib import paths
-from lib.batches import Batch, Reply
-from lib.errors import UserError
-from lib.oracle import transport
+from lib.batches import Batch, How, Keep, Reply
+from lib.errors import UserError, one_line
 from lib.settings import RAY
 
 os.environ.update(RAY | os.environ)
@@ -41,14 +40,13 @@ def join() -> None:
     named = os.environ.get("RAY_ADDRESS")
     here = {} if named else {"include_dashboard": False, "object_store_memory": STORE}
     code = {"py_modules": [str(paths.ROOT / "lib")]}
+    how = {"runtime_env": code, "log_to_driver": False, "logging_level": logging.ERROR, **here}
     for again in (
         True,
         False,
     ):  # Ray gives its own processes 30 s to start, which a busy machine may not keep
         try:
-            ray.init(
-                named or "local", runtime_env=code, log_to_driver=False, logging_level=logging.ERROR, **here
-            )
+            ray.init(named or "local", **how)
             return
         except Exception as error:  # Ray raises that itself
             ray.shutdown()
@@ -83,21 +81,13 @@ def at(node: dict) -> NodeAffinitySchedulingStrategy:
 def _line(error: BaseException) -> str:
     """An error in one line: of one that a node reports with its traceback, the last."""
     lines = str(error).strip().split("\n")
-    return (lines[-1] if "Traceback" in lines[0] else lines[0])[: transport.SHOWN] or type(error).__name__
+    return one_line(lines[-1] if "Traceback" in lines[0] else lines[0]) if lines[0] else type(error).__name__
 
 
 # Responses of the student
 
 
-def answer(
-    student,
-    batches: dict[int, Batch],
-    samples: int,
-    temperature: float,
-    limit: int,
-    top_k: int,
-    keep: Callable[[int, list[list[Reply]]], None],
-) -> None:
+def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
     """Give `keep` the replies to each batch as they come. What was lost with a node is asked for again.
 
     Raises UserError where a node can't load the student, and, once all others are kept, for batches that could not be answered.
@@ -106,17 +96,14 @@ def answer(
     while left and idle < TRIES:
         before, lost = len(left), "whoever was asked for it died"
         try:
-            for row in _asked(student, left, (samples, temperature, limit, top_k)):
+            for row in _asked(student, left, how):
                 if row["refused"]:
                     raise UserError(f"{row['refused']}. What was answered is kept: the same command goes on")
-                batch = left.pop(row["number"])
+                number, batch = row["number"], left.pop(row["number"])
                 if row["failed"]:
-                    failed[row["number"]] = row["failed"], len(batch.texts)
+                    failed[number] = row["failed"], len(batch.texts)
                 else:
-                    keep(
-                        row["number"],
-                        [[Reply(*each) for each in replies] for replies in json.loads(row["replies"])],
-                    )
+                    keep(number, [[Reply(*each) for each in told] for told in json.loads(row["replies"])])
         except ray.exceptions.RayError as error:  # a result that went with its node
             lost = _line(error)
         idle = idle + 1 if len(left) == before else 0
@@ -129,7 +116,7 @@ def answer(
         )
 
 
-def _asked(student, batches: dict[int, Batch], how: tuple) -> Iterator[dict]:
+def _asked(student, batches: dict[int, Batch], how: How) -> Iterator[dict]:
     """A row for each batch as it is answered, in any order.
 
     Ray Data would have a dead actor's batch wait until that actor is back, which may be never: such a batch is given up
@@ -166,7 +153,7 @@ def _pool(actors: int) -> tuple[int, dict]:
 class Answering:
     """An actor that holds the student. It raises nothing: what a batch fails with is that batch's, and said."""
 
-    def __init__(self, place: str, tokenizer, how: tuple):
+    def __init__(self, place: str, tokenizer, how: How):
         self.how, self.refused = how, ""
         try:
             self.answer = _loaded(place, tokenizer)
@@ -178,7 +165,7 @@ class Answering:
         if self.refused:
             return told
         try:
-            return told | {"replies": json.dumps(self.answer(Batch(*json.loads(row["batch"])), *self.how))}
+            return told | {"replies": json.dumps(self.answer(Batch(*json.loads(row["batch"])), self.how))}
         except Exception as error:
             return told | {"failed": f"{type(error).__name__}: {_line(error)}"}
 

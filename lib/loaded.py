@@ -1,38 +1,25 @@
 """A student that is loaded in this process: its replies to batches, padded on a CPU, by continuous batching on a GPU."""
 
-from collections.abc import Callable
-
 import torch
 from transformers import GenerationConfig
 
 from lib import continuous, decoding
-from lib.batches import Batch, Reply
+from lib.batches import Batch, How, Keep, Reply
 
 
-def answer(
-    model: torch.nn.Module,
-    tokenizer,
-    batches: dict[int, Batch],
-    samples: int,
-    temperature: float,
-    limit: int,
-    top_k: int,
-    keep: Callable[[int, list[list[Reply]]], None],
-) -> None:
+def answer(model: torch.nn.Module, tokenizer, batches: dict[int, Batch], how: How, keep: Keep) -> None:
     """Give `keep` the replies to each batch, one batch after the other."""
     for number, batch in batches.items():
-        keep(number, answer_batch(model, tokenizer, batch, samples, temperature, limit, top_k))
+        keep(number, answer_batch(model, tokenizer, batch, how))
 
 
-def answer_batch(
-    model: torch.nn.Module, tokenizer, batch: Batch, samples: int, temperature: float, limit: int, top_k: int
-) -> list[list[Reply]]:
-    """`samples` replies to each text of a batch."""
+def answer_batch(model: torch.nn.Module, tokenizer, batch: Batch, how: How) -> list[list[Reply]]:
+    """The replies to each text of a batch."""
     decode = _continuous if on_gpu(model) else _padded
     closing = ends(model.generation_config, tokenizer)
-    drawn = decode(model, tokenizer, batch, closing, limit, samples, temperature, top_k)
+    drawn = decode(model, tokenizer, batch, closing, how)
     made = [_reply(ids, closing, tokenizer) for ids in drawn]
-    return [made[i : i + samples] for i in range(0, len(made), samples)]
+    return [made[i : i + how.samples] for i in range(0, len(made), how.samples)]
 
 
 def ends(generation: GenerationConfig, tokenizer) -> set[int]:
@@ -45,17 +32,19 @@ def on_gpu(model: torch.nn.Module) -> bool:
     return model.device.type == "cuda"
 
 
-def _padded(model, tokenizer, batch: Batch, ends: set[int], *how) -> list[list[int]]:
+def _padded(model, tokenizer, batch: Batch, ends: set[int], how: How) -> list[list[int]]:
     torch.manual_seed(batch.seed)
     asked = tokenizer(batch.texts, return_tensors="pt", padding=True, add_special_tokens=False)
     asked = asked.to(model.device)
     closing = torch.tensor(sorted(ends), device=model.device)
-    return decoding.decode(model, asked["input_ids"], asked["attention_mask"], closing, *how)
+    drawn = how.limit, how.samples, how.temperature, how.top_k
+    return decoding.decode(model, asked["input_ids"], asked["attention_mask"], closing, *drawn)
 
 
-def _continuous(model, tokenizer, batch: Batch, ends: set[int], *how) -> list[list[int]]:
+def _continuous(model, tokenizer, batch: Batch, ends: set[int], how: How) -> list[list[int]]:
     ids = tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
-    return continuous.decode(model, ids, ends, *how, seed=batch.seed)
+    drawn = how.limit, how.samples, how.temperature, how.top_k
+    return continuous.decode(model, ids, ends, *drawn, seed=batch.seed)
 
 
 def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:

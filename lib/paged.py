@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from lib import loaded
-from lib.batches import Batch, Reply
+from lib.batches import Batch, How, Reply
 
 
 def possible() -> bool:
@@ -25,12 +25,17 @@ def load(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
     model = LLM(model=place, dtype="bfloat16", generation_config="vllm")  # plain sampling, as without Ray
     ends = sorted(loaded.ends(_generation(place), tokenizer))
 
-    def answer(batch: Batch, samples: int, temperature: float, limit: int, top_k: int) -> list[list[Reply]]:
-        how = {"n": samples, "temperature": temperature, "max_tokens": limit, "top_k": top_k or -1}
+    def answer(batch: Batch, how: How) -> list[list[Reply]]:
+        drawn = {
+            "n": how.samples,
+            "temperature": how.temperature,
+            "max_tokens": how.limit,
+            "top_k": how.top_k or -1,
+        }
         ids = tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
         made = model.generate(
             [TokensPrompt(prompt_token_ids=row) for row in ids],
-            [SamplingParams(**how, seed=_seed(batch, i), stop_token_ids=ends) for i in range(len(ids))],
+            [SamplingParams(**drawn, seed=_seed(batch, i), stop_token_ids=ends) for i in range(len(ids))],
             use_tqdm=False,
         )
         return [[_reply(said) for said in one.outputs] for one in made]

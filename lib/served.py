@@ -4,12 +4,11 @@ import asyncio
 import json
 import zlib
 from collections import deque
-from collections.abc import Callable
 
 import httpx2
 import openai
 
-from lib.batches import Batch, Reply
+from lib.batches import Batch, How, Keep, Reply
 from lib.errors import UserError
 from lib.oracle import background, transport
 from lib.student import Served
@@ -20,25 +19,16 @@ TIMEOUT = openai.Timeout(1800, connect=10)
 TRIES = 3
 
 
-def answer(
-    student: Served,
-    batches: dict[int, Batch],
-    samples: int,
-    temperature: float,
-    limit: int,
-    top_k: int,
-    keep: Callable[[int, list[list[Reply]]], None],
-) -> None:
-    """Ask for `samples` replies to each text, a JSON list of messages; `keep` is given each batch that is whole.
+def answer(student: Served, batches: dict[int, Batch], how: How, keep: Keep) -> None:
+    """Ask for replies to each text, a JSON list of messages; `keep` is given each batch that is whole.
 
     Raises UserError where the server can't be reached, refuses a call or answers with something else; the calls under way
     are then given up, the batches that were whole are kept.
     """
-    sampling = {"temperature": temperature, "max_tokens": limit}
-    sampling |= (
-        {"top_k": top_k} if top_k else {}
-    )  # no field of OpenAI's, but of the servers that answer for a student
-    asking = _Asking(student, batches, samples, sampling)
+    sampling = {"temperature": how.temperature, "max_tokens": how.limit}
+    # no field of OpenAI's, but of the servers that answer for a student
+    sampling |= {"top_k": how.top_k} if how.top_k else {}
+    asking = _Asking(student, batches, how.samples, sampling)
 
     def hand_over() -> None:
         while asking.whole:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging
 
 from lib import loaded, records, weights
-from lib.batches import NO_ROOM, Batches, Reply
+from lib.batches import NO_ROOM, Batches, How, Reply
 from lib.errors import UserError, one_line
 from lib.settings import check_engine, check_sampling
 
@@ -70,7 +70,7 @@ def choose(
 
 def _spread(student: str | Path, chat_template: str, actors: int) -> Spread:
     with weights.loading("student", student) as place:
-        context = _context(AutoConfig.from_pretrained(place))
+        context = _context(AutoConfig.from_pretrained(place, **weights.OWN_CODE))
     return Spread(place, load_tokenizer(student, chat_template), context, actors)
 
 
@@ -147,9 +147,9 @@ def answer(
     """
     check_sampling(samples, temperature)
     ask, texts, suits = _way(student, prompts)
-    how = samples, temperature, max_new_tokens, top_k
+    how = How(samples, temperature, max_new_tokens, top_k)
     batches = Batches(texts, batch_size or suits, seed, how, folder, report)
-    ask(batches.missing, *how, batches.keep)
+    ask(batches.missing, how, batches.keep)
     return batches.replies
 
 
