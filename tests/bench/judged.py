@@ -1,13 +1,10 @@
 """What it takes to judge 200,000 rows in both orders, in memory: `python -m bench judged`, seven minutes."""
 
-import re
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-from bench import local
+from bench import apart, local
 from bench.lines import alone
 
 from lib import records
@@ -21,17 +18,15 @@ ROWS, MOST_MB = 200_000, 1000
 def measure(n: int = ROWS) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder, local.server() as server:
         place = Path(folder)
-        with ProcessPoolExecutor(
-            1, mp_context=get_context("spawn")
-        ) as elsewhere:  # its memory is not the stage's
-            elsewhere.submit(write, n, place / "rows.parquet").result()
+        apart.call(write, n, place / "rows.parquet")  # its memory is not the stage's
         ledger = Ledger(place / "many.sqlite")
         oracle = LLMOracle(Endpoint("m", ledger, server.url, concurrency=256))
         started = time.perf_counter()
         records.write(oracle.score(records.read(place / "rows.parquet")), place / "judged.parquet")
         took = time.perf_counter() - started
         ledger.close()
-    return [alone(f"{n:,} rows judged in both orders in {took:.0f} s, memory at most", "MB", peak(), MOST_MB)]
+    what = f"{n:,} rows judged in both orders in {took:.0f} s, memory at most"
+    return [alone(what, "MB", 1000 * apart.peak(), MOST_MB)]
 
 
 def write(n: int, path: Path) -> None:
@@ -45,8 +40,3 @@ def write(n: int, path: Path) -> None:
         for i in range(n)
     )
     records.write(rows, path)
-
-
-def peak() -> float:
-    """Most memory this process ever held, in MB; ru_maxrss would begin with its parent's."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6

@@ -18,7 +18,7 @@ HOLDS = {None: "–", True: "yes", False: "**NO**"}
 
 
 def compared(
-    what: str, unit: str, suite: float, peer: float | str, peer_name: str, least: float | None = None
+    what: str, unit: str, suite: float, peer: float | str | None, peer_name: str, least: float | None = None
 ) -> dict:
     """A line beside a peer; `least` is the bound, in times as good as the peer."""
     line = {"what": what, "unit": unit, "suite": suite, "peer": peer, "peer_name": peer_name}

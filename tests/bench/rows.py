@@ -2,15 +2,15 @@
 their number; de-duplication beside datasketch's. `PYTHONPATH=tests python -m bench.rows [rows …]`."""
 
 import math
-import multiprocessing
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import apart
+from bench.lines import alone, compared, table
 from bench.made import Knowing, alpaca_eval, judged, write_file
 from datasketch import MinHash, MinHashLSH
 
@@ -53,20 +53,16 @@ class Clock:
         return found
 
     def tell(self, name: str, rows: str, seconds: float, cpu: float) -> None:
-        print(f"{name:<24}{rows:>11}{seconds:>9.1f}{cpu:>9.1f}{peak():>10.2f}", flush=True)
+        print(f"{name:<24}{rows:>11}{seconds:>9.1f}{cpu:>9.1f}{apart.peak():>10.2f}", flush=True)
 
 
-def peak() -> float:
-    """Most memory this process ever held, in GB; ru_maxrss would begin with its parent's."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e9
-
-
-def walk_through(folder: Path, told) -> None:
+def walk_through(folder: Path) -> dict:
+    """Seconds and the most memory, in GB, of all steps."""
     clock = Clock()
     for steps in (select_data, judge_rows, choose, draw):
         steps(clock, folder)
     clock.tell("all", "", clock.seconds, clock.cpu)
-    told.send({"seconds": clock.seconds, "cpu": clock.cpu, "peak": peak()})
+    return {"seconds": clock.seconds, "peak": apart.peak()}
 
 
 def select_data(clock: Clock, folder: Path) -> None:
@@ -148,7 +144,7 @@ def trust(rows):
 # Beside datasketch
 
 
-def compare(folder: Path, told) -> None:
+def compare(folder: Path) -> dict:
     """Which near-duplicates both drop from the same rows, and how fast."""
     rows, _ = duplicates.drop_exact(corpus.load(str(folder / "rows.jsonl")))
     rates, dropped = {}, {}
@@ -157,7 +153,7 @@ def compare(folder: Path, told) -> None:
         dropped[name] = drop(rows)
         rates[name] = len(rows) / (time.perf_counter() - started)
     ours, theirs = dropped.values()
-    told.send(rates | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)})
+    return rates | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)}
 
 
 def by_suite(rows) -> set[str]:
@@ -181,7 +177,7 @@ def by_datasketch(rows, threshold: float = 0.8) -> set[str]:
 
 
 def measure(sizes: Sequence[int] = SIZES) -> list[dict]:
-    """A finding a row: what, suite, peer, peer_name, unit, bound and holds; None where there is no peer, or no bound."""
+    """The table's lines: beside datasketch, then what each of `sizes` took."""
     beside = against(measured(compare, COMPARED))
     return beside + within({n: measured(walk_through, n) for n in sorted(sizes)})
 
@@ -190,58 +186,37 @@ def within(found: dict[int, dict]) -> list[dict]:
     last, told = max(found), []
     if last == SIZES[-1]:  # the bounds are of a million rows
         minutes, most = found[last]["seconds"] / 60, found[last]["peak"]
-        told.append(line(f"{last:,} rows, from a file to the round", minutes, "min", MOST_MIN))
-        told.append(line(f"{last:,} rows, most memory", most, "GB", MOST_GB))
+        told.append(alone(f"{last:,} rows, from a file to the round", "min", minutes, MOST_MIN))
+        told.append(alone(f"{last:,} rows, most memory", "GB", most, MOST_GB))
     for first in sorted(found)[:-1]:
         grown = found[last]["seconds"] / found[first]["seconds"]
         exponent = math.log(grown) / math.log(last / first)
-        told.append(line(f"time by rows, {first:,} to {last:,}", exponent, "exponent", MOST_EXPONENT))
+        told.append(alone(f"time by rows, {first:,} to {last:,}", "as exponent", exponent, MOST_EXPONENT))
     return told
 
 
 def against(found: dict) -> list[dict]:
-    peer = {"peer_name": f"datasketch {version('datasketch')}"}
-    both, ours, theirs = (found[name] for name in ("both", "ours", "theirs"))
+    peer, all = f"datasketch {version('datasketch')}", sum(found[name] for name in ("both", "ours", "theirs"))
+    what, dropped = (
+        f"near-duplicates of {COMPARED:,} rows",
+        (found["both"] + found[one] for one in ("ours", "theirs")),
+    )
     return [
-        line(f"near-duplicates of {COMPARED:,} rows", found["suite"], "rows/s")
-        | {"peer": found["datasketch"], **peer},
-        line("rows dropped as such", both + ours, "rows") | {"peer": both + theirs, **peer},
-        line("both drop, of those that either does", both / (both + ours + theirs), "share") | peer,
+        compared(what, "rows/s", found["suite"], found["datasketch"], peer),
+        compared(f"{what}, dropped", "rows", *dropped, peer),
+        compared(f"{what}, both drop, of those that either does", "share", found["both"] / all, None, ""),
     ]
 
 
-def line(what: str, suite: float, unit: str, most: float | None = None) -> dict:
-    bound, holds = ("", None) if most is None else (f"at most {most:g}", suite <= most)
-    return {"what": what, "suite": suite, "peer": None, "peer_name": ""} | {
-        "unit": unit,
-        "bound": bound,
-        "holds": holds,
-    }
-
-
-def measured(work, n: int) -> dict:
-    """What `work` tells of a file of n rows, each in a process of its own for its own peak of memory."""
+def measured(work: Callable[[Path], dict], n: int) -> dict:
+    """What `work` finds in a file of n rows, each in a process of its own for its own peak of memory."""
     with tempfile.TemporaryDirectory() as place:
         print(f"\n{work.__name__} {n:,} rows", flush=True)
-        apart(write_file, Path(place), n)
-        ours, theirs = multiprocessing.Pipe()
-        apart(work, Path(place), theirs)
-        return ours.recv()
-
-
-def apart(work, *given) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=work, args=given)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(f"{work.__name__} ended with {process.exitcode}")
+        apart.call(write_file, Path(place), n)
+        return apart.call(work, Path(place))
 
 
 if __name__ == "__main__":
     found = measure([int(size) for size in sys.argv[1:]] or SIZES)
-    print()
-    for one in found:
-        beside = f"{one['peer_name']} {one['peer']:,.0f}" if one["peer"] else one["bound"]
-        verdict = {True: "holds", False: "MISSED", None: ""}[one["holds"]]
-        print(f"{one['what']:<46}{one['suite']:>10,.2f} {one['unit']:<10}{beside:<26}{verdict}")
-    sys.exit(any(one["holds"] is False for one in found))
+    print(f"\n{table(found)}")
+    sys.exit(any(line["holds"] is False for line in found))

@@ -16,6 +16,7 @@ from statistics import median
 
 import nbformat
 import papermill
+from bench.lines import compared
 from project import Project
 
 from lib import paths
@@ -35,25 +36,20 @@ def measure() -> list[dict]:
         project = _project(Path(place).resolve())
         papermill_s, suite_s = _in_turns(project)
         unchanged_s = _unchanged(project)
+    again = f"papermill, which runs them again ({UNCHANGED} times the line above)"
+    stage = compared(
+        "a trivial notebook, as a stage",
+        "s",
+        suite_s,
+        papermill_s,
+        f"papermill {papermill.__version__} alone",
+    )
+    reused = compared(
+        f"a whole run of {UNCHANGED} stages, all reused", "s", unchanged_s, UNCHANGED * papermill_s, again
+    )
     return [
-        {
-            "what": "a trivial notebook, as a stage",
-            "suite": suite_s,
-            "peer": papermill_s,
-            "peer_name": f"papermill {papermill.__version__} alone",
-            "unit": "s",
-            "bound": f"at most {MOST_BEYOND_S} s more",
-            "holds": suite_s - papermill_s <= MOST_BEYOND_S,
-        },
-        {
-            "what": f"a whole run of {UNCHANGED} stages, all reused",
-            "suite": unchanged_s,
-            "peer": UNCHANGED * papermill_s,
-            "peer_name": f"papermill, which runs them again ({UNCHANGED} times the line above)",
-            "unit": "s",
-            "bound": f"at most {MOST_UNCHANGED_S} s",
-            "holds": unchanged_s <= MOST_UNCHANGED_S,
-        },
+        stage | {"bound": f"≤ {MOST_BEYOND_S} s more", "holds": suite_s - papermill_s <= MOST_BEYOND_S},
+        reused | {"bound": f"≤ {MOST_UNCHANGED_S:g} s", "holds": unchanged_s <= MOST_UNCHANGED_S},
     ]
 
 
@@ -117,9 +113,3 @@ def _unchanged(project: Project) -> float:
         took.append(time.perf_counter() - started)
         assert done.stdout.count("reused") == UNCHANGED, done.stdout
     return median(took)
-
-
-if __name__ == "__main__":
-    for row in measure():
-        found = f"{row['suite']:.2f} {row['unit']}, {row['peer_name']} {row['peer']:.2f} {row['unit']}"
-        print(f"{row['what']}: {found}; {row['bound']}: {'holds' if row['holds'] else 'missed'}")
