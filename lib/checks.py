@@ -190,9 +190,13 @@ def key(values: dict, url: str) -> None:
         raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
 
 
-@cache
-def ledger(path: Path, read_only: bool) -> None:
+def ledger(values: dict) -> None:
     """A ledger that is there can be used: better to know before anything was trained."""
+    _open(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+
+
+@cache
+def _open(path: Path, read_only: bool) -> None:
     if path.exists():
         Ledger(path, read_only).close()
 
@@ -217,7 +221,7 @@ def _oracle(values: dict) -> None:
         key(values, "oracle_url")
         for model in (values["oracle"], values["judge_model"] or values["oracle"]):
             prices.check_budget(model, values["budget_usd"] or None)
-        ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+        ledger(values)
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {

@@ -64,7 +64,7 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
         checks.calls(values)
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
         checks.key(values, "evaluation_url")
-        checks.ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+        checks.ledger(values)
     if "max_unread" in values:
         checks.share(values, "max_unread")
     if (temperature := values.get("evaluation_temperature", 0)) < 0:
