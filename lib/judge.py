@@ -16,16 +16,13 @@ from lib.oracle.replies import said
 ORDERS = ("oracle_first", "student_first")
 NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?:/10)?"
 # possessive (*+) where two parts of a pattern may take the same signs: a line of a million spaces is read at once
-PAIR = re.compile(
-    rf"(?:scores?: *+)?[*(\[ ]*+{NUMBER}(?: *, *| +){NUMBER}[*)\]. ]*", re.IGNORECASE
-)  # a line: "9 8.5"
-LABEL = (
-    r"Assistant {}(?:'s score)?\**:\** *" + NUMBER + r"(?= *(?:[(;]|,(?! *[0-9])|[–-] +[A-Za-z]|\.?$))"
-)  # not "8,5"
+# a line: "9 8.5"
+PAIR = re.compile(rf"(?:scores?: *+)?[*(\[ ]*+{NUMBER}(?: *, *| +){NUMBER}[*)\]. ]*", re.IGNORECASE)
+# not "8,5"
+LABEL = r"Assistant {}(?:'s score)?\**:\** *" + NUMBER + r"(?= *(?:[(;]|,(?! *[0-9])|[–-] +[A-Za-z]|\.?$))"
 LABELS = [re.compile(LABEL.format(i), re.MULTILINE) for i in (1, 2)]  # "Assistant 1: 3/10 - The answer is"
-TUPLE = re.compile(
-    rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)"
-)  # "The output tuple is (10, 1)"
+# "The output tuple is (10, 1)"
+TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)")
 
 
 class Unread(UserError, ValueError):
@@ -54,9 +51,8 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
 
 def labelled(verdict: str) -> set[tuple[float, float]]:
     one, two = (sorted(set(map(float, label.findall(verdict)))) for label in LABELS)
-    return {
-        (a, b) for a in one[:2] for b in two[:2]
-    }  # two of a kind contradict each other, as all of them would
+    # two of a kind contradict each other, as all of them would
+    return {(a, b) for a in one[:2] for b in two[:2]}
 
 
 def latest(verdicts: Iterable[dict]) -> dict[str, tuple[float, float]]:

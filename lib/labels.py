@@ -53,9 +53,8 @@ def _whole(label: str) -> str:
     words = BETWEEN.join(map(regex.escape, regex.split(BETWEEN, inside[0])))
     whole = regex.escape(label[: inside.start()]) + words + regex.escape(label[inside.end() :])
     whole += AFTER if _spaced(label[-1]) else ""
-    if _spaced(
-        label[0]
-    ):  # looked for back there only where the label stands: else at every sign, as far as dashes go
+    if _spaced(label[0]):
+        # looked for back there only where the label stands: else at every sign, as far as dashes go
         whole = f"{BEFORE}(?={whole}){DENIED}{whole}"
     return whole if len(label) == 1 else f"(?i:{whole})"
 

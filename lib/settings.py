@@ -16,11 +16,8 @@ JUDGES = "judges.json"  # where an evaluation notes who judged
 RECORDED = ("model_outputs", "answers", "judgments", "responses")  # where one is given, no student is asked
 FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their order
 BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
-ENGINES = (
-    "local",
-    "server",
-    "ray",
-)  # who answers for the student: this process, a server, the nodes of a cluster
+# who answers for the student: this process, a server, the nodes of a cluster
+ENGINES = ("local", "server", "ray")
 RAY = {  # Ray's own variables, where nothing else is set
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # what goes wrong is raised

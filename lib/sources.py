@@ -91,9 +91,8 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
     try:
         data = parse(content, str(path)) if content.strip() else []
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and _is_json(
-            content.partition("\n")[0]
-        ):  # JSON lines under the name .json
+        first, _, _ = content.partition("\n")
+        if error.msg == "Extra data" and _is_json(first):  # JSON lines under the name .json
             yield from json_lines(io.BytesIO(content.encode()), path)
             return
         raise BadInput(

@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from lib import paths
 from lib.errors import UserError, named
 
-OWN_CODE = {
-    "trust_remote_code": False
-}  # left out, transformers asks at the terminal, of a run that nobody watches, too
+# left out, transformers asks at the terminal, of a run that nobody watches, too
+OWN_CODE = {"trust_remote_code": False}
 
 
 @contextmanager

@@ -95,9 +95,8 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unusable.refuse_network(self.path)
         db = sqlite3.connect(self.path, check_same_thread=False)
-        [(said,)] = db.execute(
-            "PRAGMA quick_check(1)"
-        )  # half a second for 100,000 calls; nothing is paid into a damaged file
+        # half a second for 100,000 calls; nothing is paid into a damaged file
+        [(said,)] = db.execute("PRAGMA quick_check(1)")
         if said != "ok":
             raise sqlite3.DatabaseError(" ".join(said.split()))
         db.execute("PRAGMA journal_mode=WAL")
