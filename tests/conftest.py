@@ -13,16 +13,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 # files that take longest, the longest first: a worker takes a file whole, and the last one must not be alone with it
 LONGEST = (
-    "test_instrument",  # these are slow
+    "test_instrument",  # to test_real_server: these are slow
     "test_kills",
     "test_cluster",
+    "test_real_server",
     "test_notebooks",
     "test_llm_study",
     "test_run",
     "test_launch",
     "test_sft",
-    "test_real_server",
-    "test_killed_calls",
 )
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -18,6 +18,8 @@ from lib.gym import world
 from lib.oracle.ledger import Ledger
 from lib.run import run_study
 
+pytestmark = pytest.mark.slow  # a server that imports for ten seconds before it answers
+
 STUDENT = Path(__file__).parents[1] / "lib/gym/student"
 STUDY = """
 stages: [tapir/1_data_selection, tapir/2_oracle_judging]

@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 from random import Random
 
+import pytest
 from chat_server import ChatServer
 
 from lib import records
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
 from lib.oracle.llm import LLMOracle
+
+pytestmark = pytest.mark.slow
 
 ROWS, KILLS, CONCURRENCY = 2000, 20, 64
 
