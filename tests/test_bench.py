@@ -59,6 +59,7 @@ def test_an_unknown_bench_is_named_with_those_there_are(capsys):
     assert "no bench is called oracel: there are oracle, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_oracle_calls_are_measured_beside_the_sdk_and_a_peer_that_is_not_installed_says_so(
     monkeypatch, tmp_path
 ):

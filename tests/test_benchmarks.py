@@ -100,7 +100,7 @@ def test_the_interval_of_an_arm_ends_where_its_scores_do(tmp_path):
     }  # two seeds this far apart say nothing
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seeds", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path, seeds):
     """Arms that differ by their seeds alone: 10 points of training noise, no effect."""
     rng, alarms = np.random.default_rng(seeds), 0

@@ -41,13 +41,10 @@ def train(folder, out, rows=ROWS, chat_template="", **how):
     return losses, seen, student.load_model(out / "student").state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launch, how",
-    [
-        (TWO, {}),
-        pytest.param(TWO, {"device_rows": 1, "adapter_rank": 4}, marks=pytest.mark.slow),
-        pytest.param(SHARDED, {"packing": True}, marks=pytest.mark.slow),
-    ],
+    [(TWO, {}), (TWO, {"device_rows": 1, "adapter_rank": 4}), (SHARDED, {"packing": True})],
 )
 def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
     """19 rows in steps of 4: the last step of a pass is completed by a row without loss."""
