@@ -40,7 +40,7 @@ def place(kind: str, name: str | Path) -> str:
         raise UserError(
             f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused)"
         )
-    for index in path.glob("*.index.json"):
+    for index in path.glob("*.safetensors.index.json"):  # one of pickles beside it is not read
         _check_index(index, f"the {kind} folder {name}")
     return str(path.absolute())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 from hostile import HOSTILE
+from peft import LoraConfig, get_peft_model
 
 from lib import contamination, corpus, duplicates, paths, records, run, runs, student
 from lib.errors import UserError
@@ -69,12 +70,27 @@ def test_pickles_beside_safetensors_are_not_loaded(folder, mark):
     assert student.answer(student.load(folder), HI, max_new_tokens=1)
 
 
-def test_an_adapter_in_a_pickle_is_refused(folder, mark):
+def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder, mark):
+    adapter = get_peft_model(
+        student.load_model(folder), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    )
+    adapter.save_pretrained(folder)
+    assert student.answer(student.load(folder), HI, max_new_tokens=1)
+    (folder / "adapter_model.safetensors").unlink()
     put_pickles(folder, mark, "adapter_model.bin")
-    told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": str(folder)}))
     with pytest.raises(UserError, match="cannot be loaded"):
         student.load(folder)
+
+
+def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark):
+    """As many a folder of the hub has them: Llama 2's, for one."""
+    student.load_model(folder).save_pretrained(folder, max_shard_size="1MB")
+    (folder / "model.safetensors").unlink()
+    put_pickles(folder, mark, "pytorch_model-00001-of-00001.bin")
+    told = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(told))
+    assert (folder / "model.safetensors.index.json").is_file()
+    assert student.answer(student.load(folder), HI, max_new_tokens=1)
 
 
 @pytest.mark.parametrize("named", ["evil.bin", "../evil.safetensors", "/etc/evil.safetensors", "evil.pt\nx"])
@@ -197,12 +213,16 @@ OUTSIDE = [
 
 
 def refused(study, text: str, *, name: str | None = None, **overrides) -> None:
-    before = sorted(study.root.parent.rglob("*"))
+    before = around(study.root)
     place = study.params(text)
     with pytest.raises(UserError) as error:
         run.run_study(place, overrides, name)
     assert str(error.value).isprintable() and len(str(error.value)) < 1000
-    assert sorted(study.root.parent.rglob("*")) == sorted({*before, place})
+    assert around(study.root) == {*before, place}
+
+
+def around(root: Path) -> set[Path]:
+    return {*root.rglob("*"), *root.parent.iterdir()}
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
