@@ -75,7 +75,7 @@ class Batches:
             batch = Batch([texts[i] for i in places], seed * 1_000_003 + number)
             if folder:
                 self.stores[number] = _store(folder, number, batch.texts, *how, seed)
-            if folder and (kept := _read(self.stores[number])) is not None:
+            if folder and (kept := _read(self.stores[number], batch.texts)) is not None:
                 self._take(number, kept)
             else:
                 self.missing[number] = batch
@@ -106,17 +106,18 @@ def _store(folder: Path, *what) -> Path:
     return folder / f"replies-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]}.parquet"
 
 
-def _read(path: Path) -> list[list[Reply]] | None:
+def _read(path: Path, texts: list[str]) -> list[list[Reply]] | None:
     """None where the file is missing or damaged: the batch is asked for again."""
     try:
-        rows = pq.read_table(path, columns=["replies"]).to_pylist()
-    except (OSError, pa.ArrowException):
+        rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
+        made = [[Reply(**reply) for reply in row["replies"]] for row in rows]
+    except Exception:  # of Arrow, of the system, or of Python where bytes are no text
         return None
-    return [[Reply(**reply) for reply in row["replies"]] for row in rows]
+    return made if [row["text"] for row in rows] == texts else None
 
 
 def _write(path: Path, texts: list[str], made: list[list[Reply]]) -> None:
     rows = zip(texts, made, strict=True)
     told = [{"text": text, "replies": [reply._asdict() for reply in replies]} for text, replies in rows]
     with folders.whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(told, STORED), partial)
+        pq.write_table(pa.Table.from_pylist(told, STORED), partial, write_page_checksum=True)

@@ -86,6 +86,16 @@ def test_a_restart_continues_with_the_batches_it_finds(asked, tmp_path):
     assert sorted(tmp_path.iterdir()) == stored
 
 
+def test_replies_that_were_damaged_where_they_lie_are_asked_for_again(asked, tmp_path):
+    told = {"samples": 2, "temperature": 0.8, "max_new_tokens": 4, "folder": tmp_path}
+    whole = student.answer(asked, PROMPTS, **told)
+    (stored,) = tmp_path.iterdir()
+    content = stored.read_bytes()
+    for at in range(4, len(content), 40):
+        stored.write_bytes(content[:at] + bytes([content[at] ^ 0x81]) + content[at + 1 :])
+        assert student.answer(asked, PROMPTS, **told) == whole
+
+
 def test_stored_batches_serve_no_other_question(asked, tmp_path):
     how = {"max_new_tokens": 8, "folder": tmp_path}
     student.answer(asked, PROMPTS, **how)

@@ -44,7 +44,7 @@ def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp
     small.kill(small.family(running))
     running.communicate()
     [part] = place.parts()
-    cut(replies)
+    overwrite(replies)
     shutil.copy(place.stage("tapir/1_data_selection@0") / "rows.parquet", part)
     for path in (part / "rows.parquet", part / "notebook.ipynb", part / "plan.json"):
         cut(path)
