@@ -7,9 +7,9 @@ SCALES = {
     "complexity": (1.0, 6.0),  # of the instruction (Deita)
     "quality": (1.0, 6.0),  # of the response (Deita)
 }
-# what comes behind is no more of the number ("4-5", "4,5", "5 (out of 10)"); possessive (*+): a line of a million spaces is read at once
+# what comes behind is no more of the number ("4-5", "4,5"); possessive (*+): a line of a million spaces is read at once
 RATING = re.compile(
-    r"[* ]*+(?:(?:[a-z]++ )?(?:score|rating))?[ :*]*+([0-9]+(?:\.[0-9]+)?)(?: ?(?:/|out of) ?([0-9]+))?[ .*]*"
+    r"[* ]*+(?:(?:[a-z]++ )?(?:score|rating))?[ :*]*+([0-9]+(?:\.[0-9]+)?)(?: ?\(?(?:/|out of) ?([0-9]+)\)?)?[ .*]*"
     r"(?:;.*|\((?!out of|/).*|[-–,](?! *[0-9]).*)?",
     re.IGNORECASE,
 )

@@ -111,7 +111,7 @@ def test_statements_that_differ_are_none(pair, zero):
 def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
     low, high = ratings.SCALES[scale]
     inside = rating if low <= rating <= high else None
-    for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}"):
+    for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}", "{} (out of {high:g})"):
         assert ratings.read(f"{form.format(rating, high=high)}\n{more}", scale) == inside
     for form in (
         "{}/100",
