@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 MOST, LONGEST = 10, 60  # names in a message, and characters of one
 # where a file may not grow or be written: what the system says, and torch, which does not pass it on
-NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
-NO_ROOM += ("inline_container.cc",)
+UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
+UNWRITABLE += ("inline_container.cc",)
 WAY_OUT = "free space there, or lift what limits it (a quota, ulimit -f, a read-only mount)"
 
 
@@ -32,7 +32,7 @@ def named(names: Iterable[object]) -> str:
 
 def no_room(path: object, error: object) -> UserError | None:
     """What to say where this error means that there is no room for a file, or no right to write it; None where it means something else."""
-    if not any(text in str(error) for text in NO_ROOM):
+    if not any(text in str(error) for text in UNWRITABLE):
         return None
     return UserError(
         f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {WAY_OUT}; the same command then goes on from here"

@@ -123,6 +123,36 @@ def test_a_damaged_ledger_is_one_error_with_the_way_out(tmp_path):
     assert main(["check", str(tmp_path / "ledger.sqlite")]) == 1
 
 
+@pytest.mark.parametrize("place", ["a folder", "nowhere/x.sqlite"])
+def test_a_place_for_a_ledger_that_is_none_is_no_damaged_one(tmp_path, place):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "nowhere").write_text("a file")
+    with pytest.raises(UserError, match="name a file that you may write") as error:
+        Ledger(tmp_path / place)
+    assert "save" not in str(error.value)
+
+
+def test_a_ledger_that_another_program_holds_is_no_damaged_one(ledger, monkeypatch):
+    ledger._db.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(ledger.path)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UserError, match="another program holds it.*goes on from here"):
+        ledger.store([call(1)])
+    other.close()
+
+
+def test_no_ledger_is_saved_where_it_cannot_be_written_and_the_next_try_finds_nothing_in_its_way(
+    ledger, tmp_path, capsys
+):
+    ledger.store(map(call, range(9)))
+    (tmp_path / "a file").touch()
+    assert main(["save", str(ledger.path), str(tmp_path / "a file/new.sqlite")]) == 1
+    assert main(["save", str(ledger.path), str(tmp_path / "nowhere/new.sqlite")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["save", str(ledger.path), str(tmp_path / "new.sqlite")]) == 0
+    assert len(list(Ledger(tmp_path / "new.sqlite", read_only=True).rows())) == 9
+
+
 def test_another_file_is_no_ledger(tmp_path):
     (tmp_path / "rows.txt").write_text("These are no calls. " * 100)
     for read_only in (True, False):

@@ -128,6 +128,15 @@ class Ledger:
                         "PRAGMA wal_checkpoint(TRUNCATE)"
                     )  # so that the one file is all there is
 
+    @contextmanager
+    def _change(self):
+        """One transaction. Raises UserError where it cannot be written."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.DatabaseError as error:
+            raise unusable.explained(f"the ledger {self.path} cannot be written", error, self.path) from None
+
     def _rows(self, sql: str, given: Iterable | dict = ()) -> Iterator[tuple]:
         try:
             yield from self._db.execute(sql, given)
@@ -156,7 +165,7 @@ class Ledger:
 
         `collected` is the token of the batch that they came from: its note goes with the same transaction.
         """
-        with self._db:
+        with self._change():
             marks = ",".join("?" * len(Call._fields))
             self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
             for table in ("under_way", "batches") if collected else ():
@@ -205,7 +214,7 @@ class Ledger:
 
     def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
         """Note a batch before it is made. A token of ours names it, as it has no id yet."""
-        with self._db:
+        with self._change():
             self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
             marks = ",".join("?" * (len(Asked._fields) + 1))
             self._db.executemany(
@@ -214,7 +223,7 @@ class Ledger:
 
     def made(self, token: str, batch_id: str) -> None:
         """Note the id of a batch that was made."""
-        with self._db:
+        with self._change():
             self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
 
     def nameless(self, endpoint: str) -> set[str]:

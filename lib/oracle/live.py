@@ -9,7 +9,7 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from lib.errors import UserError
-from lib.oracle import prices, transport, unusable
+from lib.oracle import prices, transport
 from lib.oracle.writer import Writer
 
 REFUSALS = (401, 403, 404)  # of the key, or of the model
@@ -22,7 +22,6 @@ class Live:
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done = endpoint, done
-        self.connect = endpoint.callers()
         self.spent = endpoint.ledger.spent(endpoint.run)  # by oracle and judge, who share the budget
         self.stop: UserError | None = None
         self.in_a_row = self.succeeded = 0
@@ -38,7 +37,7 @@ class Live:
         limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self.pace = [_Pace(limit, self.stopped) for limit in limits]
         async with (
-            self.connect() as self.client,
+            self.endpoint.callers() as self.client,
             Writer(self.endpoint.ledger) as self.writer,
             asyncio.TaskGroup() as group,
         ):
@@ -86,18 +85,8 @@ class Live:
         self.in_a_row, self.succeeded = 0, self.succeeded + 1
         call = self.endpoint.call(self.endpoint.asked(name, request), response, time.monotonic() - started)
         self.spent += call.usd or 0
-        await self._store(call)
+        await self.writer.store(call)
         self.done[name] = self.endpoint.answered(response)
-
-    async def _store(self, call) -> None:
-        try:
-            await self.writer.store(call)
-        except Exception as error:
-            path, way_out = self.endpoint.ledger.path, unusable.no_room(error) or "mend that"
-            raise UserError(
-                f"the ledger {path} cannot be written ({error}): {way_out}; what was stored is kept, and the same command then "
-                "goes on from here"
-            ) from None
 
     async def _send(self, request) -> dict:
         """One answered call. The SDK asks again after what HTTP reports; a malformed reply is asked again here."""

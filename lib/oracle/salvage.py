@@ -1,13 +1,16 @@
 """What can still be read of a damaged ledger, saved as a new one: a call that was paid is worth the trouble."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from lib.errors import UserError
+from lib.oracle import unusable
 from lib.oracle.ledger import TABLES, Call, fits
+from lib.runner import folders
 
 SMALLEST = 150  # bytes that a row takes at least: its key alone is 64 characters
 KEPT = ("calls", "batches", "under_way")
@@ -23,20 +26,30 @@ class Saved(NamedTuple):
 def save(damaged: Path, new: Path) -> Saved:
     """Copy each row that can be read, and of the calls those that fit their key, to a new ledger.
 
-    Raises UserError where that is there already, or where the damaged one is not to be read at all.
+    Raises UserError where that is there already or cannot be written, or where the damaged one is not to be read at all.
     """
     if new.exists():
         raise UserError(f"{new} exists already: name a file that does not")
+    if not new.parent.is_dir():
+        raise UserError(f"{new} cannot be written: there is no folder {new.parent}")
     if not damaged.is_file():
         raise UserError(f"the ledger {damaged} does not exist")
-    rows = {table: list(_readable(damaged, table)) for table in KEPT}
-    calls = [row for row in rows["calls"] if fits(Call._make(row))]
-    with closing(sqlite3.connect(new)) as made, made:
-        made.executescript(TABLES)
-        for table, those in (rows | {"calls": calls}).items():
-            for row in those:
-                made.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row)
-    return Saved(len(calls), len(rows["calls"]) - len(calls))
+    found = Counter()
+    with folders.whole(new) as partial:
+        try:
+            with closing(sqlite3.connect(partial)) as made, made:
+                made.executescript(TABLES)
+                for table in KEPT:
+                    for row in _readable(damaged, table):
+                        whole = table != "calls" or fits(Call._make(row))
+                        found[table, whole] += 1
+                        if whole:
+                            made.execute(
+                                f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row
+                            )
+        except sqlite3.DatabaseError as error:
+            raise unusable.explained(f"{new} cannot be written", error, new) from None
+    return Saved(found["calls", True], found["calls", False])
 
 
 def _readable(path: Path, table: str) -> Iterator[tuple]:

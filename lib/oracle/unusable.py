@@ -3,22 +3,31 @@
 from pathlib import Path
 
 from lib import paths
-from lib.errors import NO_ROOM, WAY_OUT, UserError
+from lib.errors import UNWRITABLE, WAY_OUT, UserError
 
 NETWORK = {"9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}  # fmt: skip
 
-KINDS = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")
+# SQLite's names of what a file may be kept from, and the system's
+FULL, SHUT = (
+    ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY"),
+    ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"),
+)
+HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
-def no_room(error: object) -> str:
-    """The way out where an error, SQLite's or the system's, means that the ledger cannot grow or may not be written; else empty."""
+def _way_out(error: Exception) -> str:
+    """Empty where the file is there, and free, and is not what it should be."""
     name = getattr(error, "sqlite_errorname", "")
-    return WAY_OUT if name.startswith(KINDS) or any(text in str(error) for text in NO_ROOM) else ""
+    if name.startswith(FULL) or any(text in str(error) for text in UNWRITABLE):
+        return WAY_OUT
+    if name.startswith(SHUT) or isinstance(error, OSError):
+        return f"name a file that you may write, or {WAY_OUT}"
+    return "another program holds it: end that one" if name.startswith(HELD) else ""
 
 
 def explained(what: str, error: Exception, path: Path) -> UserError:
     """What to say where this error keeps a ledger from being used."""
-    if way_out := no_room(error):
+    if way_out := _way_out(error):
         return UserError(f"{what} ({error}): {way_out}; the same command then goes on from here")
     return UserError(
         f"{what} ({error}): move it away or name another one; `python -m lib.oracle save {path} NEW` saves what can be read of it. "
