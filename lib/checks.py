@@ -197,7 +197,7 @@ def ledger(values: dict) -> None:
 
 @cache
 def _open(path: Path, read_only: bool) -> None:
-    if path.exists():
+    if read_only or path.exists():
         Ledger(path, read_only).close()
 
 

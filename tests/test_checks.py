@@ -1,10 +1,11 @@
 """Settings that can't be are refused before anything runs or is spent, by name."""
 
 import re
+import sys
 
 import pytest
 
-from lib import checks, paths
+from lib import checks, paths, settings, student
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner import params
@@ -221,3 +222,21 @@ def test_a_file_that_the_corpus_is_checked_against_must_be_there():
     values = {"source": "gym", "benchmarks": ["nowhere.jsonl"]}
     with pytest.raises(UserError, match="benchmarks: nowhere.jsonl"):
         checks.check("tapir/1_data_selection", values)
+
+
+def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for ask in (
+        lambda: student.choose("lib/gym/student", "ray"),
+        lambda: settings.check_ray("oracle_engine"),
+    ):
+        with pytest.raises(
+            UserError, match=r"=ray needs Ray, which is not installed: pip install -e '.\[scale\]'"
+        ):
+            ask()
+
+
+def test_a_ledger_that_is_only_read_must_be_there_before_anything_is_taught(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        checks.ledger({"ledger": str(tmp_path / "typo.sqlite"), "ledger_only": True})
+    checks.ledger({"ledger": str(tmp_path / "new.sqlite"), "ledger_only": False})
