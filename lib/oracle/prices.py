@@ -4,10 +4,9 @@ import json
 from functools import cache
 from typing import NamedTuple
 
-import yaml
-
 from lib import paths
-from lib.errors import UserError
+from lib.errors import UserError, one_line
+from lib.runner import params
 
 CHARACTERS_A_TOKEN = 4  # of English text, to estimate by before a call is made
 
@@ -19,15 +18,25 @@ class Price(NamedTuple):
     completion: float
 
 
+LIST = "params/prices.yaml"
+
+
 @cache
 def _listed() -> dict:
-    return yaml.safe_load((paths.ROOT / "params/prices.yaml").read_text())
+    """What the list says. Raises UserError naming what is no price in it."""
+    told = params.load_yaml((paths.ROOT / LIST).read_text(encoding="utf-8"), LIST)
+    try:
+        prices = {name: Price(*map(float, price)) for name, price in told["models"].items()}
+        return {"batch": float(told["batch"]), "models": prices}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{LIST}: a price is [prompt, completion] in USD, batch a share ({one_line(error)})"
+        ) from None
 
 
 def of(model: str) -> Price | None:
     """The price of a model by its name; None where it is not listed."""
-    price = _listed()["models"].get(model)
-    return price and Price(*price)
+    return _listed()["models"].get(model)
 
 
 def check_budget(model: str, budget_usd: float | None) -> None:
