@@ -15,7 +15,7 @@ from lib.target import Demo, Target
 class Asking:
     """Who is asked, about what, and with which prompt. `how` goes to `student.answer`: the folder for its batches, the token limit …"""
 
-    student: student.Student | student.Served
+    student: student.Asked
     target: Target
     template: Callable[..., list[dict]]
     how: dict

@@ -217,8 +217,9 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
 
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
     """
-    missing = [i for i, text in enumerate(rows["student_response"]) if text is None]
-    asked = [records.messages(rows[i]) for i in missing]
+    told = enumerate(records.walk(rows, "student_response", *records.SAID))
+    missing = {i: records.messages(row) for i, row in told if row["student_response"] is None}
+    asked = list(missing.values())
     made = dict(zip(missing, answer(student, asked, samples, **how), strict=True))
     texts, metas = rows["student_response"][:], rows["meta"][:]
     for i, replies in made.items():

@@ -211,9 +211,10 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
             file.close()
             raise UserError(f"{what} is in use by process {holder}: wait for it, or stop it (kill {holder})")
         time.sleep(0.1)
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with writing(path):
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
     return file
 
 
