@@ -127,6 +127,18 @@ def test_a_params_file_is_a_plan_or_one_error(file, overrides, run):
         json.dumps(one.values, allow_nan=False)
 
 
+@always(50, 500, values=right, arms=st.dictionaries(st.sampled_from("abc"), right, max_size=2), over=right)
+def test_values_that_are_right_are_those_of_the_plan(values, arms, over):
+    file = {"stages": ["data", "train"], "params": values, "arms": arms or {"main": {}}}
+    free = {"rate", "rounds", "selection"} - {name for own in arms.values() for name in own}
+    given = {name: str(value) for name, value in over.items() if name in free}
+    made = planned(paths.ROOT, json.dumps(file), overrides=given)
+    assert [one.arm for one in made] == [arm for arm in file["arms"] for _ in file["stages"]]
+    for one in made:
+        for name, value in (values | file["arms"][one.arm] | given).items():
+            assert one.values[name] == (PYTHON[KINDS[name]](value) if isinstance(value, str) else value)
+
+
 yaml_signs = st.text(st.sampled_from("ab01:-?[]{},&*!|>'\"%@#=<~. \n\t\x00\x85é"), max_size=40)
 yaml_parts = st.lists(
     st.sampled_from(

@@ -55,4 +55,10 @@ def _unique(loader: _Loader, node: yaml.MappingNode) -> dict:
     return loader.construct_mapping(node, deep=True)
 
 
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """A text as JSON means it, which writes a character beyond U+FFFF as two escapes."""
+    return loader.construct_scalar(node).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _whole)
