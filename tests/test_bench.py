@@ -4,13 +4,25 @@ import importlib.util
 from importlib import import_module
 
 import pytest
-from bench import environments, lines, oracle
+from bench import environments, gpu, lines, oracle, scale
 
 bench = import_module("bench.__main__")
 
 
 def test_every_bench_is_there():
     assert [word for word in bench.ALL + bench.APART if not importlib.util.find_spec(f"bench.{word}")] == []
+
+
+def test_the_tables_of_the_page_on_scale_are_those_of_its_formula():
+    page = (environments.ROOT / "SCALE.md").read_text()
+    for table in scale.tables():
+        assert table in page
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_measured_by_runs_without_one():
+    found = gpu.measure({"tiny": gpu.TINY}, prompts=8, new=4)
+    assert len(found) == 5 + 3 and all(line["suite"] > 0 for line in found)
 
 
 def test_every_peer_has_its_pins_and_its_script():
@@ -65,8 +77,9 @@ def test_oracle_calls_are_measured_beside_the_sdk_and_a_peer_that_is_not_install
 ):
     monkeypatch.setattr(environments, "PLACE", tmp_path)
     sdk, bare, curator, _ = found = oracle.measure({4: 40})
+    assert curator["suite"] >= sdk["suite"]  # without ledger and start
     assert 5 < sdk["suite"] < 4 / oracle.local.DELAY_S and 5 < bare["peer"] < 4 / oracle.local.DELAY_S
-    assert sdk["holds"] in (True, False) and bare["holds"] is None
+    assert sdk["holds"] == (sdk["suite"] >= oracle.LEAST * sdk["peer"]) and bare["holds"] is None
     assert curator["peer"] == "not installed: make bench-peers" and lines.times(curator) is None
     assert "| not installed: make bench-peers (curator) | – | – | – |" in lines.table(found)
 
@@ -74,7 +87,7 @@ def test_oracle_calls_are_measured_beside_the_sdk_and_a_peer_that_is_not_install
 def test_a_peer_that_answers_too_few_calls_has_no_figure(monkeypatch):
     monkeypatch.setattr(environments, "version", lambda peer: "1.0")
     monkeypatch.setattr(environments, "ask", lambda *given: None)
-    assert oracle.measure({4: 8})[-1]["peer"] == "failed: 0 calls instead of 32"
+    assert oracle.measure({4: 8})[-1]["peer"] == "failed: 0 calls instead of 8"
 
 
 @pytest.mark.parametrize("text", ["an | apple", "two\nlines"])

@@ -12,7 +12,7 @@ from lib.oracle import __main__ as ledgers
 from lib.oracle.ledger import Ledger
 
 ROOT = paths.ROOT
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "SCALE.md")
 SHELL = ("export OPENAI_API_KEY=", "source .venv/bin/activate")  # for the shell, not for us
 ELSEWHERE = {  # command: the test that runs it
     "python -m lib.report demo mine": ("test_pages.py", "def test_runs_are_compared_by_what_differs"),

@@ -1,4 +1,5 @@
-"""What a GPU makes of the suite's own code: tokens a second, taught and generated, of students of 0.5B and 7B: `python -m bench.gpu`.
+"""What a GPU makes of the suite's own code: tokens a second, taught and generated, of students of 0.5B and 7B:
+`PYTHONPATH=tests python -m bench gpu`. Without a GPU of a tiny student, to see that it runs.
 
 The weights are drawn at random, as no hub is asked: speed and memory are those of real ones. Rows are as long as Alpaca's.
 """
@@ -6,15 +7,17 @@ The weights are drawn at random, as no hub is asked: speed and memory are those 
 import gc
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from bench.lines import compared
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from lib import continuous, decoding, encoding, sft
+from lib import continuous, decoding, encoding, sft, steps
 from lib import student as students
 from lib.settings import Settings
 
@@ -29,8 +32,9 @@ TINY = LlamaConfig(
     vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
 )
 PROMPT, RESPONSE = 60, 110  # mean tokens of a row, log-normal
+BATCH = 32  # rows a step
 STEPS, WARM = 12, 3  # optimizer steps, and those before the clock starts
-PROMPTS, NEW = 256, 96  # to be continued, by so many tokens each
+PROMPTS, NEW = 512, 256  # to be continued, by so many tokens each
 
 
 class Enough(Exception):
@@ -59,7 +63,7 @@ def saved(shape: PreTrainedConfig, folder: Path) -> Path:
 
 def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
     """Tokens a second over the steps after the first ones, and the most memory in GB; stops before anything is saved."""
-    settings, times = Settings(epochs=1, batch_size=32, **how), []
+    settings, times = Settings(epochs=1, batch_size=BATCH, **how), []
 
     def report(done: int, total: int) -> None:
         if torch.cuda.is_available():
@@ -81,31 +85,34 @@ def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
             )
     except Enough:
         pass
-    tokens = sum(map(len, encoded["input_ids"])) / (len(encoded) / 32) * (STEPS - WARM)
+    lengths = list(map(len, encoded["input_ids"]))
+    order = list(steps.LikeLengths(lengths, BATCH, seed=0))  # as they were taught: of very unlike lengths
+    tokens = sum(lengths[i] for i in order[WARM * BATCH : STEPS * BATCH])
     return tokens / (times[-1] - times[WARM - 1]), held()
 
 
-def continued(model: torch.nn.Module, at_once: int) -> float:
+def continued(model: torch.nn.Module, at_once: int, prompts: int, new: int) -> float:
     """New tokens a second of greedy decoding, over prompts of mixed length: padded batches, or continuous batching (0)."""
     vocabulary = model.config.vocab_size
     asked = sorted(
-        (ids[:200] for ids in rows(PROMPTS, vocabulary, seed=1)["input_ids"]), key=len, reverse=True
+        (ids[:200] for ids in rows(prompts, vocabulary, seed=1)["input_ids"]), key=len, reverse=True
     )
     started = time.perf_counter()
     if at_once:
-        made = [one for at in range(0, PROMPTS, at_once) for one in padded(model, asked[at : at + at_once])]
+        parts = (asked[at : at + at_once] for at in range(0, prompts, at_once))
+        made = [one for part in parts for one in padded(model, part, new)]
     else:
-        made = continuous.decode(model, asked, {vocabulary - 1}, NEW)
+        made = continuous.decode(model, asked, {vocabulary - 1}, new)
     return sum(map(len, made)) / (time.perf_counter() - started)
 
 
-def padded(model: torch.nn.Module, asked: list[list[int]]) -> list[list[int]]:
+def padded(model: torch.nn.Module, asked: list[list[int]], new: int) -> list[list[int]]:
     """A batch that is padded on the left, as on a CPU."""
     longest = max(map(len, asked))
     ids = torch.tensor([[0] * (longest - len(one)) + one for one in asked], device=model.device)
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in asked], device=model.device)
     ends = torch.tensor([model.config.vocab_size - 1], device=model.device)
-    return decoding.decode(model, ids, mask, ends, NEW, 1, 0.0, 0)
+    return decoding.decode(model, ids, mask, ends, new, 1, 0.0, 0)
 
 
 def reset() -> None:
@@ -116,43 +123,49 @@ def reset() -> None:
 
 
 def held() -> float:
-    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else float("nan")
+    """Most GB of the GPU's memory since `reset`; 0 without a GPU."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
 
 
-def measure(name: str, shape: PreTrainedConfig, folder: Path) -> None:
-    student, encoded = saved(shape, folder), rows(32 * (STEPS + 2), shape.vocab_size)
+def ways(name: str) -> dict[str, dict]:
+    """The settings a student is taught with."""
     large = {"checkpointing": True} if "7B" in name else {}
-    ways = {
-        "full, packed": large | {"packing": True},
-        "full, padded": large | {"device_rows": 16},
-        "LoRA 16, packed": {"adapter_rank": 16, "packing": True, **large},
-    }
-    for way, how in ways.items():
+    found = {f"packed, {n} at a time": {"packing": True, "device_rows": n} for n in (4, 16, BATCH)}
+    found["padded, 16 at a time"] = {"device_rows": 16}
+    found[f"LoRA of rank 16, packed, {BATCH} at a time"] = {"adapter_rank": 16, "packing": True}
+    return {way: large | how for way, how in found.items()}
+
+
+def told(name: str, shape: PreTrainedConfig, folder: Path, prompts: int, new: int) -> Iterator[dict]:
+    """The lines of a student, as they are measured."""
+    student, encoded = saved(shape, folder), rows(BATCH * (STEPS + 2), shape.vocab_size)
+    for way, how in ways(name).items():
+        what = f"{name}, taught, {way}"
         try:
             speed, memory = taught(student, encoded, **how)
-            print(f"{name} | taught, {way} | {speed:,.0f} tokens/s | {memory:.0f} GB", flush=True)
+            yield compared(what, "tokens/s", speed, None, "")
+            if memory:
+                yield compared(f"{what}, most memory", "GB", memory, None, "")
         except torch.OutOfMemoryError:
-            print(f"{name} | taught, {way} | does not fit", flush=True)
+            yield compared(what, "tokens/s", "it does not fit", None, "")
     reset()
     model = students.load_model(student)
     for at_once in (64, 256, 0):
-        way = f"{at_once} padded" if at_once else "continuous batching"
         reset()
-        print(
-            f"{name} | generated, {way} | {continued(model, at_once):,.0f} tokens/s | {held():.0f} GB",
-            flush=True,
-        )
+        what = f"{name}, generated, {f'{at_once} padded' if at_once else 'continuous batching'}"
+        yield compared(what, "tokens/s", continued(model, at_once, prompts, new), None, "")
     del model
     reset()
 
 
-if __name__ == "__main__":
-    print(
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else "no GPU: a tiny student, to see that it runs"
-    )
-    for name, shape in (SHAPES if torch.cuda.is_available() else {"tiny": TINY}).items():
-        if len(sys.argv) == 1 or sys.argv[1] in name:
-            with TemporaryDirectory() as place:
-                measure(name, shape, Path(place))
+def measure(
+    shapes: dict[str, PreTrainedConfig] | None = None, prompts: int = PROMPTS, new: int = NEW
+) -> list[dict]:
+    """A line for each way, which is printed as soon as there is one: a GPU may be lent for minutes."""
+    found = []
+    for name, shape in (shapes or (SHAPES if torch.cuda.is_available() else {"tiny": TINY})).items():
+        with TemporaryDirectory() as place:
+            for line in told(name, shape, Path(place), prompts, new):
+                print(line["what"], line["suite"], line["unit"], file=sys.stderr, flush=True)
+                found.append(line)
+    return found

@@ -4,6 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import chat_server
 from bench import local
 from bench.lines import alone
 
@@ -19,7 +20,7 @@ def measure() -> list[dict]:
         ledger = Ledger(Path(folder) / "full.sqlite")
         endpoint = Endpoint("m", ledger, URL, ledger_only=True)
         asked = local.requests(CALLS, "full")
-        fill(endpoint, asked)
+        fill(endpoint, asked, 2 * local.REPLY)
         started = time.perf_counter()
         replies = endpoint.chat(asked)
         took = time.perf_counter() - started
@@ -28,9 +29,9 @@ def measure() -> list[dict]:
     return [alone(f"a stage over {CALLS:,} calls that the ledger holds", "s", took, MOST_S)]
 
 
-def fill(endpoint: Endpoint, asked: list) -> None:
-    message = {"content": 2 * local.REPLY}
-    response = {"choices": [{"message": message, "finish_reason": "stop"}]}
+def fill(endpoint: Endpoint, asked: list, reply: str) -> None:
+    """Store calls with this reply, as the endpoint itself would."""
+    response = chat_server.completion({"model": "m"}, reply, "stop")
     for start in range(0, len(asked), AT_A_TIME):
         some = asked[start : start + AT_A_TIME]
         calls = (endpoint.asked(key(URL, "m", request.content), request) for request in some)

@@ -4,65 +4,107 @@ Everything that is not a formula stands here, with its source.
 """
 
 import math
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import yaml
+from bench import ledger as ledgers
 
-from lib import paths
-from lib.oracle import prices
+from lib import paths, tasks
+from lib.oracle import prices, prompts
+from lib.oracle.chat import Endpoint, Request
+from lib.oracle.ledger import Ledger
 
+ROWS = (52_000, 10_000_000)
+ORACLES = ("gpt-3.5-turbo", "gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1")  # the first is params/tapir.yaml's
 # tokens of a row, at four characters each, in public files: GPT-4-LLM's 1,095 rows (77 and 546 characters), Alpaca's (79 and 304)
 ASKED, TOLD, CORPUS = 20, 137, 76
-TEMPLATES = {
-    "classify": 50,
-    "judge": 154,
-    "expand": 134,
-    "refine": 95,
-    "answer": 0,
-}  # tokens of params/prompts
-REPLIES = {"classify": 5, "judge": 150, "expand": ASKED, "refine": TOLD, "answer": TOLD}
+REPLIES = {"classify": 5, "judge": 150, "expand": ASKED, "refine": TOLD, "answer": TOLD}  # tokens
 HARD = 0.25  # share of the judged rows, assumed: it is what a run finds out
-ROWS = (52_000, 10_000_000)
-ORACLES = ("gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1")
-# students: parameters, trained and generated tokens a second and GPU, GPUs that hold the training, and where the speeds are from
-STUDENTS = {
-    "0.5B": (0.5e9, 29_115, 2_685, 1),  # both measured: bench.gpu on an H200
-    "7B": (
+SAMPLE = 2000  # calls that a ledger is filled with, to see how large it gets
+# bytes of a parameter: in float32; with gradient and two moments; as a checkpoint, of which there are two while the second is written
+PARAMETER, HELD, SAVED = 4, 16, 12
+GPU_GB = 80
+
+
+@dataclass(frozen=True)
+class Student:
+    name: str
+    parameters: float
+    taught: float  # tokens a second on one GPU
+    taught_from: str
+    generated: float  # tokens a second on one GPU
+    generated_from: str
+
+
+STUDENTS = (
+    Student(
+        "0.5B (Qwen2.5's shape)",
+        0.5e9,
+        23_400,
+        "measured, H200: all weights, packed, 32 rows at a time",
+        2_685,
+        "measured, H200: continuous batching by transformers (`engine: local`)",
+    ),
+    Student(
+        "7B (Llama 2's shape)",
         6.7e9,
-        6_511,
+        5_230,
+        "measured, H200: the same, with recomputed activations",
         9_193,
-        1,
-    ),  # taught: bench.gpu; generated: TensorRT-LLM 0.5.0's performance page, H100, FP8
-    "70B": (
-        69e9,
-        632,
-        3_317 / 4,
-        16,
-    ),  # taught: the 7B's by parameters, not measured; generated: the same page, four H100
-}
-BYTES_A_CALL = 4_200  # of the ledger: measured on 20,000 calls of 300 tokens and replies of 140
+        "cited: TensorRT-LLM 0.5.0, H100, FP8, 64 at once (`engine: server`)",
+    ),
+    Student("70B", 69e9, 508, "the 7B's, by parameters", 829, "cited: the same page, 3,317 on four H100"),
+)
 
 
 def calls(rows: int, settings: dict) -> dict[str, int]:
-    """Calls of the oracle and the judge, by purpose, with params/tapir.yaml's proportions."""
+    """Calls of oracle and judge, by purpose, with params/tapir.yaml's proportions."""
     pool = rows * settings["pool_rows"] // ROWS[0]
     new = max(0, pool - int(HARD * rows))
-    judged = {
+    named = tasks.load_taxonomy(settings["tasks"]).values()
+    refined = round(pool * sum(task.share for task in named if task.refine != "none"))
+    return {
         "answer": rows + new,
         "classify": settings["labelled_rows"] + new,
         "expand": new,
-        "refine": pool,
+        "refine": refined,
+        "judge": 2 * rows + 2 * refined,
     }
-    return judged | {"judge": 2 * rows + 2 * pool}
 
 
-def tokens(asked: dict[str, int]) -> tuple[float, float]:
+def tokens(asked: dict[str, int], taxonomy: str) -> tuple[float, float]:
     """Prompt and completion tokens of so many calls."""
     shown = {"answer": 0, "classify": 0, "expand": 0, "refine": TOLD, "judge": 2 * TOLD}
-    given = sum(n * (ASKED + shown[purpose] + TEMPLATES[purpose]) for purpose, n in asked.items())
-    return given, sum(n * REPLIES[purpose] for purpose, n in asked.items())
+    given = sum(n * (ASKED + shown[it] + template(it, taxonomy)) for it, n in asked.items())
+    return given, sum(n * REPLIES[it] for it, n in asked.items())
 
 
-def taught(rows: int, settings: dict) -> float:
+@cache
+def template(purpose: str, taxonomy: str) -> float:
+    """Tokens of a prompt as it stands in params/prompts, the labels to choose from included."""
+    if purpose == "answer":
+        return 0
+    text = prompts.text("refine_worked" if purpose == "refine" else purpose)
+    labels = prompts.listed(tasks.load_taxonomy(taxonomy)) if purpose == "classify" else ""
+    return len(text + labels) / prices.CHARACTERS_A_TOKEN
+
+
+def bytes_a_call(given: float, said: float) -> float:
+    """Of a ledger with calls of so many tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "sample.sqlite")
+        long = "word" * round(given)
+        asked = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
+        with ledger.writing():
+            ledgers.fill(Endpoint("m", ledger, ledgers.URL, ledger_only=True), asked, "word" * round(said))
+        ledger.close()
+        return ledger.path.stat().st_size / SAMPLE
+
+
+def read_tokens(rows: int, settings: dict) -> float:
     """Tokens that a student reads in training: the warm-up on the corpus, then the rounds."""
     in_round = rows * settings["round_rows"] // ROWS[0]
     return settings["epochs"] * (rows * (ASKED + CORPUS) + settings["rounds"] * in_round * (ASKED + TOLD))
@@ -75,35 +117,72 @@ def short(n: float) -> str:
     return f"{n:.3g}"
 
 
-def money(usd: float) -> str:
-    return f"{usd:,.0f}" if usd < 1e4 else f"{round(usd, 1 - int(math.log10(usd))):,.0f}"
+def rounded(n: float, digits: int = 3) -> str:
+    """So many digits that count; two below ten."""
+    return f"{round(n, digits - 1 - int(math.log10(n))):,.0f}" if n >= 10 else f"{n:.2g}"
 
 
-def main() -> None:
-    settings = yaml.safe_load((paths.ROOT / "params/tapir.yaml").read_text())["params"]
-    print(
-        "| rows | calls | tokens in, out | " + " | ".join(f"{name}, USD" for name in ORACLES) + " | ledger |"
-    )
-    print("| --: | --: | --- |" + " --: |" * (len(ORACLES) + 1))
+def of_the_oracle(settings: dict) -> list[list]:
+    made = [["rows", "calls", "tokens in, out", *(f"{name}, USD" for name in ORACLES), "ledger"]]
     for rows in ROWS:
         asked = calls(rows, settings)
-        given, said = tokens(asked)
-        costs = [money(prices.usd(prices.of(name), given, said)) for name in ORACLES]
+        given, said = tokens(asked, settings["tasks"])
         n = sum(asked.values())
-        print(
-            f"| {rows:,} | {short(n)} | {short(given)}, {short(said)} | {' | '.join(costs)} | {n * BYTES_A_CALL / 1e9:,.0f} GB |"
+        costs = [rounded(prices.usd(prices.of(name), given, said)) for name in ORACLES]
+        size = n * bytes_a_call(given / n, said / n) / 1e9
+        made.append(
+            [f"{rows:,}", short(n), f"{short(given)}, {short(said)}", *costs, f"{rounded(size, 2)} GB"]
         )
-    print(
-        "\n| rows | student | generated once | GPU hours | taught | GPU hours | GPUs at least | students on disk |"
-    )
-    print("| --: | --- | --: | --: | --: | --: | --: | --: |")
+    return made
+
+
+def of_the_student(settings: dict) -> list[list]:
+    made = [["rows", "student", "generated once", "GPU hours", "taught", "GPU hours"]]
     for rows in ROWS:
-        for name, (weights, teaches, makes, gpus) in STUDENTS.items():
-            made, read = rows * TOLD, taught(rows, settings)
-            hours = f"{short(made)} | {short(made / makes / 3600)} | {short(read)} | {short(read / teaches / 3600)}"
-            disk = 4 * weights * (settings["rounds"] + 1) / 1e9
-            print(f"| {rows:,} | {name} | {hours} | {gpus} | {disk:,.0f} GB |")
+        for it in STUDENTS:
+            said, read = rows * TOLD, read_tokens(rows, settings)
+            hours = [rounded(said / it.generated / 3600), short(read), rounded(read / it.taught / 3600)]
+            made.append([f"{rows:,}", it.name.split()[0], short(said), *hours])
+    return made
+
+
+def of_the_machine(settings: dict) -> list[list]:
+    made = [
+        [
+            "student",
+            "held while it is taught",
+            f"GPUs of {GPU_GB} GB for that",
+            "on disk",
+            "besides, meanwhile",
+        ]
+    ]
+    for it in STUDENTS:
+        held, disk, saved = (
+            n * it.parameters / 1e9 for n in (HELD, PARAMETER * (settings["rounds"] + 1), 2 * SAVED)
+        )
+        gpus = math.ceil(held / GPU_GB)
+        sizes = [f"{rounded(n)} GB" for n in (held, disk, saved)]
+        made.append([it.name.split()[0], sizes[0], gpus, *sizes[1:]])
+    return made
+
+
+def speeds() -> list[list]:
+    made = [["student", "taught, tokens/s", "from", "generated, tokens/s", "from"]]
+    for it in STUDENTS:
+        made.append([it.name, f"{it.taught:,}", it.taught_from, f"{it.generated:,}", it.generated_from])
+    return made
+
+
+def tables() -> list[str]:
+    settings = yaml.safe_load((paths.ROOT / "params/tapir.yaml").read_text())["params"]
+    made = (of_the_oracle(settings), of_the_student(settings), speeds(), of_the_machine(settings))
+    return [_table(rows) for rows in made]
+
+
+def _table(rows: list[list]) -> str:
+    lines = [rows[0], ["--:" if str(cell)[0].isdigit() else "---" for cell in rows[1]], *rows[1:]]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 if __name__ == "__main__":
-    main()
+    print("\n\n".join(tables()))
