@@ -1,7 +1,8 @@
-"""How fast oracle calls are, beside aiohttp with nothing around it, the openai SDK and other suites: `python -m bench oracle`.
+"""How fast oracle calls are, beside aiohttp with nothing around it, the openai SDK and other suites: `PYTHONPATH=tests python -m bench oracle`.
 
-All ask the same local server in turns. What runs in this process is timed as a caller waits for it, with ledger and start; a peer in an
-environment of its own from its first call to its last answer, as the server saw them, so that imports and start-up are not held against it.
+All ask the same local server as often, in turns. What runs in this process is timed as a caller waits for it, with ledger and start; beside a
+peer in an environment of its own both are timed from the first call to the last answer, as the server saw them, so that imports and start-up
+count for neither.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from bench.lines import compared
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
 
-CALLS = {64: 3000, 256: 6000}  # at once: calls
-OF_PEERS = 8  # times as many calls as at once: they are slower
+CALLS = {64: 2048, 256: 4096}  # at once: calls
 TURNS = 3
 LEAST = 0.85  # of the SDK
+SEEN = "suite"  # as the server saw it
 
 
 def suite(url: str, prompts: list, at_once: int) -> None:
@@ -81,18 +82,18 @@ def _lines(server: local.Server, at_once: int, n: int) -> list[dict]:
     rates, why = _rates(server, at_once, n)
     middle = {who: statistics.median(found) for who, found in rates.items()}
 
-    def line(peer: float | str, name: str, least: float | None = None) -> dict:
-        return compared(f"oracle calls, {at_once} at once", "calls/s", middle[suite], peer, name, least)
+    def line(ours: float, peer: float | str, name: str, least: float | None = None) -> dict:
+        return compared(f"oracle calls, {at_once} at once", "calls/s", ours, peer, name, least)
 
-    here = [line(middle[sdk], f"openai SDK {openai.__version__}", LEAST)]
-    here.append(line(middle[bare], f"aiohttp {aiohttp.__version__}, the ideal"))
+    here = [line(middle[suite], middle[sdk], f"openai SDK {openai.__version__}", LEAST)]
+    here.append(line(middle[suite], middle[bare], f"aiohttp {aiohttp.__version__}, the ideal"))
     names = {peer: f"{peer} {environments.version(peer) or ''}".strip() for peer in environments.PACKAGES}
-    return here + [line(why.get(peer) or middle[peer], name) for peer, name in names.items()]
+    return here + [line(middle[SEEN], why.get(peer) or middle[peer], name) for peer, name in names.items()]
 
 
 def _rates(server: local.Server, at_once: int, n: int) -> tuple[dict, dict[str, str]]:
-    """Calls a second in each turn, by who asked; and why a peer has none."""
-    rates = {who: [] for who in (suite, sdk, bare, *environments.PACKAGES)}
+    """Calls a second in each turn, by who asked, of the suite as the server saw them, too; and why a peer has none."""
+    rates = {who: [] for who in (suite, sdk, bare, SEEN, *environments.PACKAGES)}
     why = {peer: environments.ABSENT for peer in environments.PACKAGES if not environments.version(peer)}
     for turn in range(TURNS):  # in turns: a machine's mood falls on all
         for work in (suite, sdk, bare):
@@ -100,19 +101,16 @@ def _rates(server: local.Server, at_once: int, n: int) -> tuple[dict, dict[str, 
             started = time.perf_counter()
             work(server.url, prompts, at_once)
             rates[work].append(n / (time.perf_counter() - started))
-            _seen(server, n)
+            seconds = _seen(server, n)
+            rates[SEEN] += [n / seconds] if work is suite else []
         for peer in [peer for peer in environments.PACKAGES if peer not in why]:
             try:
-                rates[peer].append(_of_peer(server, peer, at_once, turn))
+                prompts = [it.messages[0]["content"] for it in local.requests(n, f"{peer} {turn}")]
+                environments.ask(peer, server.url, at_once, prompts)
+                rates[peer].append(n / _seen(server, n))
             except environments.Failed as error:
                 why[peer] = f"failed: {error}"
     return {who: found for who, found in rates.items() if found}, why
-
-
-def _of_peer(server: local.Server, peer: str, at_once: int, turn: int) -> float:
-    prompts = local.requests(OF_PEERS * at_once, f"{peer} {turn}")
-    environments.ask(peer, server.url, at_once, [it.messages[0]["content"] for it in prompts])
-    return len(prompts) / _seen(server, len(prompts))
 
 
 def _seen(server: local.Server, n: int) -> float:

@@ -2,6 +2,7 @@
 their number; de-duplication beside datasketch's. `PYTHONPATH=tests python -m bench.rows [rows …]`."""
 
 import math
+import statistics
 import sys
 import tempfile
 import time
@@ -28,7 +29,7 @@ from lib import (
 )
 
 SIZES = (10_000, 100_000, 1_000_000)
-COMPARED = 20_000  # rows that datasketch looks at, too
+COMPARED, TURNS = 20_000, 3  # rows that datasketch looks at, too, and how often
 MOST_MIN, MOST_GB, MOST_EXPONENT = 20, 6, 1.1  # a million rows on two cores; log of time by log of rows
 # rows that the oracle labels; share of hard rows; the round's, of all
 LABELLED, ALPHA, ROUND = 5_000, 0.3, 0.1
@@ -57,12 +58,12 @@ class Clock:
 
 
 def walk_through(folder: Path) -> dict:
-    """Seconds and the most memory, in GB, of all steps."""
+    """Seconds, those of CPU, and the most memory, in GB, of all steps."""
     clock = Clock()
     for steps in (select_data, judge_rows, choose, draw):
         steps(clock, folder)
     clock.tell("all", "", clock.seconds, clock.cpu)
-    return {"seconds": clock.seconds, "peak": apart.peak()}
+    return {"seconds": clock.seconds, "CPU": clock.cpu, "peak": apart.peak()}
 
 
 def select_data(clock: Clock, folder: Path) -> None:
@@ -145,15 +146,18 @@ def trust(rows):
 
 
 def compare(folder: Path) -> dict:
-    """Which near-duplicates both drop from the same rows, and how fast."""
+    """Which near-duplicates both drop from the same rows, and how fast; each cuts the texts into the same n-grams itself."""
     rows, _ = duplicates.drop_exact(corpus.load(str(folder / "rows.jsonl")))
-    rates, dropped = {}, {}
-    for name, drop in {"suite": by_suite, "datasketch": by_datasketch}.items():
-        started = time.perf_counter()
-        dropped[name] = drop(rows)
-        rates[name] = len(rows) / (time.perf_counter() - started)
+    seconds, dropped = {by_suite: [], by_datasketch: []}, {}
+    for _ in range(TURNS):  # in turns: a machine's mood falls on both
+        for drop, taken in seconds.items():
+            started = time.perf_counter()
+            dropped[drop] = drop(rows)
+            taken.append(time.perf_counter() - started)
+    rates = (len(rows) / statistics.median(taken) for taken in seconds.values())
     ours, theirs = dropped.values()
-    return rates | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)}
+    found = dict(zip(("suite", "datasketch"), rates, strict=True))
+    return found | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)}
 
 
 def by_suite(rows) -> set[str]:

@@ -1,4 +1,5 @@
-"""How fast a student is taught, beside a bare PyTorch loop on the same batches and beside TRL's defaults: `python -m bench training`."""
+"""How fast a student is taught, beside a bare PyTorch loop on the same batches and beside TRL, as it comes and without the recomputing of
+activations that it comes with: `PYTHONPATH=tests python -m bench training`."""
 
 import statistics
 import time
@@ -60,7 +61,7 @@ def bare(encoded: Dataset, folder: Path) -> None:
     model.eval().save_pretrained(folder / "student")
 
 
-def defaults(encoded: Dataset, folder: Path) -> None:
+def defaults(encoded: Dataset, folder: Path, **how) -> None:
     """TRL as it comes: but for what makes it train the same rows as often, here."""
     same = {"num_train_epochs": 1, "per_device_train_batch_size": SETTINGS.batch_size, "max_length": None}
     here = {
@@ -69,13 +70,18 @@ def defaults(encoded: Dataset, folder: Path) -> None:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    how = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here)
+    how = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here, **how)
     asked = students.load(STUDENT)
     trainer = trl.SFTTrainer(
         model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded
     )
     trainer.train()
     trainer.save_model(str(folder / "student"))
+
+
+def holding(encoded: Dataset, folder: Path) -> None:
+    """TRL with activations held, as the suite and the bare loop hold them."""
+    defaults(encoded, folder, gradient_checkpointing=False)
 
 
 def timed(work, encoded: Dataset) -> float:
@@ -87,14 +93,15 @@ def timed(work, encoded: Dataset) -> float:
 
 def measure(n: int = ROWS) -> list[dict]:
     encoded = encoding.encode(students.load_tokenizer(STUDENT), material(n), 1024)
-    tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: []}
+    tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: [], holding: []}
     for _ in range(TURNS):  # in turns: a machine's mood falls on all
         for work, seconds in taken.items():
             seconds.append(timed(work, encoded))
     rates = [tokens / statistics.median(seconds) for seconds in taken.values()]
     peers = (
         (f"a bare loop, torch {torch.__version__}", BARE),
-        (f"TRL {trl.__version__} as it comes", DEFAULTS),
+        (f"TRL {trl.__version__} as it comes (it recomputes activations)", DEFAULTS),
+        ("TRL with gradient_checkpointing=False", None),
     )
     pairs = zip(rates[1:], peers, strict=True)
     return [compared("training", "tokens/s", rates[0], rate, name, least) for rate, (name, least) in pairs]
