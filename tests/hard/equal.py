@@ -14,9 +14,9 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def contents(run: Path) -> dict[str, object]:
-    """What each file of a run says: rows and weights to the last bit, metrics and scores."""
-    found = {path.relative_to(run).as_posix(): _content(path) for path in _files(run)}
-    return {name: said for name, said in found.items() if said is not None}
+    """What each file of a run says: rows and weights to the last bit, metrics and scores; of others that they are there, of a page
+    that it is whole."""
+    return {path.relative_to(run).as_posix(): _content(path) for path in _files(run)}
 
 
 def _files(run: Path) -> list[Path]:
@@ -33,7 +33,7 @@ def _content(path: Path) -> object:
     if path.name == "summary.json":
         told = json.loads(path.read_text())
         return told["status"], [line["name"] for line in told["stages"]], _own(told["arms"])
-    return None
+    return path.suffix != ".html" or path.read_bytes().rstrip().endswith(b"</html>")
 
 
 def _own(metrics: dict) -> dict:
