@@ -8,6 +8,10 @@ import json
 import logging
 import os
 import platform
+import queue
+import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +32,9 @@ except ImportError:
 
 STORE = 300_000_000  # bytes of shared memory for rows on their way, where Ray is started here
 TRIES = 3  # passes over what is left that may bring nothing
+LOOK_S, GONE_S = 5, 60  # between two looks for nodes while nothing comes; without one that could answer
+# errors after which a process can do no more: of CUDA, and of vLLM's
+FATAL = ("AcceleratorError", "EngineDeadError")
 
 
 def join() -> None:
@@ -56,13 +63,17 @@ def join() -> None:
 
 def _unreached(named: str | None, error: Exception) -> str:
     if named:
-        return f"the Ray cluster at RAY_ADDRESS={named} cannot be joined ({_line(error)}): does `ray status` see it?"
-    return f"Ray cannot be started ({_line(error)}): try again, or start it with `ray start --head` and set RAY_ADDRESS"
+        return f"the Ray cluster at RAY_ADDRESS={named} cannot be joined ({line(error)}): does `ray status` see it?"
+    return f"Ray cannot be started ({line(error)}): try again, or start it with `ray start --head` and set RAY_ADDRESS"
 
 
 def has_gpus() -> bool:
     join()
-    return ray.cluster_resources().get("GPU", 0) > 0
+    return _gpus() > 0
+
+
+def _gpus() -> int:
+    return sum(int(node["Resources"].get("GPU", 0)) for node in working())
 
 
 def working() -> list[dict]:
@@ -78,19 +89,21 @@ def at(node: dict) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """An error in one line: of one that a node reports with its traceback, the last."""
     lines = str(error).strip().split("\n")
-    return one_line(lines[-1] if "Traceback" in lines[0] else lines[0]) if lines[0] else type(error).__name__
+    traced = any(it.lstrip().startswith(("Traceback", 'File "')) for it in lines)
+    return one_line(lines[-1 if traced else 0] or type(error).__name__)
 
 
 # Responses of the student
 
 
 def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
-    """Give `keep` the replies to each batch as they come. What was lost with a node is asked for again.
+    """Give `keep` the replies to each batch as they come. What was lost with a node is asked for again, what failed once more.
 
-    Raises UserError where a node can't load the student, and, once all others are kept, for batches that could not be answered.
+    Raises UserError where a node can't load the student or none is left, and, once all others are kept, for batches that could not be
+    answered.
     """
     left, failed, idle = dict(batches), {}, 0
     while left and idle < TRIES:
@@ -99,17 +112,20 @@ def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
             for row in _asked(student, left, how):
                 if row["refused"]:
                     raise UserError(f"{row['refused']}. What was answered is kept: the same command goes on")
-                number, batch = row["number"], left.pop(row["number"])
-                if row["failed"]:
-                    failed[number] = row["failed"], len(batch.texts)
-                else:
+                number = row["number"]
+                if not row["failed"]:
                     keep(number, [[Reply(*each) for each in told] for told in json.loads(row["replies"])])
+                    failed.pop(number, None)
+                if not row["failed"] or number in failed:
+                    del left[number]
+                if row["failed"]:  # of the batch, or of who was asked: another one may do better
+                    failed[number] = row["failed"]
         except ray.exceptions.RayError as error:  # a result that went with its node
-            lost = _line(error)
+            lost = line(error)
         idle = idle + 1 if len(left) == before else 0
-    failed |= {number: (lost, len(batch.texts)) for number, batch in left.items()}
+    failed = dict.fromkeys(left, lost) | failed
     if failed:
-        cause, prompts = failed[min(failed)][0], sum(count for _, count in failed.values())
+        cause, prompts = failed[min(failed)], sum(len(batches[number].texts) for number in failed)
         raise UserError(
             f"{len(failed):,} of {len(batches):,} batches ({prompts:,} prompts) could not be answered, the first for: {cause}. "
             "The others are kept: the same command asks for those alone"
@@ -131,19 +147,57 @@ def _asked(student, batches: dict[int, Batch], how: How) -> Iterator[dict]:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of Ray before 2.64
         asked = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Answering,
-            fn_constructor_args=(student.place, student.tokenizer, how),
+            fn_constructor_args=(student, how),
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1),
             max_restarts=-1,
             max_task_retries=0,
             **share,
         )
-    return asked.iter_rows()
+    return _watched(asked.iter_rows(), share)
+
+
+def _watched(rows: Iterator[dict], share: dict) -> Iterator[dict]:
+    """The rows as they come. Raises UserError where none can come any more: Ray waits for nodes for ever, and says nothing."""
+    came, end = queue.SimpleQueue(), object()
+
+    def take() -> None:
+        try:
+            for row in rows:
+                came.put(row)
+            came.put(end)
+        except BaseException as error:
+            came.put(error)
+
+    threading.Thread(target=take, daemon=True).start()
+    seen = time.monotonic()
+    while True:
+        try:
+            row = came.get(timeout=LOOK_S)
+        except queue.Empty:
+            if any(node["Alive"] and _offers(node, share) for node in ray.nodes()):
+                seen = time.monotonic()
+            elif time.monotonic() - seen > GONE_S:
+                raise UserError(
+                    "no node of the Ray cluster is left that could answer. What was answered is kept: the same command goes on"
+                ) from None
+            continue
+        if row is end:
+            return
+        if isinstance(row, BaseException):
+            raise row
+        yield row
+
+
+def _offers(node: dict, share: dict) -> bool:
+    """Whether an actor with this share would ever run on this node; of Ray Data's a GPU takes a CPU, too."""
+    needs = {"CPU": share.get("num_cpus", 1), "GPU": share.get("num_gpus", 0), **share.get("resources", {})}
+    return all(node["Resources"].get(name, 0) >= amount for name, amount in needs.items())
 
 
 def _pool(actors: int) -> tuple[int, dict]:
     """How many actors, and what each takes of its node: where `actors` is 0 one a GPU or, without any, one a pair of CPUs."""
     join()
-    if gpus := int(ray.cluster_resources().get("GPU", 0)):
+    if gpus := _gpus():
         return actors or gpus, {"num_gpus": 1}
     cpus = [int(node["Resources"]["CPU"]) for node in working()]
     share = min(2, *cpus)
@@ -151,14 +205,15 @@ def _pool(actors: int) -> tuple[int, dict]:
 
 
 class Answering:
-    """An actor that holds the student. It raises nothing: what a batch fails with is that batch's, and said."""
+    """An actor that holds the student. It raises nothing: what a batch fails with is that batch's, and said; but a process that can do no
+    more ends, and another one is started."""
 
-    def __init__(self, place: str, tokenizer, how: How):
+    def __init__(self, student, how: How):
         self.how, self.refused = how, ""
         try:
-            self.answer = _loaded(place, tokenizer)
+            self.answer = _loaded(student)
         except Exception as error:
-            self.refused = f"the node {platform.node()} cannot load the student: {_line(error)}"
+            self.refused = f"the node {platform.node()} cannot load the student: {line(error)}"
 
     def __call__(self, row: dict) -> dict:
         told = {"number": row["number"], "replies": "", "failed": "", "refused": self.refused}
@@ -167,14 +222,16 @@ class Answering:
         try:
             return told | {"replies": json.dumps(self.answer(Batch(*json.loads(row["batch"])), self.how))}
         except Exception as error:
-            return told | {"failed": f"{type(error).__name__}: {_line(error)}"}
+            if type(error).__name__ in FATAL:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return told | {"failed": f"{type(error).__name__}: {line(error)}"}
 
 
-def _loaded(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
+def _loaded(spread) -> Callable[..., list[list[Reply]]]:
     """What answers a batch: vLLM where a GPU's node has it, else what answers without Ray, whose replies are the same on the same kind of
     device."""
     from lib import loaded, paged, student  # torch takes seconds that whoever only joins can do without
 
     if paged.possible():
-        return paged.load(place, tokenizer)
-    return partial(loaded.answer_batch, student.load_model(place), tokenizer)
+        return paged.load(spread.place, spread.tokenizer, spread.context)
+    return partial(loaded.answer_batch, student.load_model(spread.place), spread.tokenizer)

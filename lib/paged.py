@@ -11,15 +11,16 @@ import torch
 from transformers import GenerationConfig
 
 from lib import loaded
-from lib.batches import Batch, How, Reply
+from lib.batches import NO_ROOM, Batch, How, Reply
 
 
 def possible() -> bool:
     return torch.cuda.is_available() and find_spec("vllm") is not None
 
 
-def load(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
-    """What answers a batch, as `loaded.answer_batch` does, with the student in `place` loaded."""
+def load(place: str, tokenizer, context: int | None) -> Callable[..., list[list[Reply]]]:
+    """What answers a batch, as `loaded.answer_batch` does, with the student in `place` loaded. A prompt that fills its `context` gets an
+    empty reply that says so: vLLM would refuse the whole batch."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
     model = LLM(model=place, dtype="bfloat16", generation_config="vllm")  # plain sampling, as without Ray
@@ -32,13 +33,15 @@ def load(place: str, tokenizer) -> Callable[..., list[list[Reply]]]:
             "max_tokens": how.limit,
             "top_k": how.top_k or -1,
         }
-        ids = tokenizer(batch.texts, add_special_tokens=False)["input_ids"]
+        ids = enumerate(tokenizer(batch.texts, add_special_tokens=False)["input_ids"])
+        fits = {i: row for i, row in ids if not context or len(row) < context}
         made = model.generate(
-            [TokensPrompt(prompt_token_ids=row) for row in ids],
-            [SamplingParams(**drawn, seed=_seed(batch, i), stop_token_ids=ends) for i in range(len(ids))],
+            [TokensPrompt(prompt_token_ids=row) for row in fits.values()],
+            [SamplingParams(**drawn, seed=_seed(batch, i), stop_token_ids=ends) for i in fits],
             use_tqdm=False,
         )
-        return [[_reply(said) for said in one.outputs] for one in made]
+        told = {i: [_reply(said) for said in one.outputs] for i, one in zip(fits, made, strict=True)}
+        return [told.get(i, [Reply("", NO_ROOM, 0)] * how.samples) for i in range(len(batch.texts))]
 
     return answer
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-import sys
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -91,7 +91,8 @@ class Nodes:
         self.cluster, self.second = cluster, None
 
     def both(self) -> None:
-        self.second = self.second or patiently(lambda: self.cluster.add_node(num_cpus=1, **SMALL))
+        own = {"num_cpus": 1, "resources": {"second": 1}}
+        self.second = self.second or patiently(lambda: self.cluster.add_node(**own, **SMALL))
 
     def kill_one(self) -> None:
         self.cluster.remove_node(self.second, allow_graceful=False)
@@ -104,11 +105,12 @@ def started():
 
     from lib import cluster as ours
 
+    os.environ["KEY_OF_A_NODE"] = "sk-a-secret"  # that was set there when Ray was started
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **SMALL}))
     os.environ["RAY_ADDRESS"] = cluster.address
     ours.join()
     yield Nodes(cluster)
-    del os.environ["RAY_ADDRESS"]
+    del os.environ["RAY_ADDRESS"], os.environ["KEY_OF_A_NODE"]
     ours.ray.shutdown()
     cluster.shutdown()
 
@@ -123,7 +125,22 @@ def nodes(started):
 
 
 @pytest.mark.slow
-def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_here(nodes, local, tmp_path):
+def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_here(
+    nodes, local, tmp_path, monkeypatch
+):
+    from lib import cluster
+
+    class Together(cluster.Answering):
+        """Answers once the other node does, too."""
+
+        def __call__(self, row: dict) -> dict:
+            (tmp_path / cluster.ray.get_runtime_context().get_node_id()).touch()
+            until = time.monotonic() + 120
+            while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+                time.sleep(0.1)
+            return super().__call__(row)
+
+    monkeypatch.setattr(cluster, "Answering", Together)
     seen = []
 
     def report(done: int, total: int) -> None:
@@ -131,7 +148,7 @@ def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_h
         if len(seen) == 3:
             nodes.kill_one()
 
-    replies = student.answer(spread(), PROMPTS, folder=tmp_path, report=report, **HOW)
+    replies = student.answer(spread(), PROMPTS, report=report, **HOW)
     assert not nodes.second and seen == list(range(2, 25, 2))
     assert replies == local
 
@@ -154,7 +171,7 @@ def test_a_poisoned_prompt_costs_its_batch_alone_and_the_same_call_asks_for_that
         ):
             student.answer(spread(), prompts, folder=tmp_path, **HOW)
     assert student.answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
-    assert asked == [12, 1, 1] and len(list(tmp_path.iterdir())) == 12
+    assert asked == [12, 1, 1, 1, 1] and len(list(tmp_path.iterdir())) == 12  # what fails, twice
 
 
 @pytest.mark.slow
@@ -172,6 +189,56 @@ def test_a_batch_that_kills_whoever_is_asked_is_given_up_and_the_others_are_answ
     with pytest.raises(UserError, match=r"1 of 12 batches .*: whoever was asked for it died"):
         student.answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **HOW)
     assert seen[-1] == (22, 24)
+
+
+@pytest.mark.slow
+def test_a_process_whose_device_is_lost_ends_and_another_one_answers(nodes, local, tmp_path, monkeypatch):
+    from lib import cluster
+
+    class AcceleratorError(RuntimeError):
+        """As CUDA's: once raised, every further call in that process fails, too."""
+
+    class Sick(cluster.Answering):
+        def __init__(self, *given):
+            super().__init__(*given)
+            whole, lost = self.answer, []
+
+            def answer(batch, how):
+                if "question 7" in str(batch.texts) and not (tmp_path / "lost").exists():
+                    (tmp_path / "lost").touch()
+                    lost.append(True)
+                if lost:
+                    raise AcceleratorError("an illegal memory access was encountered")
+                return whole(batch, how)
+
+            self.answer = answer
+
+    monkeypatch.setattr(cluster, "Answering", Sick)
+    assert student.answer(spread(), PROMPTS, **HOW) == local and (tmp_path / "lost").exists()
+
+
+@pytest.mark.slow
+def test_where_the_last_node_that_could_answer_is_gone_it_is_said_and_what_came_is_kept(
+    nodes, local, tmp_path, monkeypatch
+):
+    from lib import cluster
+
+    monkeypatch.setattr(cluster, "LOOK_S", 0.5)
+    monkeypatch.setattr(cluster, "GONE_S", 3)
+    with monkeypatch.context() as on_the_second:
+        on_the_second.setattr(cluster, "_pool", lambda n: (1, {"num_cpus": 1, "resources": {"second": 1}}))
+        with pytest.raises(
+            UserError, match="no node .* is left that could answer. What was answered is kept"
+        ):
+            student.answer(
+                spread(),
+                PROMPTS,
+                folder=tmp_path,
+                report=lambda *done: nodes.second and nodes.kill_one(),
+                **HOW,
+            )
+    assert 0 < len(list(tmp_path.iterdir())) < 12
+    assert student.answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
 
 
 @pytest.mark.slow
@@ -212,9 +279,12 @@ def test_nodes_make_the_calls_and_this_process_alone_holds_the_ledger(nodes, led
     with ChatServer(reply) as server:
         server.delay_s = 0.05
         replies = endpoint(server, ledger, concurrency=4).chat(asking(20))
-    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(20)]
-    assert len(list(ledger.rows())) == 20
-    assert holding == {os.getpid()} and len(callers - {os.getpid()}) == 2
+        assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(20)]
+        assert len(list(ledger.rows())) == 20
+        assert holding == {os.getpid()} and len(callers - {os.getpid()}) == 2
+        before = set(callers)
+        endpoint(server, ledger, concurrency=4).chat(asking(40))
+        assert callers == before  # who was started for the first calls makes the others, too
 
 
 def connected(url: str) -> set[int]:
@@ -267,20 +337,36 @@ def test_a_call_that_fails_on_a_node_is_counted_and_not_stored(nodes, ledger, mo
 
 
 @pytest.mark.slow
+def test_a_call_that_brings_nothing_back_is_made_once_more_by_another_node(nodes, ledger):
+    dropped = lambda body, nth: "dropped" if nth == 1 and "question 1" in str(body) else None  # noqa: E731
+    with ChatServer(echo, dropped) as server:
+        asked = endpoint(server, ledger, tries=1)
+        replies = asked.chat(asking(20))
+        assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(20)]
+        assert asked.failed == 0 and sum(server.asked.values()) == 20 + 11  # 1 and 10 to 19
+
+
+@pytest.mark.slow
+def test_where_no_node_can_call_it_is_said_why(nodes, ledger, monkeypatch):
+    from lib.oracle import nodes as callers
+
+    class Lacking(callers.Caller):
+        def __init__(self, *how):
+            raise ModuleNotFoundError("No module named 'openai'")
+
+    monkeypatch.setattr(callers, "Caller", Lacking)
+    with (
+        ChatServer(echo) as server,
+        pytest.warns(UserWarning, match="the node .* makes no calls"),
+        pytest.raises(UserError, match="no node .* is left to make calls .*No module named 'openai'"),
+    ):
+        endpoint(server, ledger).chat(asking(3))
+
+
+@pytest.mark.slow
 def test_a_refused_key_ends_the_calls_and_is_not_shown(nodes, ledger):
     with ChatServer(echo, lambda body, nth: "401") as server:
-        with pytest.raises(UserError, match=f"{server.url} refuses a-model"):
-            endpoint(server, ledger, concurrency=1).chat(asking(30))
+        with pytest.raises(UserError, match=f"{server.url} refuses a-model") as error:
+            endpoint(server, ledger, concurrency=1, key_from="KEY_OF_A_NODE").chat(asking(30))
         assert sum(server.asked.values()) == 1
-
-
-# Without Ray
-
-
-def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    for ask in (lambda: student.choose(STUDENT, "ray"), lambda: settings.check_ray("oracle_engine")):
-        with pytest.raises(
-            UserError, match=r"=ray needs Ray, which is not installed: pip install -e '.\[scale\]'"
-        ):
-            ask()
+    assert "no: Bearer" in str(error.value) and "sk-a-secret" not in str(error.value)

@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -178,15 +178,13 @@ class Endpoint:
 
     # what both ways of asking need
 
-    def callers(self) -> Callable:
-        """What opens the way to calls that are made at once."""
+    def callers(self) -> AbstractAsyncContextManager:
+        """The way to calls that are made at once: where it is entered, its `post` makes one."""
         if self.engine == "local":
-            return self.connect
-        from lib import cluster  # Ray need not be installed
-        from lib.oracle import nodes
+            return self.connect()
+        from lib.oracle import nodes  # Ray need not be installed
 
-        cluster.join()
-        return partial(nodes.Callers, self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
+        return nodes.Callers(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
 
     def connect(self) -> openai.AsyncOpenAI:
         return transport.connect(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)

@@ -5,6 +5,8 @@ A node reads its key from its own environment; none is sent there.
 
 import asyncio
 import platform
+import warnings
+from collections import Counter
 from typing import NamedTuple
 
 import httpx2
@@ -14,6 +16,9 @@ from lib import cluster
 from lib.cluster import ray
 from lib.errors import UserError
 from lib.oracle import transport
+
+STARTS_S = 300  # an actor may take to start, its node's copy of this project included
+SICK = 3  # calls in a row that brought nothing back: others are asked first
 
 
 class Told(NamedTuple):
@@ -36,46 +41,96 @@ class Failed(openai.APIError):
 class Callers:
     """Stands where the SDK's client does: `post` has the node with the fewest calls under way make the call.
 
-    A node that dies takes its calls under way with it: others make them again. What was paid for them is not known here.
+    A node that dies takes its calls under way with it: others make them again. What was paid for them is not known here. A call that
+    brought nothing back, as from a server that is down, is made once more by another node.
     """
 
     def __init__(self, url: str, key_from: str, concurrency: int, timeout_s: float, tries: int):
-        self.how, self.under_way = (url, key_from, concurrency, timeout_s, tries), {}
+        self.how = (url, key_from, concurrency, timeout_s, tries)
+        self.under_way: dict[object, int] = {}  # calls, by actor
+        self.silent: Counter = Counter()  # calls in a row that brought nothing back, by actor
+        self.lost = ""  # why the last node makes none any more
 
     async def __aenter__(self) -> "Callers":
-        made = [
-            ray.remote(Caller)
-            .options(num_cpus=0, max_concurrency=self.how[2], scheduling_strategy=cluster.at(node))
-            .remote(*self.how)
-            for node in cluster.working()
-        ]
-        there = await asyncio.gather(*(one.post.remote(None) for one in made), return_exceptions=True)
-        self.under_way = {one: 0 for one, said in zip(made, there, strict=True) if isinstance(said, Told)}
+        cluster.join()
+        there = _there.setdefault(
+            self.how, {}
+        )  # a stage asks many times, and an actor takes seconds to start
+        nodes = {node["NodeID"]: node for node in cluster.working()}
+        for name in nodes.keys() - there.keys():
+            there[name] = _start(nodes[name], self.how)
+        told = await asyncio.gather(*(_greeted(there[name]) for name in nodes))
+        for (name, node), failure in zip(nodes.items(), told, strict=True):
+            if failure:
+                self.lost = f"the node {node['NodeManagerHostname']} makes no calls: {failure}"
+                warnings.warn(self.lost, stacklevel=2)
+                del there[name]
+            else:
+                self.under_way[there[name]] = 0
         return self
 
     async def __aexit__(self, *error) -> None:
-        for one in self.under_way:
-            ray.kill(one)
+        self.under_way = {}
 
     async def post(self, path: str, body: dict, cast_to: type) -> Told:
-        """The reply that a node got. Raises Failed where it got none, and UserError where no call can be made any more."""
+        """The reply that a node got. Raises Failed where two got none, and UserError where no call can be made any more."""
+        asked = []
         while self.under_way:
-            one = min(self.under_way, key=self.under_way.get)
-            self.under_way[one] += 1
-            try:
-                told = await one.post.remote(body)
-                self.under_way[one] -= 1
-            except ray.exceptions.RayActorError:
-                self.under_way.pop(one, None)
+            one = min(
+                self.under_way, key=lambda it: (it in asked, self.silent[it] >= SICK, self.under_way[it])
+            )
+            told = await self._by(one, body)
+            if told is None:
                 continue
             if told.stop:
                 raise UserError(told.stop)
+            nothing = told.failed and not told.status
+            self.silent[one] = self.silent[one] + 1 if nothing else 0
+            asked.append(one)
+            if nothing and len(asked) < 2 <= len(self.under_way):
+                continue
             if told.failed:
                 raise Failed(told.failed, told.status)
             return told
         raise UserError(
-            "no node of the Ray cluster is left to make calls. What was stored is kept: the same command goes on from here"
+            f"no node of the Ray cluster is left to make calls ({self.lost}). What was stored is kept: the same command goes on from here"
         )
+
+    async def _by(self, one, body: dict) -> Told | None:
+        """What an actor says of a call; None where it went with its node, or cannot be reached for the moment."""
+        self.under_way[one] += 1
+        try:
+            return await one.post.remote(body)
+        except ray.exceptions.ActorUnavailableError:
+            await asyncio.sleep(1)
+        except ray.exceptions.RayActorError as error:
+            self.under_way.pop(one, None)
+            self.lost = f"the last one died: {cluster.line(error)}"
+        except ray.exceptions.ObjectLostError:
+            pass
+        finally:
+            if one in self.under_way:
+                self.under_way[one] -= 1
+        return None
+
+
+_there: dict[
+    tuple, dict[str, object]
+] = {}  # actors by what they are told and their node, as long as this process lives
+
+
+def _start(node: dict, how: tuple):
+    options = {"num_cpus": 0, "max_concurrency": how[2], "scheduling_strategy": cluster.at(node)}
+    return ray.remote(Caller).options(**options).remote(*how)
+
+
+async def _greeted(one) -> str:
+    """Why an actor cannot be asked; empty where it can."""
+    try:
+        await asyncio.wait_for(one.post.remote(None), STARTS_S)
+        return ""
+    except Exception as error:  # of Ray, or what the node lacks
+        return cluster.line(error)
 
 
 class Caller:

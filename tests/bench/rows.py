@@ -189,9 +189,10 @@ def measure(sizes: Sequence[int] = SIZES) -> list[dict]:
 def within(found: dict[int, dict]) -> list[dict]:
     last, told = max(found), []
     if last == SIZES[-1]:  # the bounds are of a million rows
-        minutes, most = found[last]["seconds"] / 60, found[last]["peak"]
+        minutes, busy = found[last]["seconds"] / 60, found[last]["CPU"] / 60
         told.append(alone(f"{last:,} rows, from a file to the round", "min", minutes, MOST_MIN))
-        told.append(alone(f"{last:,} rows, most memory", "GB", most, MOST_GB))
+        told.append(compared(f"{last:,} rows, of CPU", "min", busy, None, ""))
+        told.append(alone(f"{last:,} rows, most memory", "GB", found[last]["peak"], MOST_GB))
     for first in sorted(found)[:-1]:
         grown = found[last]["seconds"] / found[first]["seconds"]
         exponent = math.log(grown) / math.log(last / first)
