@@ -26,7 +26,7 @@ self-guide: $(ENV) ## a student teaches itself three tasks, and an oracle teache
 self-guide-study: $(ENV) ## when teaching itself pays: half an hour, goes on where it was stopped
 	$(PY) -m lib.run params/self_guide_study.yaml
 
-test: $(ENV) ## ten to fifteen minutes on two cores, no network
+test: $(ENV) ## about ten minutes on two cores, no network
 	$(PY) -m pytest
 
 test-slow: $(ENV) ## what takes longest
