@@ -158,11 +158,13 @@ def _asked(student, batches: dict[int, Batch], how: How) -> Iterator[dict]:
 
 def _watched(rows: Iterator[dict], share: dict) -> Iterator[dict]:
     """The rows as they come. Raises UserError where none can come any more: Ray waits for nodes for ever, and says nothing."""
-    came, end = queue.SimpleQueue(), object()
+    came, end, enough = queue.SimpleQueue(), object(), threading.Event()
 
     def take() -> None:
         try:
             for row in rows:
+                if enough.is_set():
+                    return
                 came.put(row)
             came.put(end)
         except BaseException as error:
@@ -170,22 +172,28 @@ def _watched(rows: Iterator[dict], share: dict) -> Iterator[dict]:
 
     threading.Thread(target=take, daemon=True).start()
     seen = time.monotonic()
-    while True:
-        try:
-            row = came.get(timeout=LOOK_S)
-        except queue.Empty:
-            if any(node["Alive"] and _offers(node, share) for node in ray.nodes()):
+    try:
+        while (row := _next(came)) is not end:
+            if isinstance(row, BaseException):
+                raise row
+            if row or any(node["Alive"] and _offers(node, share) for node in ray.nodes()):
                 seen = time.monotonic()
             elif time.monotonic() - seen > GONE_S:
                 raise UserError(
                     "no node of the Ray cluster is left that could answer. What was answered is kept: the same command goes on"
-                ) from None
-            continue
-        if row is end:
-            return
-        if isinstance(row, BaseException):
-            raise row
-        yield row
+                )
+            if row:
+                yield row
+    finally:
+        enough.set()  # whoever is interrupted asks for no more
+
+
+def _next(came: queue.SimpleQueue) -> object:
+    """What came; None where nothing did for a while."""
+    try:
+        return came.get(timeout=LOOK_S)
+    except queue.Empty:
+        return None
 
 
 def _offers(node: dict, share: dict) -> bool:

@@ -53,20 +53,22 @@ class Callers:
 
     async def __aenter__(self) -> "Callers":
         cluster.join()
-        there = _there.setdefault(
-            self.how, {}
-        )  # a stage asks many times, and an actor takes seconds to start
+        there, unfit = _there.setdefault(self.how, ({}, {}))
         nodes = {node["NodeID"]: node for node in cluster.working()}
-        for name in nodes.keys() - there.keys():
-            there[name] = _start(nodes[name], self.how)
-        told = await asyncio.gather(*(_greeted(there[name]) for name in nodes))
-        for (name, node), failure in zip(nodes.items(), told, strict=True):
-            if failure:
-                self.lost = f"the node {node['NodeManagerHostname']} makes no calls: {failure}"
-                warnings.warn(self.lost, stacklevel=2)
-                del there[name]
-            else:
+        fresh = nodes.keys() - there.keys() - unfit.keys()
+        there |= {name: _start(nodes[name], self.how) for name in fresh}
+        asked = [name for name in nodes if name in there]
+        for name, failure in zip(
+            asked, await asyncio.gather(*(_greeted(there[it]) for it in asked)), strict=True
+        ):
+            if not failure:
                 self.under_way[there[name]] = 0
+                continue
+            del there[name]  # another one is started the next time, but not where the first one could not be
+            if name in fresh:
+                unfit[name] = f"the node {nodes[name]['NodeManagerHostname']} makes no calls: {failure}"
+                warnings.warn(unfit[name], stacklevel=2)
+        self.lost = next(iter(unfit.values()), "their actors died")
         return self
 
     async def __aexit__(self, *error) -> None:
@@ -114,9 +116,8 @@ class Callers:
         return None
 
 
-_there: dict[
-    tuple, dict[str, object]
-] = {}  # actors by what they are told and their node, as long as this process lives
+# by what actors are told: those there are, by node, for a stage asks many times and an actor takes seconds to start; and why others are not
+_there: dict[tuple, tuple[dict[str, object], dict[str, str]]] = {}
 
 
 def _start(node: dict, how: tuple):
