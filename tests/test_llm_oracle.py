@@ -1,13 +1,13 @@
 """The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
 
 import doctest
-import hashlib
 import itertools
 import subprocess
 import sys
 
 import pytest
 from chat_server import ChatServer
+from scripted import Script, unlike
 
 from lib import judge, records
 from lib.oracle import replies
@@ -17,30 +17,6 @@ from lib.oracle.llm import LLMOracle
 from lib.tasks import Task, rebalance
 
 LABELS = ("Math", "Code", "Code Debug")
-
-
-def kind(body: dict) -> str:
-    """Which of our prompts a request was made with."""
-    asked = body["messages"][-1]["content"]
-    beginnings = {
-        "Two assistants": "judge",
-        "Which kind": "classify",
-        "Here is an": "expand",
-        "A student is": "refine",
-        "We would like": "rate",
-    }
-    return next((name for start, name in beginnings.items() if asked.startswith(start)), "answer")
-
-
-class Script:
-    """Replies by kind of prompt; a function is asked with the text of the prompt."""
-
-    def __init__(self, **said):
-        self.said = said
-
-    def __call__(self, body: dict) -> str:
-        told = self.said[kind(body)]
-        return told(body["messages"][-1]["content"]) if callable(told) else told
 
 
 @pytest.fixture
@@ -192,11 +168,6 @@ def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, said, kept)
     told = rows(2, task="Math", oracle_response="4")
     assert oracle.refine(told, {"Math": "worked"}) == [said if kept else None] * 2
     assert oracle.refine(told, {"Math": "none"}) == [None, None]
-
-
-def unlike(n: int) -> str:
-    """An instruction that is like no other."""
-    return " ".join(hashlib.sha256(f"{n} {i}".encode()).hexdigest()[:6] for i in range(8))
 
 
 def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_forth(make):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chat_server import ChatServer
-from test_llm_oracle import Script, unlike
+from scripted import Script, unlike
 
 from lib.run import run_study
 

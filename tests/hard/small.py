@@ -12,7 +12,7 @@ from copy import copy
 from pathlib import Path
 
 import psutil
-from test_llm_oracle import Script, unlike
+from scripted import Script, unlike
 
 ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / "lib/gym/student"
