@@ -27,6 +27,7 @@ SAMPLE = 2000  # calls that a ledger is filled with, to see how large it gets
 # bytes of a parameter: in float32; with gradient and two moments; as a checkpoint, of which there are two while the second is written
 PARAMETER, HELD, SAVED = 4, 16, 12
 GPU_GB = 80
+WORDS = ("student", "from")  # columns that hold no numbers
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def tables() -> list[str]:
 
 
 def _table(rows: list[list]) -> str:
-    lines = [rows[0], ["--:" if str(cell)[0].isdigit() else "---" for cell in rows[1]], *rows[1:]]
+    lines = [rows[0], ["---" if name in WORDS else "--:" for name in rows[0]], *rows[1:]]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
