@@ -32,6 +32,7 @@ except ImportError:
 
 STORE = 300_000_000  # bytes of shared memory for rows on their way, where Ray is started here
 TRIES = 3  # passes over what is left that may bring nothing
+SICK = 10  # batches that fail one after the other: the rest would, too
 LOOK_S, GONE_S = 5, 60  # between two looks for nodes while nothing comes; without one that could answer
 # errors after which a process can do no more: of CUDA, and of vLLM's
 FATAL = ("AcceleratorError", "EngineDeadError")
@@ -51,7 +52,7 @@ def join() -> None:
     for again in (
         True,
         False,
-    ):  # Ray gives its own processes 30 s to start, which a busy machine may not keep
+    ):  # a busy machine may not start Ray's processes within the 30 s that it gives them
         try:
             ray.init(named or "local", **how)
             return
@@ -105,7 +106,7 @@ def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
     Raises UserError where a node can't load the student or none is left, and, once all others are kept, for batches that could not be
     answered.
     """
-    left, failed, idle = dict(batches), {}, 0
+    left, failed, idle, in_a_row = dict(batches), {}, 0, 0
     while left and idle < TRIES:
         before, lost = len(left), "whoever was asked for it died"
         try:
@@ -120,6 +121,12 @@ def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
                     del left[number]
                 if row["failed"]:  # of the batch, or of who was asked: another one may do better
                     failed[number] = row["failed"]
+                in_a_row = in_a_row + 1 if row["failed"] else 0
+                if in_a_row == SICK:
+                    raise UserError(
+                        f"{SICK} batches in a row could not be answered, the last for: {row['failed']}. What was answered is kept: "
+                        "the same command goes on"
+                    )
         except ray.exceptions.RayError as error:  # a result that went with its node
             lost = line(error)
         idle = idle + 1 if len(left) == before else 0
@@ -153,16 +160,16 @@ def _asked(student, batches: dict[int, Batch], how: How) -> Iterator[dict]:
             max_task_retries=0,
             **share,
         )
-    return _watched(asked.iter_rows(), share)
+    return _watched(asked, share)
 
 
-def _watched(rows: Iterator[dict], share: dict) -> Iterator[dict]:
+def _watched(asked: ray.data.Dataset, share: dict) -> Iterator[dict]:
     """The rows as they come. Raises UserError where none can come any more: Ray waits for nodes for ever, and says nothing."""
     came, end, enough = queue.SimpleQueue(), object(), threading.Event()
 
     def take() -> None:
         try:
-            for row in rows:
+            for row in asked.iter_rows():
                 if enough.is_set():
                     return
                 came.put(row)
@@ -184,8 +191,10 @@ def _watched(rows: Iterator[dict], share: dict) -> Iterator[dict]:
                 )
             if row:
                 yield row
-    finally:
-        enough.set()  # whoever is interrupted asks for no more
+    finally:  # whoever is interrupted asks for no more, and gives the actors back
+        enough.set()
+        if executor := getattr(asked, "_current_executor", None):
+            executor.shutdown(force=True)
 
 
 def _next(came: queue.SimpleQueue) -> object:
@@ -214,10 +223,10 @@ def _pool(actors: int) -> tuple[int, dict]:
 
 class Answering:
     """An actor that holds the student. It raises nothing: what a batch fails with is that batch's, and said; but a process that can do no
-    more ends, and another one is started."""
+    more ends when it is asked again, and another one is started."""
 
     def __init__(self, student, how: How):
-        self.how, self.refused = how, ""
+        self.how, self.refused, self.over = how, "", False
         try:
             self.answer = _loaded(student)
         except Exception as error:
@@ -227,11 +236,12 @@ class Answering:
         told = {"number": row["number"], "replies": "", "failed": "", "refused": self.refused}
         if self.refused:
             return told
+        if self.over:  # this batch is asked of another process
+            os.kill(os.getpid(), signal.SIGKILL)
         try:
             return told | {"replies": json.dumps(self.answer(Batch(*json.loads(row["batch"])), self.how))}
         except Exception as error:
-            if type(error).__name__ in FATAL:
-                os.kill(os.getpid(), signal.SIGKILL)
+            self.over = type(error).__name__ in FATAL
             return told | {"failed": f"{type(error).__name__}: {line(error)}"}
 
 

@@ -10,7 +10,7 @@ SCALES = {
 # what comes behind is no more of the number ("4-5", "4,5"); possessive (*+): a line of a million spaces is read at once
 RATING = re.compile(
     r"[* ]*+(?:(?:[a-z]++ )?(?:score|rating))?[ :*]*+([0-9]+(?:\.[0-9]+)?)(?: ?\(?(?:/|out of) ?([0-9]+)\)?)?[ .*]*"
-    r"(?:;.*|\((?!out of|/).*|[-–,](?! *[0-9]).*)?",
+    r"(?:;.*|\((?! *(?:(?:out )?of +[0-9]|/)).*|[-–,](?! *[0-9]).*)?",
     re.IGNORECASE,
 )
 

@@ -1,5 +1,6 @@
 """The nodes of a Ray cluster answer and call: one is killed, one prompt is poison, and at the end nothing is missing."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -105,7 +106,7 @@ def started():
 
     from lib import cluster as ours
 
-    os.environ["KEY_OF_A_NODE"] = "sk-a-secret"  # that was set there when Ray was started
+    os.environ["KEY_OF_A_NODE"] = "sk-a-secret"  # set there when Ray was started
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **SMALL}))
     os.environ["RAY_ADDRESS"] = cluster.address
     ours.join()
@@ -204,17 +205,41 @@ def test_a_process_whose_device_is_lost_ends_and_another_one_answers(nodes, loca
             whole, lost = self.answer, []
 
             def answer(batch, how):
-                if "question 7" in str(batch.texts) and not (tmp_path / "lost").exists():
-                    (tmp_path / "lost").touch()
+                with contextlib.suppress(FileExistsError):  # the first process that is asked
+                    (tmp_path / "lost").touch(exist_ok=False)
                     lost.append(True)
                 if lost:
                     raise AcceleratorError("an illegal memory access was encountered")
+                time.sleep(1)  # so that the sick one is asked again
                 return whole(batch, how)
 
             self.answer = answer
 
+    def noted(*given):
+        for row in asked(*given):
+            failures.extend([row["failed"]] if row["failed"] else [])
+            yield row
+
+    asked, failures = cluster._asked, []
+    monkeypatch.setattr(cluster, "_asked", noted)
     monkeypatch.setattr(cluster, "Answering", Sick)
-    assert student.answer(spread(), PROMPTS, **HOW) == local and (tmp_path / "lost").exists()
+    assert student.answer(spread(), PROMPTS, **HOW) == local
+    assert failures == ["AcceleratorError: an illegal memory access was encountered"]
+
+
+@pytest.mark.slow
+def test_where_all_batches_fail_the_rest_is_not_asked_and_it_is_said_why(nodes, monkeypatch):
+    from lib import cluster
+
+    class Failing(cluster.Answering):
+        def __call__(self, row: dict) -> dict:
+            self.answer = None
+            return super().__call__(row)
+
+    monkeypatch.setattr(cluster, "Answering", Failing)
+    monkeypatch.setattr(cluster, "SICK", 3)
+    with pytest.raises(UserError, match="3 batches in a row could not be answered, the last for: TypeError"):
+        student.answer(spread(), PROMPTS, **HOW)
 
 
 @pytest.mark.slow
@@ -328,9 +353,8 @@ def test_a_call_that_fails_on_a_node_is_counted_and_not_stored(nodes, ledger, mo
     with ChatServer(echo, fault) as server:
         asked = endpoint(server, ledger, tries=2)
         replies = asked.chat(asking(3))
-        assert [reply.text is None for reply in replies] == [False, True, False] and "500" in replies[
-            1
-        ].finish
+        assert [reply.text is None for reply in replies] == [False, True, False]
+        assert "500" in replies[1].finish
         assert asked.failed == 1 and len(list(ledger.rows())) == 2
         server.fault = lambda body, nth: None
         assert asked.chat(asking(3))[1].text == "You said: question 1"
@@ -364,7 +388,30 @@ def test_where_no_node_can_call_it_is_said_why(nodes, ledger, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_refused_key_ends_the_calls_and_is_not_shown(nodes, ledger):
+def test_calls_that_nobody_waits_for_any_more_end_at_the_nodes_too(nodes, ledger):
+    from lib.oracle.nodes import Callers
+
+    async def interrupted(url: str) -> None:
+        async with Callers(url, "NO_KEY", 4, 60, 6) as callers:
+            body = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+            calls = [asyncio.create_task(callers.post("", body, dict)) for _ in range(4)]
+            await asyncio.sleep(5)
+            assert server.running == 4
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    with ChatServer(echo, lambda body, nth: "hang") as server:
+        asyncio.run(interrupted(server.url))
+        until = time.monotonic() + 20
+        while server.running and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not server.running and sum(server.asked.values()) == 4
+
+
+@pytest.mark.slow
+def test_a_refused_key_ends_the_calls_and_is_not_shown(nodes, ledger, monkeypatch):
+    monkeypatch.delenv("KEY_OF_A_NODE")  # this process has none
     with ChatServer(echo, lambda body, nth: "401") as server:
         with pytest.raises(UserError, match=f"{server.url} refuses a-model") as error:
             endpoint(server, ledger, concurrency=1, key_from="KEY_OF_A_NODE").chat(asking(30))

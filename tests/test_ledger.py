@@ -10,6 +10,7 @@ import pytest
 from lib import paths
 from lib.errors import UserError
 from lib.oracle import ledger as ledgers
+from lib.oracle import salvage
 from lib.oracle.__main__ import main
 from lib.oracle.ledger import Call, Ledger
 
@@ -142,13 +143,20 @@ def test_a_ledger_that_another_program_holds_is_no_damaged_one(ledger, monkeypat
 
 
 def test_no_ledger_is_saved_where_it_cannot_be_written_and_the_next_try_finds_nothing_in_its_way(
-    ledger, tmp_path, capsys
+    ledger, tmp_path, capsys, monkeypatch
 ):
+    def failing(row):
+        raise sqlite3.OperationalError("database or disk is full")
+
     ledger.store(map(call, range(9)))
     (tmp_path / "a file").touch()
     assert main(["save", str(ledger.path), str(tmp_path / "a file/new.sqlite")]) == 1
     assert main(["save", str(ledger.path), str(tmp_path / "nowhere/new.sqlite")]) == 1
-    assert "Traceback" not in capsys.readouterr().err
+    with monkeypatch.context() as full:
+        full.setattr(salvage, "fits", failing)
+        assert main(["save", str(ledger.path), str(tmp_path / "new.sqlite")]) == 1
+    assert "new.sqlite cannot be written (database or disk is full)" in capsys.readouterr().err
+    assert not list(tmp_path.glob("new.sqlite*"))
     assert main(["save", str(ledger.path), str(tmp_path / "new.sqlite")]) == 0
     assert len(list(Ledger(tmp_path / "new.sqlite", read_only=True).rows())) == 9
 

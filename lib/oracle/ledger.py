@@ -123,10 +123,9 @@ class Ledger:
             try:
                 yield
             finally:
-                with suppress(sqlite3.Error):  # a full disk: what is stored stays in the file beside it
-                    self._db.execute(
-                        "PRAGMA wal_checkpoint(TRUNCATE)"
-                    )  # so that the one file is all there is
+                # so that the one file is all there is; on a full disk what is stored stays in the file beside it
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def _change(self):

@@ -5,8 +5,10 @@ A node reads its key from its own environment; none is sent there.
 
 import asyncio
 import platform
+import time
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import httpx2
@@ -18,7 +20,10 @@ from lib.errors import UserError
 from lib.oracle import transport
 
 STARTS_S = 300  # an actor may take to start, its node's copy of this project included
-SICK = 3  # calls in a row that brought nothing back: others are asked first
+SICK, AGAIN_S = (
+    3,
+    60,
+)  # calls in a row that brought nothing back: others are asked first, until it is tried again
 
 
 class Told(NamedTuple):
@@ -49,27 +54,33 @@ class Callers:
         self.how = (url, key_from, concurrency, timeout_s, tries)
         self.under_way: dict[object, int] = {}  # calls, by actor
         self.silent: Counter = Counter()  # calls in a row that brought nothing back, by actor
+        self.heard: dict[object, float] = {}  # when the last of them came to nothing
+        # the actors that there are, by node, and why there is none on others
+        self.there, self.unfit = _there.setdefault(self.how, ({}, {}))
         self.lost = ""  # why the last node makes none any more
 
     async def __aenter__(self) -> "Callers":
         cluster.join()
-        there, unfit = _there.setdefault(self.how, ({}, {}))
         nodes = {node["NodeID"]: node for node in cluster.working()}
-        fresh = nodes.keys() - there.keys() - unfit.keys()
-        there |= {name: _start(nodes[name], self.how) for name in fresh}
-        asked = [name for name in nodes if name in there]
-        for name, failure in zip(
-            asked, await asyncio.gather(*(_greeted(there[it]) for it in asked)), strict=True
-        ):
-            if not failure:
-                self.under_way[there[name]] = 0
-                continue
-            del there[name]  # another one is started the next time, but not where the first one could not be
-            if name in fresh:
-                unfit[name] = f"the node {nodes[name]['NodeManagerHostname']} makes no calls: {failure}"
-                warnings.warn(unfit[name], stacklevel=2)
-        self.lost = next(iter(unfit.values()), "their actors died")
+        for name in await self._greet(nodes.keys() & self.there.keys()):
+            del self.there[name]  # it died meanwhile
+        fresh = nodes.keys() - self.there.keys() - self.unfit.keys()
+        self.there |= {name: _start(nodes[name], self.how) for name in fresh}
+        for name, failure in (await self._greet(fresh)).items():
+            del self.there[name]
+            self.unfit[name] = f"the node {nodes[name]['NodeManagerHostname']} makes no calls: {failure}"
+            warnings.warn(self.unfit[name], stacklevel=2)
+        self.under_way = {self.there[name]: 0 for name in nodes if name in self.there}
+        self.lost = next(iter(self.unfit.values()), "")
+        if not self.under_way:
+            self.unfit.clear()  # so that the next time all are tried again
         return self
+
+    async def _greet(self, names: Iterable[str]) -> dict[str, str]:
+        """Why the actors on these nodes cannot be asked, of those that cannot."""
+        names = list(names)
+        told = await asyncio.gather(*(_greeted(self.there[name]) for name in names))
+        return {name: failure for name, failure in zip(names, told, strict=True) if failure}
 
     async def __aexit__(self, *error) -> None:
         self.under_way = {}
@@ -78,16 +89,14 @@ class Callers:
         """The reply that a node got. Raises Failed where two got none, and UserError where no call can be made any more."""
         asked = []
         while self.under_way:
-            one = min(
-                self.under_way, key=lambda it: (it in asked, self.silent[it] >= SICK, self.under_way[it])
-            )
+            one = min(self.under_way, key=lambda it: (it in asked, self._sick(it), self.under_way[it]))
             told = await self._by(one, body)
             if told is None:
                 continue
             if told.stop:
                 raise UserError(told.stop)
-            nothing = told.failed and not told.status
-            self.silent[one] = self.silent[one] + 1 if nothing else 0
+            nothing = told.failed and (not told.status or told.status >= 500)
+            self.silent[one], self.heard[one] = self.silent[one] + 1 if nothing else 0, time.monotonic()
             asked.append(one)
             if nothing and len(asked) < 2 <= len(self.under_way):
                 continue
@@ -98,11 +107,19 @@ class Callers:
             f"no node of the Ray cluster is left to make calls ({self.lost}). What was stored is kept: the same command goes on from here"
         )
 
+    def _sick(self, one) -> bool:
+        """Whether others are asked first; now and then it is asked nevertheless."""
+        return self.silent[one] >= SICK and time.monotonic() - self.heard[one] < AGAIN_S
+
     async def _by(self, one, body: dict) -> Told | None:
         """What an actor says of a call; None where it went with its node, or cannot be reached for the moment."""
         self.under_way[one] += 1
+        call = one.post.remote(body)
         try:
-            return await one.post.remote(body)
+            return await call
+        except asyncio.CancelledError:
+            ray.cancel(call)  # or the node would go on with what nobody waits for
+            raise
         except ray.exceptions.ActorUnavailableError:
             await asyncio.sleep(1)
         except ray.exceptions.RayActorError as error:

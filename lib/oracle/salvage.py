@@ -54,14 +54,15 @@ def save(damaged: Path, new: Path) -> Saved:
 
 def _readable(path: Path, table: str) -> Iterator[tuple]:
     """The rows of a table, one looked up after the other: a page that is damaged costs only those that lie on it."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        try:
-            db.execute("PRAGMA writable_schema=ON")  # or one that was cut off would not be read at all
-            db.execute(f"SELECT count(*) FROM {table} WHERE rowid = 1")
-        except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"nothing can be saved of {path} ({error}): move it away, and start another"
-            ) from None
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        db.execute("PRAGMA writable_schema=ON")  # or one that was cut off would not be read at all
+        db.execute(f"SELECT count(*) FROM {table} WHERE rowid = 1")
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"nothing can be saved of {path} ({error}): move it away, and start another"
+        ) from None
+    with closing(db):
         for number in range(1, _size(path) // SMALLEST):
             try:
                 yield from db.execute(f"SELECT * FROM {table} WHERE rowid = ?", (number,))

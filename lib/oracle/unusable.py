@@ -7,12 +7,9 @@ from lib.errors import UNWRITABLE, WAY_OUT, UserError
 
 NETWORK = {"9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}  # fmt: skip
 
-# SQLite's names of what a file may be kept from, and the system's
-FULL, SHUT = (
-    ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY"),
-    ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"),
-)
-HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
+# what SQLite calls that a file cannot grow, cannot be opened or written, or is another's for now
+FULL, HELD = ("SQLITE_FULL", "SQLITE_IOERR"), ("SQLITE_BUSY", "SQLITE_LOCKED")
+SHUT = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 
 def _way_out(error: Exception) -> str:

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib import paths
@@ -211,10 +211,15 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
             file.close()
             raise UserError(f"{what} is in use by process {holder}: wait for it, or stop it (kill {holder})")
         time.sleep(0.1)
-    with writing(path):
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    try:
+        with writing(path):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+    except UserError:
+        with suppress(OSError):  # what is not on the disk yet cannot be written now either
+            file.close()
+        raise
     return file
 
 

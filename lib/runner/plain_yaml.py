@@ -48,17 +48,21 @@ def _size(node: yaml.Node, known: dict[int, float]) -> float:
 
 
 def _unique(loader: _Loader, node: yaml.MappingNode) -> dict:
-    keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    keys = [(key.tag, _joined(key.value)) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
     if len(set(keys)) < len(keys):
         twice = max(keys, key=keys.count)[1]
         raise yaml.YAMLError(f"{twice} stands twice, line {node.start_mark.line + 1} on")
     return loader.construct_mapping(node, deep=True)
 
 
-def _whole(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """A text as JSON means it, which writes a character beyond U+FFFF as two escapes."""
-    return loader.construct_scalar(node).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return _joined(loader.construct_scalar(node))
+
+
+def _joined(text: str) -> str:
+    """As JSON means it, which writes a character beyond U+FFFF as two escapes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _whole)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _text)

@@ -202,10 +202,8 @@ def within(found: dict[int, dict]) -> list[dict]:
 
 def against(found: dict) -> list[dict]:
     peer, all = f"datasketch {version('datasketch')}", sum(found[name] for name in ("both", "ours", "theirs"))
-    what, dropped = (
-        f"near-duplicates of {COMPARED:,} rows",
-        (found["both"] + found[one] for one in ("ours", "theirs")),
-    )
+    what = f"near-duplicates of {COMPARED:,} rows"
+    dropped = (found["both"] + found[one] for one in ("ours", "theirs"))
     return [
         compared(what, "rows/s", found["suite"], found["datasketch"], peer),
         compared(f"{what}, dropped", "rows", *dropped, peer),

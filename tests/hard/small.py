@@ -1,5 +1,6 @@
 """A TAPIR and a SELF-GUIDE study as small as they go, started by the real command in processes of its own."""
 
+import glob
 import hashlib
 import json
 import os
@@ -157,8 +158,12 @@ class Place:
     def stage(self, name: str, arm: str = "main") -> Path:
         return self.folder / arm / "s0" / name
 
+    def find(self, pattern: str) -> list[Path]:
+        """What is there while others make and move folders, at which `Path.glob` would stumble."""
+        return [Path(name) for name in glob.glob(f"{self.folder}/{pattern}", recursive=True)]
+
     def parts(self) -> list[Path]:
-        return list(self.folder.glob("**/*.part"))
+        return self.find("**/*.part")
 
     def part(self, name: str) -> Path | None:
         """The folder in which a stage is worked on, once it is."""
