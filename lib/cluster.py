@@ -49,10 +49,8 @@ def join() -> None:
     here = {} if named else {"include_dashboard": False, "object_store_memory": STORE}
     code = {"py_modules": [str(paths.ROOT / "lib")]}
     how = {"runtime_env": code, "log_to_driver": False, "logging_level": logging.ERROR, **here}
-    for again in (
-        True,
-        False,
-    ):  # a busy machine may not start Ray's processes within the 30 s that it gives them
+    for again in (True, False):
+        # a busy machine may not start Ray's processes within the 30 s that it gives them
         try:
             ray.init(named or "local", **how)
             return
@@ -68,12 +66,9 @@ def _unreached(named: str | None, error: Exception) -> str:
     return f"Ray cannot be started ({line(error)}): try again, or start it with `ray start --head` and set RAY_ADDRESS"
 
 
-def has_gpus() -> bool:
+def gpus() -> int:
+    """How many the nodes have that take part."""
     join()
-    return _gpus() > 0
-
-
-def _gpus() -> int:
     return sum(int(node["Resources"].get("GPU", 0)) for node in working())
 
 
@@ -213,9 +208,8 @@ def _offers(node: dict, share: dict) -> bool:
 
 def _pool(actors: int) -> tuple[int, dict]:
     """How many actors, and what each takes of its node: where `actors` is 0 one a GPU or, without any, one a pair of CPUs."""
-    join()
-    if gpus := _gpus():
-        return actors or gpus, {"num_gpus": 1}
+    if there := gpus():
+        return actors or there, {"num_gpus": 1}
     cpus = [int(node["Resources"]["CPU"]) for node in working()]
     share = min(2, *cpus)
     return actors or sum(count // share for count in cpus), {"num_cpus": share}

@@ -158,7 +158,7 @@ def _way(student: Asked, prompts: list[list[dict]]) -> tuple[Callable, list[str]
     if isinstance(student, Spread):
         from lib import cluster  # Ray need not be installed
 
-        suits = CONTINUOUS if cluster.has_gpus() else PADDED  # as each node would have them
+        suits = CONTINUOUS if cluster.gpus() else PADDED  # as each node would have them
         return partial(cluster.answer, student), _rendered(student, prompts), suits
     if isinstance(student, Served):
         from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
