@@ -109,14 +109,15 @@ def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
                 if row["refused"]:
                     raise UserError(f"{row['refused']}. What was answered is kept: the same command goes on")
                 number = row["number"]
-                if not row["failed"]:
+                if row["failed"]:
+                    if number in failed:  # the first time it may be who was asked: another one may do better
+                        del left[number]
+                    failed[number], in_a_row = row["failed"], in_a_row + 1
+                else:
                     keep(number, [[Reply(*each) for each in told] for told in json.loads(row["replies"])])
-                    failed.pop(number, None)
-                if not row["failed"] or number in failed:
                     del left[number]
-                if row["failed"]:  # of the batch, or of who was asked: another one may do better
-                    failed[number] = row["failed"]
-                in_a_row = in_a_row + 1 if row["failed"] else 0
+                    failed.pop(number, None)
+                    in_a_row = 0
                 if in_a_row == SICK:
                     raise UserError(
                         f"{SICK} batches in a row could not be answered, the last for: {row['failed']}. What was answered is kept: "

@@ -133,7 +133,7 @@ def test_a_place_for_a_ledger_that_is_none_is_no_damaged_one(tmp_path, place):
     assert "save" not in str(error.value)
 
 
-def test_a_ledger_that_another_program_holds_is_no_damaged_one(ledger, monkeypatch):
+def test_a_ledger_that_another_program_holds_is_no_damaged_one(ledger):
     ledger._db.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(ledger.path)
     other.execute("BEGIN IMMEDIATE")

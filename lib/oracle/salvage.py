@@ -34,21 +34,23 @@ def save(damaged: Path, new: Path) -> Saved:
         raise UserError(f"{new} cannot be written: there is no folder {new.parent}")
     if not damaged.is_file():
         raise UserError(f"the ledger {damaged} does not exist")
-    found = Counter()
     with folders.whole(new) as partial:
         try:
             with closing(sqlite3.connect(partial)) as made, made:
-                made.executescript(TABLES)
-                for table in KEPT:
-                    for row in _readable(damaged, table):
-                        whole = table != "calls" or fits(Call._make(row))
-                        found[table, whole] += 1
-                        if whole:
-                            made.execute(
-                                f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row
-                            )
+                return _copied(damaged, made)
         except sqlite3.DatabaseError as error:
             raise unusable.explained(f"{new} cannot be written", error, new) from None
+
+
+def _copied(damaged: Path, made: sqlite3.Connection) -> Saved:
+    made.executescript(TABLES)
+    found = Counter()
+    for table in KEPT:
+        for row in _readable(damaged, table):
+            whole = table != "calls" or fits(Call._make(row))
+            found[table, whole] += 1
+            if whole:
+                made.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row)
     return Saved(found["calls", True], found["calls", False])
 
 

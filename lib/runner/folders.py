@@ -216,7 +216,7 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-    except UserError:
+    except Exception:
         with suppress(OSError):  # what is not on the disk yet cannot be written now either
             file.close()
         raise

@@ -57,8 +57,11 @@ def times(line: dict) -> float | None:
 
 
 def table(lines: list[dict]) -> str:
-    cells = [HEAD, ["---"] * len(HEAD), *map(_cells, lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return markdown([HEAD, ["---"] * len(HEAD), *map(_cells, lines)])
+
+
+def markdown(rows: list) -> str:
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def machine() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from bench import ledger as ledgers
+from bench.lines import markdown
 
 from lib import paths, tasks
 from lib.oracle import prices, prompts
@@ -181,8 +182,7 @@ def tables() -> list[str]:
 
 
 def _table(rows: list[list]) -> str:
-    lines = [rows[0], ["---" if name in WORDS else "--:" for name in rows[0]], *rows[1:]]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return markdown([rows[0], ["---" if name in WORDS else "--:" for name in rows[0]], *rows[1:]])
 
 
 if __name__ == "__main__":
