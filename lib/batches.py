@@ -21,6 +21,11 @@ class Reply(NamedTuple):
     finish: str
     tokens: int
 
+    @property
+    def cut(self) -> bool:
+        """Whether the student could not end it, or had no room to begin."""
+        return self.finish != "stop"
+
 
 # a stored batch: a row a text, with its replies
 STORED = pa.schema(

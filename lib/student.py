@@ -227,7 +227,7 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
         if samples > 1:
             metas[i] = json.dumps(json.loads(metas[i] or "{}") | {"samples": [r.text for r in replies]})
     flat = [reply for replies in made.values() for reply in replies]
-    counts = {"responses": len(flat), "cut": sum(r.finish != "stop" for r in flat)}
+    counts = {"responses": len(flat), "cut": sum(reply.cut for reply in flat)}
     return records.update(rows, student_response=texts, meta=metas), counts | {
         "tokens": sum(r.tokens for r in flat)
     }

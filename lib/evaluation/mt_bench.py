@@ -58,7 +58,7 @@ def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, lis
             replies = students.answer(student, prompts, temperature=temperature, seed=seed, **how)
             for row, (reply,) in zip(alike, replies, strict=True):
                 turns[row["question_id"]].append(reply.text)
-                cut += reply.finish == "length"
+                cut += reply.cut
     return turns, cut
 
 

@@ -30,7 +30,7 @@ def responses(prompts: list[str], student, **how) -> tuple[list[str], int]:
 
     asked = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
     replies = [reply for (reply,) in students.answer(student, asked, **how)]
-    return [reply.text for reply in replies], sum(reply.finish == "length" for reply in replies)
+    return [reply.text for reply in replies], sum(reply.cut for reply in replies)
 
 
 def asked(place: object, told: dict, total: int, cut: int) -> str:
