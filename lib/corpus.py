@@ -26,6 +26,7 @@ ORDERS = {"first": ("oracle_first", "student_first"), "second": ("student_first"
 TYPES = {"string": (str, "a text"), "float64": (float | int, "a number"), "int32": (int, "a whole number")}
 TYPES |= {"bool": (bool, "true or false")}
 MOST = {"float64": sys.float_info.max, "int32": 2**31 - 1}  # that a column of numbers holds
+OPTIONAL = {"expected"}  # fields of a verdict that may be null or absent
 OURS = {name: kind for name, kind in records.FEATURES.items() if name not in ("id", "instruction", "meta")}
 
 
@@ -205,8 +206,12 @@ def fit(value: object, kind: object, where: str, name: str) -> object:
     """The value, checked against its column's type."""
     if isinstance(kind, List) and isinstance(value, list):
         return [fit(item, kind.feature, where, name) for item in value]
-    if isinstance(kind, dict) and isinstance(value, dict) and value.keys() == kind.keys():
-        return {key: fit(value[key], part, where, f"{name}.{key}") for key, part in kind.items()}
+    if isinstance(kind, dict) and isinstance(value, dict) and required(kind) <= value.keys() <= kind.keys():
+        parts = ((key, part, value.get(key)) for key, part in kind.items())
+        return {
+            key: None if key in OPTIONAL and part is None else fit(part, of, where, f"{name}.{key}")
+            for key, of, part in parts
+        }
     if isinstance(kind, List | dict):
         words = "a list" if isinstance(kind, List) else f"objects of {', '.join(kind)}"
         raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
@@ -215,6 +220,10 @@ def fit(value: object, kind: object, where: str, name: str) -> object:
     if not fits or kind.dtype in MOST and abs(value) > MOST[kind.dtype]:
         raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
     return sound(value) if expected is str else value
+
+
+def required(kind: dict) -> set[str]:
+    return kind.keys() - OPTIONAL
 
 
 def text(value: object, where: str, name: str) -> str:

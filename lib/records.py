@@ -25,6 +25,7 @@ VERDICT = {
     "attempt": Value("int32"),
     "reply": Value("string"),
     "finish": Value("string"),
+    "expected": List(Value("float64")),  # both scores by log-probabilities, in the order shown; else null
 }
 
 FEATURES = Features(

@@ -170,7 +170,7 @@ def test_a_recorded_pair_without_a_side_is_refused_with_both_names(tmp_path):
 
 
 def test_answers_and_scores_that_a_corpus_carries_are_kept(tmp_path):
-    verdict = {"order": "oracle_first", "attempt": 1, "reply": "9 4", "finish": "stop"}
+    verdict = {"order": "oracle_first", "attempt": 1, "reply": "9 4", "finish": "stop", "expected": None}
     given = {
         "oracle_response": "5",
         "student_response": "6",
