@@ -59,9 +59,9 @@ def latest(verdicts: Iterable[dict]) -> dict[str, tuple[float, float]]:
     """(oracle, student) scores by order, from the latest attempt that can be read."""
     found = {}
     for verdict in sorted(verdicts, key=lambda verdict: verdict["attempt"] or 0):
-        scores = read_scores(verdict["reply"] or "")
+        scores = verdict.get("expected") or read_scores(verdict["reply"] or "")
         if scores:
-            found[verdict["order"]] = scores if verdict["order"] == "oracle_first" else scores[::-1]
+            found[verdict["order"]] = tuple(scores if verdict["order"] == "oracle_first" else scores[::-1])
     return found
 
 

@@ -92,12 +92,15 @@ class Endpoint:
                 raise UserError(f"{name}={getattr(self, name)}: it must be above 0")
 
     def chat(
-        self, requests: Iterable[Request], report: Callable[[int], None] = lambda done: None
+        self,
+        requests: Iterable[Request],
+        report: Callable[[int], None] = lambda done: None,
+        at_once: bool = False,
     ) -> list[Reply]:
         """A reply to each request, in order; those in the ledger are not asked again, equal ones once.
 
         Requests are taken as they are needed, so that a generator of them is never in memory as a whole; `report` is told how
-        many are answered. Raises UserError when `ledger_only` lacks a call, when the endpoint refuses the key or the model or
+        many are answered; `at_once` makes calls live even with `batch`. Raises UserError when `ledger_only` lacks a call, when the endpoint refuses the key or the model or
         stays silent, and OverBudget. What was answered until then is stored.
         """
         names: list[str] = []
@@ -113,15 +116,18 @@ class Endpoint:
         first = list(islice(missing, FEWEST))
         if first or waiting:
             with self.ledger.writing():
-                self._ask(first, missing, done, waiting, report)
+                self._ask(first, missing, done, waiting, report, self.batch and not at_once)
         report(len(names))
         return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
 
     def responses(
-        self, requests: list[Request], report: Callable[[int], None] = lambda done: None
+        self,
+        requests: list[Request],
+        report: Callable[[int], None] = lambda done: None,
+        at_once: bool = False,
     ) -> list[dict | None]:
         """All that the endpoint said to each request, in order, logprobs included; None where a call failed. See `chat`."""
-        self.chat(requests, report)
+        self.chat(requests, report, at_once)
         names = [key(self.url, self.model, request.content) for request in requests]
         stored = dict(self.ledger.find(set(names)))
         return [stored.get(name) for name in names]
@@ -133,11 +139,13 @@ class Endpoint:
         account = {"calls": calls, "usd": usd, "cached": self.cached, "failed": self.failed}
         return {f"oracle.{name}": value for name, value in account.items()}
 
-    def _ask(self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable) -> None:
+    def _ask(
+        self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable, by_batch: bool
+    ) -> None:
         """Have the missing calls made or ordered, and collect what is ordered, even where that had to stop: what a batch may cost
         is set aside until then."""
         live, batch, calls = Live(self, done), Batch(self, done), chain(first, missing)
-        by_batch, stopped = self.batch and len(first) == FEWEST, None
+        by_batch, stopped = by_batch and len(first) == FEWEST, None
         try:
             if by_batch:
                 background.run(batch.order(calls, waiting), lambda: report(batch.answered))

@@ -45,6 +45,8 @@ def choose(stage: Stage, labels: Iterable[str]):
         tuple(labels),
         max_tokens=told["oracle_max_tokens"],
         judge_max_tokens=told["judge_max_tokens"],
+        judge_scores=told["judge_scores"],
+        unfit_judge=told.get("unfit_judge", ""),
         reasoning=told["reasoning"],
         report=stage.report_progress,
     )

@@ -7,12 +7,14 @@ from itertools import repeat
 
 from datasets import Dataset
 
-from lib import duplicates, judge, ratings, records
+from lib import duplicates, expected, fitness, judge, ratings, records
+from lib.errors import UserError
 from lib.known import Known
 from lib.oracle import estimate, prompts, replies
 from lib.oracle.chat import Endpoint, Reply, Request
 
 ATTEMPTS = 2  # a reply that can't be read is asked for once more
+RESPONSES = 2000  # whole responses held at a time: with their log-probabilities they are long
 
 
 @dataclass
@@ -35,6 +37,9 @@ class LLMOracle:
     expanded: Counter = field(default_factory=Counter)  # by parent: asking once more is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
+    judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
+    unfit_judge: str = ""  # refuse or warn: what becomes of a judge whose first verdicts are of no use
+    warning: str = ""  # about an unfit judge
 
     def __post_init__(self):
         self.judge = self.judge or self.endpoint
@@ -53,11 +58,13 @@ class LLMOracle:
         lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
         money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
         asked = f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"
-        return "; ".join([asked, *lost]) + "."
+        return " ".join(filter(None, ["; ".join([asked, *lost]) + ".", self.warning]))
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
         """What so many calls by purpose (answer, classify, judge, rate, expand, refine) about such rows will take, as markdown."""
         texts = {name: prompts.text(name) for name in ("classify", "judge", "expand")}
+        if self.judge_scores == "expected":
+            texts["judge"] = prompts.text("judge_expected")
         texts["rate"] = prompts.text("rate_accuracy")
         texts["refine"] = prompts.text("refine_worked")
         texts["classify"] += prompts.listed(self.labels)
@@ -88,22 +95,74 @@ class LLMOracle:
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet."""
-        verdicts, prompt = rows["verdicts"][:], prompts.template("judge")
-        both = ("oracle_response", "student_response")
-        answered = (None not in row.values() for row in records.walk(rows, *both))
-        needed = [i for i, has_both in enumerate(answered) if has_both and not verdicts[i]]
-        open_ = [(i, order) for i in needed for order in judge.ORDERS]
-        for attempt in range(1, ATTEMPTS + 1):
-            shown = zip(_only(rows, (i for i, _ in open_), *both, *records.SAID), open_, strict=True)
-            asked = (prompt(**prompts.pair(row, order)) for row, (_, order) in shown)
-            made = self._ask("judge", asked, len(open_), repeat(attempt), self.judge)
-            told = [(*pair, reply) for pair, reply in zip(open_, made, strict=True) if reply.text is not None]
-            for i, order, reply in told:
-                verdict = {"order": order, "attempt": attempt, "reply": reply.text, "finish": reply.finish}
-                verdicts[i] = [*verdicts[i], verdict]
-            open_ = [(i, order) for i, order, reply in told if judge.read_scores(reply.text) is None]
+        """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet.
+
+        Where `unfit_judge` is set, the first pairs are judged before all others. Raises UnfitJudge after them for a judge
+        whose verdicts cannot be read or do not depend on the responses.
+        """
+        both = ("oracle_response", "student_response", "verdicts")
+        rows_asked = enumerate(records.walk(rows, *both))
+        needed = [i for i, row in rows_asked if None not in row.values() and not row["verdicts"]]
+        pilot = fitness.PILOT if self.unfit_judge and len(needed) >= fitness.PILOT else 0
+        verdicts = rows["verdicts"][:]
+        if pilot:
+            self._judge(rows, needed[:pilot], verdicts, at_once=True)
+            self._check_judge(records.only(records.update(rows, verdicts=verdicts), needed[:pilot]))
+        self._judge(rows, needed[pilot:], verdicts)
         return judge.apply(records.update(rows, verdicts=verdicts))
+
+    def _judge(self, rows: Dataset, positions: list[int], verdicts: list, at_once: bool = False) -> None:
+        """Add the verdicts on the rows at these positions, an unreadable one and another attempt at it."""
+        read = self._expected if self.judge_scores == "expected" else self._stated
+        prompt = prompts.template("judge_expected" if self.judge_scores == "expected" else "judge")
+        columns = ("oracle_response", "student_response", *records.SAID)
+        pending = [(i, order) for i in positions for order in judge.ORDERS]
+        for attempt in range(1, ATTEMPTS + 1):
+            shown = zip(_only(rows, (i for i, _ in pending), *columns), pending, strict=True)
+            messages = (prompt(**prompts.pair(row, order)) for row, (_, order) in shown)
+            asked, pending = pending, []
+            replies = read(messages, len(asked), attempt, at_once)
+            for (i, order), reply in zip(asked, replies, strict=True):
+                if reply:
+                    verdict = {"order": order, "attempt": attempt, **reply}
+                    verdicts[i] = [*verdicts[i], verdict]
+                    pending += [] if judge.latest([verdict]) else [(i, order)]
+
+    def _stated(self, messages: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
+        """Ask for verdicts in words; None where a call failed."""
+        replies = self._ask("judge", messages, total, repeat(attempt), self.judge, at_once=at_once)
+        return [
+            None if reply.text is None else {"reply": reply.text, "finish": reply.finish} for reply in replies
+        ]
+
+    def _expected(self, messages: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
+        """Ask for two scores and their log-probabilities; None where a call failed."""
+        verdicts: list[dict | None] = []
+        self.report(0, total, "judge")
+        requests = (Request(shown, "judge", attempt, expected.SAMPLING) for shown in messages)
+        for part in records.batched(requests, RESPONSES):
+            responses = self.judge.responses(list(part), at_once=at_once)
+            self.failed["judge"] += sum(response is None for response in responses)
+            verdicts += [response and self._expectation(response) for response in responses]
+            self.report(len(verdicts), total, "judge")
+        return verdicts
+
+    def _expectation(self, response: dict) -> dict:
+        choice = response["choices"][0]
+        if not (choice.get("logprobs") or {}).get("content"):
+            raise UserError(
+                f"judge_scores=expected: {self.judge.model} at {self.judge.url} gives no log-probabilities. "
+                "Set judge_scores=text, or serve the judge with them."
+            )
+        reply, scores = Endpoint.reply(response), expected.scores(choice)
+        return {"reply": reply.text, "finish": reply.finish, "expected": scores and list(scores)}
+
+    def _check_judge(self, rows: Dataset) -> None:
+        """Stop, or warn, where the verdicts on the first pairs are of no use."""
+        unfit = fitness.check(rows, self.judge.model)
+        if unfit and self.unfit_judge == "refuse":
+            raise fitness.UnfitJudge(unfit)
+        self.warning = unfit
 
     def rate(self, rows: Dataset, scale: str) -> list[float | None]:
         """The judge's rating of each row and its response on one of `ratings.SCALES`; None where none could be read."""
@@ -205,6 +264,7 @@ class LLMOracle:
         attempts: Iterable[int] = repeat(1),
         of: Endpoint | None = None,
         temperature: float = 0.0,
+        at_once: bool = False,
     ) -> list[Reply]:
         if not total:
             return []
@@ -217,7 +277,7 @@ class LLMOracle:
             sampling = {"max_completion_tokens": limit}
         requests = (Request(prompt, purpose, n, sampling) for prompt, n in zip(asked, attempts, strict=False))
         self.report(0, total, purpose)
-        made = of.chat(requests, lambda done: self.report(done, total, purpose))
+        made = of.chat(requests, lambda done: self.report(done, total, purpose), at_once)
         self.failed[purpose] += sum(reply.text is None for reply in made)
         self.cut += sum(reply.finish == "length" for reply in made) if purpose in ("answer", "refine") else 0
         return made
