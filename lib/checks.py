@@ -60,12 +60,18 @@ def data_selection(values: dict) -> None:
 def judging(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     _oracle(values)
-    if values["reference"] not in ("oracle", "corpus"):
-        raise UserError(f"reference is {values['reference']!r}: it must be oracle or corpus")
+    choice(values, "reference", "oracle", "corpus")
     check_labelling(values["labelled_rows"], values["confident"], values["classifier"])
     check_sampling(values["samples"], values["temperature"])
     share(values, "max_unread")
+    choice(values, "judge_scores", "text", "expected")
+    choice(values, "unfit_judge", "refuse", "warn")
     asking(values)
+
+
+def choice(values: dict, name: str, *allowed: str) -> None:
+    if values[name] not in allowed:
+        raise UserError(f"{name} is {values[name]!r}: it must be {' or '.join(allowed)}")
 
 
 def asking(values: dict) -> None:
@@ -80,6 +86,7 @@ def refinement(values: dict) -> None:
     _oracle(values)
     selection.check_name(values["selection"])
     share(values, "max_unread")
+    choice(values, "judge_scores", "text", "expected")
     if values["expand"] and values["pool_rows"] < 1:
         raise UserError(f"pool_rows is {values['pool_rows']}: it must be 1 or more")
     if values["corpus_responses"] and (values["refine"] or values["expand"]):

@@ -219,7 +219,7 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     folders.lock(part / "lock", folders.KERNEL_GONE_S, folders.short(part)).close()
     (part / "progress.json").unlink(missing_ok=True)
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
-    folders.write_json(part / "plan.json", work)
+    folders.write_json(part / "plan.json", work | {"later": _later(run, stage)})
     told: list[str] = []
     watch = partial(terminal.show, label, part, told)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
@@ -227,6 +227,13 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     pages.write_page(part)
     provenance.complete(work, part, final)
     return final
+
+
+def _later(run: Run, stage: Planned) -> list[dict]:
+    """What comes after a stage in its arm: it can say early what a later one will lack."""
+    after = run.planned[run.planned.index(stage) + 1 :]
+    ours = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
+    return [{"notebook": p.notebook, "parameters": p.values} for p in ours]
 
 
 def _check(planned: list[Planned]) -> None:

@@ -100,6 +100,22 @@ class Stage:
             raise UserError(f"{self.name}: {name} means {found}, which the stage before it did not write")
         return Path(found) if found else None
 
+    def student(self) -> Path | str | None:
+        """Return the student of an earlier stage (`student_from`), else the one that `student` names; None without either.
+
+        Raises UserError in a round above 1 that no round trained a student for.
+        """
+        trained, round = self.input("student_from"), self.parameters.get("round") or 0
+        if trained is None and self.parameters["student_from"] and round > 1:
+            raise UserError(
+                f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
+            )
+        return trained or self.parameters["student"] or None
+
+    def later(self, notebook: str) -> list[dict]:
+        """Return the parameters of each later stage of a notebook in this arm of the run; by hand there is none."""
+        return [one["parameters"] for one in self._plan.get("later", ()) if one["notebook"] == notebook]
+
     def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
         """Yield the items while saying how many are done; total is their number where they have no length."""
         total = len(items) if total is None and hasattr(items, "__len__") else total
@@ -171,6 +187,7 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     content = params.read_notebook(path)
     declared = params.declared(content, path)
     mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
+    mine = references.with_hub_student(mine)
     where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
     where |= {name: mine[name] for name in keys.RESERVED if name in mine}
     for name in ("run", "arm"):

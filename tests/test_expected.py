@@ -64,7 +64,7 @@ def test_recorded_preferences_of_alpaca_eval_are_their_log_probabilities():
     path = paths.recorded_data() / "alpaca_eval/gpt-3.5-turbo-1106/annotations.json.gz"
     if not path.is_file():
         pytest.skip(f"recorded data is absent ({path})")
-    recorded = [row for row in json.loads(gzip.open(path).read()) if row["raw_completion"]]
+    recorded = [row for row in json.loads(gzip.decompress(path.read_bytes())) if row["raw_completion"]]
     assert len(recorded) > 700
     for row in recorded:
         candidates = row["raw_completion"]["logprobs"]["content"][0]["top_logprobs"]

@@ -143,7 +143,7 @@ def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed:
     declared = study.declared[entry.notebook]
     values = values | {"run": run, "arm": arm, "seed": seed, "round": number}
     full = {n: params.coerce(values[n], p.kind, n) if n in values else p.default for n, p in declared.items()}
-    return Planned(entry.notebook, arm, seed, number, full, entry.once)
+    return Planned(entry.notebook, arm, seed, number, references.with_hub_student(full), entry.once)
 
 
 def _value(study: Study, name: str, values: dict, arm: str, guarded: str = "") -> object:

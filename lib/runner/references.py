@@ -12,6 +12,18 @@ from lib.runner import folders, params
 REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
 
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def with_hub_student(values: dict) -> dict:
+    """Return the parameters of a notebook with a hub name in `student_from` moved to `student`, which loads it."""
+    name = values.get("student_from") or ""
+    if "student" not in values or not HUB_NAME.fullmatch(name) or os.path.exists(paths.local(name)):
+        return values
+    is_stage = os.path.isfile(folders.notebook_path(name))
+    return values if is_stage else values | {"student": name, "student_from": ""}
+
+
 class Reference(NamedTuple):
     """A file or folder of a stage; round None means the latest, optional (a "?" behind it) that there may be none."""
 

@@ -1,0 +1,55 @@
+"""The student of a stage: trained by an earlier one, or the one that is named; what later stages will take."""
+
+import pytest
+
+from lib import runs
+from lib.run import run_study
+from lib.runner.plan import plan
+from lib.runner.study import load
+
+STUDENT_FROM = 'student: str = "base"  # who starts\nstudent_from: str = "train@{round-1}/student?"  # the round before\n'
+TRAIN = """(stage.folder / "student").write_text(f"{stage.student()} {round}")
+stage.write_metrics({"later": len(stage.later("train")), "rate": sum(p["rate"] for p in stage.later("train"))})"""
+STAGES = "stages: [{train: {when: warm_up}}, {repeat: 2, stages: [train]}]\nparams: {warm_up: %s, rate: 3}"
+
+
+@pytest.fixture
+def train(project):
+    project.notebook("train", STUDENT_FROM + "rate: int = 1  # of learning\n", TRAIN)
+    return project
+
+
+def test_without_a_warm_up_the_first_round_starts_from_the_student_that_is_named(train):
+    planned = plan(load(train.params(STAGES % "false")), "demo", {})
+    assert [stage.round for stage in planned] == [1, 2]
+    run_study(train.root / "params/demo.yaml")
+    assert train.read("demo/main/s0/train@1/student") == "base 1"
+    assert train.read("demo/main/s0/train@2/student").endswith("train@1/student 2")
+
+
+def test_with_a_warm_up_the_first_round_goes_on_from_it(train):
+    run_study(train.params(STAGES % "true"))
+    assert train.read("demo/main/s0/train@0/student") == "base 0"
+    assert train.read("demo/main/s0/train@1/student").endswith("train@0/student 1")
+
+
+def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
+    summary = run_study(train.params(STAGES % "true"))
+    folder = train.root / "outputs/demo/main/s0"
+    metrics = [runs.folders.read_json(folder / f"train@{n}/metrics.json") for n in (0, 1, 2)]
+    assert [(one["later"], one["rate"]) for one in metrics] == [(2, 6), (1, 3), (0, 0)]
+    assert "later" not in runs.folders.read_json(folder / "train@0/stage.json")
+    assert summary["status"] == "complete"
+
+
+def test_a_hub_name_in_student_from_is_the_student_that_is_named(train):
+    text = "stages: [{repeat: 1, stages: [train]}]\nparams: {student_from: org/name}"
+    [stage] = plan(load(train.params(text)), "demo", {})
+    assert (stage.values["student"], stage.values["student_from"]) == ("org/name", "")
+
+
+def test_a_later_round_by_hand_does_not_start_from_the_untrained_student(train, monkeypatch):
+    values = {"round": 2, "student": "base", "student_from": "train@{round-1}/student?", "rate": 1}
+    stage = runs.open_stage("train", values)
+    with pytest.raises(runs.UserError, match="no student of round 1. Run"):
+        stage.student()
