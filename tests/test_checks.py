@@ -60,6 +60,8 @@ WRONG = [
     ({"max_length": 0}, "max_length is 0: it must be 2 or above"),
     ({"round_tokens": -5}, "round_tokens is -5: it must be 0 or above"),
     ({"tasks": "params/demo.yaml"}, "is no taxonomy"),
+    ({"judge_scores": "guess"}, "judge_scores is 'guess': it must be text or expected"),
+    ({"unfit_judge": "ignore"}, "unfit_judge is 'ignore': it must be refuse or warn"),
     (LLM | {"budget_usd": 5}, "budget_usd=5, but the price of a-model is unknown"),
     ({"oracle": "gpt-4o", "judge_model": "b-model", "budget_usd": 5}, "the price of b-model is unknown"),
 ]
