@@ -104,7 +104,7 @@ def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts_and_one_with_r
     unjudged, scored = {"instruction": "x"}, {"instruction": "x", "student_score": 3.0, "oracle_score": 9.0}
     tally = judge.tally(records.build([unjudged, scored]))
     assert (tally["missing"], tally["total"]) == (2, 2)
-    with pytest.raises(judge.Unread, match="2 missing for want of a response or a reply"):
+    with pytest.raises(judge.Unread, match="2 missing because there was no response to judge, or no reply"):
         judge.check(tally)
 
 

@@ -9,7 +9,7 @@ import pytest
 from chat_server import ChatServer
 from scripted import Script, unlike
 
-from lib import judge, records
+from lib import completions, judge, records
 from lib.oracle import replies
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
@@ -237,7 +237,7 @@ NEW = "<instruction>What is 7 + 7?</instruction>"
     ],
 )
 def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(said, kept):
-    assert replies.new_instruction(said) == kept
+    assert replies.new_instruction(completions.split_thoughts(said)[1]) == kept
 
 
 @pytest.mark.parametrize("finish, cause", [("length", "cut"), ("content_filter", "filtered")])

@@ -82,17 +82,17 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeyp
 
     def answer(who, prompts, temperature, seed, **how):
         calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
-        return [[Reply(f"to {prompt[-1]['content']}", "length", 1)] for prompt in prompts]
+        return [[Reply(f"to {prompt[-1]['content']}", "length", 1, "hm")] for prompt in prompts]
 
     monkeypatch.setattr(students, "answer", answer)
-    turns, cut = mt_bench.respond(ASKED, Student(None, None), 0)
+    turns, ended = mt_bench.respond(ASKED, Student(None, None), 0)
     assert calls == [
         (0.0, ["What is 2 + 2?"]),
         (0.7, ["Write {a} line."]),
         (0.0, ["And plus 3?"]),
         (0.7, ["Now in rhyme."]),
     ]
-    assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and cut == 4
+    assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and ended == (4, 0)
 
 
 @pytest.fixture

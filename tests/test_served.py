@@ -70,7 +70,7 @@ def texts(replies) -> list[list[str]]:
 def test_every_prompt_gets_its_own_replies_in_its_own_place(asked):
     replies = student.answer(asked, PROMPTS, samples=3, temperature=0.7, batch_size=4)
     assert texts(replies) == [[prompt[0]["content"]] * 3 for prompt in PROMPTS]
-    assert all(reply[1:] == ("stop", 5) for row in replies for reply in row)
+    assert all(reply[1:] == ("stop", 5, "") for row in replies for reply in row)
 
 
 def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
@@ -129,7 +129,7 @@ def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
     answered, counts = student.respond(rows, asked, samples=2, temperature=1.0)
     samples = json.loads(answered["meta"][1])["samples"]
     assert answered["student_response"][:] == ["kept", samples[0]] and samples[0].startswith("two ")
-    assert counts == {"responses": 2, "cut": 0, "tokens": 10} and len(set(samples)) == 2
+    assert counts == {"responses": 2, "cut": 0, "unanswered": 0, "tokens": 10} and len(set(samples)) == 2
 
 
 # Choosing
