@@ -30,7 +30,7 @@ ALONE = re.compile(rf"^[ \t]*+(?:{ANY_CLOSING.pattern})[ \t]*+$", re.IGNORECASE 
 # gpt-oss: channels between special tokens, and what is left of these where special tokens are skipped
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 CHANNEL = re.compile(
-    r"<\|channel\|>(\w+)[^<]*+<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)", re.DOTALL
+    r"<\|channel\|>(\w++)[^<]*+<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)", re.DOTALL
 )
 SKIPPED = re.compile(
     r"\s*analysis(?:(?=[^\s.,;:].*assistantfinal)|(?=(?:We|User|The|I|Need|Let|So|Okay|They|This|It)\b))",
@@ -197,7 +197,7 @@ def _finish(reason: object, said: str, tokens: tuple | None, body: dict, calls: 
     Raises Unusable for any other end, such as abort, error or content_filter.
     """
     word = reason.lower() if isinstance(reason, str) else reason
-    if not word:
+    if word in (None, ""):
         limit = next((body[name] for name in LIMITS if name in body), None)
         used = tokens[1] if tokens else len(said.encode())  # a token is a byte at least
         return "stop" if limit is None or used < limit else "length"

@@ -30,10 +30,10 @@ NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?: ?/ ?10(?![0-9])| out of 10)?"
 PAIR = rf"(?:[(\[] ?{NUMBER}(?: ?[,;|] ?| ){NUMBER} ?[)\]]|{NUMBER}(?: ?, | ?[;|] ?| and | ){NUMBER})"
 LEAD = r"(?:(?:here (?:are|is)|so|thus|therefore|hence|overall|finally|in (?:conclusion|summary)),? )?"
 NOUN = r"(?:(?:the|my|final|overall|two) ){0,3}(?:scores?|ratings?|evaluation|verdict)"
-HEAD = rf"{LEAD}{NOUN}(?: \(?(?:for |of )?both\)?)?(?: are| would be|:)(?: as follows:)? ?"
+HEAD = rf"{LEAD}{NOUN}(?: \(?(?:for |of )?both\)?)?(?:(?: are| would be)(?: as follows)?:?|:) ?"
 TAIL = r"(?: for both)?(?:,? respectively)?[. ]*"
 # as the prompt asks for it
-FIRST = re.compile(rf"[* ]*+(?:{HEAD})?{PAIR}[* ]*+{TAIL}", re.IGNORECASE)
+FIRST = re.compile(rf"[*\"' ]*+(?:{HEAD})?{PAIR}[*\"' ]*+{TAIL}", re.IGNORECASE)
 ALONE = re.compile(rf"{NUMBER}\.?")
 STATED = re.compile(rf"^{HEAD}{PAIR}{TAIL}$", re.IGNORECASE | re.MULTILINE)  # "Final scores: 9 8.5"
 # "the scores are (1, 5) for both", "the scores for both are 1 and 5": not those of a match in the question
@@ -47,16 +47,18 @@ TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)
 # "Assistant 1: 3/10 - The answer is", "Assistant 1's score: 3", '"assistant_1": 3,';
 # not "Assistant 1: 3 errors", "Assistant 1: 3,5"
 LABEL = (
-    r"assistant[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?[*\"]*(?: ?[:=|]| [–-])[*\" ]*"
-    r"(?:(?:score|rating)[*\"]*[:=] *)?" + NUMBER + r"(?=[*\" ]*"
-    r"(?:[(;|}}]|,(?! *[0-9])|[–-] +[A-Za-z]|(?:and )?assistant|\.?$))"
+    r"assistant[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
+    r"[*\"]*(?: ?[:=|]| [–-]|(?<=score) is|(?<=rating) is)[*\" ]*(?:(?:score|rating)[*\"]*[:=] *)?"
+    + NUMBER
+    + r"(?=[*\" ]*(?:[(;|}}]|,(?! *[0-9])|[–-] +[A-Za-z]|\.? *(?:and )?assistant|\.?$))"
 )
 LABELS = [re.compile(LABEL.format(name), re.MULTILINE | re.IGNORECASE) for name in ("1|one|a", "2|two|b")]
+LONGEST_PREAMBLE = 200  # characters
 # a line before the scores; it must not announce numbers of the question
 PREAMBLE = re.compile(
     r"(?!.*\b(?:inputs?|outputs?|samples?|examples?|points?|coordinates?|cases?|array|list|questions?)\b)(?:"
     r"[^0-9]*\b(?:scor(?:e|es|ing)|rat(?:e|ing|ings)|evaluation|verdict|judge?ment|assessment|grades?"
-    r"|comparison|assistants?|both)\b[^0-9]*"
+    r"|comparison)\b[^0-9]*"
     r"|(?:sure|ok|okay|certainly|of course|absolutely|alright|here (?:it is|you go|they are))\b[^0-9]*)",
     re.IGNORECASE,
 )
@@ -108,9 +110,14 @@ def _pair(match: re.Match) -> tuple[str, str]:
     return one, two
 
 
+def _announces(line: str) -> bool:
+    """Whether a line leads to scores below it."""
+    return len(line) <= LONGEST_PREAMBLE and PREAMBLE.fullmatch(line) is not None
+
+
 def _below(lines: list[str]) -> set[tuple[str, str]]:
     """The scores in two lines of their own, or below one line that announces them."""
-    if PREAMBLE.fullmatch(lines[0]):
+    if _announces(lines[0]):
         lines = lines[1:]
         if lines and (whole := FIRST.fullmatch(lines[0])):
             return {_pair(whole)}
@@ -123,7 +130,7 @@ def _below(lines: list[str]) -> set[tuple[str, str]]:
 def _object(text: str) -> set[tuple[str, str]]:
     """The scores in a JSON object at the beginning, or below one line that announces it."""
     first, _, rest = text.partition("\n")
-    text = rest if PREAMBLE.fullmatch(first) else text
+    text = rest if _announces(first) else text
     try:
         found = json.JSONDecoder().raw_decode(text)[0] if text.startswith("{") else {}
     except (ValueError, RecursionError):  # no JSON, or nested too deep

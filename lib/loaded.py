@@ -48,7 +48,7 @@ def _continuous(model, tokenizer, batch: Batch, ends: set[int], how: How) -> lis
     return continuous.decode(model, ids, ends, *drawn, seed=batch.seed)
 
 
-def _reply(ids: list[int], ends: set[int], tokenizer, prompt: str) -> Reply:
+def _reply(ids: list[int], ends: set[int], tokenizer, prompt: str = "") -> Reply:
     finish = "stop" if ids[-1] in ends else "length"
     whole = tokenizer.decode(ids)  # special tokens may enclose a thought
     reasoning, text = completions.split_thoughts(whole, completions.opens_thought(prompt))

@@ -249,6 +249,60 @@ def test_a_reply_that_is_none_is_shown(asked, server, fault, said):
         student.answer(asked, PROMPTS)
 
 
+def said(content: object, finish: str = "stop", usage: tuple = (10, 5), **message) -> dict:
+    counted = dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
+    return {
+        "choices": [{"message": {"content": content} | message, "finish_reason": finish}],
+        "usage": counted,
+    }
+
+
+def test_thoughts_are_kept_apart_and_found_again_by_a_second_start(asked, server, tmp_path):
+    server.reply = lambda body: "<think>They ask.</think>\n\nyes"
+    for _ in range(2):
+        ((reply,),) = student.answer(asked, PROMPTS[:1], folder=tmp_path)
+        assert reply == ("yes", "stop", 5, "They ask.") and not reply.unanswered
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        said("<think>They ask", "length"),
+        said(None, reasoning_content="They ask"),
+        said([{"type": "thinking", "thinking": "They ask"}]),
+    ],
+)
+def test_a_thought_that_never_ends_is_a_reply_without_text_and_counted(asked, server, told):
+    server.reply = lambda body: told
+    rows, counts = student.respond(records.build([{"instruction": "one"}, {"instruction": "two"}]), asked)
+    assert rows["student_response"][:] == ["", ""] and counts["unanswered"] == 2
+
+
+@pytest.mark.parametrize("finish, end", [("eos", "stop"), ("max_tokens", "length")])
+def test_how_a_reply_ended_is_read_as_of_any_other_model(asked, server, finish, end):
+    server.reply = lambda body: said("yes", finish)
+    assert student.answer(asked, PROMPTS[:1])[0][0].finish == end
+
+
+@pytest.mark.parametrize(
+    "told, cause",
+    [
+        (said("half", "abort"), "the reply ended with 'abort'"),
+        ({"error": {"message": "overloaded"}}, "an error inside the reply: overloaded"),
+        (said("yes", usage=(300, 5)), "the server cut the prompt: its context is 300 tokens"),
+    ],
+)
+def test_a_reply_that_answers_nothing_is_an_error_and_none_of_its_batch_is_kept(
+    asked, server, told, cause, tmp_path
+):
+    server.reply = lambda body: told
+    prompt = [{"role": "user", "content": "word " * 2000}]
+    with pytest.raises(UserError, match=cause):
+        student.answer(asked, [prompt], folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_server_that_counts_no_tokens_is_refused(asked, server):
     server.reply = lambda body: {
         "usage": None,
