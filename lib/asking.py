@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from lib import self_guide, sieve, student
-from lib.batches import Reply
+from lib.batches import NO_ANSWER, Reply
 from lib.self_guide import Labelled, Sampling
 from lib.target import Demo, Target
 
@@ -19,7 +19,9 @@ class Asking:
     target: Target
     template: Callable[..., list[dict]]
     how: dict
-    unanswered: Counter = field(default_factory=Counter)  # responses that were cut, prompts that had no room
+    unanswered: Counter = field(
+        default_factory=Counter
+    )  # responses that were cut or hold thoughts alone, prompts that had no room
 
     def responses(self, inputs: list[str], demos: tuple[Demo, ...]) -> list[str]:
         """Greedy responses after these demonstrations; empty where the prompt leaves no room."""
@@ -29,7 +31,8 @@ class Asking:
         """The same, with demonstrations of its own for each input."""
         asked = [self.prompt(text, shown) for text, shown in zip(inputs, demos, strict=True)]
         made = [reply for (reply,) in student.answer_fitting(self.student, asked, **self.how)]
-        self.unanswered.update(reply.finish for reply in made if reply.finish != "stop")
+        ends = (NO_ANSWER if reply.unanswered else reply.finish for reply in made)
+        self.unanswered.update(end for end in ends if end != "stop")
         return [self_guide.cleaned(reply.text) for reply in made]
 
     def labelled(self, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[Labelled]:

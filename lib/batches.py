@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,29 +11,50 @@ import pyarrow.parquet as pq
 
 from lib.runner import folders
 
+NO_ANSWER = "no answer"  # how a reply is counted that holds thoughts alone
 NO_ROOM = "no room"  # how a reply ended that was not asked for: its prompt fills the student's context
 
 
 class Reply(NamedTuple):
-    """One response; `finish` is "length" when the token limit cut it, NO_ROOM when there was none, else "stop"."""
+    """One response, and the thoughts before it, which are neither judged nor scored.
+
+    `finish` is "length" when the token limit cut it, NO_ROOM when there was none, else "stop".
+    """
 
     text: str
     finish: str
     tokens: int
+    reasoning: str = ""
 
     @property
     def cut(self) -> bool:
         """Whether the student could not end it, or had no room to begin."""
         return self.finish != "stop"
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether the student only thought: its thought did not end, or nothing follows."""
+        return bool(self.reasoning) and not self.text
+
+
+REPLY = {"text": pa.string(), "finish": pa.string(), "tokens": pa.int64(), "reasoning": pa.string()}
+
+
+class Ended(NamedTuple):
+    """How many replies the limit cut, and how many hold thoughts alone."""
+
+    cut: int
+    unanswered: int
+
+
+def ended(replies: Iterable[Reply]) -> Ended:
+    """Count how replies ended."""
+    replies = list(replies)
+    return Ended(sum(reply.cut for reply in replies), sum(reply.unanswered for reply in replies))
+
 
 # a stored batch: a row a text, with its replies
-STORED = pa.schema(
-    {
-        "text": pa.string(),
-        "replies": pa.list_(pa.struct({"text": pa.string(), "finish": pa.string(), "tokens": pa.int64()})),
-    }
-)
+STORED = pa.schema({"text": pa.string(), "replies": pa.list_(pa.struct(REPLY))})
 
 
 class Batch(NamedTuple):

@@ -22,8 +22,6 @@ from lib.settings import (
     check_sampling,
 )
 
-KEY = "OPENAI_API_KEY"
-
 
 def check(notebook: str, values: dict) -> None:
     """Raises UserError naming the parameter that is wrong in a notebook's values."""
@@ -192,9 +190,15 @@ def source(name: str, place: str) -> None:
 
 
 def key(values: dict, url: str) -> None:
-    """Who asks api.openai.com needs a key, and should know before anything was trained; a ledger that is only read needs none."""
-    if not values[url] and not values["ledger_only"] and not os.environ.get(KEY):
-        raise UserError(f"no key: set {KEY}, or name a server of your own with {url}")
+    """Raises UserError where OpenAI is asked without a key: better before anything was trained.
+
+    `url` is the parameter that names the endpoint. A ledger that is only read needs no key.
+    """
+    from lib.oracle import transport  # imports the SDK
+
+    openai = transport.is_openai(transport.address(values[url] or transport.OPENAI))
+    if openai and not values["ledger_only"] and not os.environ.get(transport.OPENAI_KEY):
+        raise UserError(f"no key: set {transport.OPENAI_KEY}, or name a server of your own with {url}")
 
 
 def ledger(values: dict) -> None:
@@ -225,7 +229,9 @@ def _oracle(values: dict) -> None:
     """A budget needs a price, for whoever is asked."""
     calls(values)
     if values["oracle"] != "exact":
-        key(values, "oracle_url")
+        for url in ("oracle_url", "judge_url"):
+            if url == "oracle_url" or values[url]:
+                key(values, url)
         for model in (values["oracle"], values["judge_model"] or values["oracle"]):
             prices.check_budget(model, values["budget_usd"] or None)
         ledger(values)

@@ -9,14 +9,13 @@ SAMPLING = {"temperature": 0.0, "max_tokens": 8, "logprobs": True, "top_logprobs
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
-def scores(choice: dict) -> tuple[float, float] | None:
+def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
     """Return both expected scores of a reply such as "8 7", in the order shown, 1 to 10.
 
-    `choice` is that of a chat completion with `logprobs`. None where the text states no two scores; stated scores
-    that are no whole numbers are returned as they are.
+    `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text states no two
+    scores; stated scores that are no whole numbers, or follow other numbers, are returned as they are.
     """
-    stated = judge.read_scores(choice["message"]["content"] or "")
-    tokens = choice["logprobs"]["content"]
+    stated = judge.read_scores(text)
     numbers = _numbers(tokens)[:2]
     if stated is None or [float(number) for _, number in numbers] != list(stated):
         return stated

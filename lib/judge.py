@@ -10,19 +10,61 @@ import pandas as pd
 from datasets import Dataset
 
 from lib import records
+from lib.completions import split_thoughts
 from lib.errors import UserError
-from lib.oracle.replies import said
 
 ORDERS = ("oracle_first", "student_first")
-NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?:/10)?"
-# possessive (*+) where two parts of a pattern may take the same signs: a line of a million spaces is read at once
-# a line: "9 8.5"
-PAIR = re.compile(rf"(?:scores?: *+)?[*(\[ ]*+{NUMBER}(?: *, *| +){NUMBER}[*)\]. ]*", re.IGNORECASE)
-# not "8,5"
-LABEL = r"Assistant {}(?:'s score)?\**:\** *" + NUMBER + r"(?= *(?:[(;]|,(?! *[0-9])|[–-] +[A-Za-z]|\.?$))"
-LABELS = [re.compile(LABEL.format(i), re.MULTILINE) for i in (1, 2)]  # "Assistant 1: 3/10 - The answer is"
+# What a verdict may be wrapped in, and is read without. No pattern looks at a sign more than a few times.
+FENCE = re.compile(r" *(?:```|~~~)\w* *")
+EMPHASIS = [
+    re.compile(rf"(?<![\w{mark}])({mark}+)(?=\S)([^{mark}\n]*[^{mark}\s])\1(?![\w{mark}])")
+    for mark in (r"\*", "_", "`")
+]
+LATEX = re.compile(r"\\(?:boxed|text|textbf|mathbf|mathrm)\{([^{}\n]*)\}")
+MATH = re.compile(r"\\[()\[\]]|\\q?quad|\\[ ,;!]|\$")
+HEADING = re.compile(r"(?:#{1,6}|>) +")
+BOTH = re.compile(r"Assistants? 1(?:'s)?(?:,? and |, ?| ?[&/] ?)(?:Assistant )?2\b(?:'s)?", re.IGNORECASE)
+
+NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?: ?/ ?10(?![0-9])| out of 10)?"
+# "9 8.5", "9, 8", "(9,8)"; not "9,8", which may be 9.8
+PAIR = rf"(?:[(\[] ?{NUMBER}(?: ?[,;|] ?| ){NUMBER} ?[)\]]|{NUMBER}(?: ?, | ?[;|] ?| and | ){NUMBER})"
+LEAD = r"(?:(?:here (?:are|is)|so|thus|therefore|hence|overall|finally|in (?:conclusion|summary)),? )?"
+NOUN = r"(?:(?:the|my|final|overall|two) ){0,3}(?:scores?|ratings?|evaluation|verdict)"
+HEAD = rf"{LEAD}{NOUN}(?: \(?(?:for |of )?both\)?)?(?:(?: are| would be)(?: as follows)?:?|:) ?"
+TAIL = r"(?: for both)?(?:,? respectively)?[. ]*"
+# as the prompt asks for it
+FIRST = re.compile(rf"[*\"' ]*+(?:{HEAD})?{PAIR}[*\"' ]*+{TAIL}", re.IGNORECASE)
+ALONE = re.compile(rf"{NUMBER}\.?")
+STATED = re.compile(rf"^{HEAD}{PAIR}{TAIL}$", re.IGNORECASE | re.MULTILINE)  # "Final scores: 9 8.5"
+# "the scores are (1, 5) for both", "the scores for both are 1 and 5": not those of a match in the question
+SENTENCE = re.compile(
+    rf"\b(?:scores|ratings) (?:are|would be) {PAIR} for both"
+    rf"|\b(?:scores|ratings) (?:for|of) both (?:are|would be) {PAIR}(?![\w%])",
+    re.IGNORECASE,
+)
 # "The output tuple is (10, 1)"
 TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)")
+# "Assistant 1: 3/10 - The answer is", "Assistant 1's score: 3", '"assistant_1": 3,';
+# not "Assistant 1: 3 errors", "Assistant 1: 3,5"
+LABEL = (
+    r"assistant[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
+    r"[*\"]*(?: ?[:=|]| [–-]|(?<=score) is|(?<=rating) is)[*\" ]*(?:(?:score|rating)[*\"]*[:=] *)?"
+    + NUMBER
+    + r"(?=[*\" ]*(?:[(;|}}]|,(?! *[0-9])|[–-] +[A-Za-z]|\.? *(?:and )?assistant|\.?$))"
+)
+LABELS = [re.compile(LABEL.format(name), re.MULTILINE | re.IGNORECASE) for name in ("1|one|a", "2|two|b")]
+LONGEST_PREAMBLE = 200  # characters
+# a line before the scores; it must not announce numbers of the question
+PREAMBLE = re.compile(
+    r"(?!.*\b(?:inputs?|outputs?|samples?|examples?|points?|coordinates?|cases?|array|list|questions?)\b)(?:"
+    r"[^0-9]*\b(?:scor(?:e|es|ing)|rat(?:e|ing|ings)|evaluation|verdict|judge?ment|assessment|grades?"
+    r"|comparison)\b[^0-9]*"
+    r"|(?:sure|ok|okay|certainly|of course|absolutely|alright|here (?:it is|you go|they are))\b[^0-9]*)",
+    re.IGNORECASE,
+)
+# names of the two sides in a JSON object, without these words
+KEY = re.compile(r"score|rating|assistant|model|response|answer|for|of|[\W_]")
+SIDES = {"1": 0, "one": 0, "first": 0, "a": 0, "2": 1, "two": 1, "second": 1, "b": 1}
 
 
 class Unread(UserError, ValueError):
@@ -33,23 +75,81 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     """The two scores of a pair's verdict, in the order shown, 0 to 10; None when it does not state them.
 
     The prompt asks for a first line with two numbers. Judges that work the question out first give the scores
-    later, as a line "Assistant 1: 3/10" for each or as "the tuple is (1, 3)"; other numbers are never scores. Two
-    statements that differ are no statement. 0 is outside the scale asked for, 1 to 10, but GPT-4 gives it to
-    empty responses.
+    later, as a line "Assistant 1: 3/10" for each, as "Scores: 1, 3" or as "the tuple is (1, 3)"; others write
+    two lines, or JSON. Other numbers are never scores. Two statements that differ are no statement. 0 is
+    outside the scale asked for, 1 to 10, but GPT-4 gives it to empty responses.
 
     >>> read_scores("9 8.5\\nBoth assistants ...")
     (9.0, 8.5)
     >>> read_scores("On a scale of 1 to 10, I rate both highly.")
     """
-    verdict = said(verdict)  # what a judge thought before is no verdict
-    first_line = next(iter(verdict.strip().splitlines()), "")
-    whole = PAIR.fullmatch(first_line)
-    stated = {whole.groups()} if whole else {*TUPLE.findall(verdict), *labelled(verdict)}
+    text = _plain(split_thoughts(verdict)[1])
+    lines = BOTH.sub("both", text).split("\n")
+    stated = {_pair(match) for form in (STATED, SENTENCE) for match in form.finditer("\n".join(lines))}
+    if whole := FIRST.fullmatch(lines[0]):
+        stated.add(_pair(whole))
+    else:
+        stated |= {*TUPLE.findall(text), *labelled(text), *_below(lines), *_object(text)}
     scores = {(float(one), float(two)) for one, two in stated}
     return scores.pop() if len(scores) == 1 and max(max(scores)) <= 10 else None
 
 
+def _plain(verdict: str) -> str:
+    """A verdict without what formats it: fences, emphasis, LaTeX, headings, kinds of spaces, empty lines."""
+    lines = [" ".join(line.split()) for line in verdict.splitlines()]
+    text = "\n".join(line for line in lines if not FENCE.fullmatch(line))
+    for mark in EMPHASIS:
+        text = mark.sub(r"\2", text)
+    text = MATH.sub(" ", LATEX.sub(r"\1", LATEX.sub(r"\1", text)))
+    lines = (HEADING.sub("", " ".join(line.split()), count=1) for line in text.split("\n"))
+    return "\n".join(filter(None, lines))
+
+
+def _pair(match: re.Match) -> tuple[str, str]:
+    one, two = filter(None, match.groups())
+    return one, two
+
+
+def _announces(line: str) -> bool:
+    """Whether a line leads to scores below it."""
+    return len(line) <= LONGEST_PREAMBLE and PREAMBLE.fullmatch(line) is not None
+
+
+def _below(lines: list[str]) -> set[tuple[str, str]]:
+    """The scores in two lines of their own, or below one line that announces them."""
+    if _announces(lines[0]):
+        lines = lines[1:]
+        if lines and (whole := FIRST.fullmatch(lines[0])):
+            return {_pair(whole)}
+    numbers = [match[1] if (match := ALONE.fullmatch(line)) else None for line in lines[:3]]
+    return (
+        {tuple(numbers[:2])} if len(numbers) - numbers.count(None) == 2 and None not in numbers[:2] else set()
+    )
+
+
+def _object(text: str) -> set[tuple[str, str]]:
+    """The scores in a JSON object at the beginning, or below one line that announces it."""
+    first, _, rest = text.partition("\n")
+    text = rest if _announces(first) else text
+    try:
+        found = json.JSONDecoder().raw_decode(text)[0] if text.startswith("{") else {}
+    except (ValueError, RecursionError):  # no JSON, or nested too deep
+        return set()
+    found = next((found[name] for name in ("scores", "ratings") if name in found), found)
+    if isinstance(found, list):
+        found = dict(zip("12", found, strict=True)) if len(found) == 2 else {}
+    sides = [set(), set()]
+    for key, value in found.items() if isinstance(found, dict) else ():
+        value = value.get("score", value.get("rating")) if isinstance(value, dict) else value
+        side, number = SIDES.get(KEY.sub("", key.lower())), re.fullmatch(NUMBER, str(value))
+        if side is not None:
+            sides[side].add(number and number[1])
+    one, two = sides
+    return {(a, b) for a in one for b in two} if None not in one | two else set()
+
+
 def labelled(verdict: str) -> set[tuple[float, float]]:
+    """The scores in labels, such as "Assistant 1: 3/10"."""
     one, two = (sorted(set(map(float, label.findall(verdict)))) for label in LABELS)
     # two of a kind contradict each other, as all of them would
     return {(a, b) for a in one[:2] for b in two[:2]}
@@ -113,10 +213,22 @@ def describe(tally: dict[str, int]) -> str:
     """ "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"."""
     lost = [f"{tally['unread']:,} unread"] * bool(tally["unread"])
     lost += [f"{tally['cut']:,} cut at the token limit"] * bool(tally["cut"])
-    lost += [f"{tally['missing']:,} missing for want of a response or a reply"] * bool(tally["missing"])
+    lost += [f"{tally['missing']:,} missing because there was no response to judge, or no reply"] * bool(
+        tally["missing"]
+    )
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (
         f" ({', '.join(lost)})" if lost else ""
     )
+
+
+# what to do where most of the verdicts that could not be read are of a kind
+WAYS_OUT = {
+    "cut": "Most of them met the token limit, perhaps while the judge was thinking. Raise judge_max_tokens, or "
+    "ask a judge that thinks less",
+    "missing": "Most of them were not given. Raise oracle_max_tokens if responses were cut; if calls failed, "
+    "start the same command again",
+    "unread": "Most of them state no scores. Read some of the replies, and ask another judge",
+}
 
 
 def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
@@ -125,7 +237,8 @@ def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
     if share > max_unread:
         raise Unread(
             f"{share:.1%} of the verdicts could not be read, more than max_unread ({max_unread:.1%}): "
-            f"{describe(tally)}. Read some of the replies; then mend the judge's prompt or its token limit, or raise max_unread to go on without them"
+            f"{describe(tally)}. {WAYS_OUT[max(WAYS_OUT, key=lambda kind: tally[kind])]}; or raise max_unread to "
+            "go on without them"
         )
 
 

@@ -3,7 +3,7 @@
 import torch
 from transformers import GenerationConfig
 
-from lib import continuous, decoding
+from lib import completions, continuous, decoding
 from lib.batches import Batch, How, Keep, Reply
 
 
@@ -18,7 +18,8 @@ def answer_batch(model: torch.nn.Module, tokenizer, batch: Batch, how: How) -> l
     decode = _continuous if on_gpu(model) else _padded
     closing = ends(model.generation_config, tokenizer)
     drawn = decode(model, tokenizer, batch, closing, how)
-    made = [_reply(ids, closing, tokenizer) for ids in drawn]
+    prompts = [text for text in batch.texts for _ in range(how.samples)]
+    made = [_reply(ids, closing, tokenizer, text) for ids, text in zip(drawn, prompts, strict=True)]
     return [made[i : i + how.samples] for i in range(0, len(made), how.samples)]
 
 
@@ -47,6 +48,13 @@ def _continuous(model, tokenizer, batch: Batch, ends: set[int], how: How) -> lis
     return continuous.decode(model, ids, ends, *drawn, seed=batch.seed)
 
 
-def _reply(ids: list[int], ends: set[int], tokenizer) -> Reply:
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    return Reply(text, "stop" if ids[-1] in ends else "length", len(ids))
+def _reply(ids: list[int], ends: set[int], tokenizer, prompt: str = "") -> Reply:
+    finish = "stop" if ids[-1] in ends else "length"
+    whole = tokenizer.decode(ids)  # special tokens may enclose a thought
+    reasoning, text = completions.split_thoughts(whole, completions.opens_thought(prompt))
+    if text == whole:
+        return Reply(tokenizer.decode(ids, skip_special_tokens=True), finish, len(ids))
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for token in special:
+        reasoning, text = reasoning.replace(token, ""), text.replace(token, "")
+    return Reply(text, finish, len(ids), reasoning)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import torch
 from transformers import GenerationConfig
 
-from lib import loaded
+from lib import completions, loaded
 from lib.batches import NO_ROOM, Batch, How, Reply
 
 
@@ -40,7 +40,10 @@ def load(place: str, tokenizer, context: int | None) -> Callable[..., list[list[
             [SamplingParams(**drawn, seed=_seed(batch, i), stop_token_ids=ends) for i in fits],
             use_tqdm=False,
         )
-        told = {i: [_reply(said) for said in one.outputs] for i, one in zip(fits, made, strict=True)}
+        opened = {i: completions.opens_thought(batch.texts[i]) for i in fits}
+        told = {
+            i: [_reply(said, opened[i]) for said in one.outputs] for i, one in zip(fits, made, strict=True)
+        }
         return [told.get(i, [Reply("", NO_ROOM, 0)] * how.samples) for i in range(len(batch.texts))]
 
     return answer
@@ -58,5 +61,7 @@ def _seed(batch: Batch, row: int) -> int:
     return zlib.crc32(f"{batch.seed} {row}".encode()) >> 1
 
 
-def _reply(said) -> Reply:
-    return Reply(said.text, "length" if said.finish_reason == "length" else "stop", len(said.token_ids))
+def _reply(said, opened: bool) -> Reply:
+    reasoning, text = completions.split_thoughts(said.text, opened)
+    finish = "length" if said.finish_reason == "length" else "stop"
+    return Reply(text, finish, len(said.token_ids), reasoning)

@@ -8,7 +8,9 @@ from collections import deque
 import httpx2
 import openai
 
+from lib import completions
 from lib.batches import Batch, How, Keep, Reply
+from lib.completions import Unusable
 from lib.errors import UserError
 from lib.oracle import background, transport
 from lib.student import Served
@@ -42,7 +44,7 @@ def answer(student: Served, batches: dict[int, Batch], how: How, keep: Keep) -> 
 
 def text(prompt: list[dict]) -> str:
     """Messages as they are sent."""
-    return transport.clean(json.dumps(prompt, ensure_ascii=False))
+    return completions.clean(json.dumps(prompt, ensure_ascii=False))
 
 
 class _Asking:
@@ -81,21 +83,23 @@ class _Asking:
     async def _reply(self, text: str, seed: int) -> Reply:
         """top_p is named because a server may take another from the student's generation_config."""
         body = {"model": self.student.name, "messages": json.loads(text), "top_p": 1.0, "seed": seed}
+        body |= self.sampling
         try:
-            raw = await self.client.post(
-                "/chat/completions", body=body | self.sampling, cast_to=httpx2.Response
-            )
-            return _read(transport.completion(raw.content))
+            raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            return _read(transport.parsed(raw.content), body)
         except (openai.BadRequestError, openai.NotFoundError) as error:
             raise UserError(await self._refused(error)) from None
-        except (openai.APIError, transport.Malformed) as error:
+        except (openai.APIError, Unusable) as error:
             raise UserError(
-                f"student_url {self.student.url} failed ({transport.masked(error, KEY)}): the batches that were answered are "
+                f"student_url {self.student.url} failed ({self._masked(error)}): the batches that were answered are "
                 "kept, and the same command goes on from here"
             ) from None
 
+    def _masked(self, error: Exception) -> str:
+        return transport.masked(error, transport.key_variable(self.student.url, KEY))
+
     async def _refused(self, error: openai.APIStatusError) -> str:
-        said = f"student_url {self.student.url} refuses {self.student.name} ({transport.masked(error, KEY)})"
+        said = f"student_url {self.student.url} refuses {self.student.name} ({self._masked(error)})"
         try:
             served = [model.id for model in (await self.client.models.list()).data]
         except openai.APIError:
@@ -111,11 +115,9 @@ def _seed(batch: Batch, row: int, sample: int) -> int:
     return zlib.crc32(f"{batch.seed} {row} {sample}".encode()) >> 1
 
 
-def _read(response: dict) -> Reply:
-    """Raises Malformed where the server does not count tokens: what a student generated is reported."""
-    counted = transport.tokens(response)
-    if not counted:
-        raise transport.Malformed("a reply without its usage in tokens", response)
-    choice = response["choices"][0]
-    finish = "length" if choice.get("finish_reason") == "length" else "stop"
-    return Reply(transport.clean(choice["message"]["content"] or ""), finish, counted[1])
+def _read(response: object, body: dict) -> Reply:
+    """Raises Unusable, too, where the server does not count tokens: what a student generated is reported."""
+    reply = completions.read(response, body)
+    if reply.completion_tokens is None:
+        raise Unusable("a reply without its usage in tokens")
+    return Reply(reply.text, reply.finish_reason, reply.completion_tokens, reply.reasoning)

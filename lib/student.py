@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging
 
 from lib import loaded, records, weights
-from lib.batches import NO_ROOM, Batches, How, Reply
+from lib.batches import NO_ROOM, Batches, How, Reply, ended
 from lib.errors import UserError, one_line
 from lib.settings import check_engine, check_sampling
 
@@ -215,7 +215,8 @@ def _write(tokenizer, prompt: list[dict]) -> str:
 def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dataset, dict[str, int]]:
     """Add student_response to the rows that lack one, and with several samples all of them to `meta.samples`.
 
-    `how` goes to `answer`. Returns the rows and {"responses", "cut", "tokens"} of what was generated.
+    `how` goes to `answer`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
+    generated; `unanswered` hold thoughts alone.
     """
     told = enumerate(records.walk(rows, "student_response", *records.SAID))
     missing = {i: records.messages(row) for i, row in told if row["student_response"] is None}
@@ -227,7 +228,7 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
         if samples > 1:
             metas[i] = json.dumps(json.loads(metas[i] or "{}") | {"samples": [r.text for r in replies]})
     flat = [reply for replies in made.values() for reply in replies]
-    counts = {"responses": len(flat), "cut": sum(reply.cut for reply in flat)}
+    counts = {"responses": len(flat), **ended(flat)._asdict()}
     return records.update(rows, student_response=texts, meta=metas), counts | {
         "tokens": sum(r.tokens for r in flat)
     }

@@ -25,6 +25,7 @@ class ChatServer:
         self.reply, self.fault = reply, fault
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict] = []
+        self.keys: list[str | None] = []  # the header that holds a key, of each request
         self.running = self.most = 0  # at once
         self.delay_s = 0.0
 
@@ -58,6 +59,7 @@ class ChatServer:
         text = json.dumps(body, sort_keys=True)
         self.asked[text] += 1
         self.bodies.append(body)
+        self.keys.append(request.headers.get("Authorization"))
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -71,6 +73,8 @@ class ChatServer:
             return web.json_response(
                 {"error": {"message": f"no: {request.headers['Authorization']}"}}, status=int(fault)
             )
+        if (fault or "").startswith("400 "):
+            return web.json_response({"error": {"message": fault[4:]}}, status=400)
         if fault == "429":
             return web.json_response(
                 {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.05"}

@@ -102,6 +102,17 @@ def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(le
     )  # the one call left was made at once, so counted twice
 
 
+def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # half a dollar a call
+    half = {"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]}
+    with BatchServer(lambda body: half if "question 7" in str(body) else "yes") as server:
+        asked = by_batch(server, ledger)
+        replies = asked.chat(asking(40))
+    assert [i for i, reply in enumerate(replies) if reply.text is None] == [7]
+    assert "the reply ended with 'error'" in replies[7].finish and asked.failed == 1
+    assert len(list(ledger.rows())) == 39 and ledger.spent("a run") == 20
+
+
 def test_a_batch_that_is_refused_says_why_and_leaves_nothing_behind(ledger):
     with BatchServer(echo, status="failed") as server:
         with pytest.raises(UserError, match="refuses the batch batch-2: your limit of calls is reached"):

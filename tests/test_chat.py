@@ -1,5 +1,6 @@
 """Every call is answered once, kept, and never asked for again, whatever the server does."""
 
+import contextlib
 import json
 import threading
 import time
@@ -8,18 +9,19 @@ from random import Random
 import pytest
 from chat_server import ChatServer
 
+from lib.completions import Unusable
 from lib.errors import UserError
 from lib.oracle import prices, transport
 from lib.oracle.chat import Endpoint, OverBudget, Request
 from lib.oracle.ledger import Ledger
 
-FAULTS = ["429", "500", "503", "hang", "dropped", "truncated", "no choices", "html"]
+FAULTS = ["429", "500", "503", "hang", "dropped", "truncated", "html"]
 KEY = "sk-a-secret-that-nobody-may-see"
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("ORACLE_API_KEY", KEY)
 
 
 @pytest.fixture
@@ -130,17 +132,152 @@ def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_led
     assert all(call.usd > 0 for call in ledger.rows())  # what the endpoint does not say is reckoned
 
 
-@pytest.mark.parametrize(
-    "strange",
-    [ending("yes", 5), ending("yes", {}), ending(["yes"]), {"choices": [5]}, {"choices": "[" * 20_000}],
-)
-def test_a_reply_that_is_no_completion_is_asked_again_and_never_stored(ledger, strange):
-    known = iter([strange] * 2)
+UNUSABLE = {
+    "no choices": ({"choices": []}, "no chat completion"),
+    "a choice that is none": ({"choices": [5]}, "no chat completion"),
+    "a strange end": (ending("yes", 5), "ended with '5'"),
+    "half a text": (ending("half a te", "error"), "ended with 'error'"),
+    "an aborted one": (ending("half a te", "abort"), "ended with 'abort'"),
+    "a filtered one": (ending("half a te", "SAFETY"), "ended with 'SAFETY'"),
+    "an error": ({"error": {"message": "the provider is down"}}, "the provider is down"),
+    "an error in the choice": (
+        {"choices": [ending("half")["choices"][0] | {"error": {"message": "overloaded"}}]},
+        "overloaded",
+    ),
+    "no content": ({"choices": [{"message": {}, "finish_reason": "stop"}]}, "no text"),
+    "content without text": (ending([{"type": "image_url"}]), "no text"),
+    "thoughts alone": (
+        {"choices": [{"message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "stop"}]},
+        "no text, its thoughts alone",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_paid_reply_that_answers_nothing_fails_at_once_and_is_counted_and_never_stored(
+    ledger, kind, monkeypatch
+):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    said, cause = UNUSABLE[kind]
+    known = iter([said])
     with ChatServer(lambda body: next(known, "yes")) as server:
-        assert [reply.text for reply in endpoint(server, ledger, concurrency=1).chat(asking(3))] == [
-            "yes"
-        ] * 3
-    assert len(list(ledger.rows())) == 3
+        asked = endpoint(server, ledger, concurrency=1, stage="a stage")
+        replies = asked.chat(asking(3))
+        assert [reply.text for reply in replies] == [None, "yes", "yes"] and cause in replies[0].finish
+        assert len(server.bodies) == 3 and len(list(ledger.rows())) == 2 and asked.failed == 1
+        assert asked.account()["oracle.usd"] == ledger.spent("a run") == 3
+        assert asked.chat(asking(3))[0].text == "yes"  # the next start asks again
+    assert [row[3:] for row in ledger.totals()] == [(3, 40, 20, 4.0)]
+
+
+def test_an_error_that_cost_nothing_is_asked_again_as_one_of_http_is(ledger):
+    known = iter([{"error": {"message": "overloaded"}, "choices": [], "usage": None}] * 2)
+    with ChatServer(lambda body: next(known, "yes")) as server:
+        assert endpoint(server, ledger).chat(asking(1))[0].text == "yes" and len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("finish", ["eos", "eos_token", "end_turn", "stop_sequence", "STOP", None, ""])
+def test_a_reply_that_ended_by_itself_is_whole(ledger, finish):
+    with ChatServer(lambda body: ending("yes", finish)) as server:
+        assert endpoint(server, ledger).chat(asking(1)) == [("yes", "stop")]
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "model_length", "MAX_TOKENS"])
+def test_a_reply_that_its_limit_cut_is_marked_whatever_the_endpoint_calls_it(ledger, finish):
+    with ChatServer(lambda body: ending("yes", finish)) as server:
+        assert endpoint(server, ledger).chat(asking(1)) == [("yes", "length")]
+
+
+@pytest.mark.parametrize("limit, end", [(6, "stop"), (5, "length")])
+def test_without_a_finish_reason_a_reply_is_whole_where_it_used_fewer_tokens_than_its_limit(
+    ledger, limit, end
+):
+    request = asking(1)[0]._replace(sampling={"max_tokens": limit})
+    with ChatServer(lambda body: ending("yes", None)) as server:  # five tokens, says the server
+        assert endpoint(server, ledger).chat([request])[0].finish == end
+        assert endpoint(server, ledger).chat([request])[0].finish == end  # from the ledger
+
+
+def test_thoughts_stay_in_the_ledger_and_are_no_part_of_the_reply(ledger):
+    with ChatServer(lambda body: "<think>They ask for a yes.</think>\n\nyes") as server:
+        assert endpoint(server, ledger).chat(asking(1)) == [("yes", "stop")]
+        assert endpoint(server, ledger).chat(asking(1)) == [("yes", "stop")]
+    (call,) = ledger.rows()
+    assert "They ask for a yes." in call.response
+
+
+def test_a_prompt_that_the_server_cut_is_a_failed_call_that_says_so(ledger):
+    usage = {"prompt_tokens": 2050, "completion_tokens": 5}
+    requests = [
+        Request([{"role": "user", "content": "word " * n}], "judge", sampling={"max_tokens": 9})
+        for n in (6000, 1500)
+    ]
+    with ChatServer(lambda body: ending("8 7", usage=usage)) as server:
+        cut, whole = endpoint(server, ledger).chat(requests)
+        assert len(server.bodies) == 2
+    assert cut.text is None and whole.text == "8 7"
+    assert "the server cut the prompt: its context is 2,050 tokens" in cut.finish
+
+
+def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_start(ledger, monkeypatch):
+    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    with ChatServer(lambda body: "yes" if "question 0" in str(body) else ending("no", "abort")) as server:
+        for _ in range(5):
+            some = endpoint(server, ledger, concurrency=1, budget_usd=10)
+            with contextlib.suppress(OverBudget):
+                some.chat(asking(4))
+        assert len(server.bodies) == ledger.spent("a run") == 10
+
+
+@pytest.mark.parametrize(
+    "message, stops",
+    [
+        ("Unsupported parameter: 'max_tokens' is not supported with this model.", True),
+        ("Unsupported value: 'temperature' does not support 0 with this model.", True),
+        ("This model's maximum context length is 4096 tokens; reduce max_tokens.", False),
+        ("I do not like this prompt.", False),
+    ],
+)
+def test_a_parameter_that_the_model_refuses_ends_the_stage_at_once_with_the_way_out(ledger, message, stops):
+    sampling = {"temperature": 0, "max_tokens": 9}
+    requests = [request._replace(sampling=sampling) for request in asking(200)]
+    with ChatServer(echo, lambda body, nth: f"400 {message}") as server:
+        with pytest.raises(UserError) as raised:
+            endpoint(server, ledger, concurrency=2).chat(requests)
+        assert (len(server.bodies) <= 2) == stops
+    assert ("Set reasoning=true" in str(raised.value)) == stops
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "url, variable",
+    [
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://eu.api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://api.openai.com.example.org/v1", "ORACLE_API_KEY"),
+        ("https://example.org/api.openai.com/v1", "ORACLE_API_KEY"),
+        ("http://localhost:8000/v1", "ORACLE_API_KEY"),
+        ("https://named.example.org/v1", "OPENAI_API_KEY"),
+    ],
+)
+def test_the_key_of_openai_goes_to_its_hosts_and_the_one_that_openai_base_url_names(
+    monkeypatch, url, variable
+):
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://named.example.org/v1")
+    assert transport.key_variable(url, "ORACLE_API_KEY") == variable
+
+
+@pytest.mark.parametrize("own", ["ORACLE_API_KEY", "JUDGE_API_KEY", "EVALUATION_API_KEY"])
+def test_a_server_of_ones_own_gets_the_key_of_its_role_and_never_that_of_openai(ledger, monkeypatch, own):
+    monkeypatch.delenv("ORACLE_API_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    with ChatServer(echo) as server:
+        endpoint(server, ledger, key_from=own).chat(asking(1))
+        monkeypatch.setenv(own, "of-this-server")
+        endpoint(server, ledger, key_from=own).chat(asking(2))
+    assert server.keys == ["Bearer none", "Bearer of-this-server"]
 
 
 def test_a_call_that_cannot_be_stored_stops_the_stage_and_costs_only_itself(ledger, monkeypatch):
@@ -282,20 +419,20 @@ def test_a_url_that_holds_a_key_is_refused_without_showing_it(ledger, url):
 
 def test_a_key_is_masked_before_an_error_is_cut_short(ledger):
     told = "x" * 290 + KEY + " is wrong" + "y" * 3000
-    for shown in (transport.Malformed(told), f"{'x' * 60} {KEY}"):
-        assert KEY[:9] not in transport.masked(shown, "OPENAI_API_KEY")
+    for shown in (Unusable(told), f"{'x' * 60} {KEY}"):
+        assert KEY[:9] not in transport.masked(shown, "ORACLE_API_KEY")
 
 
 @pytest.mark.parametrize("strange", [f" {KEY}\n", f"{KEY}\r\n"])
 def test_spaces_around_a_key_do_no_harm(ledger, monkeypatch, strange):
-    monkeypatch.setenv("OPENAI_API_KEY", strange)
+    monkeypatch.setenv("ORACLE_API_KEY", strange)
     with ChatServer(echo) as server:
         assert endpoint(server, ledger).chat(asking(1))[0].text == "You said: question 0"
 
 
 def test_a_key_that_no_header_can_hold_is_one_error(ledger, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
-    with ChatServer(echo) as server, pytest.raises(UserError, match="OPENAI_API_KEY holds characters"):
+    monkeypatch.setenv("ORACLE_API_KEY", "schlüssel")
+    with ChatServer(echo) as server, pytest.raises(UserError, match="ORACLE_API_KEY holds characters"):
         endpoint(server, ledger).chat(asking(1))
 
 

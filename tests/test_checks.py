@@ -1,5 +1,6 @@
 """Settings that can't be are refused before anything runs or is spent, by name."""
 
+import contextlib
 import re
 import sys
 
@@ -208,6 +209,23 @@ def test_a_key_that_is_lacking_is_said_before_anything_is_taught(study, monkeypa
     with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
         for stage in planned:
             checks.check(stage.notebook, stage.values)
+
+
+@pytest.mark.parametrize(
+    "urls, fails",
+    [
+        ({"oracle_url": "http://localhost:8000/v1"}, False),
+        ({"oracle_url": "https://api.openai.com/v1"}, True),
+        ({"oracle_url": "http://localhost:8000/v1", "judge_url": "https://api.openai.com/v1"}, True),
+        ({"oracle_url": "localhost:8000"}, True),
+    ],
+)
+def test_only_who_asks_openai_needs_its_key(urls, fails, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    stages = plan(load(paths.ROOT / "params/tapir.yaml"), "x", {"budget_usd": 0.0, **urls})
+    values = next(stage.values for stage in stages if stage.notebook == "tapir/2_oracle_judging")
+    with pytest.raises(UserError, match="no key|no endpoint") if fails else contextlib.nullcontext():
+        checks.check("tapir/2_oracle_judging", values)
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ def token(text, **others):
     return {"token": text, "top_logprobs": candidates}
 
 
-def choice(*tokens):
-    text = "".join(one["token"] for one in tokens)
-    return {"message": {"content": text}, "logprobs": {"content": list(tokens)}}
+def scores(*tokens):
+    return expected.scores("".join(one["token"] for one in tokens), list(tokens))
 
 
 SPACE = token(" ", **{" ": 1.0})
@@ -26,38 +25,36 @@ SEVEN = token("7", **{"7": 1.0})
 
 def test_a_score_is_the_mean_of_its_candidates():
     eight = token("8", **{"8": 0.6, "6": 0.3, "Sure": 0.1})
-    assert expected.scores(choice(eight, SPACE, SEVEN)) == pytest.approx(((8 * 0.6 + 6 * 0.3) / 0.9, 7))
+    assert scores(eight, SPACE, SEVEN) == pytest.approx(((8 * 0.6 + 6 * 0.3) / 0.9, 7))
 
 
 def test_a_ten_of_one_token_counts_as_ten():
     ten = token("10", **{"10": 0.5, "9": 0.3, "1": 0.2})
-    assert expected.scores(choice(ten, SPACE, SEVEN)) == pytest.approx((5 + 2.7 + 0.2, 7))
+    assert scores(ten, SPACE, SEVEN) == pytest.approx((5 + 2.7 + 0.2, 7))
 
 
 def test_a_ten_of_two_tokens_is_told_from_a_one_by_the_token_after_it():
     one, zero = token("1", **{"1": 0.8, "9": 0.2}), token("0", **{"0": 0.75, " ": 0.25})
-    assert expected.scores(choice(SEVEN, SPACE, one, zero)) == pytest.approx(
-        (7, 0.6 * 10 + 0.2 * 1 + 0.2 * 9)
-    )
+    assert scores(SEVEN, SPACE, one, zero) == pytest.approx((7, 0.6 * 10 + 0.2 * 1 + 0.2 * 9))
 
 
 def test_a_one_that_was_not_written_may_mean_ten_and_is_left_out():
-    assert expected.scores(choice(token("8", **{"8": 0.5, "1": 0.5}), SPACE, SEVEN)) == (8, 7)
+    assert scores(token("8", **{"8": 0.5, "1": 0.5}), SPACE, SEVEN) == (8, 7)
 
 
 def test_spaces_and_brackets_inside_a_token_do_not_matter():
     first, second = token("(8", **{"(8": 0.5, "(6": 0.5}), token(" 7", **{" 7": 0.5, " 5": 0.5})
-    tokens = choice(first, token(",", **{",": 1.0}), second, token(")", **{")": 1.0}))
-    assert expected.scores(tokens) == pytest.approx((7, 6))
+    comma, end = token(",", **{",": 1.0}), token(")", **{")": 1.0})
+    assert scores(first, comma, second, end) == pytest.approx((7, 6))
 
 
 @pytest.mark.parametrize("text", ["Both are good.", "8", "On a scale of 1 to 10, both"])
 def test_a_reply_that_states_no_two_scores_has_none(text):
-    assert expected.scores(choice(*(token(part, **{part: 1.0}) for part in text))) is None
+    assert scores(*(token(part, **{part: 1.0}) for part in text)) is None
 
 
 def test_stated_scores_that_are_no_whole_numbers_stay_as_they_are():
-    assert expected.scores(choice(*(token(part, **{part: 1.0}) for part in "8.5 7"))) == (8.5, 7)
+    assert scores(*(token(part, **{part: 1.0}) for part in "8.5 7")) == (8.5, 7)
 
 
 def test_recorded_preferences_of_alpaca_eval_are_their_log_probabilities():

@@ -36,6 +36,65 @@ READ = {
     "First, I solve it.\nAssistant 1: 3/10\nAssistant 2: 3/10\n\nBoth are wrong.": (3, 3),
     "Let us see. The output tuple is (10, 1). Assistant 1 is better.": (10, 1),
 }
+NATURAL = [  # forms of judges that did as they were asked, in their own way
+    "8\t7",
+    "8\u00a07",
+    "8\u20097",
+    "8\n7",
+    "8\r\n7\n\nBoth are good.",
+    "```\n8 7\n```",
+    "```text\n8 7\n```\nBoth are good.",
+    "`8 7`",
+    '"8 7"',
+    "> 8 7",
+    "# 8 7",
+    "Here are my scores:\n8 7",
+    "Sure!\n\n8 7\nBoth are good.",
+    "My evaluation:\n```\n8 7\n```",
+    "Scores:\n8\n7",
+    "**8** **7**",
+    "*8* *7*",
+    "**Scores:** 8 7",
+    "**Assistant 1:** 8/10\n**Assistant 2:** 7/10",
+    "### Assistant 1: 8\n### Assistant 2: 7",
+    "\\boxed{8 7}",
+    "$\\boxed{8, 7}$",
+    "\\boxed{8} \\boxed{7}",
+    "8/10 7/10",
+    "8 / 10, 7 / 10",
+    "8 | 7",
+    "8 and 7",
+    "[8, 7]",
+    "(8,7)",
+    "Scores: 8, 7",
+    "Ratings: 8 7",
+    "Final scores: 8 7",
+    "The scores are: 8 7",
+    "Both are good.\n\nFinal scores: 8 7",
+    "Scores (Assistant 1, Assistant 2): 8 7",
+    "Both are good.\nIn conclusion, the scores are (8, 7) for Assistant 1 and Assistant 2, respectively.",
+    "The scores for Assistant 1 and Assistant 2 are 8 and 7, respectively.",
+    "Assistant 1 score: 8\nAssistant 2 score: 7",
+    "Assistant 1's score: 8\nAssistant 2's score: 7",
+    "Assistant 1's score is 8. Assistant 2's score is 7.",
+    "Score for Assistant 1: 8\nScore for Assistant 2: 7",
+    "- Assistant 1: 8 out of 10\n- Assistant 2: 7 out of 10",
+    "Assistant 1: 8, Assistant 2: 7",
+    "Assistant 1: 8 Assistant 2: 7",
+    "Assistant A: 8\nAssistant B: 7",
+    "| Assistant 1 | 8 |\n| Assistant 2 | 7 |",
+    "assistant_1: 8\nassistant_2: 7",
+    '{"assistant_1": 8, "assistant_2": 7}',
+    '```json\n{"Assistant 1": 8.0, "Assistant 2": "7/10"}\n```',
+    'Here is my verdict:\n{"score_1": 8, "score_2": 7, "explanation": "Both are good."}',
+    '{"scores": {"assistant1": 8, "assistant2": 7}}',
+    '{"assistant_1": {"score": 8, "reason": "good"}, "assistant_2": {"score": 7, "reason": "good"}}',
+    '{"scores": [8, 7]}',
+    '{"first": 8, "second": 7}',
+    '{"assistant_1": 8, "assistant_2": 7, "explanation": "Both',
+    "[THINK]9 9[/THINK]8 7",
+    "analysisBoth are good.assistantfinal8 7",
+]
 UNREAD = [
     "",
     "On a scale of 1 to 10, I rate both highly.",
@@ -50,12 +109,51 @@ UNREAD = [
     "Assistant 1: 10 - 2 = 8\nAssistant 2: 10 - 3 = 7",
     "Assistant 1: 8\nAssistant 2: 9\n\nThe tuple is (9, 8).",
     "The endpoints (2, 4) and (1, 3) are given.",
+    "on a scale of 1 to 10",
+    "The points (10, 4) lie on the line.",
+    "I would score both highly, as they find the points (10, 4).",
+    "The sample input is:\n3 4\nBoth pass.",
+    "Both assistants gave the wrong result:\n10 4",
+    "The answer is \\boxed{3, 4}.",
+    "The test scores are (7, 8) in the table.",
+    "In the match the scores are 3 and 2 for Team A and Team B.",
+    "The scores are not (8, 7).",
+    "8,5",
+    "8,5\nBoth are good.",
+    "Assistant 1: 8,5\nAssistant 2: 7,5",
+    "8\n7\n6",
+    "8 - 7",
+    "8 * 7",
+    "8 ** 7 ** 6",
+    "8/100 7/100",
+    "3/5 4/5",
+    "2026-11-27",
+    "9/10",
+    "The clock shows 8:07",
+    "\\boxed{8}",
+    "Scores: 8, 7\nScores: 7, 8",
+    "Assistant 1: 8\nAssistant 2: 7\nAssistant 1: 6",
+    "Assistant 1 is 8 years old.\nAssistant 2 is 7 years old.",
+    "1. 8\n2. 7",
+    '{"assistant_1": 8}',
+    '{"assistant_1": 8, "assistant_2": null}',
+    '{"assistant_1": true, "assistant_2": false}',
+    '{"assistant_1": 8, "assistant_2": 17}',
+    '{"x": 8, "y": 7}',
+    "For the input\n" + '{"a": 3, "b": 4} both fail.',
+    "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
+    "<think>8 7",
 ]
 
 
 @pytest.mark.parametrize("reply", READ)
 def test_stated_scores_are_read(reply):
     assert judge.read_scores(reply) == READ[reply]
+
+
+@pytest.mark.parametrize("reply", NATURAL)
+def test_natural_forms_of_the_same_statement_are_read(reply):
+    assert judge.read_scores(reply) == (8, 7)
 
 
 @pytest.mark.parametrize("reply", UNREAD)
@@ -104,7 +202,7 @@ def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts_and_one_with_r
     unjudged, scored = {"instruction": "x"}, {"instruction": "x", "student_score": 3.0, "oracle_score": 9.0}
     tally = judge.tally(records.build([unjudged, scored]))
     assert (tally["missing"], tally["total"]) == (2, 2)
-    with pytest.raises(judge.Unread, match="2 missing for want of a response or a reply"):
+    with pytest.raises(judge.Unread, match="2 missing because there was no response to judge, or no reply"):
         judge.check(tally)
 
 
@@ -124,6 +222,19 @@ def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
         judge.Unread, match=r"6\.0% of the verdicts could not be read, more than max_unread \(5\.0%\)"
     ):
         judge.check({"read": 94, "unread": 4, "cut": 2, "missing": 0, "total": 100})
+
+
+@pytest.mark.parametrize(
+    "counts, way_out",
+    [
+        ({"cut": 60, "unread": 9, "missing": 4}, "met the token limit, .* Raise judge_max_tokens"),
+        ({"cut": 6, "unread": 60, "missing": 4}, "state no scores. Read some of the replies"),
+        ({"cut": 6, "unread": 9, "missing": 60}, "Raise oracle_max_tokens if responses were cut"),
+    ],
+)
+def test_the_most_frequent_cause_of_unread_verdicts_is_named_with_its_way_out(counts, way_out):
+    with pytest.raises(judge.Unread, match=way_out):
+        judge.check({"read": 100 - sum(counts.values()), "total": 100} | counts)
 
 
 def test_orders_agree_when_they_name_the_same_winner_and_a_tie_is_an_outcome():

@@ -9,7 +9,7 @@ import pytest
 from chat_server import ChatServer
 from scripted import Script, unlike
 
-from lib import judge, records
+from lib import completions, judge, records
 from lib.oracle import replies
 from lib.oracle.chat import Endpoint
 from lib.oracle.ledger import Ledger
@@ -237,7 +237,7 @@ NEW = "<instruction>What is 7 + 7?</instruction>"
     ],
 )
 def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(said, kept):
-    assert replies.new_instruction(said) == kept
+    assert replies.new_instruction(completions.split_thoughts(said)[1]) == kept
 
 
 @pytest.mark.parametrize("finish, cause", [("length", "cut"), ("content_filter", "filtered")])
@@ -247,7 +247,14 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
 
 
 @pytest.mark.parametrize(
-    "said, kept", [("<think>hm</think> four", "four"), ("  \n", None), ("<think>hm</think>", None)]
+    "said, kept",
+    [
+        ("<think>hm</think> four", "four"),
+        ("[THINK]hm[/THINK]four", "four"),
+        ("To close it, write </think>.", "To close it, write </think>."),
+        ("  \n", None),
+        ("<think>hm</think>", None),
+    ],
 )
 def test_a_response_is_what_is_said_after_thinking(make, said, kept):
     oracle, _ = make(answer=said)
@@ -256,6 +263,35 @@ def test_a_response_is_what_is_said_after_thinking(make, said, kept):
 
 def test_a_verdict_after_thinking_is_read():
     assert judge.read_scores("<think>\n1 2\n</think>\n9 3\nbecause") == (9.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    "finish, kept",
+    [("stop", "four"), ("end_turn", "four"), ("max_tokens", None), ("abort", None), ("content_filter", None)],
+)
+def test_a_response_that_did_not_end_by_itself_is_never_taught(make, finish, kept):
+    oracle, _ = make(answer={"choices": [{"message": {"content": "four"}, "finish_reason": finish}]})
+    assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
+
+
+def test_an_answer_that_is_all_thoughts_is_none_and_its_cause_is_named(make):
+    message = {"content": None, "reasoning_content": "I could say four."}
+    oracle, server = make(answer={"choices": [{"message": message, "finish_reason": "stop"}]})
+    assert oracle.answer(rows(2))["oracle_response"][:] == [None, None] and len(server.bodies) == 2
+    assert (
+        "2 got no reply (answer); the most frequent cause (2): `the reply holds no text" in oracle.describe()
+    )
+
+
+def test_a_judge_that_thinks_all_its_tokens_away_is_counted_as_cut(make):
+    thoughts = {"choices": [{"message": {"content": "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait"}}]}
+    thoughts["choices"][0]["finish_reason"] = "length"
+    oracle, _ = make(judge=thoughts)
+    judged = oracle.score(rows(2, oracle_response="a", student_response="b"))
+    tally = judge.tally(judged)
+    assert tally == {"read": 0, "unread": 0, "cut": 4, "missing": 0, "total": 4}
+    with pytest.raises(judge.Unread, match="Raise judge_max_tokens"):
+        judge.check(tally)
 
 
 def test_a_judgement_without_a_reply_is_no_verdict_and_is_missing_from_the_tally(make):

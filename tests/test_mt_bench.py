@@ -40,6 +40,8 @@ PROMPTS = {
         ("Rating: [7]", 7),
         ("Nothing at all: [[0]]", 0),
         ("<think>[[2]]</think> Rating: [[9]]", 9),
+        ("Rating: [[ 8 ]]", 8),
+        ("<think>[[3]] maybe", None),
         ("Rating: 8", None),
         ("[[rating]]", None),
         ("[[85]]", None),
@@ -48,6 +50,20 @@ PROMPTS = {
 )
 def test_a_rating_stands_in_brackets_or_is_unread(reply, rating):
     assert mt_judging.read_rating(reply) == rating
+
+
+@pytest.mark.parametrize(
+    ("reply", "whole", "rating"),
+    [
+        ("arr[[0]] is wrong. Rating: [[7]]", True, 7),
+        ("First [[3]], no: [[ 4 ]]", True, 4),
+        ("Rating: [7]", True, 7),
+        ("arr[[0]] is", False, None),  # cut: it states nothing yet
+        ("**Rating:** [[7]], because", False, 7),
+    ],
+)
+def test_of_a_judge_that_is_asked_the_last_rating_counts(reply, whole, rating):
+    assert mt_judging.read_rating(reply, whole, last=True) == rating
 
 
 def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
@@ -82,17 +98,17 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeyp
 
     def answer(who, prompts, temperature, seed, **how):
         calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
-        return [[Reply(f"to {prompt[-1]['content']}", "length", 1)] for prompt in prompts]
+        return [[Reply(f"to {prompt[-1]['content']}", "length", 1, "hm")] for prompt in prompts]
 
     monkeypatch.setattr(students, "answer", answer)
-    turns, cut = mt_bench.respond(ASKED, Student(None, None), 0)
+    turns, ended = mt_bench.respond(ASKED, Student(None, None), 0)
     assert calls == [
         (0.0, ["What is 2 + 2?"]),
         (0.7, ["Write {a} line."]),
         (0.0, ["And plus 3?"]),
         (0.7, ["Now in rhyme."]),
     ]
-    assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and cut == 4
+    assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and ended == (4, 0)
 
 
 @pytest.fixture
@@ -235,12 +251,17 @@ def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, 
     def fault(body, nth):
         return "500" if "plus 3" in str(body) else None
 
-    with ChatServer(lambda body: "Rating: [[6]]" if "rhyme" in str(body) else "nothing", fault) as server:
+    def reply(body):
+        return "arr[[0]] is wrong. Rating: [[6]]" if "rhyme" in str(body) else "nothing"
+
+    with ChatServer(reply, fault) as server:
         verdicts = ask(server, tries=1)
+    assert 6 in verdicts["score"].values
     mt_judging.write(verdicts, ANSWERED, tmp_path)
     answers = mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", ASKED)
     again = mt_judging.recorded(ASKED, str(tmp_path / "judgments.jsonl"), "", answers)
     assert answers == ANSWERED and mt_judging.tally(again) == mt_judging.tally(verdicts)
+    assert again["score"].fillna(-1).tolist() == verdicts["score"].fillna(-1).tolist()
     kept = ["question_id", "turn", "reply", "shown"]
     said = verdicts["reply"].notna()
     assert again[said][kept].values.tolist() == verdicts[said][kept].values.tolist() and (~said).sum() == 1

@@ -135,6 +135,12 @@ def test_every_family_has_a_task_of_the_taxonomy():
     assert {family.task for family in FAMILIES.values()} == set(STYLES)
 
 
+def test_a_task_that_a_row_has_is_kept():
+    oracle = ExactOracle()
+    rows = records.update(rows_of("leg_counting"), task=["Math", None, None])
+    assert oracle.classify(rows)["task"][:] == ["Math", "Arithmetic", "Arithmetic"] and oracle.calls == 2
+
+
 # Expanding
 
 

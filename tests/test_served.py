@@ -70,7 +70,7 @@ def texts(replies) -> list[list[str]]:
 def test_every_prompt_gets_its_own_replies_in_its_own_place(asked):
     replies = student.answer(asked, PROMPTS, samples=3, temperature=0.7, batch_size=4)
     assert texts(replies) == [[prompt[0]["content"]] * 3 for prompt in PROMPTS]
-    assert all(reply[1:] == ("stop", 5) for row in replies for reply in row)
+    assert all(reply[1:] == ("stop", 5, "") for row in replies for reply in row)
 
 
 def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
@@ -129,7 +129,7 @@ def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
     answered, counts = student.respond(rows, asked, samples=2, temperature=1.0)
     samples = json.loads(answered["meta"][1])["samples"]
     assert answered["student_response"][:] == ["kept", samples[0]] and samples[0].startswith("two ")
-    assert counts == {"responses": 2, "cut": 0, "tokens": 10} and len(set(samples)) == 2
+    assert counts == {"responses": 2, "cut": 0, "unanswered": 0, "tokens": 10} and len(set(samples)) == 2
 
 
 # Choosing
@@ -247,6 +247,60 @@ def test_a_reply_that_is_none_is_shown(asked, server, fault, said):
     server.fault = lambda body, nth: fault
     with pytest.raises(UserError, match=said):
         student.answer(asked, PROMPTS)
+
+
+def said(content: object, finish: str = "stop", usage: tuple = (10, 5), **message) -> dict:
+    counted = dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
+    return {
+        "choices": [{"message": {"content": content} | message, "finish_reason": finish}],
+        "usage": counted,
+    }
+
+
+def test_thoughts_are_kept_apart_and_found_again_by_a_second_start(asked, server, tmp_path):
+    server.reply = lambda body: "<think>They ask.</think>\n\nyes"
+    for _ in range(2):
+        ((reply,),) = student.answer(asked, PROMPTS[:1], folder=tmp_path)
+        assert reply == ("yes", "stop", 5, "They ask.") and not reply.unanswered
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        said("<think>They ask", "length"),
+        said(None, reasoning_content="They ask"),
+        said([{"type": "thinking", "thinking": "They ask"}]),
+    ],
+)
+def test_a_thought_that_never_ends_is_a_reply_without_text_and_counted(asked, server, told):
+    server.reply = lambda body: told
+    rows, counts = student.respond(records.build([{"instruction": "one"}, {"instruction": "two"}]), asked)
+    assert rows["student_response"][:] == ["", ""] and counts["unanswered"] == 2
+
+
+@pytest.mark.parametrize("finish, end", [("eos", "stop"), ("max_tokens", "length")])
+def test_how_a_reply_ended_is_read_as_of_any_other_model(asked, server, finish, end):
+    server.reply = lambda body: said("yes", finish)
+    assert student.answer(asked, PROMPTS[:1])[0][0].finish == end
+
+
+@pytest.mark.parametrize(
+    "told, cause",
+    [
+        (said("half", "abort"), "the reply ended with 'abort'"),
+        ({"error": {"message": "overloaded"}}, "an error inside the reply: overloaded"),
+        (said("yes", usage=(300, 5)), "the server cut the prompt: its context is 300 tokens"),
+    ],
+)
+def test_a_reply_that_answers_nothing_is_an_error_and_none_of_its_batch_is_kept(
+    asked, server, told, cause, tmp_path
+):
+    server.reply = lambda body: told
+    prompt = [{"role": "user", "content": "word " * 2000}]
+    with pytest.raises(UserError, match=cause):
+        student.answer(asked, [prompt], folder=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_that_counts_no_tokens_is_refused(asked, server):

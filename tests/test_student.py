@@ -71,9 +71,34 @@ def test_a_reply_that_the_limit_cuts_is_marked_and_its_tokens_counted(asked):
 def test_a_reply_ends_at_its_end_marker():
     tokenizer = byte_tokenizer()
     end, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "i"))
-    assert loaded._reply([i, i, end], {end}, tokenizer) == ("ii", "stop", 3)
-    assert loaded._reply([i, i, i, i, end], {end}, tokenizer) == ("iiii", "stop", 5)
-    assert loaded._reply([i, i], {end}, tokenizer) == ("ii", "length", 2)
+    assert loaded._reply([i, i, end], {end}, tokenizer)[:3] == ("ii", "stop", 3)
+    assert loaded._reply([i, i, i, i, end], {end}, tokenizer)[:3] == ("iiii", "stop", 5)
+    assert loaded._reply([i, i], {end}, tokenizer)[:3] == ("ii", "length", 2)
+
+
+def drawn(text: str, prompt: str = "", special: tuple[str, ...] = ()):
+    """The reply of a student that generated this text and its end marker."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return loaded._reply([*ids, end], {end}, tokenizer, prompt)
+
+
+@pytest.mark.parametrize(
+    "text, prompt, special, said, reasoning",
+    [
+        ("<think>hm</think>\n\nfour", "", (), "four", "hm"),
+        ("hm</think>four", "What is 2 + 2?<think>\n", (), "four", "hm"),
+        ("[THINK]hm[/THINK]four", "", ("[THINK]", "[/THINK]"), "four", "hm"),
+        ("write </think>", "How do I close it?", (), "write </think>", ""),
+        ("hm, so", "What is 2 + 2?<think>", (), "", "hm, so"),
+    ],
+)
+def test_what_a_student_thinks_is_kept_apart_from_what_it_says(text, prompt, special, said, reasoning):
+    reply = drawn(text, prompt, special)
+    assert (reply.text, reply.reasoning, reply.finish) == (said, reasoning, "stop")
+    assert reply.unanswered == (not said)
 
 
 def test_a_restart_continues_with_the_batches_it_finds(asked, tmp_path):

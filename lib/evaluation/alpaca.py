@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.batches import Ended
 from lib.errors import UserError, named
 from lib.evaluation import annotators, recordings, shared
 from lib.oracle import estimate, prices
@@ -42,9 +43,9 @@ def outputs(source: str, name: str) -> list[dict]:
     return rows
 
 
-def respond(asked: list[dict], student, generator: str, **how) -> tuple[list[dict], int]:
-    """A student's outputs to the instructions, and how many the token limit cut; `how` goes to `student.answer`."""
-    texts, cut = shared.responses([row["instruction"] for row in asked], student, **how)
+def respond(asked: list[dict], student, generator: str, **how) -> tuple[list[dict], Ended]:
+    """A student's outputs to the instructions, and how they ended; `how` goes to `student.answer`."""
+    texts, ended = shared.responses([row["instruction"] for row in asked], student, **how)
     return [
         {
             "instruction": row["instruction"],
@@ -53,7 +54,7 @@ def respond(asked: list[dict], student, generator: str, **how) -> tuple[list[dic
             "generator": generator,
         }
         for row, text in zip(asked, texts, strict=True)
-    ], cut
+    ], ended
 
 
 def pair(references: list[dict], answered: list[dict]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from lib import completions
 from lib.errors import UserError
 from lib.evaluation import recordings
 from lib.oracle.chat import Endpoint, Request
@@ -136,7 +137,7 @@ def asked(endpoint: Endpoint, attempt: int, report: Callable[[int], None], repli
         _check_logprobs(said, sampling, endpoint)
         said += endpoint.responses(calls[alone:], lambda done: report(done + alone))
         _check_logprobs(said, sampling, endpoint)
-        told = [response and _choice(response) for response in said]
+        told = [response and _choice(response, sampling) for response in said]
         for text, reply in zip(instructions, told, strict=True):
             replies[text] = reply or replies.get(text)
         return [reply or "" for reply in told]
@@ -160,14 +161,11 @@ def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endp
         )
 
 
-def _choice(response: dict) -> dict:
+def _choice(response: dict, sampling: dict) -> dict:
     """A reply as the package keeps it: with its text, or the arguments of the function that it calls."""
+    said = completions.read(response, {"messages": [], **sampling})
     choice = recordings.clean(response["choices"][0])
-    message = choice["message"]
-    calls = [call.get("function") or {} for call in message.get("tool_calls") or []]
-    calls += [message["function_call"]] if message.get("function_call") else []
-    called = [call["arguments"] for call in calls if isinstance(call.get("arguments"), str)]
-    return choice | {"text": called[0] if called else message["content"] or " "}
+    return choice | {"text": recordings.clean(said.text) or " ", "finish_reason": said.finish_reason}
 
 
 @contextlib.contextmanager

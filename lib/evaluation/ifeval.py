@@ -13,6 +13,7 @@ from unittest import mock
 
 import pandas as pd
 
+from lib.batches import Ended
 from lib.errors import UserError
 from lib.evaluation import recordings, shared
 
@@ -44,10 +45,10 @@ def responses(source: str, asked: list[dict]) -> dict[str, str]:
     return said
 
 
-def respond(asked: list[dict], student, **how) -> tuple[dict[str, str], int]:
-    """A student's responses by prompt, and how many the token limit cut; `how` goes to `student.answer`."""
-    texts, cut = shared.responses([row["prompt"] for row in asked], student, **how)
-    return {row["prompt"]: text for row, text in zip(asked, texts, strict=True)}, cut
+def respond(asked: list[dict], student, **how) -> tuple[dict[str, str], Ended]:
+    """A student's responses by prompt, and how they ended; `how` goes to `student.answer`."""
+    texts, ended = shared.responses([row["prompt"] for row in asked], student, **how)
+    return {row["prompt"]: text for row, text in zip(asked, texts, strict=True)}, ended
 
 
 def check(asked: list[dict], answered: dict[str, str]) -> pd.DataFrame:

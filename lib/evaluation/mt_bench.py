@@ -1,6 +1,7 @@
 """MT-Bench: 80 questions of two turns and their answers (Zheng et al., 2023, arXiv 2306.05685), in FastChat's file formats."""
 
 from lib import records
+from lib.batches import Ended, Reply, ended
 from lib.errors import UserError
 from lib.evaluation import recordings
 from lib.oracle.prompts import filled
@@ -44,13 +45,15 @@ def judge_prompts(source: str) -> dict[str, dict]:
     return found
 
 
-def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, list[str]], int]:
-    """A student's answers by question, each turn behind the one before, at the temperature of its category; and how many turns the
-    token limit cut. `how` goes to `student.answer`."""
+def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, list[str]], Ended]:
+    """A student's answers by question, each turn behind the one before, at the temperature of its category.
+
+    Beside them, how the turns ended. `how` goes to `student.answer`.
+    """
     from lib import student as students  # torch takes seconds that recorded answers can do without
 
     turns: dict[int, list[str]] = {row["question_id"]: [] for row in asked}
-    cut = 0
+    made: list[Reply] = []
     for _ in TURNS:
         for temperature in sorted({_temperature(row) for row in asked}):
             alike = [row for row in asked if _temperature(row) == temperature]
@@ -58,8 +61,8 @@ def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, lis
             replies = students.answer(student, prompts, temperature=temperature, seed=seed, **how)
             for row, (reply,) in zip(alike, replies, strict=True):
                 turns[row["question_id"]].append(reply.text)
-                cut += reply.cut
-    return turns, cut
+                made.append(reply)
+    return turns, ended(made)
 
 
 def conversation(turns: list[str], answered: list[str]) -> Messages:

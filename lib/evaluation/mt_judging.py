@@ -10,36 +10,44 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.completions import split_thoughts
 from lib.errors import UserError, named
 from lib.evaluation import recordings, shared
 from lib.evaluation.mt_bench import TURNS, Messages
 from lib.oracle import estimate, prices
 from lib.oracle.chat import Endpoint, Request
-from lib.oracle.replies import said
 
 JUDGE = "gpt-4"  # of the published scores
 SAMPLING = {"temperature": 0, "max_tokens": 2048}
 REPLY = 250  # tokens of a verdict, about
 NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
-RATINGS = (re.compile(rf"\[\[{NUMBER}\]\]"), re.compile(rf"\[{NUMBER}\]"))
+RATINGS = (re.compile(rf"\[\[ *+{NUMBER} *\]\]"), re.compile(rf"\[ *+{NUMBER} *\]"))
+# in a reply that was cut any other number may be an index: "arr[[0]] is"
+STATED = (re.compile(rf"rating[:*\s]{{1,9}}\[\[ *+{NUMBER} *\]\]", re.IGNORECASE),)
 
 # A table of verdicts has a line for each that is needed: question_id, category, turn, judgment (its number, from 1), judge, shown
-# (what the judge saw), reply, finish, and score, null where there is no reply or it could not be read.
+# (what the judge saw), rule (which rating counts, the first or the last), reply, finish, and score,
+# null where there is no reply or it could not be read.
 
 
-def read_rating(reply: str, whole: bool = True) -> float | None:
+def read_rating(reply: str, whole: bool = True, last: bool = False) -> float | None:
     """The rating that a verdict states, 0 to 10: "[[8]]", failing that "[8]"; None where it states none.
 
-    "[8]" is FastChat's rule, and may be an index in a piece of code: of a reply that is not `whole` it is not taken. 0 is outside the
-    scale asked for, but GPT-4 gives it.
+    Of several the first counts, as in FastChat, or the `last`. "[8]" is FastChat's rule, and may be an index in
+    a piece of code: of a reply that is not `whole` it is not taken. 0 is outside the scale asked for, but GPT-4
+    gives it.
 
     >>> read_rating("A fine answer. Rating: [[8.5]]")
     8.5
+    >>> read_rating("arr[[0]] is wrong. Rating: [[7]]", last=True)
+    7.0
     >>> read_rating("I would give it 8 of 10.")
     """
-    patterns = RATINGS if whole else RATINGS[:1]
-    found = next(filter(None, (pattern.search(said(reply)) for pattern in patterns)), None)
-    return float(found[1]) if found and float(found[1]) <= 10 else None
+    patterns = RATINGS if whole else STATED if last else RATINGS[:1]
+    text = split_thoughts(reply)[1]
+    found = next(filter(None, (pattern.findall(text) for pattern in patterns)), None)
+    rating = float(found[-1 if last else 0]) if found else None
+    return rating if rating is not None and rating <= 10 else None
 
 
 def doubtful(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +63,12 @@ def needed(
 ) -> pd.DataFrame:
     """The table of verdicts before the judge was asked; `prompts` are by question and turn, none where there is no answer."""
     return _table(
-        (row, turn, n, {"judge": judge, "user_prompt": _shown(prompts.get((row["question_id"], turn)))})
+        (
+            row,
+            turn,
+            n,
+            {"judge": judge, "user_prompt": _shown(prompts.get((row["question_id"], turn))), "rule": "last"},
+        )
         for row in asked
         for turn in TURNS
         for n in range(1, judgments + 1)
@@ -68,8 +81,11 @@ def _shown(messages: Messages | None) -> str:
 
 def rated(verdicts: pd.DataFrame, replies: list[str | None], finishes: list[str]) -> pd.DataFrame:
     """The verdicts with these replies, read."""
-    pairs = zip(replies, finishes, strict=True)
-    scores = [None if reply is None else read_rating(reply, finish != "length") for reply, finish in pairs]
+    each = zip(replies, finishes, verdicts["rule"], strict=True)
+    scores = [
+        None if reply is None else read_rating(reply, finish != "length", rule == "last")
+        for reply, finish, rule in each
+    ]
     told = {"reply": pd.Series(replies, verdicts.index, dtype=object), "finish": finishes}
     return verdicts.assign(**told, score=pd.Series(scores, verdicts.index, dtype=float))
 
@@ -139,7 +155,10 @@ def _of_model(rows: list[dict], source: str, model: str) -> list[dict]:
 
 def _check_record(row: dict, source: str, answered: dict[int, list[str]]) -> None:
     where = f"judgments: {source}: question {row['question_id']}, turn {row['turn']}"
-    stated, read = row.get("score"), read_rating(row["judgment"], row.get("finish") != "length")
+    stated, read = (
+        row.get("score"),
+        read_rating(row["judgment"], row.get("finish") != "length", row.get("rule") == "last"),
+    )
     if stated is not None and (None if stated == -1 else stated) != read:
         raise UserError(f"{where} has the score {stated!r:.60}, but its reply says {read}")
     turns = answered.get(row["question_id"], [])[: row["turn"]]
@@ -149,9 +168,13 @@ def _check_record(row: dict, source: str, answered: dict[int, list[str]]) -> Non
 
 def _table(lines: Iterable[tuple[dict, int, int, dict]]) -> pd.DataFrame:
     """The table from (question, turn, number of the judgment, what FastChat's record of it holds)."""
-    columns = ["question_id", "category", "turn", "judgment", "judge", "shown"]
+    columns = ["question_id", "category", "turn", "judgment", "judge", "shown", "rule"]
     rows = [
-        (row["question_id"], row["category"], turn, n, _judge(told), str(told.get("user_prompt") or ""))
+        (
+            *(row["question_id"], row["category"], turn, n, _judge(told)),
+            str(told.get("user_prompt") or ""),
+            str(told.get("rule") or "first"),
+        )
         for row, turn, n, told in lines
     ]
     return pd.DataFrame(rows, columns=columns).assign(reply=None, finish="", score=float("nan"))
@@ -180,6 +203,7 @@ def write(verdicts: pd.DataFrame, answered: dict[int, list[str]] | None, folder:
             "turn": line.turn,
             "judge": [line.judge],
             "finish": line.finish,
+            "rule": line.rule,
             "user_prompt": line.shown,
             "judgment": line.reply,
             "score": -1 if pd.isna(line.score) else line.score,

@@ -7,6 +7,7 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from lib import benchmarks, contamination, records, show
+from lib.batches import Ended, ended
 from lib.runner import folders
 from lib.runs import Stage
 from lib.settings import JUDGES
@@ -24,17 +25,20 @@ def student(place: object, told: dict):
     return students.choose(place, *how)
 
 
-def responses(prompts: list[str], student, **how) -> tuple[list[str], int]:
-    """A student's responses to prompts of one turn, and how many the token limit cut; `how` goes to `student.answer`."""
+def responses(prompts: list[str], student, **how) -> tuple[list[str], Ended]:
+    """A student's responses to prompts of one turn, and how they ended; `how` goes to `student.answer`."""
     from lib import student as students
 
     asked = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
     replies = [reply for (reply,) in students.answer(student, asked, **how)]
-    return [reply.text for reply in replies], sum(reply.cut for reply in replies)
+    return [reply.text for reply in replies], ended(replies)
 
 
-def asked(place: object, told: dict, total: int, cut: int) -> str:
-    """Who was asked and how, in a sentence, from a notebook's parameters."""
+def asked(place: object, told: dict, total: int, cut: int, unanswered: int = 0) -> str:
+    """Who was asked and how, in a sentence, from a notebook's parameters.
+
+    Of `total` responses `cut` met the token limit, and `unanswered` hold thoughts alone.
+    """
     template = f"`{told['chat_template']}`" if told["chat_template"] else "its own"
     template = "the server's" if told["student_url"] else template
     temperature = told.get("evaluation_temperature")
@@ -42,7 +46,8 @@ def asked(place: object, told: dict, total: int, cut: int) -> str:
     decoding = "the temperatures of the categories" if temperature is None else decoding
     return (
         f"`{place}`: {decoding}, chat template {template}, no system prompt but what that brings, {told['max_new_tokens']} tokens "
-        f"at most; {cut:,} of {total:,} responses were cut there."
+        f"at most; {cut:,} of {total:,} responses were cut there"
+        + (f", and **{unanswered:,} hold thoughts without an answer**." if unanswered else ".")
     )
 
 

@@ -73,9 +73,13 @@ class ExactOracle:
         return records.update(rows, oracle_response=told)
 
     def classify(self, rows: Dataset) -> Dataset:
-        """Add the task of each row."""
-        self.calls += len(rows)
-        return records.update(rows, task=[draw.task(about(meta)["family"]) for meta in rows["meta"]])
+        """Add the task of each row that lacks one."""
+        self.calls += sum(task is None for task in rows["task"])
+        tasks = [
+            task or draw.task(about(meta)["family"])
+            for task, meta in zip(rows["task"], rows["meta"], strict=True)
+        ]
+        return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import openai
 
+from lib.completions import Unusable
 from lib.errors import UserError
 from lib.oracle import prices, transport
 from lib.oracle.ledger import Asked
@@ -113,25 +114,22 @@ class Batch:
             raise UserError(
                 f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        found = {}
+        calls, replies, lost = {}, {}, []
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in (await self.client.files.content(name)).content.splitlines():
-                found |= self._read(line, ordered)
-        calls = [
-            self.endpoint.call(ordered[n], said, share=prices.batch_share()) for n, said in found.items()
-        ]
-        self.ledger.store(calls, collected=token)
-        for name, said in found.items():
-            self.done[name] = self.endpoint.answered(said)
-
-    @staticmethod
-    def _read(line: bytes, ordered: dict[str, Asked]) -> dict[str, dict]:
-        """{key: completion} of a line of a result file; empty where it answers none of ours."""
-        try:
-            told = json.loads(line)
-            return {ordered[told["custom_id"]].key: transport.checked(told["response"]["body"])}
-        except (ValueError, RecursionError, KeyError, TypeError, transport.Malformed):
-            return {}
+                if not (result := _result(line, ordered)):
+                    continue
+                asked, response = result
+                try:
+                    answer = self.endpoint.answer(asked, response, share=prices.batch_share())
+                    calls[asked.key], replies[asked.key] = answer
+                except Unusable as error:
+                    replies[asked.key] = self.endpoint.unanswered(error)
+                    lost += filter(None, [self.endpoint.lost(asked, error.tokens, prices.batch_share())])
+        self.ledger.store(calls.values(), collected=token)
+        self.ledger.lose(lost)
+        self.endpoint.made += len(calls)
+        self.done |= replies
 
     async def _ended(self, token: str, batch_id: str):
         """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""
@@ -150,3 +148,13 @@ class Batch:
                 if time.monotonic() - heard > PATIENCE_S:
                     raise
             await asyncio.sleep(self.endpoint.poll_s)
+
+
+def _result(line: bytes, ordered: dict[str, Asked]) -> tuple[Asked, object] | None:
+    """The call that a line of a result file is about, and its response; None where it is none of ours."""
+    try:
+        told = json.loads(line)
+        asked, result = ordered[told["custom_id"]], told.get("response") or {"body": told}
+        return asked, result["body"]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,23 +1,24 @@
 """Chat calls to an OpenAI-compatible endpoint: every reply is in the ledger before it is used, and never asked for again."""
 
 import json
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import NamedTuple
 
 import openai
 
+from lib import completions
+from lib.completions import LIMITS, Completion, Unusable
 from lib.errors import UserError
 from lib.oracle import background, prices, transport
 from lib.oracle.batch import Batch
-from lib.oracle.ledger import Asked, Call, Ledger, key
+from lib.oracle.ledger import Asked, Call, Ledger, Lost, key
 from lib.oracle.live import Live
 
-LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one thing
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
 NO_RESULT = "its batch ended without a result"
 LOOK_AHEAD = 500  # requests that are looked up in the ledger at a time
@@ -38,13 +39,22 @@ class Request(NamedTuple):
         return {"messages": self.messages, "sampling": self.sampling, "attempt": self.attempt}
 
     @property
+    def body(self) -> dict:
+        """What is sent to any model."""
+        return {"messages": self.messages, **self.sampling}
+
+    @property
     def limit(self) -> int:
         """Completion tokens at most."""
         return next((value for name, value in self.sampling.items() if name in LIMITS), UNLIMITED)
 
 
 class Reply(NamedTuple):
-    """`text` is None where the call failed; `finish` then says why. The ledger holds all that the endpoint said."""
+    """What a model says, without its thoughts. The ledger holds all of it.
+
+    `finish` is "stop" or, where the limit cut it, "length". `text` is None where the call failed, and `finish`
+    says why.
+    """
 
     text: str | None
     finish: str
@@ -78,18 +88,24 @@ class Endpoint:
     batch: bool = False
     engine: str = "local"  # who makes the calls that are made at once: this process or, with ray, the nodes of a cluster
     poll_s: float = 30  # between two looks at a batch
-    key_from: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    key_from: str = "ORACLE_API_KEY"  # the variable with the key, unless the host is OpenAI's
     made: int = 0  # calls answered by the endpoint
     cached: int = 0  # calls answered by the ledger
-    failed: int = 0
+    failures: Counter = field(default_factory=Counter)  # calls without a reply, by cause
 
     def __post_init__(self):
-        self.url = transport.address(self.url or "https://api.openai.com/v1")
+        self.url = transport.address(self.url or transport.OPENAI)
+        self.key_from = transport.key_variable(self.url, self.key_from)
         self.price = prices.of(self.model)
         prices.check_budget(self.model, self.budget_usd)
         for name in ("concurrency", "timeout_s", "tries"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)}: it must be above 0")
+
+    @property
+    def failed(self) -> int:
+        """Calls that got no reply that can be used."""
+        return self.failures.total()
 
     def chat(
         self,
@@ -127,10 +143,12 @@ class Endpoint:
         at_once: bool = False,
     ) -> list[dict | None]:
         """All that the endpoint said to each request, in order, logprobs included; None where a call failed. See `chat`."""
-        self.chat(requests, report, at_once)
+        replies = self.chat(requests, report, at_once)
         names = [key(self.url, self.model, request.content) for request in requests]
         stored = dict(self.ledger.find(set(names)))
-        return [stored.get(name) for name in names]
+        return [
+            None if reply.text is None else stored[name] for name, reply in zip(names, replies, strict=True)
+        ]
 
     def account(self) -> dict[str, float | None]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
@@ -171,7 +189,7 @@ class Endpoint:
             names += keys
             fresh = {n: r for n, r in zip(keys, some, strict=True) if n not in seen}
             seen |= fresh.keys()
-            found = {name: self.reply(response) for name, response in self.ledger.find(fresh)}
+            found = {name: self._stored(response, fresh[name]) for name, response in self.ledger.find(fresh)}
             done |= found
             self.cached += len(found)
             ordered = {} if self.ledger_only else self.ledger.ordered(fresh.keys() - found.keys())
@@ -199,7 +217,7 @@ class Endpoint:
 
     def body(self, request: Request) -> dict:
         """What is sent."""
-        return {"model": self.model, "messages": request.messages, **request.sampling}
+        return {"model": self.model, **request.body}
 
     def asked(self, name: str, request: Request, share: float = 1.0) -> Asked:
         """A call as it stands before it is answered; `share` is that of the full price."""
@@ -207,12 +225,17 @@ class Endpoint:
         content = json.dumps(request.content, ensure_ascii=False)
         return Asked(name, request.purpose, self.run, self.stage, content, most)
 
-    def call(self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0) -> Call:
-        """An answered call as the ledger keeps it; `share` is that of the full price."""
-        reply = self.reply(response)
-        tokens = transport.tokens(response) or self._reckoned(asked, reply)
-        cost = prices.usd(self.price, *tokens)
-        return Call(
+    def answer(
+        self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0
+    ) -> tuple[Call, Reply]:
+        """An answered call as the ledger keeps it, and the reply; `share` is that of the full price.
+
+        Raises Unusable for a response that answers nothing.
+        """
+        request = json.loads(asked.request)
+        said = self._read(response, {"messages": request["messages"], **request["sampling"]})
+        tokens = completions.usage(response) or self._reckoned(asked, said)
+        call = Call(
             key=asked.key,
             endpoint=self.url,
             model=self.model,
@@ -221,40 +244,54 @@ class Endpoint:
             stage=asked.stage,
             request=asked.request,
             response=json.dumps(response),  # in ASCII: whatever it holds can be stored
-            finish=reply.finish,
+            finish=said.finish_reason,
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
-            usd=cost and cost * share,
+            usd=self.cost(tokens, share),
             seconds=round(seconds, 3),
-            made_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            made_at=_now(),
         )
+        return call, Reply(said.text, said.finish_reason)
 
     @staticmethod
-    def _reckoned(asked: Asked, reply: Reply) -> list[int]:
+    def _reckoned(asked: Asked, said: Completion) -> list[int]:
         """About as many tokens as a call took whose endpoint does not say."""
-        return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in (asked.request, reply.text or "")]
+        texts = asked.request, said.reasoning + said.text
+        return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in texts]
 
-    def cost(self, response: object) -> float | None:
-        """USD of what an endpoint said, where it says how many tokens that took."""
-        told = transport.tokens(response)
-        return told and prices.usd(self.price, *told)
+    def cost(self, tokens: tuple[int, int] | None, share: float = 1.0) -> float | None:
+        """USD of so many tokens; None where they or the price are unknown."""
+        usd = tokens and prices.usd(self.price, *tokens)
+        return usd and usd * share
 
     @staticmethod
-    def reply(response: dict) -> Reply:
-        """What a chat completion says; without a text it is empty, as of a model that was cut while it was thinking."""
-        choice = response["choices"][0]
-        text, finish = choice["message"]["content"] or "", choice.get("finish_reason") or ""
-        return Reply(transport.clean(text), sys.intern(transport.clean(finish)))
+    def _read(response: object, body: dict) -> Completion:
+        """What a chat completion says. Raises Unusable also where all that it says are thoughts."""
+        said = completions.read(response, body)
+        if said.finish_reason == "stop" and said.reasoning and not said.text:
+            raise Unusable("the reply holds no text, its thoughts alone", completions.usage(response))
+        return said
 
-    def answered(self, response: dict) -> Reply:
-        """Count a call that was made and stored."""
-        self.made += 1
-        return self.reply(response)
+    def _stored(self, response: dict, request: Request) -> Reply:
+        """The reply of a stored call; one that cannot be used was stored by an older version."""
+        try:
+            said = self._read(response, request.body)
+        except Unusable as error:
+            return self.unanswered(error)
+        return Reply(said.text, said.finish_reason)
+
+    def lost(self, asked: Asked, tokens: tuple[int, int] | None, share: float = 1.0) -> Lost | None:
+        """What was paid for a reply that cannot be used, as the ledger keeps it."""
+        if not tokens:
+            return None
+        usd = self.cost(tokens, share)
+        return Lost(self.model, asked.purpose, self.run, self.stage, *tokens, usd, _now())
 
     def unanswered(self, error: object) -> Reply:
         """Count a call that failed for good; it is not stored."""
-        self.failed += 1
-        return Reply(None, f"failed: {transport.masked(error, self.key_from)}")
+        cause = transport.masked(error, self.key_from)
+        self.failures[cause] += 1
+        return Reply(None, f"failed: {cause}")
 
     def over_budget(self, spent: float) -> OverBudget:
         """What is raised where the next call could exceed the budget."""
@@ -262,3 +299,7 @@ class Endpoint:
             f"the budget of USD {self.budget_usd:g} for the run {self.run} is spent (USD {spent:.2f}): "
             "raise budget_usd, and the same command goes on from here"
         )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -9,10 +9,8 @@ from lib import paths
 from lib.gym.oracle import ExactOracle
 from lib.runs import Stage
 
-JUDGE_KEY = (
-    "JUDGE_API_KEY"  # the environment variable with the key for judge_url, where that is another provider
-)
-EVALUATION_KEY = "EVALUATION_API_KEY"  # and the one for evaluation_url, where that is set
+# the environment variables with the keys of endpoints that are not OpenAI's; see transport.key_variable
+ORACLE_KEY, JUDGE_KEY, EVALUATION_KEY = "ORACLE_API_KEY", "JUDGE_API_KEY", "EVALUATION_API_KEY"
 
 _ledgers: dict[tuple[Path, bool], object] = {}  # this process holds each open once
 
@@ -31,13 +29,13 @@ def choose(stage: Stage, labels: Iterable[str]):
     from lib.oracle.llm import LLMOracle
 
     common = _common(stage)
-    asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common)
+    asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common, key_from=ORACLE_KEY)
     judge = asked
     if told["judge_model"] or told["judge_url"]:
         url = told["judge_url"] or asked.url
-        elsewhere = urlsplit(url).hostname != urlsplit(asked.url).hostname  # no key is sent to another's host
-        own = {"key_from": JUDGE_KEY} if elsewhere or os.environ.get(JUDGE_KEY) else {}
-        own |= {"batch": False} if elsewhere else {}  # nor is another's host sure to have batches
+        elsewhere = urlsplit(url).hostname != urlsplit(asked.url).hostname
+        own = {"key_from": JUDGE_KEY if elsewhere or os.environ.get(JUDGE_KEY) else ORACLE_KEY}
+        own |= {"batch": False} if elsewhere else {}  # another's host may have no batches
         judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common | own)
     return LLMOracle(
         asked,
@@ -57,8 +55,8 @@ def evaluator(stage: Stage, model: str):
     from lib.oracle.chat import Endpoint
 
     told = stage.parameters
-    # no key is sent to another's host, nor is it sure to have batches
-    own = {"key_from": EVALUATION_KEY, "batch": False} if told["evaluation_url"] else {}
+    own = {"key_from": EVALUATION_KEY}
+    own |= {"batch": False} if told["evaluation_url"] else {}  # another's host may have no batches
     return Endpoint(
         told["evaluation_judge"] or model, url=told["evaluation_url"] or None, **_common(stage) | own
     )

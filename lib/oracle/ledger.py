@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TE
     token TEXT);
 CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
+PAID = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT, prompt_tokens INTEGER,
+    completion_tokens INTEGER, usd REAL, made_at TEXT)"""
 
 
 class Asked(NamedTuple):
@@ -57,6 +59,19 @@ class Call(NamedTuple):
     completion_tokens: int
     usd: float | None
     seconds: float
+    made_at: str  # ISO 8601, UTC
+
+
+class Lost(NamedTuple):
+    """What a reply cost that cannot be used. It answers no call: the next start asks again."""
+
+    model: str
+    purpose: str
+    run: str
+    stage: str
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
     made_at: str  # ISO 8601, UTC
 
 
@@ -102,6 +117,7 @@ class Ledger:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
+        db.execute(PAID.format(""))
         return db
 
     def _reader(self) -> sqlite3.Connection:
@@ -111,6 +127,8 @@ class Ledger:
             db = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
             try:
                 db.execute("SELECT key FROM calls LIMIT 1")
+                db.execute("ATTACH ':memory:' AS older")  # its table is used where the file has none
+                db.execute(PAID.format("older."))
                 return db
             except sqlite3.OperationalError as error:
                 failure = error
@@ -170,16 +188,24 @@ class Ledger:
             for table in ("under_way", "batches") if collected else ():
                 self._db.execute(f"DELETE FROM {table} WHERE token = ?", (collected,))
 
+    def lose(self, lost: Iterable[Lost]) -> None:
+        """Write what replies cost that cannot be used."""
+        with self._change():
+            self._db.executemany(f"INSERT INTO lost VALUES ({','.join('?' * len(Lost._fields))})", lost)
+
     def spent(self, run: str) -> float:
         """USD of a run so far, what its batches under way may cost included; calls of unknown price left out."""
         sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
+        sums += " + coalesce((SELECT sum(usd) FROM lost WHERE run = :run), 0)"
         return self._row(f"SELECT {sums}", {"run": run})[0]
 
     def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
         """Calls that a stage of a run made, whenever it was started, and their USD; None where the price of any is unknown."""
         known = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
-        told = f"SELECT count(*), {known} FROM calls WHERE run = ? AND stage = ?"
+        both = "SELECT run, stage, 1 AS answered, usd FROM calls"
+        both += " UNION ALL SELECT run, stage, 0, usd FROM lost"
+        told = f"SELECT coalesce(sum(answered), 0), {known} FROM ({both}) WHERE run = ? AND stage = ?"
         return self._row(told, (run, stage))
 
     def rows(self) -> Iterator[Call]:
@@ -188,10 +214,12 @@ class Ledger:
 
     def totals(self) -> list[tuple]:
         """(model, purpose, run, calls, prompt tokens, completion tokens, USD or None) for each that occurs."""
+        paid = "model, purpose, run, prompt_tokens, completion_tokens, usd"
+        both = f"SELECT 1 AS answered, {paid} FROM calls UNION ALL SELECT 0, {paid} FROM lost"
         return list(
             self._rows(
-                "SELECT model, purpose, run, count(*), sum(prompt_tokens), sum(completion_tokens), "
-                "CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+                "SELECT model, purpose, run, sum(answered), sum(prompt_tokens), sum(completion_tokens), "
+                f"CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM ({both}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
             )
         )
 

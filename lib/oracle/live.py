@@ -1,18 +1,22 @@
 """Calls made at once, many side by side: the quick way to replies."""
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 
 import httpx2
 import openai
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from lib.completions import Unusable
 from lib.errors import UserError
 from lib.oracle import prices, transport
 from lib.oracle.writer import Writer
 
 REFUSALS = (401, 403, 404)  # of the key, or of the model
+INVALID = (400, 422)  # of the request
+TOO_LONG = re.compile("context|too (?:long|large)|exceed", re.IGNORECASE)  # of one prompt, not of all
 SILENCE = 20  # so many failed calls in a row, or as many as run at once, mean that the endpoint is down
 FEW = 5  # so many calls, all of them failed, mean the same
 
@@ -76,44 +80,57 @@ class Live:
         await self.pace[1].wait(prices.tokens(request.messages) + request.limit / 2)
         if self.stop:
             return
-        started = time.monotonic()
+        asked = self.endpoint.asked(name, request)
         try:
-            response = await self._send(request)
-        except (openai.APIError, transport.Malformed) as error:
-            self.done[name] = self._failure(error)
+            call, reply = await self._send(asked, request)
+        except (openai.APIError, Unusable) as error:
+            await self._pay(asked, error)
+            self.done[name] = self._failure(error, request)
             return
         self.in_a_row, self.succeeded = 0, self.succeeded + 1
-        call = self.endpoint.call(self.endpoint.asked(name, request), response, time.monotonic() - started)
         self.spent += call.usd or 0
         await self.writer.store(call)
-        self.done[name] = self.endpoint.answered(response)
+        self.endpoint.made += 1
+        self.done[name] = reply
 
-    async def _send(self, request) -> dict:
-        """One answered call. The SDK asks again after what HTTP reports; a malformed reply is asked again here."""
-        body = self.endpoint.body(request)
+    async def _send(self, asked, request) -> tuple:
+        """The answered call and its reply. The SDK asks again after what HTTP reports.
+
+        Here a reply that cannot be used is asked again, unless it states tokens: those were paid.
+        """
+        body, started = self.endpoint.body(request), time.monotonic()
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(transport.Malformed),
+            retry=retry_if_exception(lambda error: isinstance(error, Unusable) and not error.tokens),
             stop=stop_after_attempt(self.endpoint.tries),
             wait=wait_exponential_jitter(multiplier=0.2, max=8),
             reraise=True,
         ):
             with attempt:
                 raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-                return self._read(raw.content)
+                response = transport.parsed(raw.content)
+                return self.endpoint.answer(asked, response, time.monotonic() - started)
 
-    def _read(self, content: bytes) -> dict:
-        try:
-            return transport.completion(content)
-        except transport.Malformed as error:
-            self.spent += self.endpoint.cost(error.response) or 0  # of no use, but paid
-            raise
+    async def _pay(self, asked, error: Exception) -> None:
+        """Count what a reply cost that cannot be used."""
+        if lost := self.endpoint.lost(asked, getattr(error, "tokens", None)):
+            self.spent += lost.usd or 0
+            await self.writer.lose(lost)
 
-    def _failure(self, error: Exception):
+    def _failure(self, error: Exception, request):
         self.in_a_row += 1
         reply = self.endpoint.unanswered(error)
         self.last = reply.finish
-        if getattr(error, "status_code", 0) in REFUSALS and not self.succeeded:
+        refused = getattr(error, "status_code", 0)
+        if refused in REFUSALS and not self.succeeded:
             self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.last}"))
+        elif refused in INVALID and (name := _refused(error, request.sampling)):
+            self._halt(
+                UserError(
+                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}={request.sampling[name]!r}: "
+                    f"{self.last}. Set reasoning=true for an oracle that takes no temperature and no max_tokens, or "
+                    "name another judge_model or evaluation_judge"
+                )
+            )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
             self._end(f"{self.in_a_row} calls in a row failed")
         return reply
@@ -125,6 +142,13 @@ class Live:
                 "goes on from here"
             )
         )
+
+
+def _refused(error: Exception, sampling: dict) -> str | None:
+    """The parameter that an endpoint refuses, whatever the prompt is; None where it refuses this one for its length."""
+    return (
+        None if TOO_LONG.search(str(error)) else next((name for name in sampling if name in str(error)), None)
+    )
 
 
 class _Pace:

@@ -7,7 +7,7 @@ from itertools import repeat
 
 from datasets import Dataset
 
-from lib import duplicates, expected, fitness, judge, ratings, records
+from lib import completions, duplicates, expected, fitness, judge, ratings, records, show
 from lib.errors import UserError
 from lib.known import Known
 from lib.oracle import estimate, prompts, replies
@@ -47,14 +47,19 @@ class LLMOracle:
     def account(self) -> dict[str, float | None]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
         answered; those that got no reply."""
-        each = {id(e): e for e in (self.endpoint, self.judge)}.values()
+        each = self._endpoints()
         both = {f"oracle.{name}": sum(getattr(e, name) for e in each) for name in ("cached", "failed")}
         return self.endpoint.account() | both | {"oracle.cut_responses": self.cut}
+
+    def _endpoints(self) -> Iterable[Endpoint]:
+        return {id(endpoint): endpoint for endpoint in (self.endpoint, self.judge)}.values()
 
     def describe(self) -> str:
         """The account in one sentence."""
         n = {name.partition(".")[2]: value for name, value in self.account().items()}
         lost = [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
+        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
+        lost += [f"the most frequent cause ({n:,}): {show.code(cause)}" for cause, n in causes.most_common(1)]
         lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
         money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
         asked = f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"
@@ -91,7 +96,7 @@ class LLMOracle:
             for i, reply in zip(
                 missing, self._ask("classify", asked, len(missing), repeat(attempt)), strict=True
             ):
-                tasks[i] = replies.label(replies.said(reply.text or ""), self.labels)
+                tasks[i] = replies.label(reply.text or "", self.labels)
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
@@ -141,21 +146,23 @@ class LLMOracle:
         self.report(0, total, "judge")
         requests = (Request(shown, "judge", attempt, expected.SAMPLING) for shown in messages)
         for part in records.batched(requests, RESPONSES):
-            responses = self.judge.responses(list(part), at_once=at_once)
-            self.failed["judge"] += sum(response is None for response in responses)
-            verdicts += [response and self._expectation(response) for response in responses]
+            responses = self.judge.responses(part, at_once=at_once)
+            self.failed["judge"] += responses.count(None)
+            pairs = zip(part, responses, strict=True)
+            verdicts += [response and self._expectation(request, response) for request, response in pairs]
             self.report(len(verdicts), total, "judge")
         return verdicts
 
-    def _expectation(self, response: dict) -> dict:
-        choice = response["choices"][0]
-        if not (choice.get("logprobs") or {}).get("content"):
+    def _expectation(self, request: Request, response: dict) -> dict:
+        reply = completions.read(response, request.body)
+        tokens = (response["choices"][0].get("logprobs") or {}).get("content")
+        if not tokens:
             raise UserError(
                 f"judge_scores=expected: {self.judge.model} at {self.judge.url} gives no log-probabilities. "
                 "Set judge_scores=text, or serve the judge with them."
             )
-        reply, scores = Endpoint.reply(response), expected.scores(choice)
-        return {"reply": reply.text, "finish": reply.finish, "expected": scores and list(scores)}
+        scores = expected.scores(reply.text, tokens)
+        return {"reply": reply.text, "finish": reply.finish_reason, "expected": scores and list(scores)}
 
     def _check_judge(self, rows: Dataset) -> None:
         """Stop, or warn, where the verdicts on the first pairs are of no use."""
@@ -176,7 +183,7 @@ class LLMOracle:
             )
             made = self._ask("rate", asked, len(missing), repeat(attempt), self.judge)
             for i, reply in zip(missing, made, strict=True):
-                rated[i] = ratings.read(replies.said(reply.text or ""), scale)
+                rated[i] = ratings.read(reply.text or "", scale)
         return rated
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
@@ -213,10 +220,10 @@ class LLMOracle:
     def _child(self, parent: dict, reply: Reply) -> tuple[dict | None, str]:
         """The row of an expansion, or why there is none."""
         if reply.text is None:
-            return None, "no reply"
-        if reply.finish in replies.INCOMPLETE:
-            return None, replies.INCOMPLETE[reply.finish]
-        if replies.is_refusal(replies.said(reply.text)):
+            return None, "filtered" if "content_filter" in reply.finish else "no reply"
+        if reply.finish == "length":
+            return None, "cut"
+        if replies.is_refusal(reply.text):
             return None, "refusal"
         if not (read := replies.new_instruction(reply.text)):
             return None, "unreadable"
@@ -293,9 +300,8 @@ def _why_not(task: str | None, wanted: str, response: str | None) -> str:
 
 
 def _whole(reply: Reply) -> str | None:
-    """A response that ended by itself, without what a model thought before it; one that was cut would teach to stop in the
-    middle."""
-    return None if reply.finish in replies.INCOMPLETE else replies.said(reply.text or "").strip() or None
+    """A response that ended by itself: one that was cut would teach to stop in the middle."""
+    return (reply.text or "").strip() or None if reply.finish == "stop" else None
 
 
 def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:

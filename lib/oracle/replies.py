@@ -14,7 +14,6 @@ REFUSAL = re.compile(
 TAGS = (r"<instruction>", r"</instruction>", r"\s*<input>", r"</input>")
 OPENED, CLOSED, GIVEN, ENDED = (re.compile(tag, re.IGNORECASE) for tag in TAGS)
 ECHO = ("the new instruction", "its input, or nothing")  # of the prompt's own form
-INCOMPLETE = {"length": "cut", "content_filter": "filtered"}  # by finish_reason
 NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-"}
 
 
@@ -44,17 +43,12 @@ def _labels_in(text: str, labels: list[str]) -> set[str]:
     return found
 
 
-def said(reply: str) -> str:
-    """What a model says after it has thought."""
-    return reply.rpartition("</think>")[2]
-
-
 def new_instruction(reply: str) -> tuple[str, str] | None:
     """(instruction, input) of a reply to the expansion prompt; None where it holds no complete tagged instruction.
 
     Of several the last one counts: the others were drafts.
     """
-    *_, (instruction, given) = [("", ""), *_tagged(said(reply))]
+    *_, (instruction, given) = [("", ""), *_tagged(reply)]
     if not instruction or instruction.casefold() == ECHO[0]:
         return None
     return instruction, "" if given.casefold() in {*NOTHING, ECHO[1]} else given

@@ -1,4 +1,4 @@
-"""The way to an endpoint: the openai SDK on aiohttp, its key from the environment, and what counts as a reply."""
+"""The way to an endpoint: the openai SDK on aiohttp, and the key that its host may have."""
 
 import json
 import os
@@ -7,19 +7,12 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from lib.completions import SHOWN, Unusable, clean
 from lib.errors import UserError
 
-SHOWN = 300  # characters of an error
-HELD = 2000  # of a strange reply, until its keys are masked
-MOST_TOKENS = 10**9  # of one call; a number beyond it is none
-
-
-class Malformed(Exception):
-    """A reply of status 200 that is no chat completion. `response` is what it was, where it was JSON: it may have cost."""
-
-    def __init__(self, said: str, response: object = None):
-        super().__init__(said)
-        self.response = response
+ERROR = 300  # characters of an error that are shown
+OPENAI = "https://api.openai.com/v1"
+OPENAI_KEY = "OPENAI_API_KEY"
 
 
 def address(url: str) -> str:
@@ -47,13 +40,28 @@ def secret(key_from: str) -> str:
     return key
 
 
+def is_openai(url: str) -> bool:
+    """Whether OPENAI_API_KEY is for the host of a URL: OpenAI's own, or the one that OPENAI_BASE_URL names."""
+    host = urlsplit(url).hostname or ""
+    named = urlsplit(os.environ.get("OPENAI_BASE_URL", "")).hostname
+    return host == "api.openai.com" or host.endswith(".api.openai.com") or host == named
+
+
+def key_variable(url: str, own: str) -> str:
+    """Name the environment variable with the key for a URL: `own`, the role's, unless it is OpenAI's host.
+
+    So no key reaches the host of another provider.
+    """
+    return OPENAI_KEY if is_openai(url) else own
+
+
 def connect(
     url: str, key_from: str, connections: int, timeout_s: float | openai.Timeout, tries: int
 ) -> openai.AsyncOpenAI:
     """The SDK with as many connections as calls run at once."""
-    key = secret(key_from)
-    if not key and "api.openai.com" in url:
-        raise UserError(f"no key for {url}: set {key_from}, or name a server of your own")
+    key = secret(key_variable(url, key_from))
+    if not key and is_openai(url):
+        raise UserError(f"no key for {url}: set {OPENAI_KEY}, or name a server of your own")
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     return openai.AsyncOpenAI(
         api_key=key or "none",
@@ -64,41 +72,12 @@ def connect(
     )
 
 
-def completion(content: bytes) -> dict:
-    """The chat completion that a reply holds. Raises Malformed where it is none."""
+def parsed(content: bytes) -> object:
+    """The JSON of a reply. Raises Unusable where it is none."""
     try:
-        return checked(json.loads(content))
+        return json.loads(content)
     except (ValueError, RecursionError):
-        raise Malformed(f"a reply that is no JSON: {content[:HELD]!r}") from None
-
-
-def checked(response: object) -> dict:
-    """A chat completion, if that is what it is: a choice with a text or null, and why it ended. Raises Malformed where it is not."""
-    try:
-        choice = response["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        said = f"a reply that is no chat completion ({error!r}): {str(response)[:HELD]}"
-        raise Malformed(said, response) from None
-    if not isinstance(text, str | None) or not isinstance(finish, str | None):
-        raise Malformed(
-            f"a reply whose text is {str(text)[:HELD]!r}, ended by {str(finish)[:HELD]!r}", response
-        )
-    return response
-
-
-def tokens(response: object) -> tuple[int, int] | None:
-    """(prompt, completion) tokens that a reply states; None where it states none that can be counted."""
-    told = response.get("usage") if isinstance(response, dict) else None
-    if not isinstance(told, dict):
-        return None
-    both = told.get("prompt_tokens"), told.get("completion_tokens")
-    return both if all(isinstance(n, int) and 0 <= n <= MOST_TOKENS for n in both) else None
-
-
-def clean(text: str) -> str:
-    """Text that can be written anywhere: half a surrogate pair becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+        raise Unusable(f"a reply that is no JSON: {content[:SHOWN]!r}") from None
 
 
 def masked(error: object, key_from: str) -> str:
@@ -107,4 +86,4 @@ def masked(error: object, key_from: str) -> str:
     text, key = str(told).strip() or type(told).__name__, os.environ.get(key_from, "")
     for form in filter(None, (key, key.strip())):
         text = text.replace(form, "[key]")
-    return clean(" ".join(text.split()))[:SHOWN]
+    return clean(" ".join(text.split()))[:ERROR]

@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.oracle.ledger import Call, Ledger
+from lib.oracle.ledger import Call, Ledger, Lost
 
 
 class Writer:
@@ -30,6 +30,10 @@ class Writer:
         self.waiting.append((call, stored))
         self.came.set()
         await stored
+
+    async def lose(self, lost: Lost) -> None:
+        """Write what a reply cost that cannot be used."""
+        await asyncio.get_running_loop().run_in_executor(self.thread, self.ledger.lose, [lost])
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,201 @@
+"""What a model says is read in one way: thoughts apart, whole or not, and a prompt that was cut is no prompt."""
+
+import doctest
+
+import pytest
+
+from lib import completions
+from lib.completions import Unusable, least_tokens, read, split_thoughts
+
+CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>8 7<|return|>"
+
+
+@pytest.mark.parametrize(
+    "text, reasoning, said",
+    [
+        ("<think>hm</think>8 7", "hm", "8 7"),
+        ("\n<think>\nhm\n</think>\n\n8 7", "hm", "8 7"),
+        ("<thinking>hm</thinking> 8 7", "hm", "8 7"),
+        ("<THINK>hm</Think>8 7", "hm", "8 7"),
+        ("[THINK]hm[/THINK]8 7", "hm", "8 7"),
+        ("<|begin_of_thought|>hm<|end_of_thought|>8 7", "hm", "8 7"),
+        ("<think>a</think><think>b</think>8 7", "a\nb", "8 7"),
+        (CHANNELS, "hm", "8 7"),
+        (f"<|start|>assistant{CHANNELS}", "hm", "8 7"),
+        ("analysisWe compare.assistantfinal8 7", "We compare.", "8 7"),
+        ("hm\n</think>\n\n8 7", "hm", "8 7"),  # the template wrote the opening tag
+        ("</think>\n8 7", "", "8 7"),
+    ],
+)
+def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, said):
+    assert split_thoughts(text) == (reasoning, said)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>[[3]] maybe",
+        "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
+        "[THINK]8 7",
+        "<|channel|>analysis<|message|>8 7",
+        "analysisWe say 8 7",
+        "<think>a</think><think>8 7",
+        "8 7\n</think>",
+    ],
+)
+def test_a_thought_that_never_ends_or_is_all_there_is_leaves_no_text(text):
+    reasoning, said = split_thoughts(text)
+    assert reasoning and not said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  as it is \n",
+        "To close it, write </think>, and then go on.",
+        "Write <think> first and </think> last.",
+        "As HTML:\n```\n</think>\n```\nThat is all.",
+        "Here: <think>hm</think> is how they look.",
+        "analysis of the data shows",
+        "analysisResult = 3",
+    ],
+)
+def test_a_response_about_thoughts_is_left_as_it_is(text):
+    assert split_thoughts(text) == ("", text)
+
+
+@pytest.mark.parametrize(
+    "text, split",
+    [
+        ("hm</think>8 7", ("hm", "8 7")),
+        ("hm, but", ("hm, but", "")),
+        ("<think>hm</think>8 7", ("hm", "8 7")),
+    ],
+)
+def test_behind_a_prompt_that_opens_a_thought_the_reply_begins_inside_it(text, split):
+    assert completions.opens_thought("<|assistant|><think>\n")
+    assert not completions.opens_thought("<|assistant|><think>\n\n</think>\n\n")
+    assert split_thoughts(text, opened=True) == split
+
+
+def response(
+    content: object = "8 7", finish: object = "stop", usage: tuple | None = (10, 5), **message
+) -> dict:
+    counted = usage and dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
+    return {
+        "choices": [{"message": {"content": content} | message, "finish_reason": finish}],
+        "usage": counted,
+    }
+
+
+def body(text: str = "Judge.", **sampling) -> dict:
+    return {"messages": [{"role": "user", "content": text}], **sampling}
+
+
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "8"}]
+
+
+@pytest.mark.parametrize(
+    "told, text, reasoning",
+    [
+        (response(), "8 7", ""),
+        (response([*PARTS, {"type": "text", "text": " 7"}]), "8 7", "hm"),
+        (response([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "8 7"}]), "8 7", "hm"),
+        (response(reasoning_content="hm"), "8 7", "hm"),
+        (response(reasoning="hm"), "8 7", "hm"),
+        (response("<think>hm</think>8 7"), "8 7", "hm"),
+        (response(None, "length", reasoning_content="hm"), "", "hm"),
+        (response(None, "length"), "", ""),
+        (response("half \ud83d"), "half ?", ""),
+    ],
+)
+def test_text_and_thoughts_are_found_wherever_a_server_puts_them(told, text, reasoning):
+    said = read(told, body())
+    assert (said.text, said.reasoning) == (text, reasoning)
+    assert (said.prompt_tokens, said.completion_tokens) == (10, 5)
+
+
+@pytest.mark.parametrize("tokens, limit, end", [(5, 6, "stop"), (5, 5, "length"), (5, None, "stop")])
+def test_without_a_reason_the_tokens_tell_whether_a_reply_is_whole(tokens, limit, end):
+    sampling = {"max_completion_tokens": limit} if limit else {}
+    assert read(response(finish=None, usage=(10, tokens)), body(**sampling)).finish_reason == end
+
+
+def test_without_a_reason_and_without_a_count_only_a_reply_that_is_surely_short_is_whole():
+    told = response("four", None, None)
+    assert read(told, body(max_tokens=5)).finish_reason == "stop"
+    assert read(told, body(max_tokens=4)).finish_reason == "length"
+
+
+CALL = {"tool_calls": [{"function": {"name": "rank", "arguments": "[1]"}}]}
+
+
+def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
+    told = response(None, "tool_calls", **CALL)
+    assert read(told, body(tools=[])).text == "[1]"
+    assert (
+        read(response(None, "function_call", function_call={"arguments": "{}"}), body(functions=[])).text
+        == "{}"
+    )
+    with pytest.raises(Unusable, match="ended with 'tool_calls'"):
+        read(told, body())
+
+
+@pytest.mark.parametrize(
+    "told, cause",
+    [
+        (None, "no chat completion"),
+        ([], "no chat completion"),
+        ({"choices": [{"message": None}]}, "no chat completion"),
+        ({"object": "error", "error": "overloaded"}, "an error inside the reply: overloaded"),
+        (response("half", "error"), "ended with 'error'"),
+        (response("half", "content_filter"), "ended with 'content_filter'"),
+        (response("half", "no such word"), "ended with 'no such word'"),
+        (response("half", {}), "ended with '{}'"),
+        (response(None), "no text"),
+        (response([{"type": "image"}]), "no text"),
+        (response(7), "no text"),
+    ],
+)
+def test_what_answers_nothing_is_no_completion_and_says_why(told, cause):
+    with pytest.raises(Unusable, match=cause) as raised:
+        read(told, body())
+    assert raised.value.tokens == ((10, 5) if told and "usage" in told else None)
+
+
+# The prompt
+
+CHINESE = "我们首先比较两个助手的回答，然后给出分数。"
+
+
+@pytest.mark.parametrize(
+    "text, least, most",
+    [
+        ("word " * 6000, 4000, 4000),
+        ("for i in range(10):\n        total += values[i] * 2\n" * 100, 500, 700),  # 2,000 tokens and more
+        (CHINESE * 300, 1700, 2000),  # about 4,000
+        ("哈" * 6000, 0, 2),  # a run of one character may be few tokens
+        (" \n" * 6000, 0, 0),
+    ],
+)
+def test_the_least_tokens_of_a_prompt_are_well_below_what_any_tokenizer_makes_of_it(text, least, most):
+    assert least <= least_tokens(text) <= most
+
+
+@pytest.mark.parametrize("stated", [2050, 4095, 2048])
+def test_a_prompt_of_which_the_server_read_a_part_is_no_prompt(stated):
+    with pytest.raises(
+        Unusable, match=f"the server cut the prompt: its context is {stated:,} tokens"
+    ) as raised:
+        read(response(usage=(stated, 5)), body("word " * 6150))
+    assert raised.value.tokens == (stated, 5)
+
+
+@pytest.mark.parametrize("stated", [6001, 4200, 10, 0])
+def test_a_prompt_that_was_read_whole_or_is_not_counted_is_one(stated):
+    assert read(response(usage=(stated, 5)), body("word " * 6150)).text == "8 7"
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(completions).failed == 0
