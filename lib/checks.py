@@ -48,10 +48,13 @@ def start_here(values: dict) -> None:
 
 
 def data_selection(values: dict) -> None:
-    """Files that are named are there."""
+    """Files that are named are there, and the source is read in a way that there is."""
     for name in values["benchmarks"]:
         source("benchmarks", name)
     if values["source"] != "gym":
+        from lib import corpus  # imports datasets
+
+        corpus.check(values["format"], values["bad_rows"])
         source("source", values["source"])
 
 

@@ -1,257 +1,263 @@
-"""Corpus: instruction data in any common shape, read into rows (records.FEATURES), or one clear error."""
+"""Corpus: instruction data in any common shape, read into rows (records.FEATURES), and an account of what was read."""
 
 import contextlib
+import itertools
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from datasets import Dataset, List
+from datasets import Dataset
 
-from lib import records, sources
-from lib.errors import named
-from lib.sources import BadInput
+from lib import formats, records, show, sources
+from lib.formats import sound
+from lib.sources import BadInput, BadRow
 
-KNOWN = "alpaca, sharegpt, messages, natural_instructions, cherry_llm:first, cherry_llm:second"
-ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
+FIRST = 5  # places of bad rows that are listed
+LONG = 40  # characters from which a single text does not hold a prompt and its response by chance
+HEAD = 100  # rows that show whether a column repeats prompt and response
+SKIP = "or leave such rows out with bad_rows: skip (a parameter of tapir/1_data_selection)."
+NESTED = ("lists or objects nested too deeply", "", "Flatten them")
+NOTES = {
+    "without_response": "Rows without a response",
+    "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay in "
+    "`meta`, and their rows have no response",
+    "earlier_responses": "Rows with earlier assistant turns, which are context and never trained",
 }
-ROLES |= {role: role for role in ("user", "assistant", "system", "tool")}
-TURN = ("role", "from", "content", "value")
-ORDERS = {"first": ("oracle_first", "student_first"), "second": ("student_first", "oracle_first")}
-TYPES = {"string": (str, "a text"), "float64": (float | int, "a number"), "int32": (int, "a whole number")}
-TYPES |= {"bool": (bool, "true or false")}
-MOST = {"float64": sys.float_info.max, "int32": 2**31 - 1}  # that a column of numbers holds
-OPTIONAL = {"expected"}  # fields of a verdict that may be null or absent
-OURS = {name: kind for name, kind in records.FEATURES.items() if name not in ("id", "instruction", "meta")}
 
 
-def load(source: str, format: str = "auto") -> Dataset:
-    """Read a corpus into rows, one row a record, in the order of the files; nothing is dropped.
+@dataclass
+class Account:
+    """What loading did with a source: numbers of rows, by what was done and to which field."""
+
+    rows: int = 0
+    counts: Counter = field(default_factory=Counter)  # by note: see lib/formats.py
+    skipped: Counter = field(default_factory=Counter)  # records left out, by cause
+    places: list[str] = field(default_factory=list)  # of the first of these
+
+    def skip(self, error: BadRow) -> None:
+        self.skipped[error.cause] += 1
+        if len(self.places) < FIRST:
+            self.places.append(error.where.rpartition("/")[2])
+
+    def of(self, kind: str) -> Counter:
+        return Counter({text: n for (of, text), n in self.counts.most_common() if of == kind})
+
+    def metrics(self) -> dict[str, int]:
+        """The counts as metrics of notebook 1."""
+        notes = self.of("note")
+        counts = {name: notes[name] for name in ("not_trained", "earlier_responses")}
+        fields = {"fields_in_meta": len(self.of("meta")), "fields_repeated": len(self.of("repeated"))}
+        counts |= {"thoughts": self.of("thoughts").total(), "bad_rows": self.skipped.total()} | fields
+        return {f"corpus.{name}": n for name, n in counts.items()}
+
+    def sentences(self) -> list[str]:
+        """The account as Markdown, a sentence each."""
+        lists = {
+            "Read": [f"{text} ({n:,})" for text, n in self.of("read").items()],
+            "Not used, kept in `meta`": _counted(self.of("meta")),
+            "Dropped, because it repeats prompt and response": _counted(self.of("repeated")),
+            "Dropped, because thoughts are never trained": _counted(self.of("thoughts")),
+        }
+        lines = [f"Rows: {self.rows:,}. A number in brackets says in how many of them."]
+        lines += [f"{head}: {', '.join(items)}." for head, items in lists.items() if items]
+        lines += [f"{NOTES[name]}: {n:,}." for name, n in self.of("note").items()]
+        if self.skipped:
+            causes = ", ".join(f"{cause} ({n:,})" for cause, n in self.skipped.most_common())
+            places = ", ".join(map(show.code, self.places))
+            lines.append(
+                f"Bad rows that were left out: {self.skipped.total():,}: {causes}. The first: {places}."
+            )
+        return lines
+
+
+def _counted(counts: Counter) -> list[str]:
+    return [f"{show.code(name)} ({n:,})" for name, n in counts.items()]
+
+
+def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset:
+    """Read a corpus into rows, one row a record, in the order of the files.
 
     source: a hub name ("tatsu-lab/alpaca", "name:split"), or a .json, .jsonl or .parquet file (plain, .gz or
     .xz), a folder or a glob of such files; $VARIABLES and ~ are expanded.
-    format: alpaca, sharegpt, messages, natural_instructions, cherry_llm:first or cherry_llm:second (recorded
-    pairs: which answer is the oracle's), or auto, told apart by the keys of each file's first record.
-    Columns of our rows that a source already has are kept as they are; its other keys go to `meta`.
-    Raises BadInput.
+    format: one of formats.KNOWN, or auto, told apart by the keys of each record.
+    bad_rows: refuse the source for a record that cannot become a row, or skip the record.
+
+    A null or NaN response is none: the row stays, for an oracle to answer. A response with weight 0, train false or
+    trainable false is none, too. Fields that are not known go to `meta`; nulls, thoughts, and a column that repeats
+    prompt and response are dropped. Of our columns a source brings `source`, `references`, answers, verdicts and
+    scores, where their values are such as ours; all of them where a record has all of them. Raises BadInput.
     """
-    return records.build(row for name, placed in sources.read(source) for row in rows(placed, format, name))
+    return load_with_account(source, format, bad_rows)[0]
 
 
-def rows(placed: Iterable[sources.Placed], format: str, source: str) -> Iterator[dict]:
-    """The rows of one file's records: at least one record, and all of one format."""
-    convert = None
-    for where, record in placed:
-        if not isinstance(record, dict):
-            raise BadInput(f"{where}: expected an object with named fields, found {show(record)}")
-        convert = convert or converter(detect(record, where) if format == "auto" else format, where)
+def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse") -> tuple[Dataset, Account]:
+    """The rows as `load` reads them, and the account of what was read."""
+    check(format, bad_rows)
+    account = Account()
+    bad = account.skip if bad_rows == "skip" else _refuse
+    parts = sources.read(source, bad)
+    rows = records.build(row for name, placed in parts for row in _rows(placed, format, name, account, bad))
+    if not len(rows):
+        causes = "; ".join(f"{cause}: {n:,}" for cause, n in account.skipped.items())
+        raise BadInput(
+            f"source={source}: none of its records can be used ({causes}). Correct them, or name another format."
+        )
+    account.rows = len(rows)
+    return rows, account
+
+
+def check(format: str, bad_rows: str) -> None:
+    """Raises BadInput for a value that there is not."""
+    if format != "auto":
+        formats.converter(format)
+    if bad_rows not in ("refuse", "skip"):
+        raise BadInput(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip")
+
+
+def _refuse(error: BadRow) -> None:
+    raise BadInput(f"{str(error).removesuffix('.')}, {SKIP}") from None
+
+
+def _rows(placed: Iterable[sources.Placed], format: str, name: str, account: Account, bad) -> Iterator[dict]:
+    """The rows of one file's records."""
+    before, name = account.skipped.total(), sound(name)
+    drafts = _drafts(placed, format, bad)
+    head = list(itertools.islice(drafts, HEAD))
+    if not head and account.skipped.total() == before:
+        raise BadInput(f"{name} is empty: it holds no record")
+    frames = _repeating([draft for _, draft in head])
+    for where, (row, rest, notes) in itertools.chain(head, drafts):
+        for column in frames.keys() & rest.keys() if frames else ():
+            if _repeats(rest[column], row, frames[column]):
+                del rest[column]
+                notes.add(("repeated", column))
+        response = row["response"]
+        if not response or not response.strip():
+            notes.add(("note", "without_response"))
+        if response is not None and row.setdefault("response_from", "corpus") == "corpus":
+            row.setdefault("corpus_response", response)
+        row.setdefault("source", name)
         try:
-            yield from ({"source": sound(source)} | row for row in convert(record, where))
-        except RecursionError:  # what Python just read it may not be able to write
-            raise BadInput(f"{where}: lists or objects nested too deeply: flatten them") from None
-    if convert is None:
-        raise BadInput(f"{source} is empty: it holds no record")
+            row["meta"] = _meta(rest) if rest else ""
+        except RecursionError:
+            bad(BadRow(where, *NESTED))
+            continue
+        if rest:
+            notes |= {("meta", field) for field in _fields(rest)}
+        for note in notes:
+            account.counts[note] += 1
+        yield row
 
 
-def detect(record: dict, where: str) -> str:
-    """The format whose keys a record has."""
-    if {"Definition", "Instances"} <= record.keys():
-        return "natural_instructions"
-    if {"Answer1", "Answer2"} <= record.keys():
-        raise BadInput(
-            f"{where}: recorded pairs: name the oracle's side, cherry_llm:first or cherry_llm:second"
-        )
-    if "messages" in record or "conversations" in record:
-        return "messages"
-    if "instruction" in record:
-        return "alpaca"
-    raise BadInput(
-        f"{where}: unknown format: its keys are {named(record) or 'none'}. Known are {KNOWN}: name one or rename the keys"
-    )
+def _drafts(placed: Iterable[sources.Placed], format: str, bad) -> Iterator[tuple[str, formats.Draft]]:
+    """What the records that can be used become, each with its place."""
+    for where, record, convert in _units(placed, format, bad):
+        try:
+            draft = convert(record, where)
+            formats.settle(*draft, where)
+        except BadRow as error:
+            bad(error)
+        except RecursionError:  # what Python just read it may not be able to compare
+            bad(BadRow(where, *NESTED))
+        else:
+            yield where, draft
 
 
-def converter(format: str, where: str) -> Callable[[dict, str], Iterable[dict]]:
-    name, _, side = format.partition(":")
-    if name == "cherry_llm" and side in ORDERS:
-        return partial(recorded_pair, side=side)
-    known = {"alpaca": alpaca, "sharegpt": messages, "messages": messages, "natural_instructions": task_file}
-    if format not in known:
-        raise BadInput(f"{where}: unknown format {format!r}: known are auto, {KNOWN}")
-    return known[format]
+def _units(placed: Iterable[sources.Placed], format: str, bad) -> Iterator[tuple]:
+    for where, record in placed:
+        try:
+            units = formats.units(record, where, format)
+        except BadRow as error:
+            bad(error)
+        else:
+            yield from units
 
 
-# The formats: a record and its place -> its rows
+# A column that says prompt and response once more, as Alpaca's `text` does
 
 
-def alpaca(record: dict, where: str) -> list[dict]:
-    """instruction, input, output; rows of our own too, which have no `output`."""
-    if isinstance(record.get("output"), list):
-        raise BadInput(
-            f"{where}: `output` is a list, which only a task file may have: keep one text, "
-            "or load recorded pairs by their own format"
-        )
-    output = None if record.get("output") is None else text(record["output"], where, "output")
-    return [row(record, where, record.get("instruction"), output, used={"output"})]
-
-
-def messages(record: dict, where: str) -> list[dict]:
-    """messages (role, content) or conversations (from, value): the last user turn is the instruction."""
-    name = "messages" if "messages" in record else "conversations"
-    if not isinstance(record.get(name), list):
-        raise BadInput(f"{where}: `{name}` must be a list of turns, found {show(record.get(name))}")
-    turns = [turn(item, f"{where}, turn {i}") for i, item in enumerate(record[name], 1)]
-    asked = max((i for i, item in enumerate(turns) if item["role"] == "user"), default=None)
-    if asked is None:
-        raise BadInput(f"{where}: row without instruction: none of its {len(turns)} turns is the user's")
-    after = [item["role"] for item in turns[asked + 1 :]]
-    if after not in ([], ["assistant"]):
-        raise BadInput(
-            f"{where}: after the last user turn come {', '.join(after)}: keep one assistant turn or none"
-        )
-    response = turns[-1]["content"] if after else None
-    rest = [{key: value for key, value in item.items() if key not in TURN} for item in record[name]]
-    record = record | {"turn_fields": rest} if any(rest) else record
-    return [row(record, where, turns[asked]["content"], response, used={name}) | {"turns": turns[:asked]}]
-
-
-def turn(item: dict, where: str) -> dict:
-    if not isinstance(item, dict):
-        raise BadInput(f"{where}: a turn has a role and a content; found {show(item)}")
-    role = text(item.get("role", item.get("from")), where, "role")
-    if role not in ROLES:
-        raise BadInput(f"{where}: unknown role {role!r:.60}: known are {', '.join(ROLES)}")
-    return {"role": ROLES[role], "content": text(item.get("content", item.get("value")), where, "content")}
-
-
-def task_file(record: dict, where: str) -> Iterator[dict]:
-    """A Super-NaturalInstructions task: a row an instance; `references` are its outputs, the first one `response`.
-
-    The rest of the file, its positive examples too, stands in every row's `meta`.
-    """
-    instances, definition = record.get("Instances"), record.get("Definition")
-    if not isinstance(instances, list) or not instances:
-        raise BadInput(
-            f"{where}: `Instances` must be a list of at least one instance, found {show(instances)}"
-        )
-    definition = joined(definition, "\n", where, "Definition")
-    licence = joined(record.get("Instance License") or "", ", ", where, "Instance License")
-    task = {key: value for key, value in record.items() if key not in ("Definition", "Instances")}
-    for i, instance in enumerate(instances, 1):
-        place = f"{where}, instance {i}"
-        if not isinstance(instance, dict) or not instance.get("output"):
-            raise BadInput(
-                f"{place}: an instance has an input and at least one output; found {show(instance)}"
-            )
-        outputs = instance["output"] if isinstance(instance["output"], list) else [instance["output"]]
-        outputs = [text(item, place, "output") for item in outputs]
-        full = row(task | instance, place, definition, outputs[0], used={"output"})
-        yield full | {"references": outputs, "licence": licence}
-
-
-def recorded_pair(record: dict, where: str, side: str) -> list[dict]:
-    """A Cherry LLM pair and its two verdicts: `review` shows Answer1 first, `review_reverse` Answer2.
-
-    side: whose answer is the oracle's, "first" (Answer1) or "second". The recorded scores stay in `meta` as they
-    are: `scores` and `scores_reverse` each in the order shown.
-    """
-    name = next((key for key in ("prompt", "text", "Instruction") if key in record), "prompt")
-    texts = [text(record.get(key), where, key) for key in ("Answer1", "Answer2", "review", "review_reverse")]
-    oracle, student = texts[:2] if side == "first" else texts[1::-1]
-    verdicts = [
-        {"order": order, "attempt": 1, "reply": reply, "finish": "stop"}
-        for order, reply in zip(ORDERS[side], texts[2:], strict=True)
-    ]
-    full = row(
-        record, where, record.get(name), oracle, used={name, "Answer1", "Answer2", "review", "review_reverse"}
-    )
-    answers = {"corpus_response": None, "oracle_response": oracle, "student_response": student}
-    return [full | answers | {"response_from": "oracle", "verdicts": verdicts}]
-
-
-# The fields
-
-
-def row(record: dict, where: str, instruction: str, response: str | None, used: set[str]) -> dict:
-    """A row with the columns of ours that the record has, and in `meta` what is neither used nor ours."""
-    if instruction is None or isinstance(instruction, str) and not instruction.strip():
-        raise BadInput(f"{where}: row without instruction: fill it in or remove the row")
-    full = {"instruction": text(instruction, where, "instruction"), "response": response}
-    full |= {
-        name: fit(value, OURS[name], where, name)
-        for name, value in record.items()
-        if name in OURS and name not in used and not missing(value)
+def _repeating(drafts: list[formats.Draft]) -> dict[str, dict]:
+    """The columns whose value is prompt and response in one frame of words, with their frames, by the parts filled in."""
+    names = {
+        name
+        for row, rest, _ in drafts
+        for name, value in rest.items()
+        if isinstance(value, str) and row["response"]
     }
-    if full["response"] is not None and full.get("response_from", "corpus") == "corpus":
-        full = {"response_from": "corpus", "corpus_response": full["response"]} | full
-    rest = {key: value for key, value in record.items() if key not in (*OURS, *used, "instruction", "meta")}
-    if "id" in rest and str(rest["id"]).split("-")[0] == content_id(full):
-        del rest["id"]  # a row of our own: its id is made anew, and the same
-    return full | {"meta": meta(record.get("meta"), rest)}
+    found = {}
+    for name in names:
+        seen: dict[tuple, Counter] = defaultdict(Counter)
+        for row, rest, _ in drafts:
+            if name in rest:
+                parts, frame = _frame(rest[name], row)
+                seen[parts][frame] += 1
+        usual = {parts: frames.most_common(1)[0] for parts, frames in seen.items()}
+        by_chance = max(n for _, n in usual.values()) == 1 and all(
+            len(rest.get(name) or "") < LONG for _, rest, _ in drafts
+        )
+        if not by_chance and all(
+            frame and 2 * n > seen[parts].total() for parts, (frame, n) in usual.items()
+        ):
+            found[name] = {parts: frame for parts, (frame, _) in usual.items()}
+    return found
 
 
-def content_id(row: dict) -> str:
-    return records.row_id(row["instruction"], row.get("input", ""), row.get("turns", []))
+def _repeats(value: object, row: dict, frames: dict[tuple, tuple]) -> bool:
+    """Whether a value is prompt and response in the frame of its column; the first of its kind gives the frame."""
+    parts, frame = _frame(value, row)
+    return frame is not None and frames.setdefault(parts, frame) == frame
 
 
-def missing(value: object) -> bool:
-    return value is None or value != value  # nan, as pandas writes it
+def _frame(value: object, row: dict) -> tuple[tuple, tuple | None]:
+    """Which parts a row has, and what a text holds around them; None where it does not hold them in their order."""
+    texts = [
+        *(turn["content"] for turn in row["turns"]),
+        row["instruction"],
+        row["input"],
+        row["response"] or "",
+    ]
+    filled = tuple(map(bool, texts))
+    if not isinstance(value, str):
+        return filled, None
+    end, around = len(value), []
+    for part in filter(
+        None, map(str.strip, reversed(texts))
+    ):  # backwards: a frame begins with words of its own
+        start = value.rfind(part, 0, end)
+        if start < 0:
+            return filled, None
+        around.append(value[start + len(part) : end].strip())
+        end = start
+    return filled, (*around, value[:end].strip())
 
 
-def fit(value: object, kind: object, where: str, name: str) -> object:
-    """The value, checked against its column's type."""
-    if isinstance(kind, List) and isinstance(value, list):
-        return [fit(item, kind.feature, where, name) for item in value]
-    if isinstance(kind, dict) and isinstance(value, dict) and required(kind) <= value.keys() <= kind.keys():
-        parts = ((key, part, value.get(key)) for key, part in kind.items())
-        return {
-            key: None if key in OPTIONAL and part is None else fit(part, of, where, f"{name}.{key}")
-            for key, of, part in parts
-        }
-    if isinstance(kind, List | dict):
-        words = "a list" if isinstance(kind, List) else f"objects of {', '.join(kind)}"
-        raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
-    expected, words = TYPES[kind.dtype]
-    fits = isinstance(value, expected) and isinstance(value, bool) == (expected is bool)
-    if not fits or kind.dtype in MOST and abs(value) > MOST[kind.dtype]:
-        raise BadInput(f"{where}: `{name}` must be {words}, found {show(value)}: mend it or rename the field")
-    return sound(value) if expected is str else value
+# Meta
 
 
-def required(kind: dict) -> set[str]:
-    return kind.keys() - OPTIONAL
+def _fields(rest: dict) -> Iterator[str]:
+    for name in rest:
+        if name == "turn_fields":
+            yield from {f"{key} of a turn" for extra in rest[name] for key in extra}
+        else:
+            yield name
 
 
-def text(value: object, where: str, name: str) -> str:
-    return fit(value, records.FEATURES["instruction"], where, name)
-
-
-def joined(value: object, between: str, where: str, name: str) -> str:
-    return between.join(text(item, where, name) for item in (value if isinstance(value, list) else [value]))
-
-
-def sound(value: str) -> str:
-    """The text with lone surrogates, which no UTF-8 file can hold, as U+FFFD."""
-    try:
-        value.encode()
-        return value
-    except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def meta(given: object, rest: dict) -> str:
-    """A JSON object of what the source's own `meta` and its other keys hold; "" when there is nothing."""
+def _meta(rest: dict) -> str:
+    """A JSON object of what is left of a record, without nulls; "" when there is nothing."""
+    given = rest.get("meta")
     if isinstance(given, str) and given.startswith("{"):
         with contextlib.suppress(ValueError):
             given = json.loads(given)
-    if given:
-        rest = (given if isinstance(given, dict) else {"meta": given}) | rest
-    return sound(records.AS_JSON(rest)) if rest else ""
+    if isinstance(given, dict) and given.keys().isdisjoint(rest):
+        rest = given | {key: value for key, value in rest.items() if key != "meta"}
+    if not rest:
+        return ""
+    text = records.AS_JSON(rest)
+    if "null" in text or "NaN" in text:
+        text = records.AS_JSON(json.loads(text, object_pairs_hook=_present))
+    return sound(text)
 
 
-def show(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r:.60}"
+def _present(pairs: list[tuple[str, object]]) -> dict:
+    return {key: value for key, value in pairs if value is not None and value == value}

@@ -7,7 +7,7 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,9 +26,27 @@ class BadInput(UserError, ValueError):
     """Data that cannot become rows: names the file, its line or row, and the way out."""
 
 
-def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
+class BadRow(BadInput):
+    """One record that cannot become a row; the others of its file may.
+
+    where: "a.jsonl, line 3". cause: what such records are counted under. detail: what this one says instead.
+    """
+
+    def __init__(
+        self, where: str, cause: str, detail: str = "", remedy: str = "Correct or remove the record"
+    ):
+        super().__init__(f"{where}: {cause}{detail}. {remedy}.")
+        self.where, self.cause = where, cause
+
+
+def refuse(error: BadRow) -> NoReturn:
+    raise error from None
+
+
+def read(source: str, bad: Callable[[BadRow], object] = refuse) -> Iterator[tuple[str, Iterator[Placed]]]:
     """The parts of a source, (name, placed records): one a file in path order, or one for a hub data set.
 
+    bad: called for each line of JSON lines that is no JSON; where it returns, the next line is read.
     Raises BadInput for what is missing, unreadable or unreachable.
     """
     if not source.strip():
@@ -38,7 +56,7 @@ def read(source: str) -> Iterator[tuple[str, Iterator[Placed]]]:
     if not files:
         yield source, hub(path)
     for file in files:
-        yield file.name, records(file)
+        yield file.name, records(file, bad)
 
 
 def expand(source: str) -> str:
@@ -73,19 +91,19 @@ def suffix(path: Path) -> str:
     return (path.with_suffix("") if path.suffix in OPENERS else path).suffix
 
 
-def records(path: Path) -> Iterator[Placed]:
+def records(path: Path, bad: Callable[[BadRow], object]) -> Iterator[Placed]:
     """The records of one file, whatever their type."""
     reader = {".json": json_records, ".jsonl": json_lines, ".parquet": parquet_records}[suffix(path)]
     try:
         with OPENERS.get(path.suffix, open)(path, "rb") as stream:
-            yield from reader(stream, path)
+            yield from reader(stream, path, bad)
     except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
         raise BadInput(f"{path} is truncated or not {path.suffix} ({error}): fetch it again") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error}") from None
 
 
-def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+def json_records(stream: io.BufferedIOBase, path: Path, bad: Callable) -> Iterator[Placed]:
     """A list of records, one record, or {"data": [records], ...}, whose other keys go to every record."""
     content = decode(stream.read(), str(path))
     try:
@@ -93,10 +111,11 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
     except json.JSONDecodeError as error:
         first, _, _ = content.partition("\n")
         if error.msg == "Extra data" and _is_json(first):  # JSON lines under the name .json
-            yield from json_lines(io.BytesIO(content.encode()), path)
+            yield from json_lines(io.BytesIO(content.encode()), path, bad)
             return
         raise BadInput(
-            f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+            f"{path}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}: "
+            "correct the file, or write one record a line and name it .jsonl"
         ) from None
     shared = {}
     if isinstance(data, dict) and isinstance(data.get("data"), list):
@@ -106,15 +125,18 @@ def json_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
 
 
 def parse(text: str, where: str) -> object:
-    """What a JSON text says. Raises BadInput for what Python can't hold or would lose, a JSONDecodeError for what is no JSON."""
+    """What a JSON text says.
+
+    Raises BadRow for what Python cannot hold or would lose, a JSONDecodeError for what is no JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError:
         raise
     except RecursionError:
-        raise BadInput(f"{where}: lists or objects nested too deeply: flatten them") from None
+        raise BadRow(where, "lists or objects nested too deeply", remedy="Flatten them") from None
     except ValueError as error:
-        raise BadInput(f"{where}: {one_line(error, 200)}: mend it") from None
+        raise BadRow(where, "JSON that would be read in part", f" ({one_line(error, 200)})") from None
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
@@ -134,25 +156,30 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def json_lines(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+def json_lines(stream: io.BufferedIOBase, path: Path, bad: Callable) -> Iterator[Placed]:
     """A record a line; blank lines are no records."""
     for i, line in enumerate(stream, 1):
         if not line.strip():
             continue
+        where = f"{path}, line {i}"
         try:
-            yield f"{path}, line {i}", parse(decode(line, f"{path}, line {i}"), f"{path}, line {i}")
+            record = parse(decode(line, where), where)
         except json.JSONDecodeError as error:
-            raise BadInput(f"{path}: broken JSON at line {i}, column {error.colno}: {error.msg}") from None
+            bad(BadRow(where, "broken JSON", f" at column {error.colno}: {error.msg}"))
+        except BadRow as error:
+            bad(error)
+        else:
+            yield where, record
 
 
 def decode(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{where}: not UTF-8 at byte {error.start}: save the file as UTF-8") from None
+        raise BadRow(where, "not UTF-8", f" at byte {error.start}", "Save the file as UTF-8") from None
 
 
-def parquet_records(stream: io.BufferedIOBase, path: Path) -> Iterator[Placed]:
+def parquet_records(stream: io.BufferedIOBase, path: Path, bad: Callable) -> Iterator[Placed]:
     first = 1
     try:
         file = pq.ParquetFile(stream)

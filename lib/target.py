@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from lib import corpus, records
+from lib import corpus, formats, records
 from lib.errors import UserError, named
 from lib.runner import folders
 from lib.settings import EMBEDDED
@@ -187,9 +187,9 @@ def _demos(given: object, where: str) -> tuple[Demo, ...]:
         parts = [part[0] if isinstance(part, list) and part else part for part in parts]
         if len(parts) != 2 or not all(isinstance(part, str) and part.strip() for part in parts):
             raise UserError(
-                f"{where}, number {i}: a demonstration has an input and an output, both texts; found {corpus.show(demo)}"
+                f"{where}, number {i}: a demonstration has an input and an output, both texts; found {formats.show(demo)}"
             )
-        found.append(Demo(*(corpus.sound(part.strip()) for part in parts)))
+        found.append(Demo(*(formats.sound(part.strip()) for part in parts)))
     if not found:
         raise UserError(f"{where}: there is no demonstration, and SELF-GUIDE needs at least one: give demos")
     return tuple(dict.fromkeys(found))

@@ -18,6 +18,7 @@ STEPS = {
         "Data selection",
         ["{corpus.loaded:,} rows of {source}"],
         [
+            "{corpus.bad_rows:,} bad rows left out",
             "{corpus.exact_repeats:,} repeats dropped",
             "{corpus.near_duplicates:,} near-duplicates dropped",
             "{corpus.overlap_with_benchmarks:,} dropped for overlap with benchmarks",

@@ -1,0 +1,350 @@
+"""Loading loses nothing in silence: fields are used, kept or named; what cannot be used is refused or counted."""
+
+import json
+
+import pytest
+
+from lib import corpus, records
+
+ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
+PASSAGE = "Ada wrote it in 1843."
+
+
+def save(folder, *rows, name="a.jsonl"):
+    path = folder / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return str(path)
+
+
+def load(folder, *rows, **how):
+    """The rows, what their meta holds, and the account."""
+    found, account = corpus.load_with_account(save(folder, *rows), **how)
+    return found, [json.loads(text) if text else {} for text in found["meta"]], account
+
+
+def talk(*turns, **row):
+    """messages, each (role, content) or (role, content, other fields)."""
+    return {"messages": [{"role": r, "content": c} | dict(*more) for r, c, *more in turns]} | row
+
+
+def text_of(row):
+    """A row in one line: its turns, then instruction, input and response."""
+    turns = [f"{turn['role']}: {turn['content']}" for turn in row["turns"]]
+    return " | ".join([*turns, row["instruction"], row["input"], str(row["response"])])
+
+
+Q, A = ("user", "Hi."), ("assistant", "Hello.")
+FORMATS = {
+    "Dolly": ({"instruction": "Who?", "context": PASSAGE, "response": "Ada"}, f"Who? | {PASSAGE} | Ada"),
+    "Alpaca with a context": (ROW | {"context": "Sums"}, "Add the numbers. | Sums\n\n2 and 3 | 5"),
+    "a context of passages": (
+        {"instruction": "Who?", "context": ["a", "b"], "response": "Ada"},
+        "Who? | a\n\nb | Ada",
+    ),
+    "LLaMA-Factory": (
+        ROW | {"system": "Be brief.", "history": [["a", "b"], ["c", "d"]]},
+        "system: Be brief. | user: a | assistant: b | user: c | assistant: d | Add the numbers. | 2 and 3 | 5",
+    ),
+    "LLaMA-Factory without either": (ROW | {"system": "", "history": []}, "Add the numbers. | 2 and 3 | 5"),
+    "ShareGPT with a system field": (
+        {
+            "conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello."}],
+            "system": "Be brief.",
+        },
+        "system: Be brief. | Hi. |  | Hello.",
+    ),
+    "two different system messages": (
+        talk(("system", "Be kind."), Q, A, system="Be brief."),
+        "system: Be brief.\n\nBe kind. | Hi. |  | Hello.",
+    ),
+    "one system message twice": (
+        talk(("system", "Be kind."), Q, A, system="Be kind."),
+        "system: Be kind. | Hi. |  | Hello.",
+    ),
+    "both names of a conversation": (talk(Q, A, conversations=None), "Hi. |  | Hello."),
+    "both names in a turn": (
+        {"messages": [{"from": None, "role": "user", "value": None, "content": "Hi."}]},
+        "Hi. |  | None",
+    ),
+    "prompt and completion": ({"prompt": "The sky is", "completion": " blue."}, "The sky is |  |  blue."),
+    "prompt and completion as messages": (
+        {"prompt": talk(("system", "S."), Q)["messages"], "completion": talk(A)["messages"]},
+        "system: S. | Hi. |  | Hello.",
+    ),
+    "roles of others": (
+        talk(("developer", "S."), ("Human", "a"), ("model", "b"), ("prompter", "c"), ("AI", "d")),
+        "system: S. | user: a | assistant: b | c |  | d",
+    ),
+    "content in parts": (
+        talk(("user", [{"type": "text", "text": "Say "}, {"type": "text", "text": "hi."}]), A),
+        "Say hi. |  | Hello.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORMATS)
+def test_every_part_of_a_known_format_is_used(tmp_path, case):
+    record, expected = FORMATS[case]
+    [row], [meta], _ = load(tmp_path, record)
+    assert text_of(row) == expected and meta == {}
+    assert row["id"] == records.row_id(row["instruction"], row["input"], row["turns"])
+
+
+def test_a_file_may_hold_several_formats(tmp_path):
+    rows, _, _ = load(tmp_path, ROW, talk(Q, A), {"prompt": "a", "completion": "b"})
+    assert rows["response"][:] == ["5", "Hello.", "b"]
+
+
+@pytest.mark.parametrize("name", ["output", "response"])
+@pytest.mark.parametrize("missing", ["null", "NaN"])
+def test_a_missing_response_is_none_and_the_row_stays(tmp_path, name, missing):
+    rows, _, account = load(tmp_path, f'{{"instruction": "a", "{name}": {missing}}}', ROW)
+    assert rows["response"][:] == [None, "5"] and rows["response_from"][:] == [None, "corpus"]
+    assert "Rows without a response: 1." in account.sentences()
+
+
+@pytest.mark.parametrize("field", ["weight", "train", "trainable"])
+@pytest.mark.parametrize("flag", [0, 0.0, False])
+def test_a_response_that_is_marked_is_not_taught(tmp_path, field, flag):
+    marked = [ROW | {field: flag}, talk(Q, (*A, {field: flag}))]
+    rows, metas, account = load(tmp_path, *marked, ROW | {field: 1}, talk(Q, (*A, {field: True})))
+    assert rows["response"][:] == rows["corpus_response"][:] == [None, None, "5", "Hello."]
+    assert metas == [{"response_not_trained": "5"}, {"response_not_trained": "Hello."}, {}, {}]
+    assert account.metrics()["corpus.not_trained"] == 2
+
+
+@pytest.mark.parametrize("value", [0.5, 70, "no", [0]])
+def test_a_weight_that_is_neither_0_nor_1_is_no_mark(tmp_path, value):
+    [row], [meta], _ = load(tmp_path, ROW | {"weight": value})
+    assert row["response"] == "5" and meta == {"weight": value}
+
+
+def test_an_earlier_response_is_context_whatever_its_weight(tmp_path):
+    [row], [meta], account = load(
+        tmp_path, talk(Q, (*A, {"weight": 0}), ("user", "And?"), ("assistant", "So."))
+    )
+    assert row["response"] == "So." and row["turns"][1]["content"] == "Hello." and meta == {}
+    assert account.metrics()["corpus.earlier_responses"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "licence"),
+    [("license", "MIT", "MIT"), ("licence", "MIT", "MIT"), ("license", ["MIT", "CC0-1.0"], "MIT, CC0-1.0")],
+)
+@pytest.mark.parametrize("record", [ROW, talk(Q, A)], ids=["alpaca", "messages"])
+def test_a_licence_is_the_rows(tmp_path, record, field, value, licence):
+    [row], [meta], _ = load(tmp_path, record | {field: value})
+    assert row["licence"] == licence and meta == {}
+
+
+def test_a_second_licence_or_one_that_is_no_text_is_kept_in_meta(tmp_path):
+    rows, metas, _ = load(tmp_path, ROW | {"licence": "MIT", "license": "GPL"}, ROW | {"license": 3})
+    assert rows["licence"][:] == ["MIT", ""] and metas == [{"license": "GPL"}, {"license": 3}]
+
+
+def test_thoughts_are_dropped_and_counted(tmp_path):
+    parts = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hello."}]
+    rows, metas, account = load(
+        tmp_path,
+        talk(Q, (*A, {"reasoning_content": "Hm."})),
+        talk(Q, ("assistant", parts)),
+        ROW | {"reasoning_content": "Hm."},
+    )
+    assert rows["response"][:] == ["Hello.", "Hello.", "5"] and metas == [{}, {}, {}]
+    assert account.metrics()["corpus.thoughts"] == 3
+
+
+def test_nulls_are_not_kept_at_any_depth(tmp_path):
+    extra = {"name": None, "tool_calls": None}
+    rows, metas, account = load(
+        tmp_path,
+        talk((*Q, extra), (*A, extra), origin=None),
+        ROW | {"about": {"a": None, "b": [{"c": None}]}},
+    )
+    assert rows["meta"][0] == "" and metas[1] == {"about": {"b": [{}]}}
+
+
+def test_a_field_that_is_not_known_is_kept_in_meta_and_named_with_its_count(tmp_path):
+    rows, metas, account = load(tmp_path, ROW | {"origin": "x"}, ROW, talk((*Q, {"name": "Bob"}), A))
+    assert metas == [{"origin": "x"}, {}, {"turn_fields": [{"name": "Bob"}, {}]}]
+    assert "Not used, kept in `meta`: `origin` (1), `name of a turn` (1)." in account.sentences()
+    assert account.metrics()["corpus.fields_in_meta"] == 2
+
+
+def test_a_meta_of_the_sources_own_loses_nothing_to_a_field_of_the_same_name(tmp_path):
+    _, metas, _ = load(tmp_path, ROW | {"meta": {"a": 1}, "b": 2}, ROW | {"meta": {"b": 1}, "b": 2})
+    assert metas == [{"a": 1, "b": 2}, {"meta": {"b": 1}, "b": 2}]
+
+
+STRANGE = {"task": 3, "round": "one", "hard": "yes", "turns": 7, "id": "x", "mfd": 2.0, "response_from": 1}
+STRANGE |= {"verdicts": ["good"], "oracle_score": 87, "references": "see 1", "source": ["a"], "task_id": None}
+
+
+@pytest.mark.parametrize("record", [ROW, talk(Q, A)], ids=["alpaca", "messages"])
+def test_columns_named_like_ours_that_are_not_are_kept_in_meta(tmp_path, record):
+    [row], [meta], account = load(tmp_path, record | STRANGE)
+    assert meta == {name: value for name, value in STRANGE.items() if value is not None}
+    assert row["task"] is row["hard"] is row["mfd"] is row["oracle_score"] is None
+    assert (row["round"], row["turns"], row["source"]) == (0, [], "a.jsonl")
+    assert account.metrics()["corpus.fields_in_meta"] == len(meta)
+
+
+def test_source_and_references_of_a_record_are_its_own(tmp_path):
+    [row], [meta], account = load(tmp_path, ROW | {"source": "flan", "references": ["5", "five"]})
+    assert (row["source"], row["references"], meta) == ("flan", ["5", "five"], {})
+    assert any("`source` as the row's own (1)" in line for line in account.sentences())
+
+
+# A column that repeats prompt and response
+
+FRAME = "Below is an instruction.\n\n### Instruction:\n{}\n\n### Input:\n{}\n\n### Response:\n{}"
+SHORT = "Below is an instruction.\n\n### Instruction:\n{}\n\n### Response:\n{}"
+
+
+def alpaca(instruction, input, output):
+    """A row of tatsu-lab/alpaca, with its fourth column."""
+    text = FRAME.format(instruction, input, output) if input else SHORT.format(instruction, output)
+    return {"instruction": instruction, "input": input, "output": output, "text": text}
+
+
+SUMS = [
+    alpaca("Write an instruction.", "", "Do."),
+    alpaca("Add.", "2, 3", "5"),
+    alpaca("Say nothing.", "", ""),
+]
+
+
+@pytest.mark.parametrize("rows", [SUMS, SUMS[:1], SUMS * 100], ids=["three", "one", "many"])
+def test_a_column_that_repeats_prompt_and_response_is_dropped_and_named(tmp_path, rows):
+    found, metas, account = load(tmp_path, *rows)
+    assert not any(metas) and found["response"][:] == [row["output"] for row in rows]
+    line = f"Dropped, because it repeats prompt and response: `text` ({len(rows)})."
+    assert line in account.sentences()
+
+
+def test_a_repeating_column_of_a_conversation_has_any_name(tmp_path):
+    talks = [
+        talk(("user", f"Count to {i}."), ("assistant", f"1 to {i}."), *more)
+        for i in range(3)
+        for more in ((), (Q, A))
+    ]
+    whole = ["".join(f"<{t['role']}>{t['content']}</s>" for t in one["messages"]) for one in talks]
+    _, metas, _ = load(tmp_path, *(one | {"rendered": text} for one, text in zip(talks, whole, strict=True)))
+    assert not any(metas)
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_a_column_that_says_more_than_prompt_and_response_is_kept(tmp_path, n):
+    rows = [ROW | {"note": f"{i}: Add the numbers. 2 and 3 5, seen on day {i}"} for i in range(n)]
+    _, metas, _ = load(tmp_path, *rows)
+    assert metas == [{"note": row["note"]} for row in rows]
+
+
+def test_the_one_row_in_which_a_repeating_column_says_something_else_keeps_it(tmp_path):
+    rows = [alpaca(f"Add {i}.", "", f"It is {i}.") for i in range(200)]
+    rows[150]["text"] += "\nNo, it is not."
+    _, metas, account = load(tmp_path, *rows)
+    assert metas[150] == {"text": rows[150]["text"]} and metas.count({}) == 199
+    assert "Not used, kept in `meta`: `text` (1)." in account.sentences()
+
+
+# Rows that cannot be used
+
+TOOL = {"tool_calls": [{"function": {"name": "add"}}]}
+IMAGE = [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "What is it?"}]
+BAD = {
+    "a number for a response": (ROW | {"output": 4}, "`output` must be a text"),
+    "a list for an input": (ROW | {"input": ["b", "a"]}, "`input` must be a text"),
+    "an object for a context": (ROW | {"context": {"a": 1}}, "`context` must be a text"),
+    "a list for a response": (ROW | {"output": ["5", "6"]}, "`output` is a list"),
+    "an empty instruction": (ROW | {"instruction": " "}, "row without instruction"),
+    "NaN for an instruction": ('{"instruction": NaN, "output": "5"}', "row without instruction"),
+    "no user turn": (talk(("system", "S.")), "row without instruction"),
+    "no turns": (talk(), "row without instruction"),
+    "no list of turns": ({"messages": "Hi."}, "`messages` must be a list of turns"),
+    "a number for a content": (talk(("user", 5)), "`content` must be a text"),
+    "a user turn without content": (talk(("user", None), A), "a turn without content"),
+    "a call of a tool": (talk(Q, ("assistant", None, TOOL)), "tool calls are not trained"),
+    "an earlier call of a tool": (
+        talk(Q, ("assistant", "", TOOL), ("tool", "5"), A),
+        "tool calls are not trained",
+    ),
+    "tools": (ROW | {"tools": [{"name": "add"}]}, "`tools`: tool calls are not trained"),
+    "an image": (
+        talk(("user", IMAGE), A),
+        "`content` has a part of type 'image_url': only texts are trained",
+    ),
+    "images": (ROW | {"images": ["a.png"]}, "`images`: only texts are trained"),
+    "two last responses": (talk(Q, A, A), "more than one assistant turn after the last user turn"),
+    "a system turn at the end": (
+        talk(Q, ("system", "S.")),
+        "a conversation ends with the user or the assistant",
+    ),
+    "an assistant who begins": (talk(A, Q, A), "the conversation begins with the assistant"),
+    "an unknown role": (talk(("narrator", "x"), Q, A), "unknown role"),
+    "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
+    "a list": ('["x"]', "expected an object with named fields"),
+    "deep nesting": ('{"instruction": "a", "x": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
+    "half a line": ('{"instruction": "a"', "broken JSON"),
+    "a name that stands twice": (
+        '{"instruction": "a", "instruction": "b"}',
+        "JSON that would be read in part",
+    ),
+    "unknown keys": ({"question": "?"}, "unknown format"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_row_that_cannot_be_used_refuses_the_file_with_place_and_way_out(tmp_path, case):
+    record, cause = BAD[case]
+    with pytest.raises(corpus.BadInput) as error:
+        corpus.load(save(tmp_path, ROW, record, ROW))
+    message = str(error.value)
+    assert "a.jsonl, line 2" in message and cause in message and "bad_rows: skip" in message
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_or_it_is_skipped_and_counted_by_its_cause(tmp_path, case):
+    record, cause = BAD[case]
+    rows, _, account = load(tmp_path, record, ROW, record, ROW, bad_rows="skip")
+    assert rows["response"][:] == ["5", "5"]
+    [(counted, n)] = account.skipped.items()
+    assert cause in counted and n == account.metrics()["corpus.bad_rows"] == 2
+    assert [place[:15] for place in account.places] == ["a.jsonl, line 1", "a.jsonl, line 3"]
+
+
+def test_a_cause_is_one_whatever_the_values_are(tmp_path):
+    _, _, account = load(tmp_path, *(ROW | {"output": i} for i in range(9)), ROW, bad_rows="skip")
+    assert account.skipped == {"`output` must be a text": 9} and len(account.places) == corpus.FIRST
+    last = account.sentences()[-1]
+    assert last.startswith(
+        "Bad rows that were left out: 9: `output` must be a text (9). The first: `a.jsonl, line 1`"
+    )
+
+
+def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_stay(tmp_path):
+    instances = [{"input": "1", "output": ["odd"]}, {"input": "2"}, {"input": "3", "output": ["odd"]}]
+    rows, _, account = load(tmp_path, {"Definition": ["Odd?"], "Instances": instances}, bad_rows="skip")
+    assert rows["input"][:] == ["1", "3"] and account.places == ["a.jsonl, line 1, instance 2"]
+
+
+def test_what_a_skipped_row_had_is_not_counted(tmp_path):
+    _, _, account = load(tmp_path, ROW | {"origin": "x", "output": 4}, ROW, bad_rows="skip")
+    assert not account.of("meta")
+
+
+def test_a_file_without_a_row_that_can_be_used_is_refused_with_its_causes(tmp_path):
+    with pytest.raises(
+        corpus.BadInput, match=r"none of its records can be used \(`output` must be a text: 2\)"
+    ):
+        load(tmp_path, ROW | {"output": 4}, ROW | {"output": 5}, bad_rows="skip")
+
+
+def test_another_word_for_bad_rows_is_refused(tmp_path):
+    with pytest.raises(corpus.BadInput, match="bad_rows='drop': unknown value. Choose refuse or skip"):
+        load(tmp_path, ROW, bad_rows="drop")
+
+
+def test_a_name_from_a_file_is_shown_as_code(tmp_path):
+    _, _, account = load(tmp_path, ROW | {"<b>`x`\n# y": "z"})
+    assert "Not used, kept in `meta`: `<b>'x' # y` (1)." in account.sentences()
