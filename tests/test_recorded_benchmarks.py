@@ -206,20 +206,17 @@ def official(how: str) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def test_the_checkers_say_row_by_row_what_the_official_ones_said_but_for_one():
-    """The one: a prompt asks for "#", in whose place the official checker drew a letter."""
+@pytest.mark.parametrize(("how", "differ"), [("strict", []), ("loose", [1122])])
+def test_all_recorded_responses_get_the_official_marks_but_where_the_official_letter_is_random(how, differ):
+    """Keys 1122 and 1129 ask for "#" and "!", in whose place the official checker drew a letter."""
     prompts = ifeval.prompts(f"{IF}/input_data.jsonl.xz")
     answered = ifeval.responses(f"{IF}/responses_gpt4_20231107.jsonl.xz", prompts)
     table = ifeval.check(prompts, answered)
-    counts = ifeval.counts(table)
-    assert counts["no_response"] == 1 and sum(counts.values()) == 541
-    other = set()
-    for how in ("strict", "loose"):
-        said = {row["prompt"]: row["follow_instruction_list"] for row in official(how)}
-        checked = table[table["outcome"] == "checked"].groupby("prompt")[how].apply(list)
-        other |= {prompt for prompt, marks in checked.items() if marks != said[prompt]}
-    keys = {row["key"] for row in prompts if row["prompt"] in other}
-    assert keys == {1122} if counts["not_checked"] else keys <= {1122}
+    assert ifeval.counts(table) == {"n": 540, "no_response": 1}
+    marks = table.dropna(subset=["response"]).groupby("prompt")[how].apply(list)
+    expected = {row["prompt"]: row["follow_instruction_list"] for row in official(how)}
+    other = {prompt for prompt in expected if marks[prompt] != expected[prompt]}
+    assert [row["key"] for row in prompts if row["prompt"] in other] == differ
 
 
 @pytest.mark.slow
@@ -227,6 +224,6 @@ def test_the_ifeval_command_gives_all_its_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
     told = {"prompts": f"{IF}/input_data.jsonl.xz", "responses": f"{IF}/responses_gpt4_20231107.jsonl.xz"}
     metrics = run_study(PARAMS / "ifeval.yaml", told, "ifeval")["arms"]["main"]["metrics"]
-    assert metrics["ifeval.n"] + metrics["ifeval.not_checked"] + metrics["ifeval.no_response"] == 541
+    assert (metrics["ifeval.n"], metrics["ifeval.no_response"]) == (540, 1)
     names = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
     assert all(0.75 < metrics[f"ifeval.{name}"] < 0.9 for name in names)

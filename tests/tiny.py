@@ -16,6 +16,19 @@ ROWS = records.build(
     ]
 )
 
+NAMES = {  # of weights, as transformers and llama.cpp have them
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers": "blk",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.": "attn_",
+    "mlp.": "ffn_",
+    "_proj": "",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
 
 def make(folder: Path) -> Path:
     torch.manual_seed(0)
@@ -24,3 +37,38 @@ def make(folder: Path) -> Path:
     fresh_model(len(tokenizer), *markers).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
+    """A student of that kind as a GGUF file, with one merge, as the format has no empty list."""
+    from gguf import GGUFWriter
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    vocabulary = [*tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "th"]
+    model = fresh_model(len(vocabulary), *tokenizer.convert_tokens_to_ids(["<|bos|>", "<|end|>", "<|pad|>"]))
+    writer, config = GGUFWriter(folder / name, "llama"), model.config
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token in vocabulary])
+    writer.add_token_merges(["t h"])
+    for marker in ("bos", "eos", "pad"):
+        getattr(writer, f"add_{marker}_token_id")(getattr(config, f"{marker}_token_id"))
+    writer.add_chat_template(tokenizer.chat_template)
+    for ours, tensor in model.state_dict().items():
+        for part, theirs in NAMES.items():
+            ours = ours.replace(part, theirs)
+        writer.add_tensor(ours, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder / name

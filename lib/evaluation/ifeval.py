@@ -1,15 +1,14 @@
 """IFEval: instructions that a program can check (Zhou et al., 2023, arXiv 2311.07911), with lm-evaluation-harness's checkers.
 
-What they cannot check here, for want of NLTK's `punkt_tab`, is counted as not checked, and never as passed.
+Sentences are split by the package `punkt`, which brings the data that NLTK would download.
 """
 
-import contextlib
-import io
 import json
+import os
 import random
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from unittest import mock
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -52,57 +51,54 @@ def respond(asked: list[dict], student, **how) -> tuple[dict[str, str], Ended]:
 
 
 def check(asked: list[dict], answered: dict[str, str]) -> pd.DataFrame:
-    """A line an instruction: key, prompt, response, number, instruction, outcome ("checked", "not checked", "no response"), and
-    whether it was followed, `strict` and `loose`: 1 or 0, null where the prompt's outcome is not "checked".
+    """Check responses: a row per instruction with key, prompt, response, number, instruction, strict, loose.
 
-    Loose also accepts the response without its first line, its last, or asterisks.
+    `strict` and `loose` are 1 or 0, null without a response. Loose also accepts the response without its first line,
+    its last, or asterisks. Raises UserError for kwargs with which a checker fails.
     """
-    lines = []
+    rows = []
     for row in asked:
-        outcome, strict, loose = _checked(row, answered.get(row["prompt"]))
-        told = {
-            "key": row["key"],
-            "prompt": row["prompt"],
-            "response": answered.get(row["prompt"]),
-            "outcome": outcome,
-        }
-        each = zip(row["instruction_id_list"], strict, loose, strict=True)
-        lines += [
-            told | {"number": n, "instruction": of, "strict": s, "loose": lo}
-            for n, (of, s, lo) in enumerate(each)
-        ]
-    table = pd.DataFrame(lines)
-    return table.astype({"strict": float, "loose": float})
+        response = answered.get(row["prompt"])
+        common = {"key": row["key"], "prompt": row["prompt"], "response": response}
+        rows += [common | {"number": n} | marks for n, marks in enumerate(_marks(row, response))]
+    return pd.DataFrame(rows).astype({"strict": float, "loose": float})
 
 
-def _checked(row: dict, response: str | None) -> tuple[str, list, list]:
-    """Of a prompt of which one instruction can't be checked none counts, or those left would be of another difficulty."""
-    nothing = [None] * len(row["instruction_id_list"])
+def _marks(row: dict, response: str | None) -> list[dict]:
+    """Each instruction of a prompt with its marks, strict and loose."""
+    names = row["instruction_id_list"]
     if response is None:
-        return "no response", nothing, nothing
+        return [{"instruction": name, "strict": None, "loose": None} for name in names]
     package = _checkers()
-    given = package.InputExample(row["key"], row["instruction_id_list"], row["prompt"], row["kwargs"])
+    prompt = package.InputExample(row["key"], names, row["prompt"], row["kwargs"])
     random.seed(row["key"])  # a checker draws what a prompt does not say
     try:
-        strict = package.test_instruction_following_strict(given, response)
-        loose = package.test_instruction_following_loose(given, response)
+        strict = package.test_instruction_following_strict(prompt, response).follow_instruction_list
+        loose = package.test_instruction_following_loose(prompt, response).follow_instruction_list
     except Exception as error:
-        if type(error) is LookupError:  # NLTK's word for data that it does not have
-            return "not checked", nothing, nothing
         raise UserError(f"prompt {row['key']} has kwargs with which its checkers fail: {error}") from None
-    return "checked", strict.follow_instruction_list, loose.follow_instruction_list
+    marks = zip(names, strict, loose, strict=True)
+    return [{"instruction": name, "strict": s, "loose": lo} for name, s, lo in marks]
 
 
 @cache
 def _checkers():
-    """The package's checkers. Its import looks for `punkt_tab`, and tries to fetch it."""
+    """The package's checkers, which split texts without downloaded data."""
     import langdetect
     import nltk
+    import punkt
 
-    silent = partial(nltk.download, quiet=True, print_error_to=io.StringIO())
-    with mock.patch.object(nltk, "download", silent), contextlib.redirect_stdout(io.StringIO()):
-        from lm_eval.tasks.ifeval import instructions, utils
+    os.environ["LOCAL_RANK"] = "1"  # on import, the process of rank 0 downloads the data of NLTK's splitter
+    from lm_eval.tasks.ifeval import instructions, instructions_util, utils
 
+    del os.environ["LOCAL_RANK"]
+
+    def words(text: str) -> list[str]:
+        split = nltk.tokenize.NLTKWordTokenizer().tokenize
+        return [word for sentence in punkt.sent_tokenize(text) for word in split(sentence)]
+
+    instructions_util.count_sentences = lambda text: len(punkt.sent_tokenize(text))
+    instructions_util.nltk = SimpleNamespace(tokenize=nltk.tokenize, word_tokenize=words)
     langdetect.DetectorFactory.seed = 0  # else the same text may be of two languages
 
     class Letters(instructions.LetterFrequencyChecker):
@@ -118,10 +114,9 @@ def _checkers():
 
 
 def counts(table: pd.DataFrame) -> dict[str, int]:
-    """Prompts by outcome: n checked, not_checked and no_response."""
-    outcomes = table.drop_duplicates("key")["outcome"].value_counts()
-    names = {"n": "checked", "not_checked": "not checked", "no_response": "no response"}
-    return {name: int(outcomes.get(outcome, 0)) for name, outcome in names.items()}
+    """Prompts checked (n) and without a response (no_response)."""
+    answered = table.drop_duplicates("key")["response"].notna()
+    return {"n": int(answered.sum()), "no_response": int((~answered).sum())}
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

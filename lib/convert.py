@@ -1,0 +1,28 @@
+"""Unpack a GGUF student into an ordinary folder: `python -m lib.convert GGUF FOLDER`, safetensors in bfloat16."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from lib import student as students
+from lib.errors import UserError, writing
+
+
+def convert(gguf: str, folder: Path) -> None:
+    """Save the student with its tokenizer, chat template and generation config, unless the folder exists."""
+    if folder.exists():
+        return
+    unpacked = students.load(gguf)
+    part = folder.with_name(f"{folder.name}.part")  # a folder that exists is whole
+    with writing(folder):
+        unpacked.model.to(torch.bfloat16).save_pretrained(part)
+        unpacked.tokenizer.save_pretrained(part)
+        part.rename(folder)
+
+
+if __name__ == "__main__":
+    try:
+        convert(sys.argv[1], Path(sys.argv[2]))
+    except UserError as error:
+        sys.exit(str(error))

