@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, one_line
 from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook
 from lib.runner.plan import Planned, plan, source
@@ -100,8 +100,26 @@ def _run_all(run: Run) -> dict:
         found = _summary(run, status)
         pages.withdraw(run.folder, before, found)
         folders.write_json(run.folder / "summary.json", found)
-    print(folders.short(pages.write_report(run.folder)))
+    print(folders.short(_report(run)))
     return found
+
+
+def _report(run: Run) -> Path:
+    """Write the report. Raises UserError where that fails: the stages are recorded all the same."""
+    try:
+        return pages.write_report(run.folder)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise UserError(
+            f"all stages of {run.name} are recorded, but their report cannot be drawn ({reason}). "
+            f"Do {_draw(run)}, which shows the whole error."
+        ) from error
+
+
+def _draw(run: Run) -> str:
+    return f"python -m lib.report {run.name}"
 
 
 def _write_summary(run: Run) -> None:
@@ -152,6 +170,7 @@ def _do(run: Run, stage: Planned) -> None:
     terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
     if status == "done":
         _write_summary(run)
+    pages.attempt(real, f"the same command again, or {_draw(run)}, which shows the whole error")
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
@@ -224,17 +243,14 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     watch = partial(terminal.show, label, part, told)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
     watch()  # what was announced since its last look
-    pages.write_page(part)
     provenance.complete(work, part, final)
     return final
 
 
 def _check(planned: list[Planned]) -> None:
-    """Raises UserError for a parameters cell that papermill can't read, and for a setting that any of the stages would refuse."""
-    from lib import checks  # seconds, like papermill, which a run that is all there can do without
+    """Raise UserError for a setting that any of the stages would refuse."""
+    from lib import checks  # seconds, which a run that is all there can do without
 
-    for path in {folders.notebook_path(stage.notebook): None for stage in planned}:
-        params.check_inference(params.read_notebook(path), path)
     for stage in planned:
         try:
             checks.check(stage.notebook, stage.values)

@@ -130,26 +130,14 @@ def test_a_list_on_the_command_line_is_read_as_yaml_and_a_text_is_taken_as_it_is
         params.from_text("1", "list[int]", "x")
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        'url: str = "http://x/?a=1"  # a second equals sign',
-        "x: int = 1  # 1 = one",
-        "x: float | None = None",
-        'x: str = "a # b"  # a hash in the value',
-        "x: int = 2 * 3",
-        "x = 3",
-        'api_key: str = ""',
-    ],
-)
-def test_a_parameters_cell_that_papermill_would_misread_is_refused(line):
+@pytest.mark.parametrize("line", ["x: float | None = None", "x: int = 2 * 3", "x = 3", 'api_key: str = ""'])
+def test_a_parameter_without_a_plain_type_and_value_is_refused(line):
     with pytest.raises(UserError):
-        params.check_inference(cell(f"before: int = 1  # fine\n{line}\nafter: int = 1"), "n.ipynb")
+        params.declared(cell(f"before: int = 1  # fine\n{line}\nafter: int = 1"), "n.ipynb")
 
 
 def test_a_plain_parameters_cell_is_read_with_types_and_defaults():
     source = '# a remark\nx: float = -1  # least\nnames: list[str] = ["a", "b"]  # two\nmix: dict[str, float] = {"a": 1}'
-    params.check_inference(cell(source), "n.ipynb")
     found = params.declared(cell(source), "n.ipynb")
     assert [(p.name, p.kind, p.default) for p in found.values()] == [
         ("x", "float", -1.0),
@@ -327,7 +315,6 @@ def test_one_name_has_one_type_and_a_help_text_in_all_notebooks():
     kinds = {}
     for path in notebooks():
         content = params.read_notebook(path)
-        params.check_inference(content, path)
         for name, parameter in params.declared(content, path).items():
             assert kinds.setdefault(name, parameter.kind) == parameter.kind, f"{path}: {name}"
 

@@ -184,9 +184,14 @@ class _Prose(IPythonRenderer):
 
 @cache
 def _mathml(formula: str, display: str) -> str:
+    """Convert a formula to MathML; one that latex2mathml cannot parse stays as its source."""
     from latex2mathml.converter import convert
 
-    return convert(formula, display=display)
+    try:
+        return convert(formula, display=display)
+    except Exception:  # its errors have no class in common, and some are IndexError and the like
+        sign = "$$" if display == "block" else "$"
+        return f"<code>{escape(f'{sign}{formula}{sign}')}</code>"
 
 
 @cache

@@ -21,7 +21,8 @@ from lib.errors import UserError, writing
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
-OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook.html")
+STAGE_PAGE = "notebook.html"  # drawn from notebook.ipynb once the stage is recorded: no part of its result
+OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
 
 
 def outputs() -> Path:
@@ -111,6 +112,8 @@ def damage(folder: Path) -> str | None:
 
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
+        if name == STAGE_PAGE:  # which records used to list
+            continue
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != written["size"]:
