@@ -72,14 +72,23 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
         folders.check_inside(place)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
+        _list_unused(study)
         return _run_all(run)
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
     """List the stages that `run_study` would go through. Raises UserError for what it would refuse before the first of them."""
-    planned = plan(load(path), Path(path).stem if name is None else name, overrides or {})
+    study = load(path)
+    planned = plan(study, Path(path).stem if name is None else name, overrides or {})
     _check(planned)
+    _list_unused(study)
     print("\n".join(stage.label for stage in planned))
+
+
+def _list_unused(study: Study) -> None:
+    if study.unused:
+        names = ", ".join(one_line(name, 60) for name in study.unused)
+        print(f"{study.path} inherits what it has no use for, and leaves it out: {names}")
 
 
 def _run_all(run: Run) -> dict:
@@ -128,7 +137,11 @@ def _write_summary(run: Run) -> None:
 
 
 def _summary(run: Run, status: str) -> dict:
-    about = {key: run.study.text[key] for key in ("title", "question", "primary") if key in run.study.text}
+    about = {
+        key: run.study.text[key]
+        for key in ("title", "question", "metric", "primary")
+        if key in run.study.text
+    }
     arms = summary.arms(run.done)
     for arm, bounds in run.together.get("intervals", {}).items():
         arms[arm]["metrics"] |= bounds
