@@ -123,6 +123,18 @@ def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(s
     assert found["comparisons"]["c_vs_a"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.06}
 
 
+def test_contrasts_without_scores_end_no_run_and_have_no_part_in_the_correction(study):
+    stub, nothing = sys.modules["lib.benchmarks"], {"difference": None, "low": None, "high": None, "n": 0}
+    stub.compare = lambda a, b: {"m": {"difference": 1, "p": 0.03} if "b" in str(b) else nothing}
+    stub.holm = lambda ps: [len(ps) * p for p in ps]
+    text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\ncomparisons: [a_vs_b, a_vs_c, d_vs_a]\n"
+    arms = "arms: {a: {}, b: {selection: three}, c: {selection: four}, d: {selection: none}}"
+    found = run_study(study.params(text + arms))
+    assert found["comparisons"]["a_vs_b"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.03}
+    assert found["comparisons"]["a_vs_c"]["m"] == nothing
+    assert found["comparisons"]["d_vs_a"] == {} and found["status"] == "complete"
+
+
 def assert_summary_is_as_designed(study, summary):
     assert json.loads(study.read("demo/summary.json")) == summary
     assert (summary["run"], summary["status"]) == ("demo", "complete")
