@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib.errors import UserError, one_line
+from lib.errors import UserError, for_user, one_line
 from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook
 from lib.runner.plan import Planned, plan, source
@@ -29,8 +29,8 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         (show_plan if given.plan else run_study)(given.params, dict(map(_pair, given.overrides)), given.run)
-    except (UserError, OSError) as error:  # a full disk is the user's to repair, too
-        print(error, file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(for_user(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Runs of small notebooks by the real papermill: reuse, restarts, failures, what lies in outputs/."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -231,6 +233,35 @@ def test_a_stage_whose_page_cannot_be_drawn_is_kept_and_its_page_drawn_later(pro
     assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
     for name in ("data@0", "more@0"):
         assert "<html" in project.read(f"demo/main/s0/{name}/notebook.html")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_one_line(project, monkeypatch, capsys, code):
+    def full(*_):
+        raise OSError(code, os.strerror(code), "outputs/demo/x.json")
+
+    project.notebook("data", "")
+    monkeypatch.setattr(folders, "lock", full)
+    assert main([str(project.params("stages: [data]"))]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"outputs/demo/x.json cannot be written ({os.strerror(code)}): ")
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_is_missing_by_a_mistake_of_the_code_shows_its_traceback(project, monkeypatch):
+    project.notebook("data", "")
+    path = project.params("stages: [data]")
+    monkeypatch.setattr(folders, "lock", lambda *_: Path("nowhere.json").read_text())
+    with pytest.raises(FileNotFoundError):
+        main([str(path)])
+
+
+def test_a_run_whose_folder_is_a_file_is_one_line(project, capsys):
+    project.notebook("data", "")
+    folders.outputs().mkdir()
+    (folders.outputs() / "demo").write_text("mine")
+    assert main([str(project.params("stages: [data]"))]) == 1
+    assert capsys.readouterr().err == "outputs/demo is a file: remove it, or choose another name with --run\n"
 
 
 def test_a_second_runner_on_the_same_run_is_refused(project):

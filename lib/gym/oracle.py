@@ -73,9 +73,11 @@ class ExactOracle:
         return records.update(rows, oracle_response=told)
 
     def classify(self, rows: Dataset) -> Dataset:
-        """Add the task of each row."""
-        self.calls += len(rows)
-        return records.update(rows, task=[draw.task(about(meta)["family"]) for meta in rows["meta"]])
+        """Add the task of each row that lacks one."""
+        pairs = list(zip(rows["task"], rows["meta"], strict=True))
+        self.calls += sum(task is None for task, _ in pairs)
+        tasks = [draw.task(about(meta)["family"]) if task is None else task for task, meta in pairs]
+        return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
         """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, for_user
 from lib.report import compare
 from lib.runner import folders, pages
 
@@ -23,7 +23,7 @@ def main(words: list[str] | None = None) -> int:
             raise UserError("--to is for comparisons: a run's own report lies in its folder")
         print(folders.short(pages.draw(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
     except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(for_user(error), file=sys.stderr)
         return 1
     return 0
 

@@ -15,17 +15,17 @@ def headline(found: dict) -> str | None:
     It is the study's `metric`, else the first of the benchmarks' list that all arms have, else the first that any arm has.
     """
     arms = [of.get("metrics", {}) for of in found["arms"].values()]
-    contrasts = [_scored(of) for of in found.get("comparisons", {}).values()]
-    chosen = found.get("metric")
-    if chosen and any(chosen in metrics for metrics in [*arms, *contrasts]):
-        return chosen
-    in_all = (name for name in HEADLINES if arms and all(name in metrics for metrics in arms))
-    in_any = (name for name in HEADLINES if any(name in metrics for metrics in [*arms, *contrasts]))
-    return next(in_all, None) or next(in_any, None)
+    in_any = [name for name in (found.get("metric"), *HEADLINES) if name and _is_scored(found, name)]
+    if found.get("metric") in in_any:
+        return found["metric"]
+    in_all = [name for name in in_any if arms and all(name in metrics for metrics in arms)]
+    return next(iter([*in_all, *in_any]), None)
 
 
-def _scored(contrast: dict) -> set[str]:
-    return {name for name, it in contrast.items() if it["difference"] is not None}
+def _is_scored(found: dict, name: str) -> bool:
+    contrasts = (of[name] for of in found.get("comparisons", {}).values() if name in of)
+    in_arms = any(name in of.get("metrics", {}) for of in found["arms"].values())
+    return in_arms or any(it["difference"] is not None for it in contrasts)
 
 
 def missing_metric(found: dict) -> str:

@@ -45,7 +45,9 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 
 
 def check_inside(folder: Path) -> None:
-    """Raises UserError where a link leads out of outputs: stages that arms share would not be found there again."""
+    """Raises UserError for a file, and where a link leads out of outputs: stages that arms share would not be found there again."""
+    if folder.is_file():
+        raise UserError(f"{short(folder)} is a file: remove it, or choose another name with --run")
     if not folder.resolve().is_relative_to(outputs()):
         raise UserError(
             f"{short(folder)} is a link that leads out of {short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
