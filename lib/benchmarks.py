@@ -1,6 +1,6 @@
 """Scores with intervals: stratified means, and two arms compared on the same rows; responses scored against references."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from scipy.stats import t
 
 RESAMPLES = 2000
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
+FEW = 20  # rows or groups that differ; fewer bound what an interval and a p may claim
+DRAWN = 2_000_000  # scores that resampling holds at once
 
 # An evaluation stage writes scores.parquet in long form: metric, stratum, weight (of the stratum in that
 # metric), id, score (null where nothing could be read), and where several rows belong together, as the turns of
@@ -34,11 +36,36 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
     """{metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b; entry i of both lists is the same seed.
 
     Rows are paired by metric and id; n of them have a score in both arms and all seeds, the others do not count. p is two-sided, of no
-    difference. The interval resamples seeds, then rows within their stratum; with one seed it holds row sampling only. Raises
-    ValueError when the two arms were not scored on the same rows.
+    difference. The interval resamples seeds, then rows within their stratum; with one seed it holds row sampling only. Where no row has
+    a score in both arms the numbers are None, without p. Raises ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    return _by_metric(pairs, "difference", seed)
+    return {metric: _difference(rows, seed) for metric, rows in _by_metric(pairs)}
+
+
+def _difference(seeds: list[pd.DataFrame], seed: int) -> dict[str, float | None]:
+    estimate, draws, rows = _drawn(seeds, seed)
+    if not len(rows):
+        return {"difference": None, "low": None, "high": None, "n": 0}
+    low, high, least = _bounds_of_few(estimate, rows)
+    bounds = {"low": min(_percentiles(draws)[0], low), "high": max(_percentiles(draws)[1], high)}
+    return {"difference": estimate} | bounds | {"p": max(_p(draws), least), "n": len(rows)}
+
+
+def _bounds_of_few(estimate: float, rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Return how narrow the interval may be, and the least p, where few rows or groups differ between the arms.
+
+    Three rows that one arm won resample to themselves alone. But an outcome that k rows did not show may still have a share of
+    1 - 0.025 ** (1 / k) (Clopper and Pearson, 1934): the interval reaches to where that share of the largest difference, for or
+    against, would put the mean. No sign test of k rows has a p below 2 / 2 ** k. Both say "no difference" up to k = 5.
+    """
+    each = np.concatenate([sums / sizes for _, sums, sizes in _strata(rows)])
+    k = np.count_nonzero(each)
+    if not 0 < k < FEW:
+        return estimate, estimate, 0.0
+    unseen = 1 - 0.025 ** (1 / k)
+    reach = unseen * np.abs(each).max() * k / len(each)
+    return float((1 - unseen) * estimate - reach), float((1 - unseen) * estimate + reach), 2.0 ** (1 - k)
 
 
 def holm(ps: list[float]) -> list[float]:
@@ -65,28 +92,26 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
     """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals, which end where
-    scores do."""
-    tables = [_read(folder) for folder in folders]
-    ends = pd.concat(tables).groupby("metric")["score"].agg(["min", "max"])
-    return {
-        metric: {name: min(max(it[name], least), most) for name in ("mean", "low", "high")}
-        for metric, it in _by_metric(tables, "mean", seed).items()
-        for least, most in [ends.loc[metric]]
-    }
-
-
-def _by_metric(seeds: list[pd.DataFrame], name: str, seed: int) -> dict[str, dict[str, float]]:
-    """{metric: {name, "low", "high", "p", "n"}} over tables of scores, one a seed."""
-    found = {}
-    for metric in sorted(set(seeds[0]["metric"])):
-        estimate, draws, n = _drawn([table[table["metric"] == metric] for table in seeds], seed)
-        low, high = _percentiles(draws)
-        found[metric] = {name: estimate, "low": low, "high": high, "p": _p(draws), "n": n}
+    scores do; a metric in which no row has a score is left out."""
+    tables, found = [_read(folder) for folder in folders], {}
+    for metric, seeds in _by_metric(tables):
+        estimate, draws, rows = _drawn(seeds, seed)
+        if len(rows):
+            low, high = _percentiles(draws)
+            scores = pd.concat(seeds)["score"]
+            ends = {"mean": estimate, "low": low, "high": high}
+            found[metric] = {name: min(max(it, scores.min()), scores.max()) for name, it in ends.items()}
     return found
 
 
-def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, int]:
-    """The estimate of one metric, what it might have been, and of how many rows.
+def _by_metric(seeds: list[pd.DataFrame]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
+    """Yield every metric with its rows, a table a seed."""
+    for metric in sorted(set(seeds[0]["metric"])):
+        yield metric, [table[table["metric"] == metric] for table in seeds]
+
+
+def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, pd.DataFrame]:
+    """The estimate of one metric, what it might have been, and the rows it rests on.
 
     Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
     given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
@@ -98,7 +123,7 @@ def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, int
         levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
         spread = effects.std(ddof=1) / np.sqrt(len(seeds))
         draws += spread * rng.permutation(t.ppf(levels, len(seeds) - 1))
-    return float(effects.mean()), draws, len(whole)
+    return float(effects.mean()), draws, whole
 
 
 def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
@@ -131,10 +156,14 @@ def _estimate(strata: Strata) -> float:
 
 
 def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
+    """Resampled means; a few resamples are drawn at a time, which gives the draws that all at once would."""
     total = np.zeros(RESAMPLES)
     for weight, sums, sizes in strata:
-        picks = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-        total += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+        step = max(1, DRAWN // len(sums))
+        for start in range(0, RESAMPLES, step):
+            part = slice(start, min(start + step, RESAMPLES))
+            picks = rng.integers(len(sums), size=(part.stop - start, len(sums)))
+            total[part] += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
     return total / sum(weight for weight, *_ in strata) if strata else np.full(RESAMPLES, np.nan)
 
 

@@ -1,5 +1,6 @@
 """The one kind of error that is the user's to repair: shown as its sentence, without a traceback."""
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,8 @@ MOST, LONGEST = 10, 60  # names in a message, and characters of one
 # where a file may not grow or be written: what the system says, and torch, which does not pass it on
 UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
 UNWRITABLE += ("inline_container.cc",)
-WAY_OUT = "free space there, or lift what limits it (a quota, ulimit -f, a read-only mount)"
+CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+WAY_OUT = "free space there, or lift what limits it (a quota, ulimit -f, a read-only mount, permissions)"
 
 
 class UserError(Exception):
@@ -32,7 +34,8 @@ def named(names: Iterable[object]) -> str:
 
 def no_room(path: object, error: object) -> UserError | None:
     """What to say where this error means that there is no room for a file, or no right to write it; None where it means something else."""
-    if not any(text in str(error) for text in UNWRITABLE):
+    known = isinstance(error, OSError) and error.errno in CODES
+    if not known and not any(text in str(error) for text in UNWRITABLE):
         return None
     return UserError(
         f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {WAY_OUT}; the same command then goes on from here"
@@ -50,3 +53,13 @@ def writing(path: object) -> Iterator[None]:
         if said := no_room(path, error):
             raise said from None
         raise
+
+
+def for_user(error: Exception) -> Exception:
+    """Return what a command prints of an error. Raises the error itself where only its traceback says what is wrong."""
+    if isinstance(error, UserError):
+        return error
+    said = no_room(getattr(error, "filename", None) or "a file", error)
+    if said is None:
+        raise error
+    return said

@@ -28,7 +28,7 @@ ARMS |= dict(
     )
 )
 
-BOTH = {"both right": "#C9C9C9", "both wrong": "#EBEBEB"}  # what two arms have in common
+BOTH = {"both right": "#C9C9C9", "both wrong": "#EBEBEB", "equal": "#C9C9C9"}  # what two arms have in common
 INK, FAINT, RULE, PAPER = "#22262b", "#5c636b", "#e3e3e3", "#ffffff"  # what a dark page turns round
 DARK = {INK: "#e4e7ea", FAINT: "#a9b0b7", RULE: "#3a4047", PAPER: "none"}
 MOST_VECTORS = 2000  # points of a figure that are drawn as vectors; beyond, as pixels

@@ -123,25 +123,34 @@ def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str
     return told(figure, "Line chart", says)
 
 
-def intervals(values: dict[str, tuple[float, float, float]], title: str, x: str, zero: bool = False):
-    """One line a label with its 95 % interval, a forest plot: {label: (value, low, high)}, in percent."""
+def intervals(
+    values: dict[str, tuple[float, ...]],
+    title: str,
+    x: str,
+    zero: bool = False,
+    scale: float = 100,
+    decimals: int = 1,
+):
+    """One line a label with its 95 % interval, a forest plot: {label: (value, low, high)}, or (value,) where there is no interval.
+
+    Values are multiplied by `scale`, by default to percent.
+    """
     figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
-    for i, (name, (value, low, high)) in enumerate(values.items()):
+    says = []
+    for i, (name, (value, *bounds)) in enumerate(values.items()):
+        value, bounds = scale * value, [scale * it for it in bounds]
         shade = colour(name) if name in ARMS else PALETTE[0]
-        axes.plot([100 * low, 100 * high], [i, i], color=shade, solid_capstyle="butt", linewidth=2.4)
-        axes.plot([100 * value], [i], "o", color=shade, markersize=6)
-        axes.annotate(
-            f"{100 * value:.1f}", (100 * value, i), (0, 6), textcoords="offset points", ha="center", size=8
-        )
+        axes.plot(bounds, [i] * len(bounds), color=shade, solid_capstyle="butt", linewidth=2.4)
+        axes.plot([value], [i], "o", color=shade, markersize=6)
+        text = f"{value:.{decimals}f}"
+        axes.annotate(text, (value, i), (0, 6), textcoords="offset points", ha="center", size=8)
+        reach = ", from {} to {}".format(*(f"{it:.{decimals}f}" for it in bounds)) if bounds else ""
+        says.append(f"{name}: {text}{reach}")
     if zero:
         axes.axvline(0, color=FAINT, linewidth=1)
     axes.set(title=title, xlabel=x, ylim=(len(values) - 0.4, -0.7))
     axes.set_yticks(range(len(values)), list(values))
     axes.grid(axis="y", visible=False)
-    says = [
-        f"{n}: {100 * v:.1f}, from {100 * low:.1f} to {100 * high:.1f}"
-        for n, (v, low, high) in values.items()
-    ]
     return told(figure, "Values with their 95 % intervals", says)
 
 
@@ -216,7 +225,8 @@ def grid(cells: dict[str, dict[str, float]], title: str):
     figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(rows)))
     axes.imshow(values, cmap="Blues", vmin=0, vmax=130, aspect="auto")
     for i, j in np.ndindex(*values.shape):
-        axes.text(j, i, f"{values[i, j]:.0f}", ha="center", va="center", size=8, color="#111111")
+        text = f"{values[i, j]:.0f}" if np.isfinite(values[i, j]) else "–"
+        axes.text(j, i, text, ha="center", va="center", size=8, color="#111111")
     crowded = len(columns) * max(map(len, columns)) > 90  # characters that a line of labels holds
     axes.set_xticks(
         range(len(columns)), columns, rotation=30 if crowded else 0, ha="left" if crowded else "center"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, for_user, one_line
 from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook
 from lib.runner.plan import Planned, plan, source
@@ -29,8 +29,8 @@ def main(words: list[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         (show_plan if given.plan else run_study)(given.params, dict(map(_pair, given.overrides)), given.run)
-    except (UserError, OSError) as error:  # a full disk is the user's to repair, too
-        print(error, file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(for_user(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
@@ -72,14 +72,23 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
         folders.check_inside(place)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folders.lock(run.folder / "lock", 0, f"the run {name}"):
+        _list_unused(study)
         return _run_all(run)
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
     """List the stages that `run_study` would go through. Raises UserError for what it would refuse before the first of them."""
-    planned = plan(load(path), Path(path).stem if name is None else name, overrides or {})
+    study = load(path)
+    planned = plan(study, Path(path).stem if name is None else name, overrides or {})
     _check(planned)
+    _list_unused(study)
     print("\n".join(stage.label for stage in planned))
+
+
+def _list_unused(study: Study) -> None:
+    if study.unused:
+        names = ", ".join(one_line(name, 60) for name in study.unused)
+        print(f"{study.path} inherits what it has no use for, and leaves it out: {names}")
 
 
 def _run_all(run: Run) -> dict:
@@ -100,8 +109,26 @@ def _run_all(run: Run) -> dict:
         found = _summary(run, status)
         pages.withdraw(run.folder, before, found)
         folders.write_json(run.folder / "summary.json", found)
-    print(folders.short(pages.write_report(run.folder)))
+    print(folders.short(_report(run)))
     return found
+
+
+def _report(run: Run) -> Path:
+    """Write the report. Raises UserError where that fails: the stages are recorded all the same."""
+    try:
+        return pages.write_report(run.folder)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise UserError(
+            f"all stages of {run.name} are recorded, but their report cannot be drawn ({reason}). "
+            f"Do {_draw(run)}, which shows the whole error."
+        ) from error
+
+
+def _draw(run: Run) -> str:
+    return f"python -m lib.report {run.name}"
 
 
 def _write_summary(run: Run) -> None:
@@ -110,7 +137,11 @@ def _write_summary(run: Run) -> None:
 
 
 def _summary(run: Run, status: str) -> dict:
-    about = {key: run.study.text[key] for key in ("title", "question", "primary") if key in run.study.text}
+    about = {
+        key: run.study.text[key]
+        for key in ("title", "question", "metric", "primary")
+        if key in run.study.text
+    }
     arms = summary.arms(run.done)
     for arm, bounds in run.together.get("intervals", {}).items():
         arms[arm]["metrics"] |= bounds
@@ -152,6 +183,7 @@ def _do(run: Run, stage: Planned) -> None:
     terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
     if status == "done":
         _write_summary(run)
+    pages.attempt(real, f"the same command again, or {_draw(run)}, which shows the whole error")
 
 
 def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
@@ -224,7 +256,6 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
     watch = partial(terminal.show, label, part, told)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
     watch()  # what was announced since its last look
-    pages.write_page(part)
     provenance.complete(work, part, final)
     return final
 
@@ -237,11 +268,9 @@ def _later(run: Run, stage: Planned) -> list[dict]:
 
 
 def _check(planned: list[Planned]) -> None:
-    """Raises UserError for a parameters cell that papermill can't read, and for a setting that any of the stages would refuse."""
-    from lib import checks  # seconds, like papermill, which a run that is all there can do without
+    """Raise UserError for a setting that any of the stages would refuse."""
+    from lib import checks  # seconds, which a run that is all there can do without
 
-    for path in {folders.notebook_path(stage.notebook): None for stage in planned}:
-        params.check_inference(params.read_notebook(path), path)
     for stage in planned:
         try:
             checks.check(stage.notebook, stage.values)

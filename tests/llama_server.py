@@ -62,7 +62,9 @@ def main(gguf: str, port: int, parallel: int, context: int) -> None:
     params = xllamacpp.CommonParams()
     params.model.path, params.port, params.n_parallel = gguf, port, parallel
     params.n_ctx = context * parallel
-    params.cpuparams.n_threads = 1  # several wait for each other in a loop, which a busy machine makes endless
+    params.cpuparams.n_threads = (
+        1  # several wait for each other in a loop, which a busy machine makes endless
+    )
     server = xllamacpp.Server(params)  # ends when it is no longer referred to
     while server:
         time.sleep(60)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lib.runner.keys import RUNNING
 
@@ -30,14 +30,17 @@ class Project:
         # what is not here is this tree's, not that of the editable install, which may be another
         self.module("__init__", f"__path__.append({str(LIB)!r})")
 
-    def notebook(self, name: str, parameters: str, *cells: str, reserved: str = RESERVED) -> Path:
-        """Write a notebook that opens its stage, runs these cells and closes it."""
+    def notebook(
+        self, name: str, parameters: str, *cells: str, reserved: str = RESERVED, prose: str = ""
+    ) -> Path:
+        """Write a notebook that opens its stage, runs these cells and closes it, below a Markdown cell if any."""
         opening = f'from lib import runs\nstage = runs.open_stage("{name}", globals())'
         cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
         first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})
         path = self.root / "notebooks" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(new_notebook(cells=[first, *cells]), path)
+        head = [new_markdown_cell(prose)] if prose else []
+        nbformat.write(new_notebook(cells=[*head, first, *cells]), path)
         return path
 
     def params(self, text: str, name: str = "demo") -> Path:

@@ -1,5 +1,7 @@
 """Scores with intervals that can be trusted: right by hand, right on average, and blind to the order of rows."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,6 +122,76 @@ def test_p_says_how_often_no_difference_would_look_like_this(tmp_path):
         shifted = stored(tmp_path, name, table(("x", 1.0, list(rng.normal(effect, 1, 100)))))
         assert low <= benchmarks.compare([shifted], [nothing])["gym.accuracy"]["p"] <= high
     assert benchmarks.compare([nothing], [nothing])["gym.accuracy"]["p"] == 1
+
+
+def test_where_no_row_has_a_score_in_both_arms_there_is_no_difference_and_no_p(tmp_path):
+    nan = float("nan")
+    for i, (ours, theirs) in enumerate([([nan] * 3, [nan] * 3), ([nan, 1, nan], [1, nan, nan])]):
+        a = stored(tmp_path, f"a{i}", table(("x", 1.0, ours)))
+        b = stored(tmp_path, f"b{i}", table(("x", 1.0, theirs)))
+        for folders in (([a], [b]), ([a, a], [b, b])):
+            found = benchmarks.compare(*folders)["gym.accuracy"]
+            assert found == {"difference": None, "low": None, "high": None, "n": 0}
+        assert not benchmarks.across_seeds([a, b]) or i
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "equal", "p", "shown"),
+    [
+        (3, 0, 0, 0.25, False),  # as the sign test has it
+        (5, 0, 0, 0.0625, False),
+        (6, 0, 0, 0.03125, True),
+        (10, 0, 0, 2 / 2**10, True),
+        (5, 0, 500, 0.0625, False),
+        (0, 3, 0, 0.25, False),
+        (0, 0, 3, 1, False),
+    ],
+)
+def test_few_rows_that_differ_claim_no_more_than_a_sign_test(tmp_path, won, lost, equal, p, shown):
+    n = won + lost + equal
+    a = stored(tmp_path, "a", table(("x", 1.0, [1] * won + [0] * lost + [1] * equal)))
+    b = stored(tmp_path, "b", table(("x", 1.0, [0] * won + [1] * lost + [1] * equal)))
+    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    assert found["difference"] == pytest.approx((won - lost) / n)
+    assert found["low"] <= found["difference"] <= found["high"]
+    assert found["p"] == pytest.approx(p)
+    assert (not found["low"] <= 0 <= found["high"]) == shown
+
+
+def test_a_group_of_rows_counts_once_among_the_few(tmp_path):
+    scores = table(("x", 1.0, [1.0] * 9)).assign(group=[str(i // 3) for i in range(9)])
+    a, b = stored(tmp_path, "a", scores), stored(tmp_path, "b", scores.assign(score=0.0))
+    assert benchmarks.compare([a], [b])["gym.accuracy"]["p"] == 0.25
+
+
+def test_small_samples_of_no_effect_are_rarely_taken_for_one():
+    """Twelve rows, right by chance in both arms: the interval misses zero no more often than it may."""
+    rng = np.random.default_rng(0)
+    rows = (rng.random((200, 12)) < 0.5).astype(float) - (rng.random((200, 12)) < 0.5)
+    misses = sum(
+        not found["low"] <= 0 <= found["high"]
+        for one in rows
+        for found in [benchmarks._difference([table(("x", 1.0, one))], 0)]
+    )
+    assert misses / 200 <= 0.05
+
+
+@pytest.mark.parametrize("rows", [50, 3001])
+def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch, rows):
+    scores = table(("x", 1.0, np.random.default_rng(1).normal(size=rows)), ("y", 2.0, range(7)))
+    whole = benchmarks.bootstrap_interval(scores)
+    for most in (1, 10_000, 10**9):
+        monkeypatch.setattr(benchmarks, "DRAWN", most)
+        assert benchmarks.bootstrap_interval(scores) == whole
+
+
+def test_resampling_50_000_rows_takes_little_memory():
+    scores = pd.DataFrame({"metric": "m", "stratum": "", "weight": 1.0, "score": np.arange(50_000.0)})
+    tracemalloc.start()
+    benchmarks.bootstrap_interval(scores)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6
 
 
 def test_holm_multiplies_each_p_by_how_many_are_not_smaller_and_keeps_their_order():

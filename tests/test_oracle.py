@@ -40,6 +40,16 @@ def payloads(rows):
     return [f"{about['family']} {about['payload']}" for about in map(json.loads, rows["meta"])]
 
 
+# Labelling
+
+
+def test_a_label_that_a_row_has_is_kept_and_not_asked_for():
+    it = ExactOracle()
+    rows = records.update(rows_of("chain_sum", n=3), task=["Mine", None, None])
+    assert it.classify(rows)["task"][:] == ["Mine"] + [draw.task("chain_sum")] * 2
+    assert it.calls == 2
+
+
 # Judging
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from lib import paths
 from lib.errors import UserError
+from lib.run import main
 from lib.runner import keys, params
 from lib.runner.plan import plan, source
 from lib.runner.study import load
@@ -130,26 +131,14 @@ def test_a_list_on_the_command_line_is_read_as_yaml_and_a_text_is_taken_as_it_is
         params.from_text("1", "list[int]", "x")
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        'url: str = "http://x/?a=1"  # a second equals sign',
-        "x: int = 1  # 1 = one",
-        "x: float | None = None",
-        'x: str = "a # b"  # a hash in the value',
-        "x: int = 2 * 3",
-        "x = 3",
-        'api_key: str = ""',
-    ],
-)
-def test_a_parameters_cell_that_papermill_would_misread_is_refused(line):
+@pytest.mark.parametrize("line", ["x: float | None = None", "x: int = 2 * 3", "x = 3", 'api_key: str = ""'])
+def test_a_parameter_without_a_plain_type_and_value_is_refused(line):
     with pytest.raises(UserError):
-        params.check_inference(cell(f"before: int = 1  # fine\n{line}\nafter: int = 1"), "n.ipynb")
+        params.declared(cell(f"before: int = 1  # fine\n{line}\nafter: int = 1"), "n.ipynb")
 
 
 def test_a_plain_parameters_cell_is_read_with_types_and_defaults():
     source = '# a remark\nx: float = -1  # least\nnames: list[str] = ["a", "b"]  # two\nmix: dict[str, float] = {"a": 1}'
-    params.check_inference(cell(source), "n.ipynb")
     found = params.declared(cell(source), "n.ipynb")
     assert [(p.name, p.kind, p.default) for p in found.values()] == [
         ("x", "float", -1.0),
@@ -209,6 +198,132 @@ def test_a_params_file_holds_only_its_differences_from_the_one_it_extends(projec
         (0, 3, "random"),
         (1, 3, "random"),
     ]
+
+
+BASE = """
+stages: [data, train, {repeat: rounds, stages: [judge: {when: "round == 1 or rejudge"}, train]}, exam]
+arms: {mfd: {}, random: {selection: random, judge_rows: 5}}
+primary: [mfd_vs_random]
+comparisons: [random_vs_mfd]
+seeds: [0, 1]
+exploratory_seeds: [1]
+metric: gym.accuracy
+params: {rounds: 2, rejudge: false, exam_rows: 9, judge_rows: 3, selection: longest}
+"""
+
+
+@pytest.fixture
+def base(project):
+    """A study with a parameter for each stage, which other files extend."""
+    project.notebook("data", "")
+    project.notebook("train", 'selection: str = "mfd"')
+    project.notebook("judge", "judge_rows: int = 1")
+    project.notebook("exam", "exam_rows: int = 1")
+    project.params(BASE, "base")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("own", "left", "unused"),
+    [
+        ("", ["data@0", "train@0", "judge@1", "train@1", "train@2", "exam@2"], set()),
+        (
+            "stages: [data, {repeat: rounds, stages: [judge: {when: rejudge}, train]}]",
+            ["data@0", "train@1", "train@2"],
+            {"exam_rows"},
+        ),
+        ("stages: [data, train]", ["data@0", "train@0"], {"rounds", "rejudge", "judge_rows", "exam_rows"}),
+    ],
+)
+def test_what_a_file_inherits_and_has_no_use_for_is_left_out_and_listed(base, own, left, unused):
+    study = load(base.params(f"extends: base.yaml\n{own}"))
+    stages = plan(study, "demo", {})
+    assert [s.name for s in stages if (s.arm, s.seed) == ("random", 0)] == left
+    assert set(study.unused) == unused
+    trained = {s.arm: s.values["selection"] for s in stages if s.notebook == "train"}
+    assert trained == {"mfd": "longest", "random": "random"}
+    assert set(study.text["params"]).isdisjoint(unused)
+
+
+def test_contrasts_and_seeds_that_a_file_inherits_are_those_of_its_own_arms_and_seeds(base):
+    own = load(base.params("extends: base.yaml\narms: {mine: {selection: ifd}}"))
+    assert set(own.unused) == {"mfd_vs_random", "random_vs_mfd"}
+    assert own.seeds == {"mine": [0, 1]}
+    fewer = load(base.params("extends: base.yaml\nseeds: [0]"))
+    assert fewer.seeds == {"mfd": [0], "random": [0]}
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ("params: {exam_row: 3}", "no notebook declares exam_row (did you mean exam_rows?)"),
+        ("stages: [data]\nparams: {exam_rows: 3}", "no notebook declares exam_rows"),
+        ("stages: [data]\narms: {a: {exam_rows: 3}}", "no notebook declares exam_rows"),
+        ("stages: [data: {exam_rows: 3}]", "no notebook declares exam_rows"),
+        ("arms: {a: {}}\ncomparisons: [a_vs_mfd]", "compares mfd, which is no arm"),
+        ("seeds: [0]\nexploratory_seeds: [1]", "exploratory_seeds has 1"),
+    ],
+)
+def test_a_files_own_unknown_names_are_refused_all_the_same(base, own, words):
+    assert words in refusal(base, f"extends: base.yaml\n{own}")
+
+
+def test_an_override_of_a_parameter_that_was_left_out_is_refused(base):
+    assert "no notebook declares exam_rows" in refusal(
+        base, "extends: base.yaml\nstages: [data]", exam_rows="3"
+    )
+
+
+def test_a_plan_lists_once_what_is_left_out(base, capsys):
+    assert main([str(base.params("extends: base.yaml\nstages: [data, train]")), "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("leaves it out: rounds, rejudge, exam_rows, judge_rows\n") == 1
+
+
+def test_names_in_conditions_that_nothing_sets_are_refused_together_with_what_to_write(base):
+    stages = 'stages: [data, {repeat: rounds, stages: [judge: {when: "rejudge and round > 1"}]}]'
+    wrong = refusal(base, stages)
+    assert "rejudge, rounds in `when` or `repeat` has no value (arm main)" in wrong
+    assert "Set it under `params`, such as `params: {rejudge: false}`" in wrong
+    assert planned(base, stages, rejudge="true", rounds="1")
+    assert planned(base, f"{stages}\narms: {{a: {{rounds: 1, rejudge: false}}}}")
+
+
+@pytest.mark.parametrize(
+    ("stages", "metric", "words"),
+    [
+        ("evaluation/ifeval", "ifeval.prompt_strict", None),
+        ("evaluation/ifeval", "ifeval.instruction_loose", None),
+        ("evaluation/held_out_loss", "held_out.bits_per_byte", None),
+        ("exam", "exam.marks", None),  # a notebook of one's own: known after the run
+        ("exam", "gym.accuracy", None),
+        ("exam", "gym.acuracy", "no benchmark writes it"),
+        ("evaluation/ifeval", "ifeval.promt_strict", "(did you mean ifeval.prompt_strict?)"),
+        ("evaluation/ifeval", "prompt_strict", "(did you mean ifeval.prompt_strict?)"),
+        ("evaluation/ifeval", "exam.marks", "no benchmark writes it. Name one of ifeval.prompt_strict"),
+        ("evaluation/ifeval", "mt_bench.score", "no stage writes it. Add evaluation/mt_bench to `stages`"),
+        ("tapir/4_training", "gym.acuracy", "(did you mean gym.accuracy?)"),
+        ("evaluation/ifeval", "5", "metric must be a text"),
+    ],
+)
+def test_the_metric_is_one_that_the_stages_can_write(base, stages, metric, words):
+    base.notebook(stages, "")
+    text = f"stages: [{stages}]\nmetric: {metric}"
+    if words:
+        assert words in refusal(base, text)
+    else:
+        assert load(base.params(text)).text["metric"] == metric
+
+
+def test_a_metric_that_a_file_inherits_without_its_stage_is_left_out(base):
+    base.notebook("evaluation/ifeval", "")
+    base.notebook("evaluation/gym", "")
+    base.params("stages: [evaluation/gym, evaluation/ifeval]\nmetric: gym.accuracy", "two")
+    study = load(base.params("extends: two.yaml\nstages: [evaluation/ifeval]"))
+    assert "metric" not in study.text and study.unused == ("metric=gym.accuracy",)
+    assert "no stage writes it" in refusal(
+        base, "extends: two.yaml\nstages: [evaluation/ifeval]\nmetric: gym.accuracy"
+    )
 
 
 # --- keys
@@ -327,7 +442,6 @@ def test_one_name_has_one_type_and_a_help_text_in_all_notebooks():
     kinds = {}
     for path in notebooks():
         content = params.read_notebook(path)
-        params.check_inference(content, path)
         for name, parameter in params.declared(content, path).items():
             assert kinds.setdefault(name, parameter.kind) == parameter.kind, f"{path}: {name}"
 

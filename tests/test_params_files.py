@@ -26,6 +26,31 @@ def test_a_study_is_planned_whole(file, tmp_path):
     assert planned and all((paths.ROOT / name).is_file() for name in named if name)
 
 
+@pytest.mark.parametrize("name", ["tapir", "tapir_qwen", "tapir_released"])
+def test_a_study_of_real_students_asks_them_nothing_of_the_embedded_world(name, tmp_path):
+    over = {"released.student_from": str(tmp_path)} if name == "tapir_released" else {}
+    notebooks = {stage.notebook for stage in plan(load(paths.ROOT / f"params/{name}.yaml"), name, over)}
+    assert "evaluation/gym" not in notebooks and "report" in notebooks
+    assert {"evaluation/alpaca_eval", "evaluation/mt_bench", "evaluation/ifeval"} <= notebooks
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        "[tapir/1_data_selection, evaluation/ifeval: {student_from: FOLDER}, report: {once: true}]",
+        "[tapir/1_data_selection, tapir/4_training: {alpha: 0, alpha_step: 0}]",
+        "[tapir/1_data_selection, {repeat: 1, stages: [tapir/2_oracle_judging: {student_from: FOLDER}]}]",
+    ],
+)
+def test_a_file_that_extends_the_papers_study_may_leave_any_of_its_stages_out(stages, tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        f"extends: {paths.ROOT}/params/tapir.yaml\nstages: {stages.replace('FOLDER', str(tmp_path))}"
+    )
+    study = load(own)
+    assert plan(study, "mine", {}) and "annotator" in study.unused
+
+
 def test_the_papers_rounds_rise_in_difficulty_and_find_rows_enough():
     rounds = [
         s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x", {}) if s.notebook == "tapir/4_training"

@@ -92,6 +92,7 @@ files = (
             "seeds": st.lists(st.integers(0, 3), unique=True) | values,
             "exploratory_seeds": st.lists(st.integers(0, 3)) | values,
             "title": plain | values,
+            "metric": st.sampled_from(["gym.accuracy", "ifeval.strict"]) | plain | values,
             "primary": st.just(["a_vs_b"]) | values,
             "comparisons": st.just(["a_vs_b"]) | values,
             "extends": strange | values,

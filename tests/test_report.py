@@ -65,27 +65,37 @@ def test_the_arms_compared_are_those_of_the_contrasts_or_all():
     assert tables.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
 
 
-def evaluated(arm: str, seed: int, **credits: int) -> pd.DataFrame:
-    """Replies of one arm and seed: the family is the first letter of an instance's id."""
+def evaluated(arm: str, seed: int, **scores: float) -> pd.DataFrame:
+    """Scored rows of one arm and seed: the part is the first letter of a row's id."""
     return pd.DataFrame(
-        {"arm": arm, "seed": seed, "id": name, "family": name[0], "credit": float(credit)}
-        for name, credit in credits.items()
+        {"arm": arm, "seed": seed, "id": name, "stratum": name[0], "part": name[0], "score": float(score)}
+        for name, score in scores.items()
     )
 
 
-def test_outcomes_pair_instances_by_seed_and_id_and_the_greatest_gain_comes_first():
-    replies = [
+def test_outcomes_pair_rows_by_seed_and_id_and_the_greatest_gain_comes_first():
+    rows = [
         evaluated("a", 0, x1=0, x2=1, y1=1),
         evaluated("a", 1, x1=1, x2=1, y1=1),
         evaluated("b", 1, y1=0, x2=1, x1=1),  # in another order
         evaluated("b", 0, y1=0, x2=0, x1=1),
         evaluated("a", 2, x1=1, x2=1, y1=0),  # a seed that b lacks
     ]
-    found = sides.outcomes(pd.concat(replies), "a", "b")
+    found = sides.outcomes(pd.concat(rows), "a", "b")
     assert list(found.index) == ["y", "x"]
     assert found.T.to_dict() == {
         "y": {"a alone": 2, "both right": 0, "both wrong": 0, "b alone": 0},
         "x": {"a alone": 1, "both right": 2, "both wrong": 0, "b alone": 1},
+    }
+
+
+def test_scores_that_are_not_right_or_wrong_are_higher_equal_or_lower():
+    rows = pd.concat([evaluated("a", 0, x1=8, x2=5, x3=2), evaluated("b", 0, x1=7, x2=5, x3=9)])
+    assert sides.outcomes(rows, "a", "b").T.to_dict() == {"x": {"a higher": 1, "equal": 1, "b higher": 1}}
+    drawn = sides.differing(rows, pd.DataFrame(), "a", "b")
+    assert {(row.id, row.won, row.a, row.b) for row in drawn.itertuples()} == {
+        ("x1", "a", "8", "7"),
+        ("x3", "b", "2", "9"),
     }
 
 
@@ -128,6 +138,61 @@ def test_the_gain_is_that_of_the_primary_contrasts_in_their_first_metric():
     ]
 
 
+def scored(**metrics: float) -> dict:
+    return {
+        "metrics": {name.replace("__", "."): value for name, value in metrics.items()},
+        "seeds": {"0": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arms", "chosen", "metric"),
+    [
+        (
+            [scored(gym__accuracy=1, ifeval__prompt_strict=1), scored(ifeval__prompt_strict=0)],
+            None,
+            "ifeval.prompt_strict",
+        ),
+        ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], None, "gym.accuracy"),
+        ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], "ifeval.prompt_strict", "ifeval.prompt_strict"),
+        ([scored(gym__accuracy=1), scored(mt_bench__score=1)], None, "gym.accuracy"),
+        ([scored(gym__accuracy=1)], "mine.marks", "gym.accuracy"),
+        ([scored(gym__accuracy=1), scored(gym__accuracy=1, mine__marks=2)], "mine.marks", "mine.marks"),
+        ([scored(held_out__bits_per_byte=2)], None, "held_out.bits_per_byte"),
+        ([scored(training__loss=2)], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_headline_is_the_studys_metric_or_the_first_that_all_arms_have(arms, chosen, metric):
+    found = {"arms": {f"arm {i}": of for i, of in enumerate(arms)}, "comparisons": {}, "metric": chosen}
+    assert scores.headline(found) == metric
+    said = scores.missing_metric(found)
+    assert bool(said) == (chosen not in (None, metric)) and said.startswith(
+        "metric=mine.marks" if said else ""
+    )
+    if metric:
+        assert list(scores.scores(found))[0] == scores.label(metric, found)
+
+
+def test_a_metric_without_scores_by_row_is_compared_without_an_interval_and_lower_may_be_better():
+    arms = {"a": scored(held_out__bits_per_byte=1.5), "b": scored(held_out__bits_per_byte=1.75)}
+    found = {"arms": arms, "comparisons": {"a_vs_b": {}}}
+    assert scores.gains(found) == [
+        "a vs b: -0.250 bits per byte, without an interval (held-out loss, bits per byte (lower is better))"
+    ]
+    assert tables.contrasts(found).loc["a vs b", "difference"] == -0.25
+    lower = pd.DataFrame({"difference": [-0.25], "p": [0.01], "p_holm": [None]}, ["a vs b"])
+    assert tables.helped(lower, lower_is_better=True).startswith("- **Shown to help**: a vs b.")
+
+
+def test_a_contrast_without_scores_is_named_and_claims_nothing():
+    nothing = {"difference": None, "low": None, "high": None, "n": 0}
+    found = {"arms": {"a": scored(gym__accuracy=1), "b": {"metrics": {}, "seeds": {}}}}
+    found |= {"comparisons": {"a_vs_b": {"gym.accuracy": nothing}}}
+    assert scores.contrasts(found).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
+    assert scores.gains(found) == [] and len(tables.contrasts(found)) == 0
+
+
 def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
     name = "ni.gain_over.few_shot.exact_match"
     metrics = {"ni.exact_match": 0.9, name: 0.2, f"{name}_low": 0.1, f"{name}_high": 0.3}
@@ -158,7 +223,7 @@ def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
         (tmp_path / notebook / "judges.json").write_text(json.dumps({"judges": names}))
     monkeypatch.setattr(tables, "places", lambda run, notebook: {("a", 0): run / notebook})
     assert facts.judges(tmp_path, [{"name": "tapir/2_oracle_judging@1", "parameters": asked}]) == (
-        "gpt-4 (rows, MT-Bench); gpt-4-1106-preview (AlpacaEval). "
+        "gpt-4 (rows, MT-Bench); gpt-4-1106-preview (AlpacaEval 2). "
         "gpt-4 also taught or chose the rows: it judges its own work"
     )
 

@@ -1,5 +1,6 @@
 """Runs of small notebooks by the real papermill: reuse, restarts, failures, what lies in outputs/."""
 
+import errno
 import json
 import os
 import signal
@@ -7,12 +8,15 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
 import lib
-from lib import runs
+from lib import paths, runs
 from lib.errors import UserError
+from lib.report import render
+from lib.report.__main__ import main as report
 from lib.run import main, run_study
 from lib.runner import folders
 
@@ -121,6 +125,18 @@ def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(s
     assert found["comparisons"]["c_vs_a"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.06}
 
 
+def test_contrasts_without_scores_end_no_run_and_have_no_part_in_the_correction(study):
+    stub, nothing = sys.modules["lib.benchmarks"], {"difference": None, "low": None, "high": None, "n": 0}
+    stub.compare = lambda a, b: {"m": {"difference": 1, "p": 0.03} if "b" in str(b) else nothing}
+    stub.holm = lambda ps: [len(ps) * p for p in ps]
+    text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\ncomparisons: [a_vs_b, a_vs_c, d_vs_a]\n"
+    arms = "arms: {a: {}, b: {selection: three}, c: {selection: four}, d: {selection: none}}"
+    found = run_study(study.params(text + arms))
+    assert found["comparisons"]["a_vs_b"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.03}
+    assert found["comparisons"]["a_vs_c"]["m"] == nothing
+    assert found["comparisons"]["d_vs_a"] == {} and found["status"] == "complete"
+
+
 def assert_summary_is_as_designed(study, summary):
     assert json.loads(study.read("demo/summary.json")) == summary
     assert (summary["run"], summary["status"]) == ("demo", "complete")
@@ -179,12 +195,73 @@ def test_a_wrong_study_writes_nothing_and_is_one_line(project, capsys):
     assert not (project.root / "outputs").exists()
 
 
-def test_a_parameters_cell_that_papermill_misreads_is_refused_before_any_stage_runs(project, capsys):
+def test_a_parameter_whose_line_holds_a_second_equals_sign_is_set_by_a_params_file(project):
+    check = 'stage.write_metrics({"data.right": int((url, few) == ("http://b/?c=2", 2))})'
+    project.notebook("data", 'url: str = "http://a/?b=1"  # b = 1\nfew: int = 1  # 1 = one', check)
+    found = run_study(project.params('stages: [data]\nparams: {url: "http://b/?c=2", few: 2}'))
+    assert found["arms"]["main"]["metrics"] == {"data.right": 1}
+
+
+def test_a_formula_that_cannot_be_drawn_is_shown_as_its_source_and_costs_no_work(project, capsys):
+    project.notebook("data", "", DATA, prose="# Data\n\nA formula with a slip: $x^$.")
+    assert main([str(project.params("stages: [data]"))]) == 0, capsys.readouterr().err
+    assert project.read("demo/main/s0/data@0/rows.txt") == "a b c"
+    for page in ("demo/main/s0/data@0/notebook.html", "demo/report.html"):
+        assert "A formula with a slip: <code>$x^$</code>." in project.read(page)
+
+
+def test_a_stage_whose_page_cannot_be_drawn_is_kept_and_its_page_drawn_later(project, monkeypatch, capsys):
+    def broken(notebook, title):
+        raise ValueError("no such colour")
+
     project.notebook("data", "", DATA)
-    project.notebook("train", "x: int = 1  # 1 = one")
-    assert main([str(project.params("stages: [data, train]"))]) == 1
-    assert "papermill cannot read the parameter x" in capsys.readouterr().err
-    assert not list((project.root / "outputs").rglob("notebook.ipynb"))
+    project.notebook("more", 'rows_from: str = "data/rows.txt"')
+    path = project.params("stages: [data, more]")
+    monkeypatch.setattr(render, "notebook_page", broken)
+    with pytest.raises(UserError, match="all stages of demo are recorded, .*python -m lib.report demo"):
+        run_study(path)
+    said = capsys.readouterr().err
+    assert said.count("its page cannot be drawn (ValueError: no such colour). Do the same command again") == 2
+    summary = json.loads(project.read("demo/summary.json"))
+    assert summary["status"] == "complete"
+    assert statuses(summary) == [("data@0", "main", "done"), ("more@0", "main", "done")]
+    with pytest.raises(ValueError, match="no such colour"):  # whole, for who looks for the cause
+        report([summary["run"]])
+    monkeypatch.undo()
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(paths, "ROOT", project.root)
+    assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
+    for name in ("data@0", "more@0"):
+        assert "<html" in project.read(f"demo/main/s0/{name}/notebook.html")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_one_line(project, monkeypatch, capsys, code):
+    def full(*_):
+        raise OSError(code, os.strerror(code), "outputs/demo/x.json")
+
+    project.notebook("data", "")
+    monkeypatch.setattr(folders, "lock", full)
+    assert main([str(project.params("stages: [data]"))]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"outputs/demo/x.json cannot be written ({os.strerror(code)}): ")
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_is_missing_by_a_mistake_of_the_code_shows_its_traceback(project, monkeypatch):
+    project.notebook("data", "")
+    path = project.params("stages: [data]")
+    monkeypatch.setattr(folders, "lock", lambda *_: Path("nowhere.json").read_text())
+    with pytest.raises(FileNotFoundError):
+        main([str(path)])
+
+
+def test_a_run_whose_folder_is_a_file_is_one_line(project, capsys):
+    project.notebook("data", "")
+    folders.outputs().mkdir()
+    (folders.outputs() / "demo").write_text("mine")
+    assert main([str(project.params("stages: [data]"))]) == 1
+    assert capsys.readouterr().err == "outputs/demo is a file: remove it, or choose another name with --run\n"
 
 
 def test_a_second_runner_on_the_same_run_is_refused(project):

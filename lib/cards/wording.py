@@ -8,10 +8,11 @@ from lib.cards import lineage
 from lib.cards.lineage import Evaluation, Step
 from lib.cards.mix import Mix
 from lib.cards.texts import code, counts, figure
+from lib.evaluation import registry
 from lib.report import tables
 
 PAPERS = {"TAPIR": "2405.13448", "SELF-GUIDE": "2407.12874"}  # on arXiv
-BENCHMARKS = tables.BENCHMARKS | {
+BENCHMARKS = {it.notebook.partition("/")[2]: it.name for it in registry.BENCHMARKS} | {
     "gym": "Held-out instances of the embedded world",
     "held_out_loss": "Rows that were set aside",
 }

@@ -74,11 +74,9 @@ class ExactOracle:
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task of each row that lacks one."""
-        self.calls += sum(task is None for task in rows["task"])
-        tasks = [
-            task or draw.task(about(meta)["family"])
-            for task, meta in zip(rows["task"], rows["meta"], strict=True)
-        ]
+        pairs = list(zip(rows["task"], rows["meta"], strict=True))
+        self.calls += sum(task is None for task, _ in pairs)
+        tasks = [draw.task(about(meta)["family"]) if task is None else task for task, meta in pairs]
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:

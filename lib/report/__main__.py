@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import UserError
-from lib.report import compare, page
-from lib.runner import folders
+from lib.errors import UserError, for_user
+from lib.report import compare
+from lib.runner import folders, pages
 
 
 def main(words: list[str] | None = None) -> int:
@@ -21,9 +21,9 @@ def main(words: list[str] | None = None) -> int:
         runs = [_folder(name) for name in given.runs]
         if len(runs) == 1 and given.to:
             raise UserError("--to is for comparisons: a run's own report lies in its folder")
-        print(folders.short(page.write(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
+        print(folders.short(pages.draw(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
     except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(for_user(error), file=sys.stderr)
         return 1
     return 0
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from lib import plots
 from lib.errors import UserError
+from lib.evaluation import registry
 from lib.report import facts, page, render, scores, tables
 from lib.runner import folders, keys, summary
 
@@ -22,6 +23,8 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
     paths = dict(zip(found, runs, strict=True))
     differences, apart = _against_first(paths, found)
     stand_ins = {name for of in found.values() for name in of["stand_ins"]}
+    metric = next((of["metric"] for of in found.values() if of.get("metric")), None)
+    against = {"arms": {}, "comparisons": differences, "stand_ins": stand_ins, "metric": metric}
     content = {
         "title": " against ".join(found),
         "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
@@ -32,8 +35,8 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         ),
         "settings": page.as_table(settings(paths)),
         "scores": page.as_table(_scores(found)),
-        "contrasts": page.as_table(scores.contrasts({"comparisons": differences, "stand_ins": stand_ins})),
-        "figure": _figure(differences),
+        "contrasts": page.as_table(scores.contrasts(against)),
+        "figure": _figure(against),
         "apart": apart,
         "commands": {name: of["command"] for name, of in found.items()},
     }
@@ -95,21 +98,14 @@ def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
     return summary.scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))
 
 
-def _figure(differences: dict[str, dict]) -> Markup:
-    """The differences in the first metric that any of them has."""
-    metric = next(
-        (metric for metric in scores.SHOWN if any(metric in of for of in differences.values())), None
-    )
-    if metric is None:
-        return Markup("")
-    scale = scores.SHOWN[metric][1] / 100
+def _figure(against: dict) -> Markup:
+    """The differences in the headline metric."""
+    metric = scores.headline(against)
+    each = {label: scores.difference(against, label, metric) for label in against["comparisons"]}
     shown = {
-        label: tuple(scale * of[metric][end] for end in ("difference", "low", "high"))
-        for label, of in differences.items()
-        if metric in of
+        label: tuple(it[end] for end in ("difference", "low", "high")) for label, it in each.items() if it
     }
-    return render.figure(
-        plots.intervals(
-            shown, f"Differences in {scores.SHOWN[metric][0]}", scores.SHOWN[metric][3], zero=True
-        )
-    )
+    if not shown:
+        return Markup("")
+    how, title = registry.metric(metric), f"Differences in {scores.label(metric, against)}"
+    return render.figure(plots.intervals(shown, title, how.unit, True, how.scale, how.decimals))

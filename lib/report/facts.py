@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lib.cards.wording import place
+from lib.evaluation import registry
 from lib.report import scores, tables
 from lib.runner import folders
 from lib.settings import JUDGES, RECORDED
 
-FILES = {"AlpacaEval": "alpaca_eval", "MT-Bench": "mt_bench"}  # the benchmarks with a judge
+JUDGED = [benchmark for benchmark in registry.BENCHMARKS if benchmark.judged]
 IN_WORDS = {
     "exact": "the embedded one, a program that knows the right answers",
     "gym": "gym, the embedded world: tasks drawn and checked by a program",
@@ -53,12 +54,12 @@ def judges(run: Path, told: list[dict]) -> str:
     """Who judged what, and whether an evaluation was judged by who had taught or chosen: "gpt-4 (rows, MT-Bench). gpt-4 also taught …"."""
     judging = [of["parameters"] for of in told if of["name"].startswith("tapir/2_oracle_judging")]
     judging = [] if _brought(told) else judging
-    named = {"rows": {of["judge_model"] or of["oracle"] for of in judging}}
-    named |= {name: _evaluators(run, f"evaluation/{file}") for name, file in FILES.items()}
+    named = {"rows": {of.get("judge_model") or of.get("oracle", "") for of in judging} - {""}}
+    named |= {benchmark.name: _evaluators(run, benchmark.notebook) for benchmark in JUDGED}
     each = sorted(set().union(*named.values()))
     said = [f"{_named(who)} ({', '.join(what for what in named if who in named[what])})" for who in each]
-    teachers = {name for of in judging for name in (of["oracle"], of["judge_model"]) if name}
-    same = teachers & (set().union(*(named[name] for name in FILES)) - {"exact"})
+    teachers = {name for of in judging for name in (of.get("oracle"), of.get("judge_model")) if name}
+    same = teachers & (set().union(*(named[benchmark.name] for benchmark in JUDGED)) - {"exact"})
     warning = (
         f". {', '.join(sorted(same))} also taught or chose the rows: it judges its own work" if same else ""
     )

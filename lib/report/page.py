@@ -63,6 +63,7 @@ def _content(run: Path, found: dict) -> dict:
         "trunk": trunk,
         "ways": ways,
         "colours": {arm: colour(arm) for arm in arms},
+        "metric": scores.missing_metric(found),
         "scores": as_table(scores.scores(found)),
         "contrasts": as_table(scores.contrasts(found)),
         "every": as_table(scores.every(found)),

@@ -23,6 +23,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from lib import figure as figures
 from lib import show
+from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
 HEADINGS = {f"h{level}" for level in range(1, 7)}  # those of a page are its own
@@ -60,10 +61,26 @@ NUMBER = re.compile(r"<td[^>]*>(?=\s*[^<]*\d)([-+−\d.,%\s\[\]()–e]+|nan)</td
 def body(notebook: dict, level: int = 1, fold_code: bool = False, within: bool = False) -> str:
     """The cells of a notebook as HTML, its title a heading of this level, and so on below; `fold_code` folds every code cell, `within` a report
     leaves out what that says itself: parameters, commit and versions."""
-    found, _ = _cells(level).from_notebook_node(
-        copy.deepcopy(notebook), {"fold_code": fold_code, "within": within}
-    )
+    shown = copy.deepcopy(notebook)
+    shown.cells = _sections(shown.cells)
+    found, _ = _cells(level).from_notebook_node(shown, {"fold_code": fold_code, "within": within})
     return found
+
+
+def _sections(cells: list) -> list:
+    """Leave out sections, from a heading to the next, that are tagged "optional" and whose code shows nothing."""
+    sections = [[]]
+    for cell in cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            sections.append([])
+        sections[-1].append(cell)
+    return [cell for section in sections if not _is_empty(section) for cell in section]
+
+
+def _is_empty(section: list) -> bool:
+    if not section or "optional" not in tags(section[0]):
+        return False
+    return not any(cell.get("outputs") and "hide-cell" not in tags(cell) for cell in section)
 
 
 def page(template: str, **content: object) -> str:
@@ -184,9 +201,14 @@ class _Prose(IPythonRenderer):
 
 @cache
 def _mathml(formula: str, display: str) -> str:
+    """Convert a formula to MathML; one that latex2mathml cannot parse stays as its source."""
     from latex2mathml.converter import convert
 
-    return convert(formula, display=display)
+    try:
+        return convert(formula, display=display)
+    except Exception:  # its errors have no class in common, and some are IndexError and the like
+        sign = "$$" if display == "block" else "$"
+        return f"<code>{escape(f'{sign}{formula}{sign}')}</code>"
 
 
 @cache

@@ -4,36 +4,102 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from lib import benchmarks, records
+from lib import tasks as taxonomies
+from lib.gym import calibration
 from lib.gym.oracle import ExactOracle
-from lib.report.tables import SCORE, embedded, places, stages
+from lib.report import scores
+from lib.report.tables import compared, embedded, parameter, places, stages
 from lib.runner import folders
 
+SETS = ("accuracy", "corpus_mix", "unseen_level", "unseen_family", "unseen_phrasing", "forgetting")
+SPLITS = {"dev": "the split that settings are chosen on", "test": "the split that settings never saw"}
 EQUAL = 0.02  # by which response tokens may differ for a budget to be called equal
 
 
 def account(run: Path, found: dict) -> pd.DataFrame:
-    """One line an arm: its score in percent with its interval, over how many seeds, and what that took (see `budget`)."""
-    scores = {
-        arm: {
-            "accuracy, %": "{:.1f} [{:.1f}, {:.1f}]".format(
-                *(100 * of["metrics"][SCORE + end] for end in ("", "_low", "_high"))
-            ),
-            "seeds": len(of["seeds"]),
-        }
+    """One line an arm: its headline score with its interval, over how many seeds, and what that took (see `budget`)."""
+    name = scores.headline(found)
+    shown = scores.scores(found)
+    table = shown[[scores.label(name, found)] if name and len(shown) else []]
+    seeds = {arm: len(of["seeds"]) for arm, of in found["arms"].items()}
+    return table.reindex(list(seeds)).fillna("").assign(seeds=pd.Series(seeds)).join(budget(run))
+
+
+def spread(found: dict, arm: str) -> str:
+    """Say what the intervals of an arm hold."""
+    seeds = len(found["arms"][arm]["seeds"])
+    held = "one seed: rows resampled, not the training" if seeds == 1 else f"{seeds} seeds and rows resampled"
+    fewer = len(compared(found, "primary")) < len(found["arms"])
+    return f"{held}; fewer in exploratory arms" if fewer else held
+
+
+def split(run: Path) -> str:
+    """Say of which split the embedded world's instances are; empty where the run has none."""
+    name = parameter(run, "evaluation/gym", "split")
+    return f"Instances of `{name}`: {SPLITS[name]}." if name else ""
+
+
+def other_sets(found: dict) -> pd.DataFrame:
+    """One line an arm with its scores on the embedded world's other sets, in percent; empty where no arm has any."""
+    lines = {
+        arm: {part: _bounded(of["metrics"], f"gym.{part}") for part in SETS}
         for arm, of in found["arms"].items()
+        if "gym.accuracy" in of["metrics"]
     }
-    return pd.DataFrame.from_dict(scores, orient="index").join(budget(run))
+    return pd.DataFrame.from_dict(lines, orient="index", columns=list(SETS))
+
+
+def _bounded(metrics: dict, name: str) -> str:
+    """A score in percent with its interval."""
+    values = [100 * metrics[name + end] for end in ("", "_low", "_high") if name + end in metrics]
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*values) if len(values) == 3 else ""
+
+
+def answered(found: dict) -> pd.DataFrame:
+    """One line an arm: how its responses in the embedded world ended, as shares; empty where no arm has any."""
+    lines = {
+        arm: {part: of["metrics"].get(f"gym.{part}") for part in ("cut", "no_answer", "cells_between")}
+        for arm, of in found["arms"].items()
+        if "gym.accuracy" in of["metrics"]
+    }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def rows(run: Path, metric: str | None) -> pd.DataFrame:
+    """The rows behind a metric, of every arm and seed: arm, seed, id, stratum, part and score; empty where it has none.
+
+    The part is what rows are grouped by in figures: a family of the embedded world, elsewhere the stratum.
+    """
+    found = {}
+    for stage in stages(run).sort_values("round", kind="stable").itertuples():
+        if (stage.folder / "scores.parquet").is_file():
+            table = pd.read_parquet(stage.folder / "scores.parquet")
+            if len(table := table[table["metric"] == metric]):
+                found[stage.arm, stage.seed] = table.assign(arm=stage.arm, seed=stage.seed)
+    if not found:
+        return pd.DataFrame(columns=["arm", "seed", "id", "stratum", "part", "score"])
+    each = pd.concat(found.values(), ignore_index=True).dropna(subset=["score"])
+    level = r" \d+$" if metric.startswith("gym.") else "$"
+    return each.assign(part=each["stratum"].str.replace(level, "", regex=True))
+
+
+def by_stratum(evaluated: pd.DataFrame, arms: list[str]) -> dict[str, dict[str, float]]:
+    """The mean score of these arms in every stratum; empty where there is one stratum alone, or an arm lacks one."""
+    mine = evaluated[evaluated["arm"].isin(arms)]
+    table = mine.pivot_table(index="stratum", columns="arm", values="score").reindex(columns=arms).dropna()
+    return {name: line.to_dict() for name, line in table.iterrows()} if len(table) > 1 else {}
 
 
 def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
-    """The evaluated replies of every arm and seed, one below the other."""
+    """The replies of every arm and seed in the embedded world, one below the other; empty where there are none."""
     found = places(run, notebook)
     parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in found.items()]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "id"])
 
 
 def losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -60,10 +126,30 @@ def taught(run: Path, seed: int) -> dict[str, list[Dataset]]:
     }
 
 
+def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[str, float]]:
+    """The task mix of the corpus and of what each arm was taught, and the target; empty where nothing was taught.
+
+    `tasks` is the taxonomy where the run itself used none. Rows whose task is not known, or not in it, are left out.
+    """
+    drawn = {arm: parts for arm, parts in taught(run, seed).items() if arm in arms}
+    selected = places(run, "tapir/1_data_selection")
+    corpus = next((folder for (arm, n), folder in selected.items() if arm in drawn and n == seed), None)
+    groups = {"corpus": [records.read(corpus / "rows.parquet")]} if corpus else {}
+    taxonomy = taxonomies.load_taxonomy(parameter(run, "tapir/3_refinement", "tasks") or tasks)
+    known = {name: labelled(run, concatenate_datasets(parts)) for name, parts in (groups | drawn).items()}
+    fitting = {name: _of_tasks(side, taxonomy) for name, side in known.items()} if drawn else {}
+    found = {name: taxonomies.mix(side, taxonomy) for name, side in fitting.items() if len(side)}
+    return found | {"target": {task: it.share for task, it in taxonomy.items()}} if found else {}
+
+
+def _of_tasks(side: Dataset, taxonomy: dict) -> Dataset:
+    return side.select([i for i, task in enumerate(side["task"][:]) if task in taxonomy])
+
+
 def labelled(run: Path, rows: Dataset) -> Dataset:
     """The rows whose task the run knows, with it: all of the embedded world's, else those it judged or expanded."""
     if embedded(run):
-        return ExactOracle().classify(rows)
+        return ExactOracle().classify(records.update(rows, task=[None] * len(rows)))
     known = {}
     for notebook, file in (("tapir/2_oracle_judging", "rows"), ("tapir/3_refinement", "pool")):
         for folder in places(run, notebook).values():
@@ -122,30 +208,51 @@ def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
 
 
 def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """How many instances of each family ended in which way for two arms: "<a> alone" right, both right, both wrong, "<b> alone".
+    """How many rows of each part ended in which way for two arms: "<a> alone" right, both right, both wrong, "<b> alone"; of
+    scores that are neither 0 nor 1: "<a> higher", equal, "<b> higher".
 
-    Instances are paired by seed and id, over the seeds that both arms have; families in which `a` gains most come first.
+    Rows are paired by seed and id, over the seeds that both arms have; parts in which `a` gains most come first. Empty
+    where no row has a score in both.
     """
-    ended = {(1, 0): f"{a} alone", (1, 1): "both right", (0, 0): "both wrong", (0, 1): f"{b} alone"}
+    pairs = paired(evaluated, a, b)
+    if not len(pairs):
+        return pd.DataFrame()
+    if pairs[[a, b]].isin([0, 1]).all(axis=None):
+        names = {(1, 0): f"{a} alone", (1, 1): "both right", (0, 0): "both wrong", (0, 1): f"{b} alone"}
+        ended = pairs[[a, b]].apply(tuple, axis=1).map(names)
+    else:
+        names = {1: f"{a} higher", 0: "equal", -1: f"{b} higher"}
+        ended = np.sign(pairs[a] - pairs[b]).map(names)
+    first, *_, last = names.values()
+    table = pd.crosstab(pairs["part"], ended).reindex(columns=list(names.values()), fill_value=0)
+    gain = (table[first] - table[last]) / table.sum(axis=1)
+    order = gain.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].rename_axis(None).rename_axis(None, axis="columns")
+
+
+def paired(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """The rows that two arms share, by seed and id: stratum, part, and the score of each arm under its name."""
     sides = [evaluated[evaluated["arm"] == arm].set_index(["seed", "id"]) for arm in (a, b)]
-    pairs = sides[0][["family", "credit"]].join(sides[1]["credit"].rename("other"), how="inner")
-    named = pairs[["credit", "other"]].apply(tuple, axis=1).map(ended).rename("outcome")
-    table = pd.crosstab(pairs["family"], named).reindex(columns=list(ended.values()), fill_value=0)
-    gain = (table[f"{a} alone"] - table[f"{b} alone"]) / table.sum(axis=1)
-    return table.loc[gain.sort_values(ascending=False, kind="stable").index].rename_axis(None, axis="columns")
+    mine = sides[0][["stratum", "part", "score"]].rename(columns={"score": a})
+    return mine.join(sides[1]["score"].rename(b), how="inner") if a != b else mine.iloc[:0].assign(**{b: 0.0})
 
 
-def differing(evaluated: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0) -> pd.DataFrame:
-    """`n` instances drawn at random among those where the credit of two arms differs."""
-    first = evaluated["seed"].min()
-    sides = [
-        evaluated[(evaluated["arm"] == arm) & (evaluated["seed"] == first)].set_index("id") for arm in (a, b)
-    ]
-    table = sides[0][["family", "level", "instruction", "answer"]].assign(
-        **{a: sides[0]["response"], b: sides[1]["response"], "won": sides[0]["credit"] - sides[1]["credit"]}
-    )
-    table = table[table["won"] != 0].assign(won=lambda t: t["won"].map({1.0: a, -1.0: b}))
-    return table.sample(min(n, len(table)), random_state=seed).reset_index(drop=True)
+def differing(evaluated: pd.DataFrame, texts: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0):
+    """`n` rows drawn at random among those where the scores of two arms differ, of the first seed that both have.
+
+    `texts` are replies of the embedded world; a row that they do not hold is shown by its id and scores.
+    """
+    pairs = paired(evaluated, a, b).reset_index("seed")
+    pairs = pairs[(pairs["seed"] == pairs["seed"].min()) & (pairs[a] != pairs[b])]
+    table = pairs[["part"]].assign(won=np.where(pairs[a] > pairs[b], a, b))
+    if len(texts) and table.index.isin(texts["id"]).all():
+        first = texts[texts["seed"] == pairs["seed"].min()]
+        sides = [first[first["arm"] == arm].set_index("id").loc[table.index] for arm in (a, b)]
+        about = sides[0][["family", "level", "instruction", "answer"]]
+        table = about.assign(**{a: sides[0]["response"], b: sides[1]["response"], "won": table["won"]})
+    else:
+        table = table.assign(**{name: pairs[name].map("{:g}".format) for name in (a, b)})
+    return table.sample(min(n, len(table)), random_state=seed).reset_index()
 
 
 def mfds(run: Path, arm: str, seed: int) -> dict[str, list[float]]:
@@ -163,18 +270,31 @@ def mfds(run: Path, arm: str, seed: int) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if values}
 
 
-def by_family(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, float, float]]:
-    """The lead of arm `a` over `b` in every family, with its 95 % interval, rows resampled within levels; paired by seed and id, the largest
-    lead first."""
-    sides = [evaluated[evaluated["arm"] == arm].set_index(["seed", "id"]) for arm in (a, b)]
-    pairs = sides[0].join(sides[1]["credit"].rename("other"), how="inner").reset_index()
-    lead = pd.DataFrame(
-        {
-            "metric": pairs["family"],
-            "stratum": pairs["level"].astype(str),
-            "weight": 1.0,
-            "score": pairs["credit"] - pairs["other"],
-        }
+def by_part(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, float, float]]:
+    """The lead of arm `a` over `b` in every part, with its 95 % interval, rows resampled within strata; paired by seed and id,
+    the largest lead first. Empty where there is one part alone."""
+    pairs = paired(evaluated, a, b)
+    lead = (
+        pairs[["stratum"]].assign(metric=pairs["part"], weight=1.0, score=pairs[a] - pairs[b]).reset_index()
     )
+    if lead["metric"].nunique() < 2:
+        return {}
     means, bounds = benchmarks.means(lead), benchmarks.bootstrap_interval(lead)
     return {name: (means[name], *bounds[name]) for name in sorted(means, key=means.get, reverse=True)}
+
+
+def judged_by(run: Path, arms: list[str], first: str, seed: int) -> dict[str, list[float]]:
+    """The MFDs by round of the arm `first`, or of the first of `arms` that judged any; empty where none did."""
+    each = (mfds(run, arm, seed) for arm in dict.fromkeys([first, *arms]))
+    return next((found for found in each if found), {})
+
+
+def checked(run: Path, answers: pd.DataFrame, candidate: str, warm_up: str, seed: int) -> pd.DataFrame | None:
+    """MFD beside the failure rate of the warm-up's student (see `calibration.by_cell`).
+
+    None outside the embedded world, without the arm `warm_up`, and where `candidate` judged nothing.
+    """
+    judged = places(run, "tapir/2_oracle_judging", round=1).get((candidate, seed))
+    fresh = answers[(answers["arm"] == warm_up) & (answers["seed"] == seed)]
+    known = judged and len(fresh) and embedded(run)
+    return calibration.by_cell(judged, fresh) if known else None

@@ -7,15 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import UserError
+from lib.evaluation import registry
+from lib.report import scores
 from lib.runner import folders
 
-SCORE = "gym.accuracy"  # what arms are compared by
-BENCHMARKS = {"alpaca_eval": "AlpacaEval 2", "mt_bench": "MT-Bench", "ifeval": "IFEval"}
-STANDS_IN = {
-    "alpaca_eval": ("annotator", "exact"),
-    "mt_bench": ("questions", ""),
-    "ifeval": ("prompts", ""),
-}  # by a parameter
 LOST = ("unread", "cut", "missing", "not_checked", "no_response")  # of a benchmark's verdicts or prompts
 ROUND_ROWS = re.compile(r"training\.round_\d+\.rows")
 SURE = 0.05  # p below which a difference is shown
@@ -56,8 +51,11 @@ def _is_json(path: Path, changed: int) -> bool:
 
 def stands_in(record: dict) -> bool:
     """Whether the embedded world stood in for the benchmark of a stage."""
-    name, value = STANDS_IN.get(_benchmark(record), ("", None))
-    return bool(name) and record["parameters"].get(name) == value
+    benchmark = registry.benchmark(record["name"].partition("@")[0])
+    if not benchmark or not benchmark.stand_in:
+        return False
+    name, value = benchmark.stand_in
+    return record["parameters"].get(name) == value
 
 
 def _benchmark(record: dict) -> str:
@@ -67,10 +65,11 @@ def _benchmark(record: dict) -> str:
 def read(metrics: dict) -> dict[str, dict[str, float]]:
     """{"MT-Bench": {"read": n, "total": n}, …}: verdicts or prompts of a benchmark, and those that its score rests on."""
     found = {}
-    for benchmark, name in BENCHMARKS.items():
-        if f"{benchmark}.n" in metrics:
-            lost = sum(metrics.get(f"{benchmark}.{cause}") or 0 for cause in LOST)
-            found[name] = {"read": metrics[f"{benchmark}.n"], "total": metrics[f"{benchmark}.n"] + lost}
+    for benchmark in registry.BENCHMARKS:
+        if benchmark.counted and f"{benchmark.prefix}.n" in metrics:
+            n = metrics[f"{benchmark.prefix}.n"]
+            lost = sum(metrics.get(f"{benchmark.prefix}.{cause}") or 0 for cause in LOST)
+            found[benchmark.name] = {"read": n, "total": n + lost}
     return found
 
 
@@ -97,25 +96,32 @@ def compared(found: dict, names: str = "comparisons") -> list[str]:
 
 
 def contrasts(found: dict) -> pd.DataFrame:
-    """One line a contrast, in points: difference, low, high, p, p_holm (of exploratory ones), and `kind`: primary or exploratory."""
-    primary = found.get("primary") or list(found["comparisons"])
-    lines = {
-        name.replace("_", " "): {
-            **{part: 100 * of[SCORE][part] for part in ("difference", "low", "high")},
-            **{part: of[SCORE].get(part) for part in ("p", "p_holm")},
-            "kind": "primary" if name in primary else "exploratory",
-        }
-        for name, of in found["comparisons"].items()
-    }
+    """One line a contrast in the headline metric, in the unit that is shown: difference, low, high, p, p_holm (of exploratory
+    ones), and `kind`: primary or exploratory. A contrast without scores is left out."""
+    metric, primary = scores.headline(found), found.get("primary") or list(found["comparisons"])
+    lines = {}
+    for name in found["comparisons"] if metric else ():
+        if it := scores.difference(found, name, metric):
+            scale = registry.metric(metric).scale
+            bounds = {
+                part: scale * it[part] if part in it else None for part in ("difference", "low", "high")
+            }
+            kind = "primary" if name in primary else "exploratory"
+            ps = {part: it.get(part) for part in ("p", "p_holm")}
+            lines[name.replace("_", " ")] = bounds | ps | {"kind": kind}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def helped(table: pd.DataFrame) -> str:
+def helped(table: pd.DataFrame, lower_is_better: bool = False) -> str:
     """What was shown to help, what to harm and what neither, of the lines of `contrasts`: by p, corrected where it is."""
+    table = table.dropna(subset=["p"])
+    if not len(table):
+        return "These differences have no intervals: nothing is shown to help, and nothing to harm."
     shown = table["p_holm"].fillna(table["p"]).astype(float) < SURE
+    better = (table["difference"] < 0) if lower_is_better else (table["difference"] > 0)
     parts = {
-        "Shown to help": shown & (table["difference"] > 0),
-        "Shown to harm": shown & (table["difference"] < 0),
+        "Shown to help": shown & better,
+        "Shown to harm": shown & ~better,
         "No difference shown": ~shown,
     }
     return "\n".join(
@@ -124,8 +130,9 @@ def helped(table: pd.DataFrame) -> str:
 
 
 def parameter(run: Path, notebook: str, name: str) -> object:
-    """What a parameter of a notebook was in the run, in the arm that ran it last."""
-    return folders.record(list(places(run, notebook).values())[-1])["parameters"][name]
+    """What a parameter of a notebook was in the run, in the arm that ran it last; None where none did."""
+    folders_of = list(places(run, notebook).values())
+    return folders.record(folders_of[-1])["parameters"].get(name) if folders_of else None
 
 
 def stages(run: Path) -> pd.DataFrame:

@@ -27,7 +27,8 @@ def tasks(run: Path, found: dict) -> pd.DataFrame:
             scores = [
                 pd.read_parquet(folder / "scores.parquet") for (a, _), folder in evaluated.items() if a == arm
             ]
-            name = next(target.read(folder).target.name for (a, _), folder in inputs.items() if a == arm)
+            own = next((folder for (a, _), folder in inputs.items() if a == arm), None)
+            name = target.read(own).target.name if own else arm
             lines[arm] = _line(metrics, metric) | {"task": name} | halves(pd.concat(scores), metric)
     return pd.DataFrame.from_dict(lines, orient="index")
 
@@ -35,7 +36,8 @@ def tasks(run: Path, found: dict) -> pd.DataFrame:
 def _line(metrics: dict, metric: str) -> dict[str, object]:
     named = [name for name in metrics if name.endswith(f".{metric}") and name.count(".") == 2]
     scores = {name.split(".")[1]: metrics[name] for name in named}
-    gain = {f"gain{end}": metrics[f"ni.gain_over.few_shot.{metric}{end}"] for end in ("", "_low", "_high")}
+    ends = ("", "_low", "_high")
+    gain = {f"gain{end}": metrics.get(f"ni.gain_over.few_shot.{metric}{end}", np.nan) for end in ends}
     known = {"labels": "accuracy_synthetic", "pairs": "kept"}
     own = {name: metrics.get(f"self_guide.pairs.{part}", np.nan) for name, part in known.items()}
     return {"metric": metric, "self_guide": metrics[f"ni.{metric}"]} | scores | gain | own

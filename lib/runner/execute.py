@@ -95,9 +95,9 @@ def _own_kernel(part: Path, started: list) -> type:
         def _encrypted(self):  # others on the machine can reach its sockets
             return "auto"
 
-        async def _async_post_start_kernel(self, **kw):
+        async def start_kernel(self, **kw):
+            await super().start_kernel(**kw)
             started.append(self.provisioner.pid)
-            await super()._async_post_start_kernel(**kw)
 
     return OwnKernel
 

@@ -21,7 +21,8 @@ from lib.errors import UserError, writing
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
-OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", "notebook.html")
+STAGE_PAGE = "notebook.html"  # drawn from notebook.ipynb once the stage is recorded: no part of its result
+OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
 
 
 def outputs() -> Path:
@@ -44,7 +45,9 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 
 
 def check_inside(folder: Path) -> None:
-    """Raises UserError where a link leads out of outputs: stages that arms share would not be found there again."""
+    """Raises UserError for a file, and where a link leads out of outputs: stages that arms share would not be found there again."""
+    if folder.is_file():
+        raise UserError(f"{short(folder)} is a file: remove it, or choose another name with --run")
     if not folder.resolve().is_relative_to(outputs()):
         raise UserError(
             f"{short(folder)} is a link that leads out of {short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
@@ -111,6 +114,8 @@ def damage(folder: Path) -> str | None:
 
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
+        if name == STAGE_PAGE:  # which records used to list
+            continue
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != written["size"]:

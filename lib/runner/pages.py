@@ -1,23 +1,38 @@
 """What people see of a run: a page for each stage, then the report and the cards. What makes them takes a second to import, which a run that is
 all there can do without."""
 
+import sys
 from pathlib import Path
 
+from lib.errors import UserError, one_line
 from lib.runner import folders
 
 PAGE, ZIP = "report.html", "report.zip"
 
 
-def write_page(part: Path) -> None:
-    """notebook.html beside notebook.ipynb."""
+def write_page(stage: Path) -> None:
+    """Write notebook.html beside notebook.ipynb, where it is not there already."""
+    if (stage / folders.STAGE_PAGE).is_file():
+        return
     import nbformat
 
     from lib.report import render
 
-    notebook = nbformat.read(part / "notebook.ipynb", as_version=4)
-    page = render.notebook_page(notebook, part.name.partition("@")[0])
-    with folders.whole(part / "notebook.html") as partial:
+    notebook = nbformat.read(stage / "notebook.ipynb", as_version=4)
+    page = render.notebook_page(notebook, stage.name.partition("@")[0])
+    with folders.whole(stage / folders.STAGE_PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def attempt(stage: Path, again: str) -> None:
+    """Draw the page of a recorded stage; a failure is printed with what to do, and stops nothing but a full disk."""
+    try:
+        write_page(stage)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        print(f"\n{folders.short(stage)}: its page cannot be drawn ({reason}). Do {again}.", file=sys.stderr)
 
 
 def withdraw(run: Path, before: dict | None, found: dict) -> None:
@@ -28,12 +43,22 @@ def withdraw(run: Path, before: dict | None, found: dict) -> None:
 
 
 def write_report(run: Path) -> Path:
-    """The report of a run and a card for each of its students and pools, where they are not there already; returns where the report lies."""
+    """Write what is missing of a run's report and cards, and return where the report lies."""
     if (run / PAGE).is_file():  # written last
         return run / (ZIP if (run / ZIP).is_file() else PAGE)
-    from lib import cards
-    from lib.report import page
+    return draw(run)
 
+
+def draw(run: Path) -> Path:
+    """Write the report of a run, its cards and the pages that its stages lack, and return where the report lies.
+
+    Raises UserError where the run has no finished stage.
+    """
+    from lib import cards
+    from lib.report import page, tables
+
+    for stage in tables.stages(run)["folder"].unique():
+        write_page(stage)
     cards.write(run)
     return page.write(run)
 

@@ -69,32 +69,6 @@ def _parameter(statement: ast.stmt, path: object) -> Parameter:
         raise UserError(f"{where}: the default of {name} must be a plain value, not a computed one") from None
 
 
-def check_inference(notebook: dict, path: object) -> None:
-    """Refuse a parameters cell that papermill reads differently than Python does, for it would hide a parameter.
-
-    A second "=" on a line (in a comment, in a URL) and `int | None` do that.
-    """
-    from papermill.translators import PythonTranslator
-
-    seen = {p.name: p for p in PythonTranslator.inspect({"source": _cell(notebook)})}
-    for name, parameter in declared(notebook, path).items():
-        if name not in seen or not _same(seen[name], parameter):
-            raise UserError(
-                f"{path}: papermill cannot read the parameter {name}; keep it on a line with one '=' "
-                "and no '#' in its value, and annotate it with a plain type (not `| None`)"
-            )
-
-
-def _same(inferred, parameter: Parameter) -> bool:
-    try:
-        default = coerce(ast.literal_eval(inferred.default), parameter.kind, parameter.name)
-    except (ValueError, SyntaxError, UserError):
-        return False
-    return default == parameter.default and inferred.inferred_type_name.replace(
-        " ", ""
-    ) == parameter.kind.replace(" ", "")
-
-
 # --- values
 
 

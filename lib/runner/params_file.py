@@ -7,13 +7,16 @@ from lib.runner import params
 
 KEYS = (
     *("extends", "title", "question", "stages", "arms", "params"),
-    *("primary", "comparisons", "seeds", "exploratory_seeds"),
+    *("metric", "primary", "comparisons", "seeds", "exploratory_seeds"),
 )
-TEXTS = ("title", "question", "extends")
+TEXTS = ("title", "question", "extends", "metric")
 
 
-def read(path: Path, above: tuple[Path, ...] = ()) -> dict:
-    """The entries of a params file. Raises UserError naming the file, and the entry or line."""
+def read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict, dict]:
+    """Read a params file: its entries over those of the file that it extends, and its own alone.
+
+    Raises UserError naming the file, and the entry or line.
+    """
     try:
         there = path.is_file()
     except OSError:  # a name that no file can have
@@ -36,10 +39,9 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> dict:
             raise UserError(f"{path}: {key} must be a text, not {value!r:.60}")
     check_mapping(text.setdefault("params", None) or {}, f"{path}: params")
     text["params"] = text["params"] or {}
-    if base := text.pop("extends", None):
-        below = read(path.parent / str(base), (*above, path.resolve()))
-        text = below | text | {"params": _merge(below["params"], text["params"])}
-    return text
+    base = text.pop("extends", None)
+    below = read(path.parent / base, (*above, path.resolve()))[0] if base else {"params": {}}
+    return below | text | {"params": _merge(below["params"], text["params"])}, text
 
 
 def _merge(below: dict, above: dict) -> dict:

@@ -48,6 +48,7 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
             "the run name interactive belongs to notebooks opened by hand: choose another --run name"
         )
     over = _overrides(study, overrides)
+    _check_conditions(study, over)
     each = [(arm, seed) for seed in study.all_seeds for arm in study.arms if seed in study.seeds[arm]]
     planned = [p for arm, seed in each for p in _of_arm(study, run, arm, seed, over)]
     for entry in entries(study.stages):
@@ -76,6 +77,18 @@ def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple
             f"{stage.name} ({stage.arm}): {name} is {stage.values[name]!r:.200}, but nothing runs that before it"
         )
     return max(fitting, key=lambda p: p.round), rest
+
+
+def _check_conditions(study: Study, over: dict) -> None:
+    """Raise UserError for names in `repeat` and `when` that have no value in an arm."""
+    for arm, values in study.arms.items():
+        known = set(study.kinds) | set(study.text["params"]) | set(values)
+        known |= set(_for_arm(over, None)) | set(_for_arm(over, arm))
+        if lacking := own_names(study) - known:
+            raise UserError(
+                f"{study.path}: {named(lacking)} in `when` or `repeat` has no value (arm {arm}), and no notebook "
+                f"declares it. Set it under `params`, such as `params: {{{min(lacking)[:60]}: false}}`."
+            )
 
 
 def _check_sources(study: Study, planned: list[Planned]) -> None:
@@ -146,18 +159,16 @@ def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed:
     return Planned(entry.notebook, arm, seed, number, references.with_hub_student(full), entry.once)
 
 
-def _value(study: Study, name: str, values: dict, arm: str, guarded: str = "") -> object:
+def _value(study: Study, name: str, values: dict, guarded: str = "") -> object:
     """What a name in `repeat` or `when` stands for: a value set, else the default in the guarded notebook, or in any."""
     if name in values:
         return params.coerce(values[name], study.kinds[name], name) if name in study.kinds else values[name]
-    for declared in [study.declared.get(guarded, {}), *study.declared.values()]:
-        if name in declared:
-            return declared[name].default
-    raise UserError(f"{study.path}: {name} has no value for the arm {arm}; set it under `params`")
+    every = [study.declared.get(guarded, {}), *study.declared.values()]
+    return next(declared[name].default for declared in every if name in declared)
 
 
 def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
-    times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
+    times = _value(study, repeat, values) if isinstance(repeat, str) else repeat
     if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(
             f"{study.path}: repeat {named([repeat])} must be a whole number from 0 to {MOST_ROUNDS:,} (arm {arm}), not {times!r:.60}"
@@ -170,7 +181,7 @@ def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) ->
         return True
     tree = logic(entry.when, study.path)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"round"}
-    known = {name: _value(study, name, values, arm, entry.notebook) for name in names} | {"round": number}
+    known = {name: _value(study, name, values, entry.notebook) for name in names} | {"round": number}
     try:
         result = eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known)
     except (TypeError, RecursionError, MemoryError) as error:

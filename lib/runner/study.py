@@ -6,9 +6,10 @@
     params: {rounds: 2}
 
 A study may name its `primary` contrasts before it runs. The arms in them take all `seeds`; those in other comparisons, which are
-exploratory, may do with fewer: `exploratory_seeds`.
+exploratory, may do with fewer: `exploratory_seeds`. `metric` names the score that the study is summed up by.
 
-Everything is checked before anything runs.
+Everything is checked before anything runs. What a file sets itself must fit; what it inherits from the file that it extends, and
+has no use for (the parameters of a stage that it leaves out, contrasts of other arms), is left out and listed.
 """
 
 import ast
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError, named
+from lib.errors import UserError, named, one_line
+from lib.evaluation import registry
 from lib.runner import folders, params, params_file
 from lib.runner.keys import RESERVED
 
@@ -40,11 +42,12 @@ class Entry:
 @dataclass(frozen=True)
 class Study:
     path: Path
-    text: dict  # the params file, `extends` followed
+    text: dict  # the params file, `extends` followed, without what is `unused`
     stages: list  # of Entry, or (repeat, [Entry])
     arms: dict[str, dict]
     seeds: dict[str, list[int]]  # by arm
     declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
+    unused: tuple[str, ...] = ()  # inherited names that nothing here has a use for
 
     @property
     def all_seeds(self) -> list[int]:
@@ -57,19 +60,54 @@ class Study:
 
 def load(path: str | Path) -> Study:
     """Read a params file and the parameters cells of its notebooks. Raises UserError naming file and entry."""
-    text = params_file.read(Path(path))
+    text, own = params_file.read(Path(path))
     stages = [_stage(entry, path) for entry in _list(text, "stages", path)]
     declared = {entry.notebook: _declared(entry.notebook) for entry in entries(stages)}
-    listed = text.get("arms") or {"main": {}}
-    params_file.check_mapping(listed, f"{path}: arms")
-    arms = {str(arm): values or {} for arm, values in listed.items()}
-    for arm, values in arms.items():
-        check_name(arm, "arm")
-        params_file.check_mapping(values, f"{path}: the arm {arm}")
-    study = Study(Path(path), text, stages, arms, _seeds(text, arms, path), declared)
     _check_types(declared)
+    text, unused = _fitting(text, own, Study(Path(path), text, stages, {}, {}, declared))
+    arms = text.get("arms") or {"main": {}}
+    study = Study(Path(path), text, stages, arms, _seeds(text, arms, path), declared, tuple(unused))
     _check(study)
     return study
+
+
+def _fitting(text: dict, own: dict, study: Study) -> tuple[dict, list[str]]:
+    """Leave out what a file inherits and has no use for; return its entries, and what was left out."""
+    text, path = dict(text), study.path
+    if text.get("arms"):
+        text["arms"] = _arms(text["arms"], path)
+    known = set(study.kinds) | own_names(study)
+    unused = []
+
+    def used(values: dict, kept: dict) -> dict:
+        lost = [n for n in values if n not in kept and n not in known and not _is_reserved(n)]
+        unused.extend(lost)
+        return {name: value for name, value in values.items() if name not in lost}
+
+    text["params"] = used(text["params"], own["params"])
+    if text.get("arms") and "arms" not in own:
+        text["arms"] = {arm: used(values, {}) for arm, values in text["arms"].items()}
+    arms = set(text.get("arms") or ["main"])
+    for key in {"primary", "comparisons"} - set(own):
+        lost = [c for c in _list(text, key, path) if not set(str(c).split("_vs_")) <= arms]
+        unused += map(str, lost)
+        text |= {key: [c for c in text[key] if c not in lost]} if lost else {}
+    if "exploratory_seeds" not in own and "exploratory_seeds" in text:
+        fewer, seeds = _list(text, "exploratory_seeds", path), _list(text, "seeds", path)
+        text["exploratory_seeds"] = [seed for seed in fewer if seed in seeds]
+        if not text["exploratory_seeds"] or not text.get("primary"):
+            del text["exploratory_seeds"]
+    if "metric" not in own and text.get("metric") and not _has_metric(study, text["metric"]):
+        unused.append(f"metric={text.pop('metric')}")
+    return text, list(dict.fromkeys(unused))
+
+
+def _arms(listed: object, path: object) -> dict[str, dict]:
+    params_file.check_mapping(listed, f"{path}: arms")
+    for arm, values in listed.items():
+        check_name(str(arm), "arm")
+        params_file.check_mapping(values or {}, f"{path}: the arm {arm}")
+    return {str(arm): values or {} for arm, values in listed.items()}
 
 
 # --- the file
@@ -168,6 +206,7 @@ def _check(study: Study) -> None:
     for entry in entries(study.stages):
         for name, value in entry.values.items():
             check_value(study, f"{study.path}, {entry.notebook}", name, value, study.declared[entry.notebook])
+    _check_metric(study)
     for contrast in contrasts(study):
         a, _, b = contrast.partition("_vs_")
         for arm in (a, b):
@@ -190,6 +229,33 @@ def own_names(study: Study) -> set[str]:
     }
     trees = [logic(entry.when, study.path) for entry in entries(study.stages) if entry.when]
     return (repeats | {n.id for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Name)}) - {"round"}
+
+
+def _is_reserved(name: object) -> bool:
+    return name in RESERVED or str(name).endswith(params.SECRET)
+
+
+def _has_metric(study: Study, name: str) -> bool:
+    """Say whether a stage can write a metric; what a notebook of one's own writes is not known before."""
+    possible = registry.writable(study.declared)
+    if any(map(registry.is_own, study.declared)):
+        prefixes = {each.prefix for each in registry.BENCHMARKS}
+        return name in registry.every() or name.partition(".")[0] not in prefixes
+    return name in possible
+
+
+def _check_metric(study: Study) -> None:
+    name = study.text.get("metric")
+    if not name or _has_metric(study, name):
+        return
+    where = f"{study.path}: metric={one_line(name, 60)}"
+    if notebook := registry.notebook_of(name):
+        raise UserError(f"{where}: no stage writes it. Add {notebook} to `stages`, or leave `metric` out.")
+    possible = registry.writable(study.declared)
+    near = params.nearest(name, possible or registry.every())
+    raise UserError(
+        f"{where}: no benchmark writes it{near}. Name one of {', '.join(possible) or 'an evaluation'}."
+    )
 
 
 def check_value(study: Study, where: str, name: str, value: object, known: set[str] | dict) -> None:

@@ -30,6 +30,10 @@ def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
             for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
                 adds = name.startswith("oracle.") and name in metrics
                 metrics[name] = _sum([value, metrics[name]]) if adds else value
+                if name.endswith(
+                    own := f"_round_{stage.round}"
+                ):  # the last round's stands under the name alone
+                    metrics[name.removesuffix(own)] = value
     return {
         arm: {
             "metrics": merge_metrics(seeds.values()),
@@ -78,16 +82,15 @@ def _correct(exploratory: list[dict]) -> None:
     from lib import benchmarks
 
     for metric in {name for of in exploratory for name in of}:
-        having = [of[metric] for of in exploratory if metric in of]
+        having = [of[metric] for of in exploratory if "p" in of.get(metric, {})]
         for it, corrected in zip(having, benchmarks.holm([of["p"] for of in having]), strict=True):
             it["p_holm"] = corrected
 
 
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
+    """Compare two arms; empty where no stage with scores is in both."""
     a, _, b = name.partition("_vs_")
     ours, theirs = scored(a, done), scored(b, done)
-    if not ours.keys() & theirs.keys():
-        raise UserError(f"cannot compare {name}: no stage with scores is in both arms")
     try:
         return differences(ours, theirs)
     except Exception as error:

@@ -1,0 +1,140 @@
+"""The benchmarks: the notebook of each, its name, and the metrics it writes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, and how its values are shown."""
+
+    name: str
+    label: str  # heading of a column, with the unit
+    scale: float = 1  # from the value to the unit that is shown
+    decimals: int = 1
+    unit: str = "points"  # of a difference
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark; its headline metrics come in the order in which a study is summed up by them."""
+
+    notebook: str
+    name: str
+    headlines: tuple[Metric, ...]
+    others: tuple[str, ...] = ()  # further metrics, by the end of their names
+    counted: bool = False  # writes on how many verdicts or prompts its score rests
+    judged: bool = False
+    stand_in: tuple[str, object] | None = None  # the parameter's value that asks the embedded world instead
+
+    @property
+    def prefix(self) -> str:
+        """The first part of its metrics' names."""
+        return self.headlines[0].name.partition(".")[0]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics that can be compared."""
+        return [metric.name for metric in self.headlines] + [f"{self.prefix}.{end}" for end in self.others]
+
+
+MT_BENCH = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+BENCHMARKS = (
+    Benchmark(
+        "evaluation/gym",
+        "embedded world",
+        (Metric("gym.accuracy", "embedded world, accuracy, %", 100),),
+        ("corpus_mix", "unseen_level", "unseen_family", "unseen_phrasing", "forgetting"),
+    ),
+    Benchmark(
+        "evaluation/alpaca_eval",
+        "AlpacaEval 2",
+        (
+            Metric("alpaca_eval.win_rate", "AlpacaEval 2, win rate, %"),
+            Metric("alpaca_eval.lc_win_rate", "length-controlled, %"),
+        ),
+        ("discrete_win_rate",),
+        counted=True,
+        judged=True,
+        stand_in=("annotator", "exact"),
+    ),
+    Benchmark(
+        "evaluation/mt_bench",
+        "MT-Bench",
+        (Metric("mt_bench.score", "MT-Bench, 1 to 10", decimals=2, unit="of ten"),),
+        ("turn_1", "turn_2", *MT_BENCH),
+        counted=True,
+        judged=True,
+        stand_in=("questions", ""),
+    ),
+    Benchmark(
+        "evaluation/ifeval",
+        "IFEval",
+        (Metric("ifeval.prompt_strict", "IFEval, prompts followed, %", 100),),
+        ("prompt_loose", "instruction_strict", "instruction_loose"),
+        counted=True,
+        stand_in=("prompts", ""),
+    ),
+    Benchmark(
+        "evaluation/natural_instructions",
+        "target task",
+        (
+            Metric("ni.exact_match", "target task, exact match, %", 100),
+            Metric("ni.rouge_l", "target task, ROUGE-L, %", 100),
+        ),
+        ("exact_match_substring", "rouge_l_char", "parsable"),
+    ),
+    Benchmark(
+        "evaluation/held_out_loss",
+        "held-out loss",
+        (
+            Metric(
+                "held_out.bits_per_byte",
+                "held-out loss, bits per byte (lower is better)",
+                decimals=3,
+                unit="bits per byte",
+                lower_is_better=True,
+            ),
+        ),
+    ),
+)
+HEADLINES = {metric.name: metric for benchmark in BENCHMARKS for metric in benchmark.headlines}
+WITHOUT_METRIC = ("tapir/", "self_guide/", "report", "0_start_here")  # notebooks that score no arm
+
+
+def metric(name: str) -> Metric:
+    """Return a metric by name; of one that no benchmark declares only the name is known."""
+    if name in HEADLINES:
+        return HEADLINES[name]
+    for benchmark in BENCHMARKS:
+        if name in benchmark.metrics:
+            first = benchmark.headlines[0]
+            label = f"{benchmark.name}, {name.partition('.')[2]}{', %' if first.label.endswith('%') else ''}"
+            return replace(first, name=name, label=label)
+    return Metric(name, name, decimals=3, unit="")
+
+
+def writable(notebooks: Iterable[str]) -> list[str]:
+    """Return the metrics that these notebooks can write."""
+    return [name for each in BENCHMARKS if each.notebook in notebooks for name in each.metrics]
+
+
+def every() -> list[str]:
+    """Return the metrics of all benchmarks."""
+    return writable([each.notebook for each in BENCHMARKS])
+
+
+def notebook_of(name: str) -> str:
+    """Return the notebook that writes a metric; empty where no benchmark does."""
+    return next((each.notebook for each in BENCHMARKS if name in each.metrics), "")
+
+
+def is_own(notebook: str) -> bool:
+    """Say whether a notebook is the reader's own, whose metrics are known after the run only."""
+    return not notebook.startswith(WITHOUT_METRIC) and all(notebook != each.notebook for each in BENCHMARKS)
+
+
+def benchmark(notebook: str) -> Benchmark | None:
+    """Return the benchmark that a notebook runs."""
+    return next((each for each in BENCHMARKS if each.notebook == notebook), None)

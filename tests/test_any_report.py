@@ -1,0 +1,210 @@
+"""The report of any run: whatever was evaluated, it shows what is there, leaves out what is not, and is summed up by the run's metric."""
+
+import json
+from pathlib import Path
+
+import executed
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lib import benchmarks, paths, records
+from lib.evaluation import registry
+from lib.report import compare, page, render, scores
+from lib.runner import folders, provenance, summary
+from lib.runner.plan import Planned
+
+REPORTS = ("report", "self_guide/4_report")
+HALF = [i % 2 for i in range(30)]
+MOST = [int(i % 5 > 0) for i in range(30)]
+NOTHING = [float("nan")] * 30
+METRICS = {each.notebook: each.headlines[0].name for each in registry.BENCHMARKS}
+GYM, ALPACA, MT, IFEVAL, NI, HELD_OUT = METRICS
+
+
+def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: list | None = None) -> tuple:
+    """Write a finished stage, with scores by row where there are marks; return it as the runner has it."""
+    notebook, _, number = name.partition("@")
+    final = folders.stage_folder(run.name, arm, 0, notebook, int(number))
+    part = final.with_name(f"{final.name}.part")
+    part.mkdir(parents=True)
+    if marks is not None:
+        rows = pd.DataFrame({"id": [str(i) for i in range(len(marks))], "stratum": "all", "weight": 1.0})
+        rows = rows.assign(metric=METRICS[notebook], score=[float(mark) for mark in marks])
+        rows.to_parquet(part / "scores.parquet")
+        mean, ends = benchmarks.means(rows), benchmarks.bootstrap_interval(rows)
+        metrics |= {name: value for name, value in mean.items() if value == value}
+        for end, at in (("low", 0), ("high", 1)):
+            metrics |= {f"{name}_{end}": ends[name][at] for name in mean if mean[name] == mean[name]}
+    if notebook == GYM:
+        answers = {
+            "instruction": "Say",
+            "answer": "a",
+            "response": "b",
+            "family": "spell",
+            "level": 1,
+            "kind": "trained",
+        }
+        rows[["id"]].assign(**answers).to_parquet(part / "replies.parquet")
+    if notebook == "tapir/2_oracle_judging":
+        rows = [{"instruction": f"Say {i}", "mfd": float(i), "task": "Math"} for i in range(5)]
+        records.write(records.build(rows), part / "rows.parquet")
+    if notebook == "tapir/4_training":
+        records.write(records.build([{"instruction": "Say", "response": "a"}]), part / "rows.parquet")
+        folders.write_json(part / "losses.json", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
+        counted = ("response_tokens", "rows", "steps")
+        metrics |= {f"training.round_{number}.{part}": 10 for part in counted}
+    folders.write_json(part / "metrics.json", metrics)
+    nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}")]), part / "notebook.ipynb")
+    provenance.complete(provenance.new_plan(name, "key", values, {}, run.name), part, final)
+    return Planned(notebook, arm, 0, int(number), values), final
+
+
+def finished(run: Path, arms: dict[str, dict], contrasts: tuple = (), **about: object) -> Path:
+    """Write a run: arms of {stage: marks, or metrics}."""
+    done = []
+    for arm, stages in arms.items():
+        for name, content in stages.items():
+            marks = content if isinstance(content, list) else None
+            done.append(stage(run, arm, name, {"arm": arm}, {} if marks else dict(content), marks))
+    together = summary.comparisons(list(contrasts), [], done, run / "comparisons.json")
+    lines = [
+        {"name": p.name, "arm": p.arm, "seed": 0, "status": "done", "seconds": 1.0}
+        | {"folder": folder.relative_to(run).as_posix()}
+        for p, folder in done
+    ]
+    found = {"run": run.name, "status": "complete", "command": "python -m lib.run x.yaml", "stages": lines}
+    found |= {"arms": summary.arms(done), "oracle": {}, "comparisons": together["comparisons"]}
+    folders.write_json(run / "summary.json", found | about)
+    return run
+
+
+def shown(run: Path) -> tuple[str, dict[str, list[str]]]:
+    """Return the text of a run's report, and what the sections of the report's notebook show."""
+    values = {"run": run.name}
+    sections = [executed.outputs(paths.ROOT / f"notebooks/{name}.ipynb", values) for name in REPORTS]
+    return BeautifulSoup(page.write(run).read_text(), "html.parser").get_text(" "), sections[0]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(provenance, "commit", lambda: "c0ffee")
+    return tmp_path / "demo"
+
+
+TRAINING, JUDGING, LOSS = (
+    "tapir/4_training@1",
+    "tapir/2_oracle_judging@1",
+    {"held_out.bits_per_byte_round_1": 1.5},
+)
+SCORE, CONTRASTS, DIFFER = (
+    "## The score by arm",
+    "## Where the difference comes from",
+    "## Where the two arms differ",
+)
+MFD, BUDGET = "## How hard was it, round by round?", "## Budget"
+LOSSES = "## Training loss"
+
+
+@pytest.mark.parametrize(
+    ("arms", "contrasts", "sections", "headline"),
+    [
+        ({"a": {f"{IFEVAL}@0": HALF}}, (), {SCORE}, "ifeval.prompt_strict"),
+        ({"a": {f"{ALPACA}@0": HALF}}, (), {SCORE}, "alpaca_eval.win_rate"),
+        ({"a": {f"{MT}@0": [i % 9 + 1 for i in range(30)]}}, (), {SCORE}, "mt_bench.score"),
+        ({"a": {f"{NI}@0": HALF}}, (), {SCORE}, "ni.exact_match"),
+        ({"a": {f"{GYM}@0": HALF}}, (), {SCORE, "## The embedded world's other sets"}, "gym.accuracy"),
+        ({"a": {f"{HELD_OUT}@1": LOSS}}, (), {SCORE}, "held_out.bits_per_byte"),
+        ({"a": {TRAINING: {}}}, (), {LOSSES, BUDGET}, None),
+        ({"a": {JUDGING: {}}}, (), {MFD}, None),
+        ({"a": {"0_start_here@0": {}}}, (), set(), None),
+        (
+            {"a": {f"{IFEVAL}@0": MOST}, "b": {f"{IFEVAL}@0": HALF}},
+            ("a_vs_b",),
+            {SCORE, CONTRASTS, DIFFER},
+            "ifeval.prompt_strict",
+        ),
+        (
+            {arm: {f"{MT}@0": [i % (5 + n) for i in range(30)]} for n, arm in enumerate("ab")},
+            ("a_vs_b",),
+            {SCORE, CONTRASTS, DIFFER},
+            "mt_bench.score",
+        ),
+        (
+            {"a": {f"{HELD_OUT}@1": LOSS}, "b": {f"{HELD_OUT}@1": LOSS}},
+            ("a_vs_b",),
+            {SCORE, CONTRASTS},
+            "held_out.bits_per_byte",
+        ),
+        (  # an arm that failed before it was evaluated
+            {"a": {TRAINING: {}}, "b": {TRAINING: {}, f"{IFEVAL}@1": HALF}},
+            (),
+            {SCORE, LOSSES, BUDGET},
+            "ifeval.prompt_strict",
+        ),
+        (  # nothing could be read
+            {"a": {f"{MT}@0": NOTHING}, "b": {f"{MT}@0": NOTHING}},
+            ("a_vs_b",),
+            set(),
+            None,
+        ),
+        (
+            {"a": {f"{IFEVAL}@0": MOST, f"{MT}@0": HALF}, "b": {f"{IFEVAL}@0": HALF}},
+            ("a_vs_b",),
+            {SCORE, CONTRASTS, DIFFER},
+            "ifeval.prompt_strict",
+        ),
+    ],
+    ids=lambda value: next(iter(value.get("b", value["a"]))) if isinstance(value, dict) else "",
+)
+def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, contrasts, sections, headline):
+    text, found = shown(finished(run, arms, contrasts))
+    assert {heading for heading in found if heading.startswith("## ")} == sections
+    if headline and sections:
+        assert scores.label(headline, json.loads((run / "summary.json").read_text())) in text
+    for word in ("nan", "None", "Traceback"):
+        assert word not in text.split("How to repeat it")[0].split()
+
+
+def test_a_run_is_summed_up_by_the_metric_that_its_study_names(run):
+    arms = {"a": {f"{GYM}@0": HALF, f"{IFEVAL}@0": MOST}, "b": {f"{GYM}@0": HALF, f"{IFEVAL}@0": HALF}}
+    text, found = shown(finished(run, arms, ("a_vs_b",), metric="ifeval.prompt_strict"))
+    assert "a vs b: +30.0 [" in text and "(IFEval, prompts followed)" in text
+    assert "IFEval, prompts followed, %, by arm" in found[SCORE][0] and "a: 80.0, from" in found[SCORE][0]
+    assert "15 rows" not in text  # of the other benchmark
+
+
+def test_a_metric_that_no_arm_has_is_said_and_another_one_taken(run):
+    text, found = shown(finished(run, {"a": {f"{IFEVAL}@0": MOST}}, metric="exam.marks"))
+    said = "metric=exam.marks: no arm of the run has this score. The run is summed up by ifeval.prompt_strict instead."
+    assert said in text and SCORE in found
+
+
+def test_runs_of_different_benchmarks_stand_side_by_side(run):
+    finished(run, {"a": {f"{IFEVAL}@0": MOST}})
+    other = finished(run.with_name("other"), {"a": {f"{IFEVAL}@0": HALF, f"{MT}@0": NOTHING}})
+    third = finished(run.with_name("third"), {"b": {TRAINING: {}}})
+    text = BeautifulSoup(compare.write([run, other, third]).read_text(), "html.parser").get_text(" ")
+    assert "other: a − demo: a" in text and "-30.0 [" in text and "third: b" not in text.split("Against")[1]
+
+
+def test_an_optional_section_is_drawn_only_where_its_code_shows_something():
+    output = [new_output("stream", text="42")]
+    optional = {"metadata": {"tags": ["optional"]}}
+    cells = [
+        new_markdown_cell("# Title"),
+        new_code_cell("1"),
+        new_markdown_cell("## Empty", **optional),
+        new_code_cell("2"),
+        new_markdown_cell("what follows from it"),
+        new_markdown_cell("## Full", **optional),
+        new_code_cell("3", outputs=output),
+        new_markdown_cell("## Always"),
+        new_code_cell("4"),
+    ]
+    text = BeautifulSoup(render.body(new_notebook(cells=cells)), "html.parser").get_text(" ")
+    assert [word in text for word in ("Title", "Full", "42", "Always")] == [True] * 4
+    assert "Empty" not in text and "what follows" not in text
