@@ -127,8 +127,8 @@ class Live:
             self._halt(
                 UserError(
                     f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
-                    f"{request.sampling[name]!r}: {self.last}. Set reasoning=true for an oracle that takes no "
-                    "temperature and no max_tokens, or name another judge_model or evaluation_judge"
+                    f"{request.sampling[name]!r}: {self.last}. Set reasoning=true for an oracle that takes "
+                    "no temperature and no max_tokens, or name another judge_model or evaluation_judge"
                 )
             )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
