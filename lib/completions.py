@@ -56,7 +56,10 @@ class Completion(NamedTuple):
 
 
 class Unusable(Exception):
-    """A reply of status 200 that answers nothing. `tokens` (prompt, completion) were paid; None where it states none."""
+    """A reply of status 200 that answers nothing.
+
+    `tokens` (prompt, completion) were paid; None where it states none.
+    """
 
     def __init__(self, cause: str, tokens: tuple[int, int] | None = None):
         super().__init__(cause)
@@ -209,14 +212,14 @@ def _finish(reason: object, said: str, tokens: tuple | None, body: dict, calls: 
 
 
 def _check_prompt(messages: list[dict], tokens: tuple[int, int] | None) -> None:
-    """Raises Unusable where a server states far fewer tokens than the prompt has: it read the rest of it only."""
+    """Raises Unusable where a server states far fewer tokens than the prompt has: it read a part alone."""
     if not tokens or tokens[0] < SMALLEST_CONTEXT:
         return
     least = sum(least_tokens(message["content"]) for message in messages)
     if tokens[0] < least:
         raise Unusable(
-            f"the server cut the prompt: its context is {tokens[0]:,} tokens, and the prompt has {least:,.0f} "
-            "or more. Start the server with a longer context (Ollama: OLLAMA_CONTEXT_LENGTH)",
+            f"the server cut the prompt: its context is {tokens[0]:,} tokens, and the prompt has "
+            f"{least:,.0f} or more. Start the server with a longer context (Ollama: OLLAMA_CONTEXT_LENGTH)",
             tokens,
         )
 

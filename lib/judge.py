@@ -15,14 +15,14 @@ from lib.errors import UserError
 
 ORDERS = ("oracle_first", "student_first")
 # What a verdict may be wrapped in, and is read without. No pattern looks at a sign more than a few times.
-FENCE = re.compile(r" *(?:```|~~~)\w* *")
-EMPHASIS = [
-    re.compile(rf"(?<![\w{mark}])({mark}+)(?=\S)([^{mark}\n]*[^{mark}\s])\1(?![\w{mark}])")
+FENCE = re.compile(r"^[ \t]*+(?:```|~~~)\w*+[ \t]*+$", re.MULTILINE)
+EMPHASIS = {
+    mark[-1]: re.compile(rf"(?<![\w{mark}])({mark}+)(?=\S)([^{mark}\n]*[^{mark}\s])\1(?![\w{mark}])")
     for mark in (r"\*", "_", "`")
-]
+}
 LATEX = re.compile(r"\\(?:boxed|text|textbf|mathbf|mathrm)\{([^{}\n]*)\}")
 MATH = re.compile(r"\\[()\[\]]|\\q?quad|\\[ ,;!]|\$")
-HEADING = re.compile(r"(?:#{1,6}|>) +")
+HEADING = re.compile(r"^(?:#{1,6}|>) ", re.MULTILINE)
 BOTH = re.compile(r"Assistants? 1(?:'s)?(?:,? and |, ?| ?[&/] ?)(?:Assistant )?2\b(?:'s)?", re.IGNORECASE)
 
 NUMBER = r"([0-9]+(?:\.[0-9]+)?)(?: ?/ ?10(?![0-9])| out of 10)?"
@@ -37,11 +37,12 @@ FIRST = re.compile(rf"[*\"' ]*+(?:{HEAD})?{PAIR}[*\"' ]*+{TAIL}", re.IGNORECASE)
 ALONE = re.compile(rf"{NUMBER}\.?")
 STATED = re.compile(rf"^{HEAD}{PAIR}{TAIL}$", re.IGNORECASE | re.MULTILINE)  # "Final scores: 9 8.5"
 # "the scores are (1, 5) for both", "the scores for both are 1 and 5": not those of a match in the question
-SENTENCE = re.compile(
-    rf"\b(?:scores|ratings) (?:are|would be) {PAIR} for both"
-    rf"|\b(?:scores|ratings) (?:for|of) both (?:are|would be) {PAIR}(?![\w%])",
-    re.IGNORECASE,
-)
+SENTENCES = [
+    re.compile(
+        rf"{noun} (?:(?:are|would be) {PAIR} for both|(?:for|of) both (?:are|would be) {PAIR}(?![\w%]))"
+    )
+    for noun in ("scores", "ratings")
+]
 # "The output tuple is (10, 1)"
 TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)")
 # "Assistant 1: 3/10 - The answer is", "Assistant 1's score: 3", '"assistant_1": 3,';
@@ -85,7 +86,7 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     """
     text = _plain(split_thoughts(verdict)[1])
     lines = BOTH.sub("both", text).split("\n")
-    stated = {_pair(match) for form in (STATED, SENTENCE) for match in form.finditer("\n".join(lines))}
+    stated = {_pair(match) for form in (STATED, *SENTENCES) for match in form.finditer("\n".join(lines))}
     if whole := FIRST.fullmatch(lines[0]):
         stated.add(_pair(whole))
     else:
@@ -96,13 +97,12 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
 
 def _plain(verdict: str) -> str:
     """A verdict without what formats it: fences, emphasis, LaTeX, headings, kinds of spaces, empty lines."""
-    lines = [" ".join(line.split()) for line in verdict.splitlines()]
-    text = "\n".join(line for line in lines if not FENCE.fullmatch(line))
-    for mark in EMPHASIS:
-        text = mark.sub(r"\2", text)
+    text = FENCE.sub("", verdict)
+    for mark, pattern in EMPHASIS.items():
+        text = pattern.sub(r"\2", text) if mark in text else text
     text = MATH.sub(" ", LATEX.sub(r"\1", LATEX.sub(r"\1", text)))
-    lines = (HEADING.sub("", " ".join(line.split()), count=1) for line in text.split("\n"))
-    return "\n".join(filter(None, lines))
+    lines = filter(None, (" ".join(line.split()) for line in text.splitlines()))
+    return HEADING.sub("", "\n".join(lines))
 
 
 def _pair(match: re.Match) -> tuple[str, str]:
@@ -223,8 +223,8 @@ def describe(tally: dict[str, int]) -> str:
 
 # what to do where most of the verdicts that could not be read are of a kind
 WAYS_OUT = {
-    "cut": "Most of them met the token limit, perhaps while the judge was thinking. Raise judge_max_tokens, or "
-    "ask a judge that thinks less",
+    "cut": "Most of them met the token limit, perhaps while the judge was thinking. Raise judge_max_tokens, "
+    "or ask a judge that thinks less",
     "missing": "Most of them were not given. Raise oracle_max_tokens if responses were cut; if calls failed, "
     "start the same command again",
     "unread": "Most of them state no scores. Read some of the replies, and ask another judge",
@@ -234,11 +234,11 @@ WAYS_OUT = {
 def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
     """Raises Unread when more than this share of the verdicts, cut and missing ones included, could not be read."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
+    way_out = WAYS_OUT[max(WAYS_OUT, key=lambda kind: tally[kind])]
     if share > max_unread:
         raise Unread(
             f"{share:.1%} of the verdicts could not be read, more than max_unread ({max_unread:.1%}): "
-            f"{describe(tally)}. {WAYS_OUT[max(WAYS_OUT, key=lambda kind: tally[kind])]}; or raise max_unread to "
-            "go on without them"
+            f"{describe(tally)}. {way_out}; or raise max_unread to go on without them"
         )
 
 

@@ -91,8 +91,8 @@ class _Asking:
             raise UserError(await self._refused(error)) from None
         except (openai.APIError, Unusable) as error:
             raise UserError(
-                f"student_url {self.student.url} failed ({self._masked(error)}): the batches that were answered are "
-                "kept, and the same command goes on from here"
+                f"student_url {self.student.url} failed ({self._masked(error)}): the batches that were "
+                "answered are kept, and the same command goes on from here"
             ) from None
 
     def _masked(self, error: Exception) -> str:

@@ -99,7 +99,7 @@ def fate(reply: Reply, text: str, among: list[Filter]) -> str:
     """What becomes of one reply: "kept", or the name of the first filter that it does not pass."""
     if reply.finish == NO_ROOM:
         return NO_ROOM
-    if reply.finish == "length" and NEXT not in reply.text:
+    if reply.unanswered or reply.finish == "length" and NEXT not in reply.text:
         return CUT
     return next((one.name for one in among if not one.keeps(text)), KEPT)
 

@@ -170,6 +170,18 @@ def test_a_paid_reply_that_answers_nothing_fails_at_once_and_is_counted_and_neve
     assert [row[3:] for row in ledger.totals()] == [(3, 40, 20, 4.0)]
 
 
+def test_a_ledger_of_an_older_version_without_lost_calls_can_be_read(ledger, tmp_path):
+    with ChatServer(echo) as server:
+        first = endpoint(server, ledger, stage="a stage").chat(asking(3))
+        ledger._db.execute("DROP TABLE lost")
+        ledger.close()
+        older = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+        asked = endpoint(server, older, stage="a stage", ledger_only=True)
+        assert asked.chat(asking(3)) == first and asked.account()["oracle.calls"] == 3
+        assert older.spent("a run") == 0 and len(older.totals()) == 1
+        older.close()
+
+
 def test_an_error_that_cost_nothing_is_asked_again_as_one_of_http_is(ledger):
     known = iter([{"error": {"message": "overloaded"}, "choices": [], "usage": None}] * 2)
     with ChatServer(lambda body: next(known, "yes")) as server:

@@ -1,4 +1,4 @@
-"""What a model says is read in one way: thoughts apart, whole or not, and a prompt that was cut is no prompt."""
+"""What a model says is read in one way: thoughts apart, whole or not, and never of half a prompt."""
 
 import doctest
 

@@ -37,6 +37,7 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
+    assert sieve.fate(Reply("", "stop", 9, "hm"), "", []) == "cut"  # thoughts alone
 
 
 def test_a_filter_that_is_not_wanted_lets_pass():

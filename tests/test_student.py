@@ -200,7 +200,7 @@ def test_only_rows_without_a_response_are_answered(asked):
     answered, counts = student.respond(rows, asked, max_new_tokens=4)
     (expected,) = student.answer(asked, [[{"role": "user", "content": "two"}]], max_new_tokens=4)
     assert answered["student_response"][:] == ["kept", expected[0].text]
-    assert counts == {"responses": 1, "cut": 1, "tokens": 4}
+    assert counts == {"responses": 1, "cut": 1, "unanswered": 0, "tokens": 4}
 
 
 def test_several_samples_are_kept_beside_what_the_row_already_knew(asked):

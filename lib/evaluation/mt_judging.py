@@ -33,9 +33,9 @@ STATED = (re.compile(rf"rating[:*\s]{{1,9}}\[\[ *+{NUMBER} *\]\]", re.IGNORECASE
 def read_rating(reply: str, whole: bool = True, last: bool = False) -> float | None:
     """The rating that a verdict states, 0 to 10: "[[8]]", failing that "[8]"; None where it states none.
 
-    Of several the first counts, as in FastChat, or the `last`. "[8]" is FastChat's rule, and may be an index in
-    a piece of code: of a reply that is not `whole` it is not taken. 0 is outside the scale asked for, but GPT-4
-    gives it.
+    Of several the first counts, as in FastChat, or the `last`. "[8]" is FastChat's rule, and may be an index
+    in a piece of code: of a reply that is not `whole` it is not taken. 0 is outside the scale asked for, but
+    GPT-4 gives it.
 
     >>> read_rating("A fine answer. Rating: [[8.5]]")
     8.5

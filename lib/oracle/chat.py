@@ -52,8 +52,8 @@ class Request(NamedTuple):
 class Reply(NamedTuple):
     """What a model says, without its thoughts. The ledger holds all of it.
 
-    `finish` is "stop" or, where the limit cut it, "length". `text` is None where the call failed, and `finish`
-    says why.
+    `finish` is "stop" or, where the limit cut it, "length". `text` is None where the call failed, and
+    `finish` says why.
     """
 
     text: str | None

@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TE
     token TEXT);
 CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
-PAID = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT, prompt_tokens INTEGER,
-    completion_tokens INTEGER, usd REAL, made_at TEXT)"""
+LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
+    prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
 
 
 class Asked(NamedTuple):
@@ -117,7 +117,7 @@ class Ledger:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
-        db.execute(PAID.format(""))
+        db.execute(LOST.format(""))
         return db
 
     def _reader(self) -> sqlite3.Connection:
@@ -128,7 +128,7 @@ class Ledger:
             try:
                 db.execute("SELECT key FROM calls LIMIT 1")
                 db.execute("ATTACH ':memory:' AS older")  # its table is used where the file has none
-                db.execute(PAID.format("older."))
+                db.execute(LOST.format("older."))
                 return db
             except sqlite3.OperationalError as error:
                 failure = error
@@ -219,7 +219,8 @@ class Ledger:
         return list(
             self._rows(
                 "SELECT model, purpose, run, sum(answered), sum(prompt_tokens), sum(completion_tokens), "
-                f"CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM ({both}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+                "CASE WHEN count(usd) = count(*) THEN sum(usd) END "
+                f"FROM ({both}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
             )
         )
 

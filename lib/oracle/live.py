@@ -126,9 +126,9 @@ class Live:
         elif refused in INVALID and (name := _refused(error, request.sampling)):
             self._halt(
                 UserError(
-                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}={request.sampling[name]!r}: "
-                    f"{self.last}. Set reasoning=true for an oracle that takes no temperature and no max_tokens, or "
-                    "name another judge_model or evaluation_judge"
+                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
+                    f"{request.sampling[name]!r}: {self.last}. Set reasoning=true for an oracle that takes "
+                    "no temperature and no max_tokens, or name another judge_model or evaluation_judge"
                 )
             )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
@@ -145,7 +145,7 @@ class Live:
 
 
 def _refused(error: Exception, sampling: dict) -> str | None:
-    """The parameter that an endpoint refuses, whatever the prompt is; None where it refuses this one for its length."""
+    """The parameter that an endpoint refuses; None where it refuses this prompt for its length."""
     return (
         None if TOO_LONG.search(str(error)) else next((name for name in sampling if name in str(error)), None)
     )

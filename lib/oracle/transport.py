@@ -41,7 +41,7 @@ def secret(key_from: str) -> str:
 
 
 def is_openai(url: str) -> bool:
-    """Whether OPENAI_API_KEY is for the host of a URL: OpenAI's own, or the one that OPENAI_BASE_URL names."""
+    """Whether OPENAI_API_KEY is for the host of a URL: OpenAI's, or the one that OPENAI_BASE_URL names."""
     host = urlsplit(url).hostname or ""
     named = urlsplit(os.environ.get("OPENAI_BASE_URL", "")).hostname
     return host == "api.openai.com" or host.endswith(".api.openai.com") or host == named
