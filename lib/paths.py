@@ -2,9 +2,11 @@
 
 import glob
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameters: one word may be a folder
 
 
 def recorded_data() -> Path:
@@ -25,10 +27,29 @@ def local(text: str) -> Path:
     return below if os.path.exists(below) else Path(expand(text))  # a name too long for a file is none
 
 
+def from_shell(name: str, text: str) -> str:
+    """The value of `-p name=text`: a path that is there in the shell's working directory means that one, wherever
+    it is read; it becomes absolute, or starts at the root where it lies below. In a list "[a, b]" each part does.
+    """
+    parts = r"[^\s,'\"\[\]]+" if text.startswith("[") else r"(?s).+"
+    return re.sub(parts, lambda part: _from_shell(name.rpartition(".")[2], part[0]), text)
+
+
+def _from_shell(name: str, text: str) -> str:
+    """A bare word names a file; or a folder, for parameters that name folders."""
+    there = os.path.exists if "/" in text or name in FOLDERS and text != "gym" else os.path.isfile
+    pattern = not there(text) and glob.has_magic(text)
+    if os.path.isabs(text) or not (glob.glob(text, recursive=True) if pattern else there(text)):
+        return text
+    folder = Path.cwd()
+    folder = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, text))
+
+
 def matching(pattern: str) -> list[Path]:
     """The files that a pattern with *, ? or [] names, in path order; looked for like `local`."""
     for place in (ROOT, Path.cwd()):
-        if found := glob.glob(str(place / expand(pattern)), recursive=True):
+        if found := glob.glob(os.path.join(glob.escape(str(place)), expand(pattern)), recursive=True):
             return sorted(map(Path, found))
     return []
 

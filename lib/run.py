@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError, for_user, one_line
 from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook
@@ -42,7 +43,7 @@ def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"-p {text}: write name=value")
-    return name.strip(), value
+    return name.strip(), paths.from_shell(name.strip(), value)
 
 
 @dataclass

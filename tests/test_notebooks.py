@@ -43,11 +43,16 @@ def micro(tmp_path_factory):
 def test_a_plain_alpaca_file_goes_through_data_selection(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     rows = [{"instruction": f"Name the number {i}.", "input": "", "output": str(i)} for i in range(3)]
-    (tmp_path / "alpaca.json").write_text(json.dumps([*rows, rows[0]]))
+    rows += [rows[0] | {"origin": "x"}, {"instruction": "Name a number.", "output": 4}]
+    (tmp_path / "alpaca.json").write_text(json.dumps(rows))
     study = tmp_path / "plain.yaml"
-    study.write_text(f"stages: [tapir/1_data_selection]\nparams: {{source: {tmp_path}/alpaca.json}}")
+    params = f"{{source: {tmp_path}/alpaca.json, bad_rows: skip}}"
+    study.write_text(f"stages: [tapir/1_data_selection]\nparams: {params}")
     metrics = run_study(study)["arms"]["main"]["metrics"]
     assert (metrics["corpus.loaded"], metrics["corpus.exact_repeats"], metrics["corpus.kept"]) == (4, 1, 3)
+    assert (metrics["corpus.bad_rows"], metrics["corpus.fields_in_meta"]) == (1, 1)
+    [page] = (tmp_path / "outputs").rglob("1_data_selection@0/notebook.ipynb")
+    assert "`output` must be a text (1). The first: `alpaca.json, row 5`" in page.read_text()
 
 
 def test_every_notebook_runs_in_the_micro_run(micro):

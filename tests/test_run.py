@@ -404,3 +404,47 @@ def test_progress_is_written_for_the_runner_to_show(study):
     written = json.loads((stage.folder / "progress.json").read_text())
     assert written == {"label": "letters", "done": 3, "total": 3}
     stage.close()
+
+
+# Paths behind -p
+
+READ = """from lib import paths
+_ = (stage.folder / "rows.txt").write_text(paths.local(source).read_text())"""
+
+
+@pytest.fixture
+def elsewhere(project, monkeypatch):
+    """The shell stands in another folder than the project; both have a rows.txt and a file below data/."""
+    project.notebook("data", 'source: str = "rows.txt"', READ)
+    project.params("stages: [data]")
+    shell = project.root / "elsewhere"
+    for folder in (project.root, shell):
+        (folder / "data").mkdir(parents=True)
+        for name in ("rows.txt", "data/rows.txt"):
+            (folder / name).write_text(f"{folder.name} {name}")
+    monkeypatch.setattr("lib.paths.ROOT", project.root)
+    monkeypatch.chdir(shell)
+    return project
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "./rows.txt", "data/rows.txt"])
+def test_a_file_behind_p_is_the_one_of_the_shells_folder(elsewhere, name):
+    assert main(["../params/demo.yaml", "-p", f"source={name}"]) == 0
+    read = elsewhere.read("demo/main/s0/data@0/rows.txt")
+    assert read == f"elsewhere {name.removeprefix('./')}"
+
+
+def test_a_file_that_the_project_alone_has_and_one_that_the_params_file_names_are_the_projects(elsewhere):
+    (elsewhere.root / "elsewhere/rows.txt").unlink()
+    assert main(["../params/demo.yaml", "-p", "source=rows.txt"]) == 0
+    assert elsewhere.read("demo/main/s0/data@0/rows.txt") == f"{elsewhere.root.name} rows.txt"
+    elsewhere.params("stages: [data]\nparams: {source: data/rows.txt}")
+    assert main(["../params/demo.yaml"]) == 0
+    assert elsewhere.read("demo/main/s0/data@0/rows.txt") == f"{elsewhere.root.name} data/rows.txt"
+
+
+def test_a_changed_file_behind_p_runs_its_stage_again(elsewhere):
+    words = ["../params/demo.yaml", "-p", "source=rows.txt"]
+    assert main(words) == 0
+    (elsewhere.root / "elsewhere/rows.txt").write_text("changed")
+    assert main(words) == 0 and elsewhere.read("demo/main/s0/data@0/rows.txt") == "changed"
