@@ -4,7 +4,8 @@ import glob
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ABOVE = Path(__file__).resolve().parents[1]
+ROOT = ABOVE if (ABOVE / "notebooks").is_dir() else Path.cwd()  # an installed lib has no project around it
 
 
 def recorded_data() -> Path:
