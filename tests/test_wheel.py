@@ -1,4 +1,4 @@
-"""A wheel holds lib with all of its data: what is installed draws reports and knows the embedded world, in any folder."""
+"""A wheel holds lib with its data: installed, it draws reports and knows the embedded world in any folder."""
 
 import os
 import shutil
