@@ -35,9 +35,10 @@ def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[f
 def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
     """{metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b; entry i of both lists is the same seed.
 
-    Rows are paired by metric and id; n of them have a score in both arms and all seeds, the others do not count. p is two-sided, of no
-    difference. The interval resamples seeds, then rows within their stratum; with one seed it holds row sampling only. Where no row has
-    a score in both arms the numbers are None, without p. Raises ValueError when the two arms were not scored on the same rows.
+    Rows are paired by metric and id; n of them have a score in both arms and all seeds, the others do not
+    count. p is two-sided, of no difference. The interval resamples seeds, then rows within their stratum;
+    with one seed it holds row sampling only. Where no row has a score in both arms the numbers are None,
+    without p. Raises ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
     return {metric: _difference(rows, seed) for metric, rows in _by_metric(pairs)}
@@ -53,11 +54,12 @@ def _difference(seeds: list[pd.DataFrame], seed: int) -> dict[str, float | None]
 
 
 def _bounds_of_few(estimate: float, rows: pd.DataFrame) -> tuple[float, float, float]:
-    """Return how narrow the interval may be, and the least p, where few rows or groups differ between the arms.
+    """Bound the interval and the p of few rows that differ: (low, high, least p).
 
-    Three rows that one arm won resample to themselves alone. But an outcome that k rows did not show may still have a share of
-    1 - 0.025 ** (1 / k) (Clopper and Pearson, 1934): the interval reaches to where that share of the largest difference, for or
-    against, would put the mean. No sign test of k rows has a p below 2 / 2 ** k. Both say "no difference" up to k = 5.
+    Three rows that one arm won resample to themselves alone. But an outcome that k rows or groups did not
+    show may still have a share of 1 - 0.025 ** (1 / k) (Clopper and Pearson, 1934): the interval reaches to
+    where that share of the largest difference, for or against, would put the mean. No sign test of k rows has
+    a p below 2 / 2 ** k. Both say "no difference" up to k = 5.
     """
     each = np.concatenate([sums / sizes for _, sums, sizes in _strata(rows)])
     k = np.count_nonzero(each)

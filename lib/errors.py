@@ -56,7 +56,10 @@ def writing(path: object) -> Iterator[None]:
 
 
 def for_user(error: Exception) -> Exception:
-    """Return what a command prints of an error. Raises the error itself where only its traceback says what is wrong."""
+    """Return what a command prints of an error.
+
+    Raises the error itself where it is neither the user's nor about a file that cannot be written.
+    """
     if isinstance(error, UserError):
         return error
     said = no_room(getattr(error, "filename", None) or "a file", error)

@@ -5,7 +5,8 @@ import os
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ABOVE = Path(__file__).resolve().parents[1]
+ROOT = ABOVE if (ABOVE / "notebooks").is_dir() else Path.cwd()  # an installed lib has no project around it
 FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameters: one word may be a folder
 
 

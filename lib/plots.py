@@ -131,9 +131,9 @@ def intervals(
     scale: float = 100,
     decimals: int = 1,
 ):
-    """One line a label with its 95 % interval, a forest plot: {label: (value, low, high)}, or (value,) where there is no interval.
+    """Draw a forest plot: a line per label, {label: (value, low, high)}.
 
-    Values are multiplied by `scale`, by default to percent.
+    A value without an interval is (value,). Values are multiplied by `scale`, by default to percent.
     """
     figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
     says = []

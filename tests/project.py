@@ -33,7 +33,7 @@ class Project:
     def notebook(
         self, name: str, parameters: str, *cells: str, reserved: str = RESERVED, prose: str = ""
     ) -> Path:
-        """Write a notebook that opens its stage, runs these cells and closes it, below a Markdown cell if any."""
+        """Write a notebook that opens its stage, runs these cells and closes it, below `prose`."""
         opening = f'from lib import runs\nstage = runs.open_stage("{name}", globals())'
         cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
         first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})

@@ -1,4 +1,4 @@
-"""The report of any run: whatever was evaluated, it shows what is there, leaves out what is not, and is summed up by the run's metric."""
+"""The report of any run shows what was evaluated, leaves out the rest, and goes by the run's metric."""
 
 import json
 from pathlib import Path
@@ -105,6 +105,7 @@ SCORE, CONTRASTS, DIFFER = (
     "## Where the difference comes from",
     "## Where the two arms differ",
 )
+ROWS = "## Rows on which they differ"
 MFD, BUDGET = "## How hard was it, round by round?", "## Budget"
 LOSSES = "## Training loss"
 
@@ -124,13 +125,13 @@ LOSSES = "## Training loss"
         (
             {"a": {f"{IFEVAL}@0": MOST}, "b": {f"{IFEVAL}@0": HALF}},
             ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER},
+            {SCORE, CONTRASTS, DIFFER, ROWS},
             "ifeval.prompt_strict",
         ),
         (
             {arm: {f"{MT}@0": [i % (5 + n) for i in range(30)]} for n, arm in enumerate("ab")},
             ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER},
+            {SCORE, CONTRASTS, DIFFER, ROWS},
             "mt_bench.score",
         ),
         (
@@ -154,7 +155,7 @@ LOSSES = "## Training loss"
         (
             {"a": {f"{IFEVAL}@0": MOST, f"{MT}@0": HALF}, "b": {f"{IFEVAL}@0": HALF}},
             ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER},
+            {SCORE, CONTRASTS, DIFFER, ROWS},
             "ifeval.prompt_strict",
         ),
     ],
@@ -179,7 +180,7 @@ def test_a_run_is_summed_up_by_the_metric_that_its_study_names(run):
 
 def test_a_metric_that_no_arm_has_is_said_and_another_one_taken(run):
     text, found = shown(finished(run, {"a": {f"{IFEVAL}@0": MOST}}, metric="exam.marks"))
-    said = "metric=exam.marks: no arm of the run has this score. The run is summed up by ifeval.prompt_strict instead."
+    said = "metric=exam.marks: no arm of the run has this score. The run is summed up by ifeval.prompt_strict"
     assert said in text and SCORE in found
 
 

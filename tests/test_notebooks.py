@@ -1,12 +1,14 @@
 """The notebooks as people meet them: readable, and run from the first to the last."""
 
 import json
+import shutil
 from pathlib import Path
 
+import executed
 import nbformat
 import pytest
 
-from lib.report import sides, tables
+from lib.report import page, sides, tables
 from lib.run import run_study
 
 ROOT = Path(__file__).parents[1]
@@ -111,3 +113,38 @@ def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):
     page = (folder / "report.html").read_text()
     assert all(arm in page for arm in ("warm_up", "balanced", "tapir"))
     assert "<script" not in page.lower() and "http://" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "arms", "headline"),
+    [
+        (("evaluation/ifeval",), ("tapir",), "IFEval"),
+        (("evaluation/alpaca_eval",), ("tapir",), "AlpacaEval 2"),
+        (("evaluation/mt_bench",), ("tapir",), "MT-Bench"),
+        (("evaluation/natural_instructions", "self_guide/"), ("tapir",), "target task"),
+        (("tapir/", "evaluation/held_out_loss"), ("warm_up", "balanced", "tapir"), "held-out loss"),
+        (("evaluation/",), ("warm_up", "balanced", "tapir"), "embedded world"),
+        (("tapir/1_data_selection", "tapir/4_training"), ("warm_up",), ""),
+        (("tapir/",), ("balanced", "tapir"), ""),
+        (("tapir/1_data_selection", "tapir/2_oracle_judging"), ("tapir",), ""),
+        (("0_start_here",), ("tapir",), ""),
+    ],
+)
+def test_any_part_of_a_run_has_a_report(micro, tmp_path, monkeypatch, notebooks, arms, headline):
+    summary, folder = micro
+    run = tmp_path / "outputs/part"
+    shutil.copytree(folder, run)
+    stages = [s for s in summary["stages"] if s["name"].startswith(notebooks) and s["arm"] in arms]
+    each = {arm: {} for arm in arms}
+    for s in stages:
+        metrics = json.loads((run / s["folder"] / "metrics.json").read_text())
+        each[s["arm"]] |= {name.split("_round_")[0]: v for name, v in metrics.items() if v is not None}
+    found = {arm: {"metrics": metrics, "seeds": {"0": {}}} for arm, metrics in each.items()}
+    part = summary | {"run": "part", "stages": stages, "arms": found, "comparisons": {}}
+    (run / "summary.json").write_text(json.dumps(part))
+    monkeypatch.setenv("OUTPUTS", str(run.parent))
+    for name in ("report", "self_guide/4_report"):
+        executed.outputs(ROOT / f"notebooks/{name}.ipynb", {"run": "part"})
+    text = page.write(run).read_text()
+    results = text.partition("<h2>Results</h2>")[2].partition("</section>")[0]
+    assert headline in results and bool(results) == bool(headline)

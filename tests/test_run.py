@@ -129,7 +129,8 @@ def test_contrasts_without_scores_end_no_run_and_have_no_part_in_the_correction(
     stub, nothing = sys.modules["lib.benchmarks"], {"difference": None, "low": None, "high": None, "n": 0}
     stub.compare = lambda a, b: {"m": {"difference": 1, "p": 0.03} if "b" in str(b) else nothing}
     stub.holm = lambda ps: [len(ps) * p for p in ps]
-    text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\ncomparisons: [a_vs_b, a_vs_c, d_vs_a]\n"
+    text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\n"
+    text += "comparisons: [a_vs_b, a_vs_c, d_vs_a]\n"
     arms = "arms: {a: {}, b: {selection: three}, c: {selection: four}, d: {selection: none}}"
     found = run_study(study.params(text + arms))
     assert found["comparisons"]["a_vs_b"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.03}

@@ -68,7 +68,7 @@ def body(notebook: dict, level: int = 1, fold_code: bool = False, within: bool =
 
 
 def _sections(cells: list) -> list:
-    """Leave out sections, from a heading to the next, that are tagged "optional" and whose code shows nothing."""
+    """Leave out sections tagged "optional" whose code shows nothing; a section ends at the next heading."""
     sections = [[]]
     for cell in cells:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):

@@ -12,7 +12,8 @@ NO_SCORE = "no score in both"
 def headline(found: dict) -> str | None:
     """Return the metric that a run is summed up by; None where it has no score.
 
-    It is the study's `metric`, else the first of the benchmarks' list that all arms have, else the first that any arm has.
+    The study's `metric` comes first, then the first of the benchmarks' list that all arms have, then that any
+    has.
     """
     arms = [of.get("metrics", {}) for of in found["arms"].values()]
     in_any = [name for name in (found.get("metric"), *HEADLINES) if name and _is_scored(found, name)]
@@ -59,7 +60,7 @@ def scores(found: dict) -> pd.DataFrame:
 
 
 def score(arm: dict, name: str) -> tuple[float, ...] | None:
-    """Return an arm's score in a metric with its two bounds, or alone where it has none; None without a score."""
+    """Return an arm's score in a metric, with its two bounds if there are any; None without a score."""
     metrics = arm.get("metrics", {})
     if name not in metrics:
         return None
@@ -89,7 +90,8 @@ def contrasts(found: dict) -> pd.DataFrame:
 def difference(found: dict, contrast: str, name: str) -> dict | None:
     """Return the difference of two arms in a metric; None where no row has a score in both.
 
-    A metric without scores by row, such as the held-out loss, has the difference of the means, without an interval.
+    A metric without scores by row, such as the held-out loss, has the difference of the means, and no
+    interval.
     """
     compared = found["comparisons"].get(contrast, {})
     if name in compared:
@@ -117,7 +119,10 @@ def every(found: dict) -> pd.DataFrame:
 
 
 def gains(found: dict) -> list[str]:
-    """The contrasts that the run is about, in its headline metric, or what SELF-GUIDE gained, each in a sentence; empty where nothing is compared."""
+    """Say the main contrasts in the headline metric, or SELF-GUIDE's gains, a sentence each.
+
+    Empty where nothing is compared.
+    """
     primary = found.get("primary") or list(found["comparisons"])[:2]
     said = []
     for name in primary:

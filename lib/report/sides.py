@@ -22,7 +22,7 @@ EQUAL = 0.02  # by which response tokens may differ for a budget to be called eq
 
 
 def account(run: Path, found: dict) -> pd.DataFrame:
-    """One line an arm: its headline score with its interval, over how many seeds, and what that took (see `budget`)."""
+    """Tabulate the arms: headline score with its interval, number of seeds, and cost (see `budget`)."""
     name = scores.headline(found)
     shown = scores.scores(found)
     table = shown[[scores.label(name, found)] if name and len(shown) else []]
@@ -45,7 +45,7 @@ def split(run: Path) -> str:
 
 
 def other_sets(found: dict) -> pd.DataFrame:
-    """One line an arm with its scores on the embedded world's other sets, in percent; empty where no arm has any."""
+    """Tabulate the arms' scores on the embedded world's other sets, in percent; empty without any."""
     lines = {
         arm: {part: _bounded(of["metrics"], f"gym.{part}") for part in SETS}
         for arm, of in found["arms"].items()
@@ -61,7 +61,7 @@ def _bounded(metrics: dict, name: str) -> str:
 
 
 def answered(found: dict) -> pd.DataFrame:
-    """One line an arm: how its responses in the embedded world ended, as shares; empty where no arm has any."""
+    """Tabulate how the arms' responses in the embedded world ended, as shares; empty without any."""
     lines = {
         arm: {part: of["metrics"].get(f"gym.{part}") for part in ("cut", "no_answer", "cells_between")}
         for arm, of in found["arms"].items()
@@ -71,7 +71,7 @@ def answered(found: dict) -> pd.DataFrame:
 
 
 def rows(run: Path, metric: str | None) -> pd.DataFrame:
-    """The rows behind a metric, of every arm and seed: arm, seed, id, stratum, part and score; empty where it has none.
+    """Read the scored rows of a metric: arm, seed, id, stratum, part, score; empty without any.
 
     The part is what rows are grouped by in figures: a family of the embedded world, elsewhere the stratum.
     """
@@ -89,14 +89,14 @@ def rows(run: Path, metric: str | None) -> pd.DataFrame:
 
 
 def by_stratum(evaluated: pd.DataFrame, arms: list[str]) -> dict[str, dict[str, float]]:
-    """The mean score of these arms in every stratum; empty where there is one stratum alone, or an arm lacks one."""
+    """Average the scores of these arms per stratum; empty where there is one stratum alone."""
     mine = evaluated[evaluated["arm"].isin(arms)]
     table = mine.pivot_table(index="stratum", columns="arm", values="score").reindex(columns=arms).dropna()
     return {name: line.to_dict() for name, line in table.iterrows()} if len(table) > 1 else {}
 
 
 def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
-    """The replies of every arm and seed in the embedded world, one below the other; empty where there are none."""
+    """Read all replies of the embedded world's evaluation; empty without any."""
     found = places(run, notebook)
     parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in found.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "id"])
@@ -127,9 +127,10 @@ def taught(run: Path, seed: int) -> dict[str, list[Dataset]]:
 
 
 def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[str, float]]:
-    """The task mix of the corpus and of what each arm was taught, and the target; empty where nothing was taught.
+    """Compute the task mix of the corpus, of the rows of each arm, and the target.
 
-    `tasks` is the taxonomy where the run itself used none. Rows whose task is not known, or not in it, are left out.
+    `tasks` is the taxonomy where the run itself used none. Rows whose task is not known, or not in it, are
+    left out. Empty where nothing was taught.
     """
     drawn = {arm: parts for arm, parts in taught(run, seed).items() if arm in arms}
     selected = places(run, "tapir/1_data_selection")
@@ -208,11 +209,11 @@ def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
 
 
 def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """How many rows of each part ended in which way for two arms: "<a> alone" right, both right, both wrong, "<b> alone"; of
-    scores that are neither 0 nor 1: "<a> higher", equal, "<b> higher".
+    """Count the rows of each part by outcome: "<a> alone" right, both right, both wrong, "<b> alone".
 
-    Rows are paired by seed and id, over the seeds that both arms have; parts in which `a` gains most come first. Empty
-    where no row has a score in both.
+    Scores that are neither 0 nor 1 have the outcomes "<a> higher", equal and "<b> higher". Rows are paired by
+    seed and id, over the seeds that both arms have; parts in which `a` gains most come first. Empty where no
+    row has a score in both.
     """
     pairs = paired(evaluated, a, b)
     if not len(pairs):
@@ -231,16 +232,16 @@ def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
 
 
 def paired(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """The rows that two arms share, by seed and id: stratum, part, and the score of each arm under its name."""
+    """Pair the rows of two arms by seed and id: stratum, part, and the score of each arm under its name."""
     sides = [evaluated[evaluated["arm"] == arm].set_index(["seed", "id"]) for arm in (a, b)]
     mine = sides[0][["stratum", "part", "score"]].rename(columns={"score": a})
     return mine.join(sides[1]["score"].rename(b), how="inner") if a != b else mine.iloc[:0].assign(**{b: 0.0})
 
 
 def differing(evaluated: pd.DataFrame, texts: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0):
-    """`n` rows drawn at random among those where the scores of two arms differ, of the first seed that both have.
+    """Draw `n` rows on which the scores of two arms differ, of the first seed that both have.
 
-    `texts` are replies of the embedded world; a row that they do not hold is shown by its id and scores.
+    `texts` are replies of the embedded world; rows that they do not hold are shown by id and scores.
     """
     pairs = paired(evaluated, a, b).reset_index("seed")
     pairs = pairs[(pairs["seed"] == pairs["seed"].min()) & (pairs[a] != pairs[b])]
@@ -271,8 +272,10 @@ def mfds(run: Path, arm: str, seed: int) -> dict[str, list[float]]:
 
 
 def by_part(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, float, float]]:
-    """The lead of arm `a` over `b` in every part, with its 95 % interval, rows resampled within strata; paired by seed and id,
-    the largest lead first. Empty where there is one part alone."""
+    """Compute the lead of arm `a` over `b` in every part, with its 95 % interval, the largest first.
+
+    Rows are paired by seed and id, and resampled within strata. Empty where there is one part alone.
+    """
     pairs = paired(evaluated, a, b)
     lead = (
         pairs[["stratum"]].assign(metric=pairs["part"], weight=1.0, score=pairs[a] - pairs[b]).reset_index()
@@ -284,13 +287,13 @@ def by_part(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, f
 
 
 def judged_by(run: Path, arms: list[str], first: str, seed: int) -> dict[str, list[float]]:
-    """The MFDs by round of the arm `first`, or of the first of `arms` that judged any; empty where none did."""
+    """Return the MFDs by round of the arm `first`, or else of the first arm that judged any."""
     each = (mfds(run, arm, seed) for arm in dict.fromkeys([first, *arms]))
     return next((found for found in each if found), {})
 
 
 def checked(run: Path, answers: pd.DataFrame, candidate: str, warm_up: str, seed: int) -> pd.DataFrame | None:
-    """MFD beside the failure rate of the warm-up's student (see `calibration.by_cell`).
+    """Tabulate MFD beside the failure rate of the warm-up's student (see `calibration.by_cell`).
 
     None outside the embedded world, without the arm `warm_up`, and where `candidate` judged nothing.
     """

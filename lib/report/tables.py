@@ -96,8 +96,11 @@ def compared(found: dict, names: str = "comparisons") -> list[str]:
 
 
 def contrasts(found: dict) -> pd.DataFrame:
-    """One line a contrast in the headline metric, in the unit that is shown: difference, low, high, p, p_holm (of exploratory
-    ones), and `kind`: primary or exploratory. A contrast without scores is left out."""
+    """Tabulate the contrasts in the headline metric, in the unit that is shown.
+
+    A contrast without scores is left out. Columns: difference, low, high, p, p_holm (of exploratory ones),
+    and `kind`: primary or exploratory.
+    """
     metric, primary = scores.headline(found), found.get("primary") or list(found["comparisons"])
     lines = {}
     for name in found["comparisons"] if metric else ():

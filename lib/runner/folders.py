@@ -45,7 +45,7 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 
 
 def check_inside(folder: Path) -> None:
-    """Raises UserError for a file, and where a link leads out of outputs: stages that arms share would not be found there again."""
+    """Raise UserError for a file, and for a link that leads shared stages out of outputs."""
     if folder.is_file():
         raise UserError(f"{short(folder)} is a file: remove it, or choose another name with --run")
     if not folder.resolve().is_relative_to(outputs()):

@@ -25,7 +25,10 @@ def write_page(stage: Path) -> None:
 
 
 def attempt(stage: Path, again: str) -> None:
-    """Draw the page of a recorded stage; a failure is printed with what to do, and stops nothing but a full disk."""
+    """Draw the page of a recorded stage; print a failure and what to do, and go on.
+
+    Raises UserError where the disk is full.
+    """
     try:
         write_page(stage)
     except UserError:
@@ -50,7 +53,7 @@ def write_report(run: Path) -> Path:
 
 
 def draw(run: Path) -> Path:
-    """Write the report of a run, its cards and the pages that its stages lack, and return where the report lies.
+    """Write a run's report, its cards and the pages that its stages lack; return where the report lies.
 
     Raises UserError where the run has no finished stage.
     """

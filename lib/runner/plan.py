@@ -86,8 +86,9 @@ def _check_conditions(study: Study, over: dict) -> None:
         known |= set(_for_arm(over, None)) | set(_for_arm(over, arm))
         if lacking := own_names(study) - known:
             raise UserError(
-                f"{study.path}: {named(lacking)} in `when` or `repeat` has no value (arm {arm}), and no notebook "
-                f"declares it. Set it under `params`, such as `params: {{{min(lacking)[:60]}: false}}`."
+                f"{study.path}: {named(lacking)} in `when` or `repeat` has no value (arm {arm}), and no "
+                f"notebook declares it. Set it under `params`, "
+                f"such as `params: {{{min(lacking)[:60]}: false}}`."
             )
 
 

@@ -8,8 +8,9 @@
 A study may name its `primary` contrasts before it runs. The arms in them take all `seeds`; those in other comparisons, which are
 exploratory, may do with fewer: `exploratory_seeds`. `metric` names the score that the study is summed up by.
 
-Everything is checked before anything runs. What a file sets itself must fit; what it inherits from the file that it extends, and
-has no use for (the parameters of a stage that it leaves out, contrasts of other arms), is left out and listed.
+Everything is checked before anything runs. What a file sets itself must fit; what it inherits from the file
+that it extends, and has no use for (the parameters of a stage that it leaves out, contrasts of other arms),
+is left out and listed.
 """
 
 import ast
@@ -88,7 +89,7 @@ def _fitting(text: dict, own: dict, study: Study) -> tuple[dict, list[str]]:
     if text.get("arms") and "arms" not in own:
         text["arms"] = {arm: used(values, {}) for arm, values in text["arms"].items()}
     arms = set(text.get("arms") or ["main"])
-    for key in {"primary", "comparisons"} - set(own):
+    for key in [key for key in ("primary", "comparisons") if key not in own]:
         lost = [c for c in _list(text, key, path) if not set(str(c).split("_vs_")) <= arms]
         unused += map(str, lost)
         text |= {key: [c for c in text[key] if c not in lost]} if lost else {}
