@@ -1,6 +1,6 @@
 """Rows as a student reads them: token ids, the labels that are in the loss, and how large that loss is."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import torch
@@ -9,7 +9,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from lib import records
+from lib import chat_template, records
 from lib.errors import UserError
 from lib.student import Student
 
@@ -18,7 +18,7 @@ ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int
 
 
 def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
-    """Token ids and labels of each row: its prompt, then its response with the closing marker.
+    """Token ids and labels of each row: its prompt, then its response with its end token.
 
     Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end. Raises UserError when a row has no
     response, or no room for one behind its prompt.
@@ -43,14 +43,21 @@ def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
     return [i for i, (start, response) in parts if len(start) + len(response) <= max_length]
 
 
-def encode_alone(tokenizer, rows: Dataset, max_length: int) -> Dataset:
-    """Token ids and labels of the responses as `encode` has them, but with no prompt: only the marker of a beginning precedes them.
+def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset, Dataset]:
+    """Encode each response with its prompt and without, the same tokens of it in both losses.
 
-    Of a tokenizer without one the first token is not in the loss, as nothing predicts it.
+    With it as `encode` does; without it, only the marker of a beginning precedes. Of a tokenizer that has none
+    the first token is in neither loss, as nothing predicts it alone.
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    tokens = (ids[: max_length - len(start)] for _, ids in _parts(tokenizer, rows))
-    return _encoded((start + ids, [IGNORED] + (ids if start else ids[1:])) for ids in tokens)
+    given, alone = [], []
+    for row in records.walk(encode(tokenizer, rows, max_length), *ENCODED):
+        size = sum(label != IGNORED for label in row["labels"])
+        prompt, response = row["input_ids"][:-size], row["input_ids"][-size:]
+        labels = response if start else [IGNORED, *response[1:]]
+        given.append((prompt + response, [IGNORED] * len(prompt) + labels))
+        alone.append((start + response, [IGNORED] * len(start) + labels))
+    return _encoded(given), _encoded(alone)
 
 
 def _encoded(pairs: Iterable[tuple[list[int], list[int]]]) -> Dataset:
@@ -64,42 +71,35 @@ def _encoded(pairs: Iterable[tuple[list[int], list[int]]]) -> Dataset:
 
 
 def _parts(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]]:
-    """The tokens of each prompt and those of its response, with the closing marker, as both stand in the whole text.
+    """Yield the tokens of each prompt and of its response with the end token, as both stand in the whole text.
 
     A text by itself may begin with a token of its own (as LLaMA 2's do). Where one token reaches from the prompt into the response, which
     no student is ever asked to continue, the response's text is taken by itself all the same.
     """
-    for some in records.batched(records.walk(rows, *records.SAID, "response"), 1000):
-        prompts, wholes = _rendered(tokenizer, some)
-        for prompt, text, start, whole in zip(
-            prompts, wholes, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
+    ending = chat_template.end(tokenizer)
+    eos = [] if ending.text else [ending.id]
+    for some in records.batched(records.walk(rows, "id", *records.SAID, "response"), 1000):
+        prompts, responses = zip(*_texts(tokenizer, some), strict=True)
+        wholes = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+        for response, start, whole in zip(
+            responses, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
         ):
             apart = whole[: len(start)] != start
-            yield start, _tokens(tokenizer, [text[len(prompt) :]])[0] if apart else whole[len(start) :]
+            yield start, (_tokens(tokenizer, [response])[0] if apart else whole[len(start) :]) + eos
 
 
-def _rendered(tokenizer, rows: list[dict]) -> tuple[list[str], list[str]]:
-    """Prompts, and the whole texts with their responses, as the chat template writes them."""
-    asked = [records.messages(row) for row in rows]
-    told = [
-        [*turns, {"role": "assistant", "content": row["response"]}]
-        for turns, row in zip(asked, rows, strict=True)
-    ]
-    prompts = [
-        tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked
-    ]
-    wholes = [tokenizer.apply_chat_template(turns, tokenize=False) for turns in told]
-    if not all(whole.startswith(prompt) for whole, prompt in zip(wholes, prompts, strict=True)):
-        raise UserError("the chat template renders a prompt differently once a response follows it")
-    return prompts, wholes
+def _texts(tokenizer, rows: list[dict]) -> Iterator[tuple[str, str]]:
+    conversations = list(map(records.messages, rows))
+    responses, ids = ([row[name] for row in rows] for name in ("response", "id"))
+    return chat_template.parts(tokenizer, conversations, responses, ids)
 
 
-def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+def _tokens(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
 def response_tokens(encoded: Dataset) -> list[int]:
-    """Tokens in the loss, row by row: the response and its closing marker."""
+    """Tokens in the loss, row by row: the response and its end token."""
     return [sum(label != IGNORED for label in row["labels"]) for row in records.walk(encoded, "labels")]
 
 

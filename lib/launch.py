@@ -15,12 +15,17 @@ from typing import NamedTuple
 from datasets import Dataset, load_from_disk
 from transformers import AutoTokenizer
 
-from lib import paths, runs
+from lib import paths
 from lib.errors import UserError
 from lib.runner import folders
 from lib.settings import Settings
 
 LOOK_EVERY_S = 0.5
+# what stands before the words of `launch`: their process ends with this one, and so do all that it starts
+WITH_PARENT = """import os, sys
+from lib import runs
+runs.die_with_parent(int(sys.argv[1]))
+os.execv(sys.argv[2], sys.argv[2:])"""
 
 
 class Job(NamedTuple):
@@ -61,7 +66,7 @@ def read(place: Path) -> Job:
 
 
 def _run(words: list[str], place: Path, report: Callable[[int, int], None]) -> None:
-    parent = os.getpid()
+    words = [sys.executable, "-c", WITH_PARENT, str(os.getpid()), *words]
     with (place / "log.txt").open("w") as log:
         process = subprocess.Popen(
             words,
@@ -70,7 +75,6 @@ def _run(words: list[str], place: Path, report: Callable[[int, int], None]) -> N
             | {"PYTHONPATH": os.pathsep.join([str(paths.ROOT), os.environ.get("PYTHONPATH", "")])},
             stdout=log,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: runs.die_with_parent(parent),
         )
         try:
             while process.poll() is None:

@@ -3,7 +3,7 @@
 import torch
 from transformers import GenerationConfig
 
-from lib import completions, continuous, decoding
+from lib import chat_template, completions, continuous, decoding
 from lib.batches import Batch, How, Keep, Reply
 
 
@@ -25,8 +25,7 @@ def answer_batch(model: torch.nn.Module, tokenizer, batch: Batch, how: How) -> l
 
 def ends(generation: GenerationConfig, tokenizer) -> set[int]:
     """The tokens that close a response."""
-    named = torch.tensor(generation.eos_token_id or []).flatten().tolist()
-    return {*named, tokenizer.eos_token_id}
+    return set(chat_template.ends(tokenizer, generation))
 
 
 def on_gpu(model: torch.nn.Module) -> bool:

@@ -104,8 +104,7 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     tokens alone; infinite where none of them has a loss alone."""
     from lib import encoding  # torch takes seconds to import, and no other selection needs it
 
-    given = encoding.encode(student.tokenizer, rows, max_length)
-    alone = encoding.encode_alone(student.tokenizer, rows, max_length)
+    sides = encoding.with_and_without(student.tokenizer, rows, max_length)
     means = [
         [
             loss / max(n, 1)
@@ -113,7 +112,7 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
                 encoding.response_losses(student, side), encoding.response_tokens(side), strict=True
             )
         ]
-        for side in (given, alone)
+        for side in sides
     ]
     return [one / other if other else float("inf") for one, other in zip(*means, strict=True)]
 

@@ -14,13 +14,14 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, PeftModel
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, set_seed
+from transformers import GenerationConfig, PrinterCallback, set_seed
+from transformers.integrations import is_fsdp_enabled
 from trl import SFTConfig, SFTTrainer
 
-from lib import launch, runs, steps, trainers
+from lib import chat_template, launch, records, runs, steps, trainers
 from lib import student as students
 from lib.encoding import ENCODED, IGNORED
-from lib.errors import UserError, writing
+from lib.errors import UserError, one_line, writing
 from lib.settings import Settings
 
 Report = Callable[[int, int], None]  # (steps done, of so many)
@@ -39,7 +40,8 @@ def train(
 
     The optimizer and the schedule are fresh. With `settings.launch` processes of that command train, else this one; where an
     earlier one was stopped, it goes on from the last of `settings.save_steps`, which lie in `folder`/work. Nothing is left on the
-    device. Returns the losses as [{"step", "loss"}], the last step among them; raises UserError when the loss is no number.
+    device. Returns the losses as [{"step", "loss"}], the last step among them. Raises UserError when the loss is
+    no number, and before the first step where the student could not be saved or would not learn to stop.
     """
     job = launch.Job(str(student), tokenizer, encoded, folder, settings, seed)
     try:
@@ -51,6 +53,7 @@ def train(
 
 def _train(job: launch.Job, report: Report) -> list[dict]:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.folder / "logs")
+    job = job._replace(tokenizer=chat_template.trained(job.tokenizer))
     trainer = _trainer(job, report)
     try:
         with writing(job.folder / "work/trainer"):
@@ -101,24 +104,75 @@ def _save(trainer: SFTTrainer, job: launch.Job) -> None:
             "the weights were not gathered from the processes: with DeepSpeed's stage 3 set stage3_gather_16bit_weights_on_model_save"
         )
     if job.settings.adapter_rank:
-        _merged(job.student, place).save_pretrained(final)
+        _merged(job, place).save_pretrained(final)
     job.tokenizer.save_pretrained(final)
     (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
     shutil.rmtree(private, ignore_errors=True)
 
 
-def _merged(student: str, adapter: Path) -> torch.nn.Module:
+def _merged(job: launch.Job, adapter: Path) -> torch.nn.Module:
     """The student with its adapter, in float32: in bfloat16 most of what that learned would round away, in 4 bits all."""
-    base = students.load_model(student, full_precision=True, device="cpu")
+    base = students.load_model(job.student, full_precision=True, device="cpu")
+    _configure(base, job.tokenizer)
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
+
+
+def _configure(model: torch.nn.Module, tokenizer) -> list[int]:
+    """Set end tokens that any server stops at, and sampling fields that can be saved; return the former."""
+    ends = chat_template.ends(tokenizer, model.generation_config)
+    for config in (model.generation_config, model.config.get_text_config(), model.config):
+        config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    _make_sampling_valid(model.generation_config)
+    return ends
+
+
+def _make_sampling_valid(generation: GenerationConfig) -> None:
+    """Correct sampling fields without do_sample, as LLaMA 2 and Vicuna have them: they cannot be saved."""
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        if generation.temperature == 0:  # greedy, which needs none of them
+            generation.temperature = generation.top_p = generation.top_k = None
+        else:
+            generation.do_sample = True
+
+
+def _check_saving(model: torch.nn.Module, job: launch.Job) -> None:
+    """Save the files beside the weights on trial; raise UserError before a round is trained and then lost."""
+    trial = job.folder / "work/trial"
+    try:
+        with writing(trial):
+            for part in (model.config, model.generation_config, job.tokenizer):
+                part.save_pretrained(trial)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"student={job.student}: it could not be saved after training: {one_line(error)}. Correct its "
+            "configuration files."
+        ) from None
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def _check_ends(encoded: Dataset, ends: list[int]) -> None:
+    """Raise UserError where no row ends with an end token: the student would learn never to stop."""
+    if not any(row["labels"][-1] in ends for row in records.walk(encoded, "labels")):
+        raise UserError(
+            f"max_length={max(map(len, encoded['input_ids']))}: each of {len(encoded):,} rows is cut before "
+            "its end token, so the student would not learn to stop. Raise it."
+        )
 
 
 def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     settings, encoded = job.settings, job.encoded
-    model = students.load_model(job.student, not settings.adapter_rank, settings.quantised)
+    arguments = _arguments(job)  # introduces the processes to each other, which loading asks
+    model = _load(job)
+    _check_ends(encoded, _configure(model, job.tokenizer))
     collate = None
+    if _first():
+        _check_saving(model, job)
     if settings.packing:
-        steps.check_packing(model, encoded)
+        if _first():  # another may have no weights
+            steps.check_packing(model, encoded)
         collate = partial(steps.packed, length=max(map(len, encoded["input_ids"])))
     set_seed(job.seed)  # the adapter is drawn below
     adapter = LoraConfig(
@@ -133,16 +187,34 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         train_dataset=concatenate_datasets([encoded, _without_loss()]) if _world() > 1 else encoded,
         data_collator=collate,
         callbacks=[_Progress(report, settings.save_steps)],
-        args=_arguments(job),
+        args=arguments,
         peft_config=adapter if settings.adapter_rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
     return trainer
 
 
+def _load(job: launch.Job) -> torch.nn.Module:
+    """The student on this process's device; where several train it, in memory, and the trainer places it.
+
+    Where they share the weights (FSDP), only the first reads them: a model may be larger than a device, and
+    several of it larger than the memory.
+    """
+    settings = job.settings
+    device = "cpu" if _world() > 1 else ""
+    shared = torch.cuda.is_available() and is_fsdp_enabled()  # accelerate shards on devices only
+    empty = shared and not _first() and not settings.quantised
+    return students.load_model(job.student, not settings.adapter_rank, settings.quantised, device, empty)
+
+
 def _world() -> int:
     """How many processes share a step."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _first() -> bool:
+    """Whether this process is alone, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _without_loss() -> Dataset:
@@ -209,10 +281,9 @@ def main(place: Path) -> None:
     runs.die_with_parent(os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    first = os.environ.get("RANK", "0") == "0"
-    report = partial(launch.note, place) if first else (lambda done, total: None)
+    report = partial(launch.note, place) if _first() else (lambda done, total: None)
     losses = _train(launch.read(place), report)
-    if first:
+    if _first():
         (place / "losses.json").write_text(json.dumps(losses))
 
 

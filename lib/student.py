@@ -1,19 +1,21 @@
 """The student: loading it, and its responses, made here or by a server, in batches that a restart continues."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from accelerate import init_empty_weights
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging
 
+from lib import chat_template as templates
 from lib import loaded, records, weights
 from lib.batches import NO_ROOM, Batches, How, Reply, ended
-from lib.errors import UserError, one_line
+from lib.errors import UserError
 from lib.settings import check_engine, check_sampling
 
 logging.disable_progress_bar()  # a stage has one display of its own
@@ -85,12 +87,17 @@ def load(student: str | Path, chat_template: str = "") -> Student:
 
 
 def load_model(
-    student: str | Path, full_precision: bool = False, quantised: bool = False, device: str = ""
+    student: str | Path,
+    full_precision: bool = False,
+    quantised: bool = False,
+    device: str = "",
+    empty: bool = False,
 ) -> torch.nn.Module:
     """The model alone: on the GPU where there is one, in bfloat16, else in float32. `device` names another one.
 
     `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `quantised` weights
-    take 4 bits each (NF4), to teach an adapter above them.
+    take 4 bits each (NF4), to teach an adapter above them. `empty` is the model without its weights, for a
+    process that is sent its share.
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
@@ -102,7 +109,11 @@ def load_model(
     )
     with weights.loading("student", student) as place:
         folder, file = weights.source(place)
-        # left packed, a GGUF file's weights can be neither trained nor saved
+        if empty:
+            config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
+            with init_empty_weights(include_buffers=False):
+                return AutoModelForCausalLM.from_config(config, dtype=dtype, **weights.OWN_CODE)
+        # left packed, the weights of a GGUF file can be neither trained nor saved
         unpack = GgufConfig(dequantize=True) if file else None
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -130,7 +141,7 @@ def load_tokenizer(student: str | Path, chat_template: str = ""):
             "(such as params/prompts/chat_llama2.jinja)"
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    _write(tokenizer, [{"role": "user", "content": "Hello."}])  # a template is a program, and may fail
+    templates.end(tokenizer)  # a template is a program, and may fail
     return tokenizer
 
 
@@ -145,33 +156,38 @@ def answer(
     seed: int = 0,
     folder: Path | None = None,
     report: Callable[[int, int], None] | None = None,
+    names: Sequence[str] = (),
 ) -> list[list[Reply]]:
     """`samples` replies to each prompt, in the order of the prompts; temperature 0 is greedy, top_k 0 draws from all tokens.
 
     Batches, by default of a size that suits who answers, are a fixed function of the prompts and every batch has a seed
     of its own, so that a restart which finds batches of an earlier start in `folder` ends with the same replies.
+    Raises UserError before anything is generated where the chat template cannot write a prompt; `names` are
+    the ids of the prompts' rows.
     """
     check_sampling(samples, temperature)
-    ask, texts, suits = _way(student, prompts)
+    ask, texts, suits = _way(student, prompts, names)
     how = How(samples, temperature, max_new_tokens, top_k)
     batches = Batches(texts, batch_size or suits, seed, how, folder, report)
     ask(batches.missing, how, batches.keep)
     return batches.replies
 
 
-def _way(student: Asked, prompts: list[list[dict]]) -> tuple[Callable, list[str], int]:
+def _way(
+    student: Asked, prompts: list[list[dict]], names: Sequence[str] = ()
+) -> tuple[Callable, list[str], int]:
     """Who answers, the prompts as they are asked there, and how many of them make a batch."""
     if isinstance(student, Spread):
         from lib import cluster  # Ray need not be installed
 
         suits = CONTINUOUS if cluster.gpus() else PADDED  # as each node would have them
-        return partial(cluster.answer, student), _rendered(student, prompts), suits
+        return partial(cluster.answer, student), _rendered(student, prompts, names), suits
     if isinstance(student, Served):
-        from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
+        from lib import served  # the SDK takes a second to import
 
-        return partial(served.answer, student), [served.text(prompt) for prompt in prompts], SERVED
+        return partial(served.answer, student), _rendered(student, prompts, names), SERVED
     suits = CONTINUOUS if loaded.on_gpu(student.model) else PADDED
-    return partial(loaded.answer, student.model, student.tokenizer), _rendered(student, prompts), suits
+    return partial(loaded.answer, student.model, student.tokenizer), _rendered(student, prompts, names), suits
 
 
 def answer_fitting(
@@ -202,20 +218,36 @@ def _context(config) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def _rendered(student: Student | Spread, prompts: list[list[dict]]) -> list[str]:
-    """Prompts as the student's chat template writes them."""
-    return [_write(student.tokenizer, prompt) for prompt in prompts]
+def rendered(student: Asked, prompt: list[dict]) -> str:
+    """Return a prompt as it is sent: the chat template's text, or the messages for a server."""
+    [text] = _rendered(student, [prompt])
+    return text
 
 
-def _write(tokenizer, prompt: list[dict]) -> str:
-    """Raises UserError for a template that cannot write the prompt, or is kept by transformers' sandbox from more than that."""
-    try:
-        return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # of jinja2, or whatever the template's own steps raise
-        roles = ", ".join(turn["role"] for turn in prompt)
-        raise UserError(
-            f"the student's chat template cannot write a prompt of {roles}: {one_line(error)}. Name another with chat_template"
-        ) from None
+def adaptation(student: Asked, prompts: list[list[dict]]) -> str:
+    """Say how many prompts the student's chat template takes in another form only, "" for none."""
+    tokenizer = _tokenizer(student)
+    return templates.adaptation(tokenizer, prompts) if tokenizer else ""
+
+
+def _rendered(student: Asked, prompts: list[list[dict]], names: Sequence[str] = ()) -> list[str]:
+    tokenizer = _tokenizer(student)
+    if not isinstance(student, Served):
+        return templates.prompts(tokenizer, prompts, names)
+    from lib import served  # the SDK takes a second to import: a student that is loaded here needs none
+
+    return list(map(served.text, templates.accepted(tokenizer, prompts, names) if tokenizer else prompts))
+
+
+def _tokenizer(student: Asked):
+    """Return the tokenizer; of a served student that of its folder, None where that has no template."""
+    if not isinstance(student, Served):
+        return student.tokenizer
+    if not (Path(student.name) / "tokenizer_config.json").exists():
+        return None
+    with weights.loading("student", student.name) as place:
+        tokenizer = AutoTokenizer.from_pretrained(place, **weights.OWN_CODE)
+    return tokenizer if tokenizer.chat_template else None
 
 
 def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dataset, dict[str, int]]:
@@ -224,10 +256,10 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
     generated; `unanswered` hold thoughts alone.
     """
-    told = enumerate(records.walk(rows, "student_response", *records.SAID))
-    missing = {i: records.messages(row) for i, row in told if row["student_response"] is None}
-    asked = list(missing.values())
-    made = dict(zip(missing, answer(student, asked, samples, **how), strict=True))
+    told = enumerate(records.walk(rows, "id", "student_response", *records.SAID))
+    missing = {i: row for i, row in told if row["student_response"] is None}
+    asked, names = list(map(records.messages, missing.values())), [row["id"] for row in missing.values()]
+    made = dict(zip(missing, answer(student, asked, samples, names=names, **how), strict=True))
     texts, metas = rows["student_response"][:], rows["meta"][:]
     for i, replies in made.items():
         texts[i] = replies[0].text

@@ -51,8 +51,7 @@ def test_earlier_turns_of_the_assistant_are_not_in_the_loss(tokenizer):
 FORMATS = {
     "embedded": (CHAT_TEMPLATE, "I do.<|end|>"),
     "Llama 2": (paths.local("params/prompts/chat_llama2.jinja").read_text(), " I do. <|end|>"),
-    # the line break that ends a turn, too, though a student has stopped before it
-    "Qwen 2.5": (files("trl").joinpath("chat_templates/qwen2_5.jinja").read_text(), "I do.<|im_end|>\n"),
+    "Qwen 2.5": (files("trl").joinpath("chat_templates/qwen2_5.jinja").read_text(), "I do.<|im_end|>"),
 }
 DIALOGUES = {"one turn": [], "several turns": TURNS, "a system message": [SYSTEM, *TURNS]}
 
@@ -61,6 +60,7 @@ DIALOGUES = {"one turn": [], "several turns": TURNS, "a system message": [SYSTEM
 @pytest.mark.parametrize("template, told", FORMATS.values(), ids=FORMATS)
 def test_in_every_chat_format_the_loss_is_on_the_last_response_and_its_marker(template, told, turns):
     tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
     tokenizer.chat_template = template
     rows = records.build([{"instruction": "Go on", "turns": turns, "response": "I do."}])
     row = encoding.encode(tokenizer, rows, 512)[0]
@@ -85,20 +85,21 @@ def test_a_response_has_the_tokens_that_it_has_behind_its_prompt():
     """LLaMA 2's tokenizer puts a mark before every text: a response by itself would begin with one that no student says."""
     words = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")], byte_fallback=False))
     words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     rows = records.build([{"instruction": "b", "response": "ab"}])
-    row = encoding.encode(tokenizer, rows, 64)[0]
-    assert row["input_ids"] == [0, 2, 1, 2] and row["labels"] == [-100, -100, 1, 2]
-    assert encoding.encode_alone(tokenizer, rows, 64)[0]["input_ids"] == [1, 2]
+    given, alone = encoding.with_and_without(tokenizer, rows, 64)
+    assert given[0] == {"input_ids": [0, 2, 1, 2, 4], "labels": [-100, -100, -100, 2, 4]}
+    assert alone[0] == {"input_ids": [1, 2, 4], "labels": [-100, 2, 4]}
+    assert encoding.encode(tokenizer, rows, 64)[0]["labels"] == [-100, -100, 1, 2, 4]
 
 
 def test_a_response_is_taken_by_itself_where_a_token_would_reach_into_it_from_the_prompt():
     words = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     row = encoding.encode(tokenizer, records.build([{"instruction": "a", "response": "b"}]), 64)[0]
-    assert row["input_ids"] == [0, 1] and row["labels"] == [-100, 1]
+    assert row["input_ids"] == [0, 1, 3] and row["labels"] == [-100, 1, 3]
 
 
 def test_labels_stand_where_their_tokens_stand(tokenizer):

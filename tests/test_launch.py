@@ -57,6 +57,17 @@ def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lora_r", [0, 2])
+def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder, tmp_path, lora_r):
+    program = Path(__file__).with_name("sharded.py")
+    words = [*Settings(launch=TWO).command(), program, folder, str(lora_r), tmp_path]
+    subprocess.run(words, cwd=program.parents[1], check=True, capture_output=True)
+    alone = student.load_model(folder)(torch.tensor([[1, 2, 3]])).logits
+    for rank in (0, 1):
+        assert torch.allclose(torch.load(tmp_path / f"{rank}.pt"), alone, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_whole(folder, tmp_path):
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()

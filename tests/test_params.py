@@ -1,5 +1,7 @@
 """Parameters, params files and plans: what is refused, and which value wins. No kernel is started."""
 
+from importlib import metadata
+
 import pytest
 
 from lib import paths
@@ -363,6 +365,24 @@ def test_seed_and_round_count_only_where_the_code_uses_them(project):
     assert key(unused, {"seed": 0, "round": 1}) == key(unused, {"seed": 1, "round": 2})
     assert key(used, {"seed": 0, "round": 1}) == key(used, {"seed": 0, "round": 2})
     assert key(used, {"seed": 0}) != key(used, {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    "code, upgraded, follows",
+    [
+        ("from peft import LoraConfig", "peft", True),
+        ("from peft import LoraConfig", "bitsandbytes", True),  # which quantises below an adapter
+        ("import transformers", "accelerate", True),  # which its Trainer runs on
+        ("import transformers", "peft", False),
+        ("import datasets", "datasets", True),
+        ("import json", "torch", False),
+    ],
+)
+def test_the_key_follows_the_versions_of_what_is_imported(project, monkeypatch, code, upgraded, follows):
+    path, version = project.notebook("train", "", code), metadata.version
+    before = key(path)
+    monkeypatch.setattr(metadata, "version", lambda name: "new" if name == upgraded else version(name))
+    assert (key(path) != before) == follows
 
 
 def test_the_key_follows_the_content_of_named_files_and_of_prompts_in_a_taxonomy(project, monkeypatch):

@@ -169,13 +169,13 @@ def test_a_hostile_chat_template_is_kept_in_its_sandbox_and_is_one_error(folder,
     assert str(error.value).isprintable()
 
 
-def test_a_template_that_knows_no_system_message_is_one_error(folder):
+def test_rows_that_a_template_refuses_are_one_error_that_counts_and_names_them(folder):
     whole = (folder / "chat_template.jinja").read_text()
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    refusing = "{% if 'system' in messages[-1].content %}{{ raise_exception('no system') }}{% endif %}"
     (folder / "chat_template.jinja").write_text(refusing + whole)
-    asked = student.load(folder)
-    with pytest.raises(UserError, match="a prompt of system, user: no system"):
-        student.answer(asked, [[{"role": "system", "content": "Be brief."}, *HI[0]]], max_new_tokens=1)
+    rows = records.build([{"instruction": "Hi"}, {"instruction": "which system?"}])
+    with pytest.raises(UserError, match=f"no system.* 1 of 2 .* the first is row {rows['id'][1]}"):
+        student.respond(rows, student.load(folder), max_new_tokens=1)
 
 
 def test_what_a_row_says_is_no_template():

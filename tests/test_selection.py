@@ -126,14 +126,18 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
     assert selection.ifd(rows, asked, 64)[1] == pytest.approx(expected, rel=1e-4)
 
 
-def test_ifd_of_a_student_without_a_marker_of_a_beginning_counts_no_token_that_nothing_predicts(student):
-    asked = students.load(student)
-    asked.tokenizer.bos_token = None
-    (alone,) = encoding.encode_alone(asked.tokenizer, records.update(told(1), response=["b"]), 64)["labels"][
-        :
-    ]
-    assert alone[0] == encoding.IGNORED and len(alone) == 2
-    assert all(score > 0 for score in selection.ifd(told(1, 3), asked, 64))
+@pytest.mark.parametrize("bos", ["<|bos|>", None])
+@pytest.mark.parametrize("prompt, response, length", [(8, 8, 64), (60, 60, 100), (60, 60, 70)])
+def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, response, length):
+    tokenizer = students.load_tokenizer(student)
+    tokenizer.bos_token = bos
+    tokenizer.chat_template = tokenizer.chat_template.replace("bos_token", "''")
+    rows = records.build([{"instruction": "i" * prompt, "response": "r" * response}])
+    given, alone = (side[0]["labels"] for side in encoding.with_and_without(tokenizer, rows, length))
+    taught = [[label for label in labels if label != encoding.IGNORED] for labels in (given, alone)]
+    assert taught[0] == taught[1] and len(given) <= length and alone[0] == encoding.IGNORED
+    room = min(response + 1, length - prompt - 3)  # two markers before the instruction, one behind
+    assert len(taught[0]) == (room if bos else room - 1)
 
 
 def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):

@@ -1,13 +1,21 @@
 """Training repeats with the seed, goes on where it was stopped, and leaves safetensors only."""
 
 import gc
+import json
+import shutil
 
 import pytest
 import tiny
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import ROWS
-from transformers import Mamba2Config, Mamba2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+)
 from trl import SFTTrainer
 
 from lib import encoding, records, sft, student
@@ -165,6 +173,74 @@ def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_we
     assert before.keys() == after.keys() and all(weight.dtype == torch.float32 for weight in after.values())
     same = [name for name in before if torch.equal(before[name], after[name])]
     assert same and all("embed" in name or "norm" in name or "lm_head" in name for name in same)
+
+
+SAMPLING = [
+    {"temperature": 0.9, "top_p": 0.6},  # of LLaMA 2
+    {"temperature": 0.0, "top_p": 0.9},
+    {"do_sample": False, "top_k": 20, "repetition_penalty": 1.1},
+]
+
+
+@pytest.mark.parametrize("how", [{}, {"adapter_rank": 2}])
+@pytest.mark.parametrize("fields", SAMPLING)
+def test_sampling_fields_that_cannot_be_saved_lose_no_round(folder, tmp_path, fields, how):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    train(copy, tmp_path, epochs=1, **how)
+    saved = GenerationConfig.from_pretrained(tmp_path / "student")
+    saved.validate(strict=True)
+    assert bool(saved.do_sample) == bool(fields.get("temperature", 1.0))
+    assert student.load(tmp_path / "student")
+
+
+def test_a_student_that_cannot_be_saved_is_not_trained(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"length_penalty": 0.5}))
+    seen = []
+    with pytest.raises(
+        UserError, match=f"student={copy}: it could not be saved after training: .*length_penalty"
+    ):
+        train(copy, tmp_path, report=lambda *at: seen.append(at))
+    assert not seen and not list((tmp_path / "work").glob("*"))
+
+
+def test_rows_that_are_all_cut_are_refused_as_they_would_not_teach_to_stop(folder, tmp_path):
+    tokenizer = student.load_tokenizer(folder)
+    encoded = encoding.encode(tokenizer, ROWS.select([0]), 14)
+    with pytest.raises(UserError, match="max_length=14: each of 1 rows is cut before its end token"):
+        sft.train(folder, tokenizer, encoded, tmp_path, Settings(**QUICK))
+
+
+@pytest.mark.parametrize("how", [{}, {"adapter_rank": 2}])
+def test_a_trained_student_stops_by_its_own_configs_in_any_program(tmp_path, how):
+    start = tiny.ended_elsewhere(tmp_path / "start")
+    train(start, tmp_path, rows=MANY, epochs=1, learning_rate=1e-6, **how)
+    place = tmp_path / "student"
+    tokenizer, model = AutoTokenizer.from_pretrained(place), AutoModelForCausalLM.from_pretrained(place)
+    assert tokenizer.eos_token == "<|end|>" and model.generation_config.eos_token_id == [261, 258]
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Reverse it. word"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    made = model.generate(**asked, max_new_tokens=200)[0]
+    assert len(made) < 200 and tokenizer.decode(made).endswith("<|end|>")
+
+
+def test_a_trained_student_is_asked_with_the_empty_thought_that_it_was_trained_behind(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    template = (copy / "chat_template.jinja").read_text()
+    thinking = template.replace(
+        "{{ message['content']", "{{ '<think>\\n\\n</think>\\n\\n' + message['content']", 1
+    )
+    (copy / "chat_template.jinja").write_text(thinking)
+    train(copy, tmp_path, epochs=1)
+    saved = AutoTokenizer.from_pretrained(tmp_path / "student")
+    asked = saved.apply_chat_template(records.messages(ROWS[0]), add_generation_prompt=True, tokenize=False)
+    encoded = encoding.encode(student.load_tokenizer(copy), ROWS, 64)[0]
+    assert asked.endswith("<|assistant|><think>\n\n</think>\n\n")
+    assert saved.decode(encoded["input_ids"]) == asked + "cat<|end|>"
 
 
 class Stopped(Exception):

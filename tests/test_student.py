@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from functools import partial
+from importlib.resources import files
 from types import SimpleNamespace
 
 import pytest
@@ -99,6 +100,32 @@ def test_what_a_student_thinks_is_kept_apart_from_what_it_says(text, prompt, spe
     reply = drawn(text, prompt, special)
     assert (reply.text, reply.reasoning, reply.finish) == (said, reasoning, "stop")
     assert reply.unanswered == (not said)
+
+
+def test_a_reply_ends_where_the_chat_template_ends_it_whatever_the_tokenizers_eos_is(tmp_path):
+    asked = student.load(tiny.ended_elsewhere(tmp_path / "student"))
+    replies = student.answer(asked, PROMPTS, max_new_tokens=64)
+    assert replies == student.answer(student.load(tiny.GYM), PROMPTS, max_new_tokens=64)
+    assert "stop" in {reply.finish for (reply,) in replies}
+
+
+GEMMA = files("trl").joinpath("chat_templates/gemma.jinja")
+TOLD = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+
+def test_a_system_message_reaches_a_student_whose_template_has_none(copy, tmp_path):
+    (tmp_path / "gemma.jinja").write_text(GEMMA.read_text())
+    asked = student.load(copy, chat_template=str(tmp_path / "gemma.jinja"))
+    assert "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>" in student.rendered(asked, TOLD)
+    assert student.adaptation(asked, [TOLD, *PROMPTS]).startswith("1 conversations")
+    assert len(student.answer(asked, [TOLD, *PROMPTS], max_new_tokens=1)) == 6
+
+
+def test_a_server_is_sent_turns_that_the_template_in_the_students_folder_takes(copy):
+    (copy / "chat_template.jinja").write_text(GEMMA.read_text())
+    joined = [{"role": "user", "content": "Be brief.\n\nHi"}]
+    assert json.loads(student.rendered(student.Served("http://x/v1", str(copy)), TOLD)) == joined
+    assert json.loads(student.rendered(student.Served("http://x/v1", "elsewhere"), TOLD)) == TOLD
 
 
 def test_a_restart_continues_with_the_batches_it_finds(asked, tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 from lib.runner import folders
 
 CARD = "README.md"  # says what a folder holds, and decides nothing
-LIBRARIES = ("torch", "transformers", "trl")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = {"alpaca_eval", "lm_eval"}
 _known: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
 
@@ -51,10 +52,13 @@ def remember(folder: Path, data: dict) -> None:
         _known[str(folder / name), entry["size"], entry["mtime_ns"]] = entry["sha256"]
 
 
-def versions(scoring: Iterable[str] = ()) -> dict[str, str]:
-    """Of the libraries that decide what a student learns, and of those of `scoring` that decide scores; read from their metadata, not
-    imported."""
-    return {name: _version(name) for name in (*LIBRARIES, *sorted(SCORING & set(scoring)))}
+def versions(imported: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Read the versions of the libraries that decide what a student learns or scores, of those imported.
+
+    They are read from metadata, and nothing is imported.
+    """
+    imported = set(imported).union(*(BEHIND.get(name, ()) for name in imported))
+    return {name: _version(name) for name in (*LIBRARIES, *sorted(SCORING)) if name in imported}
 
 
 def _version(name: str) -> str:

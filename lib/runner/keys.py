@@ -1,8 +1,8 @@
 """The reuse key: everything that decides what a stage writes, in one hash.
 
 Code cells, the lib modules they import, declared parameters, the content of every file that a parameter, prompt
-or taxonomy names, the content of the inputs, and the versions of torch, transformers and trl. Comments and
-formatting do not count. The modules that only show or only run things are left out.
+or taxonomy names, the content of the inputs, and the versions of the libraries that train and score.
+Comments and formatting do not count. The modules that only show or only run things are left out.
 """
 
 import ast
