@@ -1,4 +1,4 @@
-"""Corpus: instruction data in any common shape, read into rows (records.FEATURES), and an account of what was read."""
+"""Corpus: instruction data in any common shape, read into rows, with an account of what was read."""
 
 import contextlib
 import itertools
@@ -20,15 +20,15 @@ SKIP = "or leave such rows out with bad_rows: skip (a parameter of tapir/1_data_
 NESTED = ("lists or objects nested too deeply", "", "Flatten them")
 NOTES = {
     "without_response": "Rows without a response",
-    "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay in "
-    "`meta`, and their rows have no response",
+    "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay "
+    "in `meta`, and their rows have no response",
     "earlier_responses": "Rows with earlier assistant turns, which are context and never trained",
 }
 
 
 @dataclass
 class Account:
-    """What loading did with a source: numbers of rows, by what was done and to which field."""
+    """Count rows by what loading did with them, and with which field."""
 
     rows: int = 0
     counts: Counter = field(default_factory=Counter)  # by note: see lib/formats.py
@@ -41,7 +41,9 @@ class Account:
             self.places.append(error.where.rpartition("/")[2])
 
     def of(self, kind: str) -> Counter:
-        return Counter({text: n for (of, text), n in self.counts.most_common() if of == kind})
+        """The counts of one kind, the highest first."""
+        counts = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        return Counter({text: n for (of, text), n in counts if of == kind})
 
     def metrics(self) -> dict[str, int]:
         """The counts as metrics of notebook 1."""
@@ -83,10 +85,11 @@ def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset
     format: one of formats.KNOWN, or auto, told apart by the keys of each record.
     bad_rows: refuse the source for a record that cannot become a row, or skip the record.
 
-    A null or NaN response is none: the row stays, for an oracle to answer. A response with weight 0, train false or
-    trainable false is none, too. Fields that are not known go to `meta`; nulls, thoughts, and a column that repeats
-    prompt and response are dropped. Of our columns a source brings `source`, `references`, answers, verdicts and
-    scores, where their values are such as ours; all of them where a record has all of them. Raises BadInput.
+    A null or NaN response is none: the row stays, for an oracle to answer. A response with weight 0, train
+    false or trainable false is none, too. Unknown fields go to `meta`; nulls, thoughts and a column that
+    repeats prompt and response are dropped. Of our own columns `source`, `references`, `oracle_response`,
+    `student_response`, `verdicts`, `oracle_score` and `student_score` are kept where their values fit; the
+    others only in a record that has all of our columns. Raises BadInput.
     """
     return load_with_account(source, format, bad_rows)[0]
 
@@ -101,7 +104,7 @@ def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse
     if not len(rows):
         causes = "; ".join(f"{cause}: {n:,}" for cause, n in account.skipped.items())
         raise BadInput(
-            f"source={source}: none of its records can be used ({causes}). Correct them, or name another format."
+            f"source={source}: none of its records can be used ({causes}). Correct them or the format."
         )
     account.rows = len(rows)
     return rows, account
@@ -178,7 +181,10 @@ def _units(placed: Iterable[sources.Placed], format: str, bad) -> Iterator[tuple
 
 
 def _repeating(drafts: list[formats.Draft]) -> dict[str, dict]:
-    """The columns whose value is prompt and response in one frame of words, with their frames, by the parts filled in."""
+    """Find columns that repeat prompt and response in a fixed frame of words.
+
+    {column: {which parts a row has: the words around them}}
+    """
     names = {
         name
         for row, rest, _ in drafts
@@ -204,13 +210,13 @@ def _repeating(drafts: list[formats.Draft]) -> dict[str, dict]:
 
 
 def _repeats(value: object, row: dict, frames: dict[tuple, tuple]) -> bool:
-    """Whether a value is prompt and response in the frame of its column; the first of its kind gives the frame."""
+    """Whether a value is prompt and response in its column's frame, which a first one of its parts gives."""
     parts, frame = _frame(value, row)
     return frame is not None and frames.setdefault(parts, frame) == frame
 
 
 def _frame(value: object, row: dict) -> tuple[tuple, tuple | None]:
-    """Which parts a row has, and what a text holds around them; None where it does not hold them in their order."""
+    """Which parts a row has, and the words of a text around them; None where it lacks one of them."""
     texts = [
         *(turn["content"] for turn in row["turns"]),
         row["instruction"],

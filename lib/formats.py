@@ -1,7 +1,7 @@
-"""Formats: one record of a source becomes a row, what is left of the record, and notes on what was done with it.
+"""Formats: a record of a source becomes a row, the rest of the record, which goes to `meta`, and notes.
 
-A note is (kind, text): "read" names a field that is read as another one, "thoughts" a field of thoughts, which are
-dropped; the texts of "note" are the keys of `corpus.NOTES`. What is left goes to `meta`.
+A note is (kind, text): "read" names a field that is read as another one, "thoughts" a dropped field of
+thoughts; the texts of "note" are the keys of `corpus.NOTES`.
 """
 
 import sys
@@ -52,9 +52,9 @@ Convert = Callable[[dict, str], Draft]
 
 
 def units(record: object, where: str, format: str = "auto") -> list[tuple[str, dict, Convert]]:
-    """What becomes a row each: the instances of a task file, else the record itself; with place and converter.
+    """List what becomes a row: the instances of a task file, else the record; with place and converter.
 
-    Raises BadRow where the record is of no known format.
+    Raises BadRow for a record of no known format.
     """
     if not isinstance(record, dict):
         raise BadRow(where, "expected an object with named fields", f", found {show(record)}")
@@ -106,8 +106,9 @@ def converter(format: str) -> Convert:
 
 
 def alpaca(record: dict, where: str) -> Draft:
-    """instruction, input and output, as Alpaca and LLaMA-Factory (system, history) have them; Dolly's context and
-    response; rows of our own, which have all of our columns."""
+    """Read Alpaca's fields (instruction, input, output), LLaMA-Factory's (system, history), Dolly's (context,
+    response), and rows of our own, which have all of our columns.
+    """
     if records.FEATURES.keys() <= record.keys():
         return own_row(record, where)
     rest, notes = _present(record), set()
@@ -124,7 +125,7 @@ def alpaca(record: dict, where: str) -> Draft:
 
 
 def messages(record: dict, where: str) -> Draft:
-    """messages (role, content) or conversations (from, value): the last user turn is the instruction."""
+    """Read messages (role, content) or conversations (from, value)."""
     rest = _present(record)
     name = _talk(rest) or next((name for name in ("messages", "conversations") if name in record), "messages")
     if not isinstance(rest.get(name), list):
@@ -133,7 +134,7 @@ def messages(record: dict, where: str) -> Draft:
 
 
 def prompt_completion(record: dict, where: str) -> Draft:
-    """TRL's prompt and completion: texts, or lists of messages."""
+    """Read TRL's prompt and completion: texts, or lists of messages."""
     rest, turns = _present(record), []
     for name, role in (("prompt", "user"), ("completion", "assistant")):
         value = rest.pop(name, None)
@@ -145,7 +146,7 @@ def prompt_completion(record: dict, where: str) -> Draft:
 
 
 def _instances(record: dict, where: str) -> list[tuple[str, dict, Convert]]:
-    """The instances of a Super-NaturalInstructions task, each with what else the file holds."""
+    """List the instances of a Super-NaturalInstructions task, each with the other fields of the file."""
     instances = record.get("Instances")
     if not isinstance(instances, list) or not instances:
         cause = "`Instances` must be a list of at least one instance"
@@ -159,7 +160,7 @@ def _instances(record: dict, where: str) -> list[tuple[str, dict, Convert]]:
 
 
 def instance(record: dict, where: str) -> Draft:
-    """An instance of a task: `references` are its outputs, the first of them is the response.
+    """Read an instance of a task: `references` are its outputs, the first of them is the response.
 
     The rest of the file, its positive examples too, stands in every row's `meta`.
     """
@@ -176,10 +177,10 @@ def instance(record: dict, where: str) -> Draft:
 
 
 def recorded_pair(record: dict, where: str, side: str) -> Draft:
-    """A Cherry LLM pair and its two verdicts: `review` shows Answer1 first, `review_reverse` Answer2.
+    """Read a Cherry LLM pair and its verdicts: `review` shows Answer1 first, `review_reverse` Answer2.
 
-    side: whose answer is the oracle's, "first" (Answer1) or "second". The recorded scores stay in `meta` as they
-    are: `scores` and `scores_reverse` each in the order shown.
+    side: whose answer is the oracle's, "first" (Answer1) or "second". The recorded scores stay in `meta` as
+    they are: `scores` and `scores_reverse` each in the order shown.
     """
     rest = _present(record)
     name = next((key for key in ("prompt", "text", "Instruction") if key in rest), "prompt")
@@ -197,7 +198,7 @@ def recorded_pair(record: dict, where: str, side: str) -> Draft:
 
 
 def own_row(record: dict, where: str) -> Draft:
-    """A row that a stage wrote, in any container: its columns are ours, and must have their types."""
+    """Read a row that a stage wrote, in any container: its columns must have our types."""
     rest = _present(record)
     row = _row(rest.pop("instruction", None), where, None)
     row |= {name: fit(rest.pop(name), OURS[name], where, name) for name in OURS.keys() & rest.keys()}
@@ -265,7 +266,7 @@ def _history(rest: dict, where: str, notes: set) -> list[dict]:
 
 
 def _conversation(items: list, rest: dict, where: str) -> Draft:
-    """A conversation whose last user turn is the instruction; what follows is the response."""
+    """Read turns: the last one of the user is the instruction, the one after that the response."""
     notes: set[tuple[str, str]] = set()
     found = [turn(item, f"{where}, turn {i}", notes) for i, item in enumerate(items, 1)]
     turns = [one for one, _, _ in found]
@@ -305,12 +306,12 @@ def _merged(system: list[dict], turns: list[dict]) -> list[dict]:
 
 
 def turn(item: object, where: str, notes: set) -> tuple[dict, dict, bool]:
-    """A turn (its content is None where it has none), its other fields, and whether it may be trained on."""
+    """Read a turn (content None for none); with its other fields, and whether it may be trained on."""
     if not isinstance(item, dict):
         raise BadRow(where, "a turn has a role and a content", f"; found {show(item)}")
     rest = _present(item)
     role, content = _first(rest, "role", "from"), _first(rest, "content", "value", "text")
-    known = role if role in ROLES else text(role, where, "role").strip().lower()
+    known = text(role, where, "role").strip().lower()
     if known in TOOL_ROLES or rest and any(rest.pop(name, "") not in EMPTY for name in TOOL_CALLS):
         raise BadRow(where, "tool calls are not trained", remedy="Remove the turn or the row")
     if known not in ROLES:
@@ -350,7 +351,8 @@ def _content(value: object, where: str, notes: set) -> str | None:
         elif kind in ("text", "input_text", "output_text"):
             texts.append(text(part.get("text"), where, "text"))
         else:
-            cause = f"a part of type {kind!r:.30}" if isinstance(kind, str) else "a part without a type"
+            known = isinstance(kind, str) and kind.isidentifier()  # nothing that is markup in the account
+            cause = f"a part of type {kind:.30}" if known else "a part of an unknown type"
             raise BadRow(
                 where, f"`content` has {cause}: only texts are trained", remedy="Remove the part or the row"
             )
@@ -365,7 +367,7 @@ def _trained(fields: dict, notes: set) -> bool:
 
 
 def _withhold(row: dict, rest: dict, notes: set) -> None:
-    """Leave a response out of what is trained: it stays in `meta`."""
+    """Move a response that must not be trained on to the rest of the record."""
     if row["response"] is not None:
         rest["response_not_trained"] = row["response"]
         row |= {"response": None, "response_from": None, "corpus_response": None}
@@ -373,7 +375,7 @@ def _withhold(row: dict, rest: dict, notes: set) -> None:
 
 
 def settle(row: dict, rest: dict, notes: set, where: str) -> None:
-    """Use the fields that mean the same in every format: what is left of a record is less then."""
+    """Move fields that mean the same in every format from the rest of a record to its row."""
     if row["turns"] and any(one["role"] == "assistant" for one in row["turns"]):
         notes.add(("note", "earlier_responses"))
     if SETTLED.isdisjoint(rest):

@@ -29,8 +29,9 @@ def local(text: str) -> Path:
 
 
 def from_shell(name: str, text: str) -> str:
-    """The value of `-p name=text`: a path that is there in the shell's working directory means that one, wherever
-    it is read; it becomes absolute, or starts at the root where it lies below. In a list "[a, b]" each part does.
+    """Resolve the value of `-p name=text` where it is a path in the shell's working directory.
+
+    It becomes absolute, or relative to the root where it lies below; so does each part of a list "[a, b]".
     """
     parts = r"[^\s,'\"\[\]]+" if text.startswith("[") else r"(?s).+"
     return re.sub(parts, lambda part: _from_shell(name.rpartition(".")[2], part[0]), text)

@@ -54,7 +54,7 @@ FEATURES = Features(
     }
 )
 SAID = ("instruction", "input", "turns")  # what a row says to the student
-# without what `datasets` would write about itself there: an older one does not know its types (List is of 4.0)
+# without the metadata of `datasets`, which versions before 4.0 cannot read: they do not know List
 PARQUET = FEATURES.arrow_schema.remove_metadata()
 GROUP = 10_000  # rows of a Parquet row group: what is decoded at a time
 AS_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode  # json.dumps would make an encoder a call
@@ -122,7 +122,7 @@ def _dataset(table: pa.Table) -> Dataset:
 
 
 def write(rows: Dataset, path: str | Path) -> Path:
-    """Write rows as Parquet that any Arrow reader has the types of, those of columns that are null throughout, too."""
+    """Write rows as Parquet, cast to FEATURES so that an all-null column keeps its type."""
     path = Path(path)
     rows = rows if rows.features == FEATURES else rows.cast(FEATURES)
     with folders.whole(path) as partial, pq.ParquetWriter(partial, PARQUET) as file:

@@ -187,7 +187,8 @@ def _demos(given: object, where: str) -> tuple[Demo, ...]:
         parts = [part[0] if isinstance(part, list) and part else part for part in parts]
         if len(parts) != 2 or not all(isinstance(part, str) and part.strip() for part in parts):
             raise UserError(
-                f"{where}, number {i}: a demonstration has an input and an output, both texts; found {formats.show(demo)}"
+                f"{where}, number {i}: a demonstration has an input and an output, both texts; "
+                f"found {formats.show(demo)}"
             )
         found.append(Demo(*(formats.sound(part.strip()) for part in parts)))
     if not found:

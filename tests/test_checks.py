@@ -244,6 +244,13 @@ def test_a_file_that_the_corpus_is_checked_against_must_be_there():
         checks.check("tapir/1_data_selection", values)
 
 
+@pytest.mark.parametrize(("name", "value"), [("bad_rows", "drop"), ("format", "alpacca")])
+def test_a_way_of_loading_that_there_is_not_is_refused(name, value):
+    values = {"source": "someone/sums", "benchmarks": [], "format": "auto", "bad_rows": "refuse"}
+    with pytest.raises(UserError, match=f"{name}='{value}'"):
+        checks.check("tapir/1_data_selection", values | {name: value})
+
+
 def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     for ask in (

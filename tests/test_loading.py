@@ -1,4 +1,4 @@
-"""Loading loses nothing in silence: fields are used, kept or named; what cannot be used is refused or counted."""
+"""Loading loses nothing in silence: fields are used or named, bad rows refused or counted."""
 
 import json
 
@@ -43,7 +43,8 @@ FORMATS = {
     ),
     "LLaMA-Factory": (
         ROW | {"system": "Be brief.", "history": [["a", "b"], ["c", "d"]]},
-        "system: Be brief. | user: a | assistant: b | user: c | assistant: d | Add the numbers. | 2 and 3 | 5",
+        "system: Be brief. | user: a | assistant: b | user: c | assistant: d | "
+        "Add the numbers. | 2 and 3 | 5",
     ),
     "LLaMA-Factory without either": (ROW | {"system": "", "history": []}, "Add the numbers. | 2 and 3 | 5"),
     "ShareGPT with a system field": (
@@ -167,7 +168,7 @@ def test_nulls_are_not_kept_at_any_depth(tmp_path):
 def test_a_field_that_is_not_known_is_kept_in_meta_and_named_with_its_count(tmp_path):
     rows, metas, account = load(tmp_path, ROW | {"origin": "x"}, ROW, talk((*Q, {"name": "Bob"}), A))
     assert metas == [{"origin": "x"}, {}, {"turn_fields": [{"name": "Bob"}, {}]}]
-    assert "Not used, kept in `meta`: `origin` (1), `name of a turn` (1)." in account.sentences()
+    assert "Not used, kept in `meta`: `name of a turn` (1), `origin` (1)." in account.sentences()
     assert account.metrics()["corpus.fields_in_meta"] == 2
 
 
@@ -272,7 +273,7 @@ BAD = {
     "tools": (ROW | {"tools": [{"name": "add"}]}, "`tools`: tool calls are not trained"),
     "an image": (
         talk(("user", IMAGE), A),
-        "`content` has a part of type 'image_url': only texts are trained",
+        "`content` has a part of type image_url: only texts are trained",
     ),
     "images": (ROW | {"images": ["a.png"]}, "`images`: only texts are trained"),
     "two last responses": (talk(Q, A, A), "more than one assistant turn after the last user turn"),
@@ -282,6 +283,8 @@ BAD = {
     ),
     "an assistant who begins": (talk(A, Q, A), "the conversation begins with the assistant"),
     "an unknown role": (talk(("narrator", "x"), Q, A), "unknown role"),
+    "a list for a role": (talk((["user"], "x")), "`role` must be a text"),
+    "a part that is markup": (talk(("user", [{"type": "<b>"}])), "`content` has a part of an unknown type"),
     "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
     "a list": ('["x"]', "expected an object with named fields"),
     "deep nesting": ('{"instruction": "a", "x": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),

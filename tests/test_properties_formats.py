@@ -62,8 +62,10 @@ tasks = st.fixed_dictionaries(
         "Instances": st.lists(instances, min_size=1, max_size=4),
     }
 )
+turned = st.fixed_dictionaries({"prompt": plain, "completion": texts})
 KINDS = {
     "alpaca": alpaca_rows,
+    "prompt_completion": turned,
     "auto": alpaca_rows | said,
     "messages": said,
     "cherry_llm:first": recorded,
@@ -162,6 +164,17 @@ def test_a_file_of_half_valid_records_is_read_whole_or_refused(kind_and_rows, na
         check_whole(
             found, sum(len(r["Instances"]) for r in rows) if kind == "natural_instructions" else len(rows)
         )
+
+
+@always(150, 1500, kind_and_rows=kinds_and_rows, name=st.just("a.jsonl"), end=ends, mark=st.just(False))
+def test_with_skip_every_record_is_a_row_or_counted(kind_and_rows, name, end, mark):
+    kind, rows = kind_and_rows
+    with saved(name, packed(name, rows, end, mark)) as place:
+        found = outcome(corpus.load_with_account, place, kind, "skip")
+    if found is not None and kind != "natural_instructions":
+        read, account = found
+        assert len(read) + account.skipped.total() == len(rows)
+        assert account.rows == len(read) and all(line.isprintable() for line in account.sentences())
 
 
 @always(
