@@ -79,14 +79,15 @@ def parts(
 
 
 def end(tokenizer) -> Ending:
-    """Find the first special token that the template writes after a response, else the tokenizer's eos.
+    """Find the first marker that the template writes after a response, else the tokenizer's eos.
 
     Raises UserError where there is neither, or where the template does not write a response as it is.
     """
     _, closing = _around(tokenizer, _prompted(tokenizer, HELLO).turns)
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    # not every tokenizer calls its markers special, and some have added tokens of white space
+    markers = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
     ids = tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
-    if (first := next((i for i in ids if i in special), None)) is not None:
+    if (first := next((i for i in ids if i in markers), None)) is not None:
         mark = tokenizer.convert_ids_to_tokens(first)
         return Ending(closing[: closing.index(mark) + len(mark)], first)
     if tokenizer.eos_token_id is None:

@@ -140,8 +140,9 @@ def load_tokenizer(student: str | Path, chat_template: str = ""):
             f"the student {student} has no chat template, as base models often don't: name one with chat_template "
             "(such as params/prompts/chat_llama2.jinja)"
         )
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    templates.end(tokenizer)  # a template is a program, and may fail
+    end = tokenizer.convert_ids_to_tokens(templates.end(tokenizer).id)  # refuses a template that fails
+    tokenizer.add_tokens([end], special_tokens=True)  # no text of a reply, whatever the tokenizer calls it
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or end
     return tokenizer
 
 

@@ -196,6 +196,13 @@ def test_the_end_tokens_are_those_of_template_generation_config_and_tokenizer():
     assert chat_template.ends(tokenizer, GenerationConfig()) == [end, eos]
 
 
+def test_a_marker_that_the_tokenizer_does_not_call_special_ends_a_response_all_the_same():
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<|im_end|>", "\n"])
+    tokenizer.chat_template = WHOLE.replace("<|end|>", "\n<|im_end|>\n")
+    assert chat_template.end(tokenizer) == ("\n<|im_end|>", tokenizer.convert_tokens_to_ids("<|im_end|>"))
+
+
 def test_the_eos_of_a_trained_tokenizer_is_the_end_token_where_no_prompt_changes():
     tokenizer = tokenizer_with(TEMPLATES["qwen2_5.jinja"].read_text())
     assert chat_template.trained(tokenizer).eos_token == "<|im_end|>" and tokenizer.eos_token == "<|end|>"

@@ -23,6 +23,7 @@ HERE = "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend
 STUDENT = ("model.safetensors", "config.json", "generation_config.json", "chat_template.jinja")
 STUDENT += ("tokenizer.json", "tokenizer_config.json")
 TWO = f"accelerate launch --multi_gpu {HERE}"  # on CPUs, too
+# on CPUs accelerate shares rows alone, not weights: those are test_processes_that_share_a_model's
 SHARDED = (
     f"accelerate launch --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP {HERE}"
 )

@@ -109,6 +109,18 @@ def test_a_reply_ends_where_the_chat_template_ends_it_whatever_the_tokenizers_eo
     assert "stop" in {reply.finish for (reply,) in replies}
 
 
+def test_an_end_token_is_no_text_of_a_reply_though_the_tokenizer_does_not_call_it_special(copy):
+    path = copy / "tokenizer.json"
+    path.write_text(path.read_text().replace('"special": true', '"special": false'))
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    for name in ("eos_token", "pad_token", "extra_special_tokens"):
+        del config[name]
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = student.load_tokenizer(copy)
+    ids = tokenizer("Yes.<|end|>", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "Yes." and tokenizer.pad_token == "<|end|>"
+
+
 GEMMA = files("trl").joinpath("chat_templates/gemma.jinja")
 TOLD = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
