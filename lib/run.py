@@ -99,6 +99,8 @@ def _run_all(run: Run) -> dict:
             _do(run, stage)
         named, primary = contrasts(run.study), run.study.text.get("primary") or []
         run.together = summary.comparisons(named, primary, run.done, run.folder / "comparisons.json")
+        for name, why in run.together.get("apart", {}).items():
+            print(f"cannot compare {name}: {why}")
         _write_summary(run)  # what a page about the run reads
         for stage in [p for p in run.planned if p.once]:
             _do(run, stage)
@@ -155,6 +157,7 @@ def _summary(run: Run, status: str) -> dict:
         "stages": run.lines,
         "oracle": summary.oracle(folder for _, folder in run.done),
         "study": run.study.text,
+        "apart": run.together.get("apart", {}),
         **about,
     }
 

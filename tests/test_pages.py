@@ -242,6 +242,19 @@ def test_a_wrong_request_is_one_clear_line(finished, words, said):
     assert (code, out) == (1, "") and said in err and err.count("\n") == 1
 
 
+def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
+    project.notebook(
+        "exam",
+        'level: int = 1  # of four\nsplit: str = "dev"',
+        SCORE.replace("range(40)", "range(40 + level)"),
+    )
+    project.module("benchmarks", "")
+    found = run_study(project.params(STUDY))
+    assert found["status"] == "complete" and found["comparisons"] == {"high_vs_low": {}}
+    told = BeautifulSoup((project.root / "outputs/demo/report.html").read_text(), "html.parser").get_text()
+    assert "high vs low cannot be compared: 2 rows were scored in one arm alone" in told
+
+
 # --- runs that are not whole
 
 

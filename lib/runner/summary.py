@@ -1,10 +1,10 @@
 """summary.json: what a run found, by arm; rewritten after every stage and present after a failure too."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError
+from lib.errors import one_line
 from lib.runner import folders, keys
 from lib.runner.plan import Planned
 
@@ -56,10 +56,11 @@ def _sum(values: list[float | None]) -> float | None:
 def comparisons(
     names: list[str], primary: list[str], done: list[tuple[Planned, Path]], cache: Path
 ) -> dict[str, dict]:
-    """What several stages say together: {"comparisons": {"a_vs_b": …}, "intervals": {arm: {metric: …}}}.
+    """Compare arms: {"comparisons": {"a_vs_b": …}, "intervals": {arm: {metric: …}}, "apart": {name: why}}.
 
-    Where there are `primary` contrasts the others are exploratory: `p_holm` corrects their p for their number, metric by metric.
-    Kept in `cache` as long as the stages and the comparing code stay the same, for it resamples many times.
+    Where there are `primary` contrasts the others are exploratory: `p_holm` corrects their p for their
+    number, metric by metric. What cannot be compared is empty, and `apart` says why. Kept in `cache` as long
+    as the stages and the comparing code stay the same, for it resamples many times.
     """
     if not (paths.ROOT / "lib/benchmarks.py").is_file():
         return {}
@@ -68,13 +69,24 @@ def comparisons(
     key = keys.stage_key(notebook, {}, {}, also=[names, primary, used])
     kept = folders.read_json(cache) or {}
     if kept.get("key") != key:
-        of_arms = {arm: _intervals(arm, done) for arm in {stage.arm for stage, _ in done if not stage.once}}
-        compared = {name: _compare(name, done) for name in names}
+        apart: dict[str, str] = {}
+        arms = {stage.arm: None for stage, _ in done if not stage.once}
+        of_arms = {arm: _tried(arm, apart, _intervals, arm, done) for arm in arms}
+        compared = {name: _tried(name, apart, _compare, name, done) for name in names}
         if primary:
             _correct([of for name, of in compared.items() if name not in primary])
-        kept = {"key": key, "comparisons": compared, "intervals": of_arms}
+        kept = {"key": key, "comparisons": compared, "intervals": of_arms, "apart": apart}
         folders.write_json(cache, kept)
     return kept
+
+
+def _tried(name: str, apart: dict[str, str], compute: Callable[..., dict], *given: object) -> dict:
+    """Compute, or note why that cannot be: the stages are paid, and their report is to be drawn."""
+    try:
+        return compute(*given)
+    except ValueError as error:
+        apart[name] = one_line(error)
+        return {}
 
 
 def _correct(exploratory: list[dict]) -> None:
@@ -90,11 +102,7 @@ def _correct(exploratory: list[dict]) -> None:
 def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
     """Compare two arms; empty where no stage with scores is in both."""
     a, _, b = name.partition("_vs_")
-    ours, theirs = scored(a, done), scored(b, done)
-    try:
-        return differences(ours, theirs)
-    except Exception as error:
-        raise UserError(f"cannot compare {name}: {type(error).__name__}: {error}") from error
+    return differences(scored(a, done), scored(b, done))
 
 
 def differences(ours: dict[str, dict[int, Path]], theirs: dict[str, dict[int, Path]]) -> dict[str, dict]:
