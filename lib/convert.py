@@ -1,4 +1,4 @@
-"""Unpack a GGUF student into an ordinary folder: `python -m lib.convert GGUF FOLDER`, safetensors in bfloat16."""
+"""Unpack a GGUF student into an ordinary folder: `python -m lib.convert GGUF FOLDER`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from lib.errors import UserError, writing
 
 
 def convert(gguf: str, folder: Path) -> None:
-    """Save the student with its tokenizer, chat template and generation config, unless the folder exists."""
+    """Save the student as safetensors in bfloat16, with all that belongs to it, unless the folder exists."""
     if folder.exists():
         return
     unpacked = students.load(gguf)

@@ -1,4 +1,7 @@
-"""Where a model is loaded from, by hub name or from a folder: safetensors or GGUF; pickles are refused, and none of its code is run."""
+"""Where a model is loaded from, by hub name or from a folder: safetensors or GGUF.
+
+Pickles are refused, and none of a model's code is run.
+"""
 
 import json
 import os

@@ -29,14 +29,14 @@ def smollm2(folder: Path) -> Path:
 
 
 @contextmanager
-def serve(gguf: Path, parallel: int = 4, context: int = 2048) -> Iterator[str]:
-    """Serve a GGUF file on this machine; give the server's URL. `context`: tokens of each call."""
+def serve(gguf: Path, parallel: int = 4, context: int = 2048, most: int = 64) -> Iterator[str]:
+    """Serve a GGUF file here; give the URL. `context` and `most` are the most tokens of a call and of a reply."""
     if not find_spec("xllamacpp"):
         pytest.skip("no real server: pip install xllamacpp")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, __file__, str(gguf), str(port), str(parallel), str(context)]
+    words = [sys.executable, __file__, str(gguf), *map(str, (port, parallel, context, most))]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health", server)
@@ -56,12 +56,12 @@ def _wait(url: str, server: subprocess.Popen) -> None:
     raise TimeoutError(url)
 
 
-def main(gguf: str, port: int, parallel: int, context: int) -> None:
+def main(gguf: str, port: int, parallel: int, context: int, most: int) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path, params.port, params.n_parallel = gguf, port, parallel
-    params.n_ctx = context * parallel
+    params.n_ctx, params.n_predict = context * parallel, most
     params.cpuparams.n_threads = (
         1  # several wait for each other in a loop, which a busy machine makes endless
     )

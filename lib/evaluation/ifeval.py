@@ -1,6 +1,6 @@
-"""IFEval: instructions that a program can check (Zhou et al., 2023, arXiv 2311.07911), with lm-evaluation-harness's checkers.
+"""IFEval: instructions that a program can check, with lm-evaluation-harness's checkers.
 
-Sentences are split by the package `punkt`, which brings the data that NLTK would download.
+Zhou et al., 2023, arXiv 2311.07911. Sentences are split by the package `punkt`, which brings the data that NLTK would download.
 """
 
 import json
@@ -53,8 +53,8 @@ def respond(asked: list[dict], student, **how) -> tuple[dict[str, str], Ended]:
 def check(asked: list[dict], answered: dict[str, str]) -> pd.DataFrame:
     """Check responses: a row per instruction with key, prompt, response, number, instruction, strict, loose.
 
-    `strict` and `loose` are 1 or 0, null without a response. Loose also accepts the response without its first line,
-    its last, or asterisks. Raises UserError for kwargs with which a checker fails.
+    `strict` and `loose` are 1 or 0, null without a response. Loose also accepts the response without its
+    first line, its last, or asterisks. Raises UserError for kwargs with which a checker fails.
     """
     rows = []
     for row in asked:

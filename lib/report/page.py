@@ -118,7 +118,7 @@ def _took(table: pd.DataFrame) -> pd.DataFrame:
     metrics = [folders.read_json(folder / "metrics.json") or {} for folder in once["folder"]]
     spent = once.assign(
         calls=[of.get("oracle.calls") or 0 for of in metrics],
-        usd=[of.get("oracle.usd", 0.0) for of in metrics],
+        usd=pd.Series([of.get("oracle.usd", 0.0) for of in metrics], once.index, float),
     )
     of = spent.groupby("notebook", sort=False)
     took = of.agg(

@@ -1,0 +1,189 @@
+"""A real student, oracle and judge: SmolLM2-135M, behind llama.cpp's server where it is asked by URL."""
+
+import json
+import re
+from pathlib import Path
+
+import llama_server
+import pytest
+
+from lib import paths
+from lib import student as students
+from lib.convert import convert
+from lib.errors import UserError
+from lib.evaluation import alpaca
+from lib.run import run_study
+
+pytestmark = pytest.mark.slow  # a model of 135 M parameters on a CPU
+
+PARAMS, DATA = paths.ROOT / "params", paths.recorded_data()
+ROWS = [
+    ("Name three primary colors.", "", "Red, yellow and blue."),
+    ("Rewrite the sentence in the past tense.", "She walks to school.", "She walked to school."),
+    ("What is the capital of Italy?", "", "The capital of Italy is Rome."),
+    ("Give one reason to drink water.", "", "Water keeps the body hydrated."),
+    ("Translate the word to French.", "cat", "chat"),
+    ("Write a short sentence about the moon.", "", "The moon lights the quiet night."),
+    ("Classify the animal as a bird or a mammal.", "eagle", "Bird"),
+    ("What is 15 minus 6?", "", "15 minus 6 is 9."),
+    ("Suggest a title for a story about a lost dog.", "", "The Long Way Home"),
+    ("List two uses of a brick.", "", "A brick can build a wall or hold a door open."),
+    ("Correct the spelling mistake.", "I recieved a letter.", "I received a letter."),
+    ("Explain why the sky is blue.", "", "Air scatters blue light more than red light."),
+]
+WORDS = "length_constraints:number_words"
+PROMPTS = [  # as IFEval has them
+    ("Name three rivers. Use no commas.", "punctuation:no_comma", {}),
+    ("Describe the sea in one sentence, all in lowercase.", "change_case:english_lowercase", {}),
+    ("Name a color. Answer in 3 words or more.", WORDS, {"relation": "at least", "num_words": 3}),
+    ("Praise tea. Wrap your entire response with double quotation marks.", "startend:quotation", {}),
+    ("Greet me. Include the word 'friend'.", "keywords:existence", {"keywords": ["friend"]}),
+]
+UNREAD = r"\d% of the verdicts could not be read, more than max_unread"
+
+
+def lines(path: Path, rows: list[dict]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    return llama_server.smollm2(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def student(gguf, tmp_path_factory):
+    """The student as `make smollm2` makes it."""
+    folder = tmp_path_factory.mktemp("models") / "smollm2"
+    convert(str(gguf), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def url(gguf):
+    with llama_server.serve(gguf) as url:
+        yield url
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    named = zip(range(len(PROMPTS)), *zip(*PROMPTS, strict=True), strict=True)
+    rows = [
+        {"key": key, "prompt": prompt, "instruction_id_list": [name], "kwargs": [kwargs]}
+        for key, prompt, name, kwargs in named
+    ]
+    return lines(tmp_path / "prompts.jsonl", rows)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a params file; return its summary, None where too few of the verdicts could be read."""
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+
+    def run(name: str, **values) -> dict | None:
+        values = {key.replace("__", "."): str(value) for key, value in values.items()}
+        try:
+            return run_study(PARAMS / f"{name}.yaml", values)
+        except UserError as error:
+            assert re.search(UNREAD, str(error)), str(error)
+            return None
+
+    run.ledger = tmp_path / "ledger.sqlite"
+    return run
+
+
+def test_the_student_that_make_smollm2_makes_answers_and_stops_by_itself(student):
+    asked = ["What is the capital of France?", "Name the largest planet in our solar system."]
+    prompts = [[{"role": "user", "content": text}] for text in asked]
+    replies = [reply for (reply,) in students.answer(students.load(student), prompts, max_new_tokens=40)]
+    assert "Paris" in replies[0].text and "planet" in replies[1].text
+    assert not any(reply.cut for reply in replies)
+
+
+def test_the_whole_study_ends_or_names_the_share_of_verdicts_that_it_could_not_read(
+    run, student, url, prompts, tmp_path
+):
+    rows = [dict(zip(("instruction", "input", "output"), row, strict=True)) for row in ROWS]
+    few = {"judged_rows": 6, "labelled_rows": 0, "pool_rows": 4, "round_tokens": 40, "max_new_tokens": 24}
+    few |= {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1, "expand": False}
+    few |= {"threshold": -9}  # student and oracle are the same model: every row counts as hard
+    found = run(
+        "smollm2",
+        source=lines(tmp_path / "rows.jsonl", rows),
+        prompts=prompts,
+        student=student,
+        oracle="smollm2",
+        oracle_url=url,
+        ledger=run.ledger,
+        **few,
+    )
+    random = tmp_path / "outputs/smollm2/random/s0/evaluation/ifeval@1/metrics.json"
+    assert json.loads(random.read_text())["ifeval.n"] == len(PROMPTS)
+    if found:
+        assert found["status"] == "complete"
+        assert all("ifeval.prompt_strict" in arm["metrics"] for arm in found["arms"].values())
+        assert (tmp_path / "outputs/smollm2/report.html").is_file()
+
+
+def test_a_served_student_gives_replies_that_ifeval_checks(run, student, url, prompts, tmp_path):
+    found = run(
+        "ifeval", student=student, engine="server", student_url=url, prompts=prompts, max_new_tokens=48
+    )
+    assert found["arms"]["main"]["metrics"]["ifeval.n"] == len(PROMPTS)
+    responses = tmp_path / "outputs/ifeval/main/s0/evaluation/ifeval@0/responses.jsonl"
+    replies = [json.loads(line)["response"] for line in responses.read_text().splitlines()]
+    assert len(set(replies)) == len(PROMPTS) and all(replies)
+
+
+@pytest.fixture
+def recorded():
+    if not DATA.is_dir():
+        pytest.skip(f"recorded data is absent ({DATA}): set RECORDED_DATA to its folder")
+    return DATA
+
+
+def test_alpaca_eval_reads_the_probabilities_of_a_real_server(run, student, url, recorded, tmp_path):
+    file = recorded / "alpaca_eval/gpt4_1106_preview/model_outputs.json.gz"
+    outputs = alpaca.outputs(str(file), "reference_outputs")
+    shortest = sorted(outputs, key=lambda row: len(row["instruction"] + row["output"]))
+    metrics = run(
+        "alpaca_eval",
+        student=student,
+        reference_outputs=lines(tmp_path / "references.jsonl", shortest[:3]),
+        evaluation_judge="smollm2",
+        evaluation_url=url,
+        budget_usd=0,
+        ledger=run.ledger,
+        max_new_tokens=24,
+        max_unread=1,
+    )["arms"]["main"]["metrics"]
+    assert metrics["alpaca_eval.n"] + metrics["alpaca_eval.unread"] == 3
+    assert metrics["alpaca_eval.n"] and 0 <= metrics["alpaca_eval.win_rate"] <= 100
+
+
+def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorded, tmp_path):
+    official = recorded / "mt_bench/official"
+    questions, references = (
+        [json.loads(line) for line in (official / name).read_text().splitlines()]
+        for name in ("question.jsonl", "reference_answer_gpt-4.jsonl")
+    )
+    known = {row["question_id"] for row in references}
+    asked = [row for row in questions if row["question_id"] in known]
+    shortest = min(asked, key=lambda row: len("".join(row["turns"])))
+    answer = [row for row in references if row["question_id"] == shortest["question_id"]]
+    metrics = run(
+        "mt_bench",
+        student=student,
+        questions=lines(tmp_path / "questions.jsonl", [shortest]),
+        reference_answers=lines(tmp_path / "references.jsonl", answer),
+        judge_prompts=official / "judge_prompts.jsonl",
+        evaluation_judge="smollm2",
+        evaluation_url=url,
+        budget_usd=0,
+        ledger=run.ledger,
+        max_new_tokens=24,
+        max_unread=1,
+    )["arms"]["main"]["metrics"]
+    counts = [metrics[f"mt_bench.{name}"] for name in ("n", "unread", "cut", "missing")]
+    assert sum(counts) == 2 and counts[-1] == 0
