@@ -38,7 +38,7 @@ class Account:
     def skip(self, error: BadRow) -> None:
         self.skipped[error.cause] += 1
         if len(self.places) < FIRST:
-            self.places.append(error.where.rpartition("/")[2])
+            self.places.append(sound(error.where.rpartition("/")[2]))
 
     def of(self, kind: str) -> Counter:
         """The counts of one kind, the highest first."""
@@ -74,7 +74,7 @@ class Account:
 
 
 def _counted(counts: Counter) -> list[str]:
-    return [f"{show.code(name)} ({n:,})" for name, n in counts.items()]
+    return [f"{show.code(sound(name))} ({n:,})" for name, n in counts.items()]
 
 
 def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset:
