@@ -147,7 +147,8 @@ def test_pickled_weights_are_refused_in_a_folder_and_from_the_hub(bert, tmp_path
     torch.save({}, folder / "pytorch_model.bin")
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("one")
-    assert refusal(folder).endswith("has no *.safetensors weights (pickled weights are refused)")
+    none = "has no *.safetensors weights (pickled weights are refused), and no GGUF file"
+    assert refusal(folder).endswith(none)
     assert "the classifier someone/pickled cannot be loaded, from disk or from the hub: " in refusal(
         "someone/pickled"
     )
