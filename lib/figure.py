@@ -3,11 +3,13 @@ alternative text."""
 
 import io
 import sys
+import textwrap
 import zlib
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 ARMS = {
@@ -101,7 +103,20 @@ def told(figure: Figure, kind: str, says: Iterable[str]) -> Figure:
     ]
     text = f"{kind}. {'; '.join(filter(None, named))}. {'; '.join(says)}."
     figure.alt = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    _wrap(axes, named[0])
     return figure
+
+
+def _wrap(axes, title: str) -> None:
+    """Break a title into lines where it would end beyond the figure."""
+    axes.figure.canvas.draw()
+    for text in axes.findobj(
+        lambda artist: isinstance(artist, Text) and title and artist.get_text() == title
+    ):
+        box = text.get_window_extent()
+        room = (axes.figure.bbox.x1 - box.x0) / box.width
+        if room < 1:
+            text.set_text(textwrap.fill(title, int(len(title) * room)))
 
 
 def name_points(axes, points: dict[str, tuple[float, float]]) -> None:

@@ -26,3 +26,10 @@ def test_every_bar_of_outcomes_is_full_and_its_ends_have_the_colours_of_the_arms
     assert widths == pytest.approx([0.25, 0.1, 0.5, 0.2, 0, 0.6, 0.25, 0.1])
     ends = [axes.containers[i][0].get_facecolor() for i in (0, 3)]
     assert ends == [to_rgba(figure.ARMS[arm]) for arm in ("tapir", "balanced")]
+
+
+def test_a_title_that_is_wider_than_its_figure_is_broken_into_lines():
+    words = "accuracy by arm and by seed, " * 6
+    figures = [plots.intervals({"tapir": (0.5, 0.4, 0.6)}, title, "%") for title in ("accuracy", words)]
+    lines = [figure.axes[0].get_title(loc="left").count("\n") + 1 for figure in figures]
+    assert lines == [1, 3] and words.strip() in figures[1].alt
