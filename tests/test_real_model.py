@@ -6,6 +6,8 @@ from pathlib import Path
 
 import llama_server
 import pytest
+from chat_server import ChatServer
+from scripted import Script
 
 from lib import paths
 from lib import student as students
@@ -101,29 +103,35 @@ def test_the_student_that_make_smollm2_makes_answers_and_stops_by_itself(student
     assert not any(reply.cut for reply in replies)
 
 
-def test_the_whole_study_ends_or_names_the_share_of_verdicts_that_it_could_not_read(
-    run, student, url, prompts, tmp_path
-):
+@pytest.fixture
+def study(run, student, url, prompts, tmp_path):
+    """Run params/smollm2.yaml on a dozen rows, with the student's own weights as oracle."""
     rows = [dict(zip(("instruction", "input", "output"), row, strict=True)) for row in ROWS]
-    few = {"judged_rows": 6, "labelled_rows": 0, "pool_rows": 4, "round_tokens": 40, "max_new_tokens": 24}
-    few |= {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1, "expand": False}
+    few = {"judged_rows": 6, "labelled_rows": 0, "pool_rows": 6, "round_tokens": 40, "max_new_tokens": 24}
+    few |= {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1}
     few |= {"threshold": -9}  # student and oracle are the same model: every row counts as hard
-    found = run(
-        "smollm2",
-        source=lines(tmp_path / "rows.jsonl", rows),
-        prompts=prompts,
-        student=student,
-        oracle="smollm2",
-        oracle_url=url,
-        ledger=run.ledger,
-        **few,
-    )
-    random = tmp_path / "outputs/smollm2/random/s0/evaluation/ifeval@1/metrics.json"
-    assert json.loads(random.read_text())["ifeval.n"] == len(PROMPTS)
-    if found:
-        assert found["status"] == "complete"
-        assert all("ifeval.prompt_strict" in arm["metrics"] for arm in found["arms"].values())
-        assert (tmp_path / "outputs/smollm2/report.html").is_file()
+    few |= {"source": lines(tmp_path / "rows.jsonl", rows), "prompts": prompts, "student": student}
+    few |= {"oracle": "smollm2", "oracle_url": url, "ledger": run.ledger}
+    return lambda **values: run("smollm2", **few | values)
+
+
+def verdict(text: str) -> str:
+    """Prefer the longer response, as a judge that can write verdicts would on these rows."""
+    first, second = (part.split("\n\n")[0] for part in text.split("[Response of assistant ")[1:])
+    return f"8 {4 + len(second) % 3}" if len(first) > len(second) else f"{4 + len(first) % 3} 8"
+
+
+def test_the_whole_study_names_the_share_that_its_judge_left_unread_and_ends_with_another(study, tmp_path):
+    outputs = tmp_path / "outputs/smollm2"
+    alone = study()  # SmolLM2 answers the instruction instead of judging
+    checked = json.loads((outputs / "random/s0/evaluation/ifeval@1/metrics.json").read_text())
+    assert alone is None and checked["ifeval.n"] == len(PROMPTS)
+    with ChatServer(Script(judge=verdict)) as judge:  # two of six responses are cut: no verdicts on them
+        found = study(judge_model="judge", judge_url=judge.url, judge_scores="text", max_unread=0.5)
+    assert found["status"] == "complete" and (outputs / "report.html").is_file()
+    assert all("ifeval.prompt_strict" in arm["metrics"] for arm in found["arms"].values())
+    assert set(found["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
+    assert found["arms"]["tapir"]["metrics"]["training.round_1.pool_share_of_rows"] > 0
 
 
 def test_a_served_student_gives_replies_that_ifeval_checks(run, student, url, prompts, tmp_path):

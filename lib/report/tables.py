@@ -11,7 +11,7 @@ from lib.evaluation import registry
 from lib.report import scores
 from lib.runner import folders
 
-LOST = ("unread", "cut", "missing", "not_checked", "no_response")  # of a benchmark's verdicts or prompts
+LOST = ("unread", "cut", "missing", "no_response")  # of a benchmark's verdicts or prompts
 ROUND_ROWS = re.compile(r"training\.round_\d+\.rows")
 SURE = 0.05  # p below which a difference is shown
 
