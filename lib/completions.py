@@ -25,12 +25,23 @@ TAGS = {
 }
 OPENING = re.compile(rf"\s*({'|'.join(map(re.escape, TAGS))})", re.IGNORECASE)
 CLOSING = {tag: re.compile(re.escape(end), re.IGNORECASE) for tag, end in TAGS.items()}
+# what some of these models write around the response behind a thought
+WRAPPERS = {
+    "<|start_response|>": "<|end_response|>",
+    "<|begin_of_solution|>": "<|end_of_solution|>",
+    "<answer>": "</answer>",
+}
 ANY_CLOSING = re.compile("|".join(map(re.escape, TAGS.values())), re.IGNORECASE)
-ALONE = re.compile(rf"^[ \t]*+(?:{ANY_CLOSING.pattern})[ \t]*+$", re.IGNORECASE | re.MULTILINE)
+# alone on its line, or between the end of a sentence and the response: "Both are fine.</think>8 7"
+ALONE = re.compile(
+    rf"^[ \t]*+(?:{ANY_CLOSING.pattern})[ \t]*+$|(?<=[.!?)])(?:{ANY_CLOSING.pattern})(?=[\w*#\n(])",
+    re.IGNORECASE | re.MULTILINE,
+)
 # gpt-oss: channels between special tokens, and what is left of these where special tokens are skipped
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
 CHANNEL = re.compile(
-    r"<\|channel\|>(\w++)[^<]*+<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)", re.DOTALL
+    r"<\|channel\|>(\w++)(?:(?!<\|message\|>).){0,80}<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
+    re.DOTALL,
 )
 SKIPPED = re.compile(
     r"\s*analysis(?:(?=[^\s.,;:].*assistantfinal)|(?=(?:We|User|The|I|Need|Let|So|Okay|They|This|It)\b))",
@@ -71,7 +82,7 @@ def split_thoughts(text: str, opened: bool = False) -> tuple[str, str]:
 
     A thought that never ends leaves no text. `opened` says that the prompt ended in an opening tag, so that
     the reply begins inside a thought. Where that is not known, a closing tag without an opening one ends a
-    thought only if it stands alone on its line and in no code block: a response about the tag ("to close,
+    thought only if it stands alone on its line or behind a sentence, and in no code block: a response about the tag ("to close,
     write </think>") keeps its beginning.
 
     >>> split_thoughts("<think>Both are fine.</think>\\n8 7")
@@ -95,7 +106,17 @@ def split_thoughts(text: str, opened: bool = False) -> tuple[str, str]:
         end = CLOSING[start[1].lower()].search(text, start.end())
         at = end.end() if end else len(text)
         thoughts.append(text[start.end() : end.start() if end else at])
-    return "\n".join(filter(None, map(str.strip, thoughts))), text[at:].lstrip() if at else text
+    return "\n".join(filter(None, map(str.strip, thoughts))), _unwrapped(text[at:]) if at else text
+
+
+def _unwrapped(text: str) -> str:
+    """A response behind a thought, without what its model writes around it."""
+    text = text.strip()
+    for start, end in WRAPPERS.items():
+        if text.lower().startswith(start):
+            inner = text[len(start) :]
+            return (inner[: -len(end)] if inner.lower().endswith(end) else inner).strip()
+    return text
 
 
 def opens_thought(prompt: str) -> bool:
@@ -110,7 +131,7 @@ def _alone(text: str) -> re.Match | None:
 
 
 def _channels(text: str) -> tuple[str, str]:
-    parts = CHANNEL.findall(text)
+    parts = CHANNEL.findall(text) or [("", text)]  # of another form: a thought, as it holds no final channel
     thoughts, final = (
         [part.strip() for name, part in parts if (name == "final") == wanted] for wanted in (False, True)
     )

@@ -13,14 +13,18 @@ def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
     """Return both expected scores of a reply such as "8 7", in the order shown, 1 to 10.
 
     `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text states no two
-    scores; stated scores that are no whole numbers, or follow other numbers, are returned as they are.
+    scores, and where it states them in another form than its first two numbers, whole and with no word before them.
     """
-    stated = judge.read_scores(text)
-    numbers = _numbers(tokens)[:2]
-    if stated is None or [float(number) for _, number in numbers] != list(stated):
-        return stated
-    first, second = (_score(tokens, start) for start, _ in numbers)
-    return stated if first is None or second is None else (first, second)
+    stated, numbers = judge.read_scores(text), _numbers(tokens)
+    written = [float(number) for _, number in numbers[:2]]
+    if stated is None or written != list(stated) or not set(written) <= set(SCORES.values()):
+        return None
+    (start, _), (second_start, _) = numbers[:2]
+    before = "".join(token["token"] for token in tokens[:start])
+    if re.search(r"\w", before) or tokens[second_start - 1]["token"].endswith("/"):
+        return None
+    first, second = _score(tokens, start), _score(tokens, second_start)
+    return None if first is None or second is None else (first, second)
 
 
 def expectation(candidates: list[dict], values: dict[str, float]) -> float | None:
@@ -40,7 +44,7 @@ def _mean(weights: dict[str, float], values: dict[str, float]) -> float | None:
 def _weights(candidates: list[dict], values: dict[str, float]) -> dict[str, float]:
     """Return the probability of each token that has a value, spaces and brackets around it aside."""
     weights: dict[str, float] = {}
-    for candidate in candidates:
+    for candidate in candidates or ():
         token = _bare(candidate["token"])
         if token in values:
             weights[token] = weights.get(token, 0.0) + math.exp(candidate["logprob"])
@@ -48,7 +52,7 @@ def _weights(candidates: list[dict], values: dict[str, float]) -> dict[str, floa
 
 
 def _bare(token: str) -> str:
-    return re.sub(r"[\s*(\[]", "", token)
+    return re.sub(r"[\s*(\[▁Ġ]", "", token)  # also what tokenizers write for a space
 
 
 def _numbers(tokens: list[dict]) -> list[tuple[int, str]]:

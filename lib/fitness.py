@@ -63,9 +63,13 @@ def reason(fitness: Fitness) -> str:
 
 def check(rows: Dataset, model: str) -> str:
     """Return why the judge `model` is unfit, with the ways out; empty for a fit one."""
-    counts = judge.tally(rows)
-    unread = 2 * counts["read"] < counts["total"]
-    why = judge.describe(counts) if unread else reason(measure(rows))
+    counts, fitness = judge.tally(rows), measure(rows)
+    unread = 2 * fitness.pairs < len(rows)
+    why = (
+        f"{judge.describe(counts)}, both orders of {fitness.pairs} of {len(rows)} pairs"
+        if unread
+        else reason(fitness)
+    )
     return why and (
         f"The judge {model} is unfit to choose rows by: {why}. Take another judge (judge_model), or let a small one score by its "
         "probabilities (judge_scores=expected); unfit_judge=warn goes on with this one."

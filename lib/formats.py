@@ -11,6 +11,7 @@ from functools import cache, partial
 from datasets import List
 
 from lib import records
+from lib.completions import split_thoughts
 from lib.errors import named
 from lib.sources import BadInput, BadRow
 
@@ -26,7 +27,19 @@ REFUSED = dict.fromkeys(("tools", "functions"), "tool calls are not trained")
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 REFUSED |= dict.fromkeys(MEDIA, "only texts are trained")
 EMPTY = ("", "[]", [], {})
-TRAINED = ("weight", "train", "trainable")  # whether a response is trained on: 0 or false, 1 or true
+# whether a response is trained on: 0 or false, 1 or true; label and kto_tag say whether it is a desirable one
+TRAINED = ("weight", "train", "trainable", "training", "loss", "kto_tag", "label")
+FLAGS = {"0": False, "false": False, "1": True, "true": True}
+RESPONSES = ("output", "response", "completion", "answer")  # of a record in Alpaca's form
+PROMPTS = (
+    "context",
+    "input",
+    "inputs",
+    "prompt",
+    "question",
+    "instruction",
+    "history",
+)  # that must be placed
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # of a turn
 LICENCES = ("licence", "license")
 SYSTEM = ("system", "system_prompt")
@@ -115,7 +128,7 @@ def alpaca(record: dict, where: str) -> Draft:
     if isinstance(rest.get("output"), list):
         remedy = "Keep one text, or load recorded pairs by their own format"
         raise BadRow(where, "`output` is a list", ", which only a task file may have", remedy)
-    name = "output" if rest.get("output") or not rest.get("response") else "response"
+    name = next((name for name in RESPONSES if rest.get(name)), "output")
     response = text(rest.pop(name), where, name) if name in rest else None
     instruction, input = rest.pop("instruction", None), _input(rest, where, notes)
     turns = _system(rest, notes) + _history(rest, where, notes) if rest else []
@@ -135,14 +148,16 @@ def messages(record: dict, where: str) -> Draft:
 
 def prompt_completion(record: dict, where: str) -> Draft:
     """Read TRL's prompt and completion: texts, or lists of messages."""
-    rest, turns = _present(record), []
+    rest, turns, notes = _present(record), [], set()
     for name, role in (("prompt", "user"), ("completion", "assistant")):
         value = rest.pop(name, None)
         if isinstance(value, list):
             turns += value
         elif value is not None:
             turns.append({"role": role, "content": text(value, where, name)})
-    return _conversation(turns, rest, where)
+    input = _input(rest, where, notes) if isinstance(record.get("prompt"), str) else ""
+    row, rest, more = _conversation(turns, rest, where)
+    return row | {"input": input}, rest, notes | more
 
 
 def _instances(record: dict, where: str) -> list[tuple[str, dict, Convert]]:
@@ -243,10 +258,18 @@ def _input(rest: dict, where: str, notes: set) -> str:
 
 def _system(rest: dict, notes: set) -> list[dict]:
     """The system message of a field of its own; a field of that name which is no text is not one."""
-    names = [name for name in SYSTEM if isinstance(rest.get(name), str)]
-    texts = {name: content for name in names if (content := sound(rest.pop(name))).strip()}
+    fields = {name: rest.get(name) for name in SYSTEM}
+    fields = {name: "\n\n".join(v) if _texts(v) else v for name, v in fields.items()}
+    names = [name for name, value in fields.items() if isinstance(value, str)]
+    texts = {name: content for name in names if (content := sound(fields[name])).strip()}
+    for name in names:
+        del rest[name]
     notes |= {("read", f"`{name}` as the system message") for name in texts}
     return [{"role": "system", "content": "\n\n".join(texts.values())}] if texts else []
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _history(rest: dict, where: str, notes: set) -> list[dict]:
@@ -361,9 +384,19 @@ def _content(value: object, where: str, notes: set) -> str | None:
 
 def _trained(fields: dict, notes: set) -> bool:
     """Whether the fields allow training on a response; those that say so are taken out."""
-    flags = {name: fields.pop(name) for name in TRAINED if name in fields and fields[name] in (0, 1)}
+    flags = {name: _flag(fields[name]) for name in TRAINED if name in fields}
+    if not isinstance(fields.get("label"), bool):
+        flags.pop("label", None)  # a class, not whether the response is a good one
+    flags = {name: flag for name, flag in flags.items() if flag is not None}
+    for name in flags:
+        del fields[name]
     notes |= {("read", f"`{name}` as whether a response is trained on") for name in flags}
     return all(flags.values())
+
+
+def _flag(value: object) -> bool | None:
+    """The value as true or false; None for any other."""
+    return FLAGS.get(str(value).lower()) if isinstance(value, str) or value not in (0, 1) else bool(value)
 
 
 def _withhold(row: dict, rest: dict, notes: set) -> None:
@@ -378,6 +411,8 @@ def settle(row: dict, rest: dict, notes: set, where: str) -> None:
     """Move fields that mean the same in every format from the rest of a record to its row."""
     if row["turns"] and any(one["role"] == "assistant" for one in row["turns"]):
         notes.add(("note", "earlier_responses"))
+    _drop_thoughts(row, notes)
+    _check_prompts(row, rest, where)
     if SETTLED.isdisjoint(rest):
         return
     for name, cause in REFUSED.items():
@@ -400,6 +435,37 @@ def settle(row: dict, rest: dict, notes: set, where: str) -> None:
             notes.add(("read", f"`{name}` as the row's own"))
     if not _trained(rest, notes):
         _withhold(row, rest, notes)
+
+
+def _drop_thoughts(row: dict, notes: set) -> None:
+    """Leave out the thoughts at the beginning of responses; a response that is a thought alone is none."""
+    reasoning, response = split_thoughts(row["response"] or "")
+    if reasoning:
+        row["response"] = response or None
+        notes.add(("thoughts", "response"))
+    for one in row["turns"]:
+        if one["role"] == "assistant":
+            reasoning, content = split_thoughts(one["content"])
+            if reasoning:
+                one["content"] = content
+                notes.add(("thoughts", "turns"))
+
+
+def _check_prompts(row: dict, rest: dict, where: str) -> None:
+    """Raises BadRow for a text of the prompt that the record's format has no place for."""
+    for name in PROMPTS:
+        value = rest.get(name)
+        if not isinstance(value, str) or not value.strip():
+            continue
+        texts = [
+            row["instruction"],
+            row["input"],
+            row["response"] or "",
+            *(t["content"] for t in row["turns"]),
+        ]
+        if row["instruction"] not in value and not any(value.strip() in text for text in texts):
+            remedy = f"Put it into the prompt, or rename the field to keep it aside (such as my_{name})"
+            raise BadRow(where, f"`{name}` holds a text that this format has no place for", remedy=remedy)
 
 
 def _licence(value: object) -> str | None:

@@ -51,16 +51,26 @@ LABEL = (
     r"assistant[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
     r"[*\"]*(?: ?[:=|]| [–-]|(?<=score) is|(?<=rating) is)[*\" ]*(?:(?:score|rating)[*\"]*[:=] *)?"
     + NUMBER
+    # not "(out of 20)", "(correct)", nor the first of several columns
+    + r"(?![*\" ]*(?:\((?:out of (?!10\b)|(?:in)?correct[);,])|\| ?[0-9]))"
     + r"(?=[*\" ]*(?:[(;|}}]|,(?! *[0-9])|[–-] +[A-Za-z]|\.? *(?:and )?assistant|\.?$))"
 )
 LABELS = [re.compile(LABEL.format(name), re.MULTILINE | re.IGNORECASE) for name in ("1|one|a", "2|two|b")]
+OTHERS = re.compile(  # a line above labels that announces other numbers
+    r"^[^\n:]{0,40}\b(?:answers|errors|mistakes|number of|count|words)\b[^\n:]{0,40}:\n(?=assistant)",
+    re.IGNORECASE | re.MULTILINE,
+)
+OUT_OF_TEN = [
+    re.compile(rf"assistant {side}\b[^\n0-9]{{0,40}}([0-9]+(?:\.[0-9]+)?) ?/ ?10(?![0-9])", re.IGNORECASE)
+    for side in "12"
+]
 LONGEST_PREAMBLE = 200  # characters
 # a line before the scores; it must not announce numbers of the question
 PREAMBLE = re.compile(
     r"(?!.*\b(?:inputs?|outputs?|samples?|examples?|points?|coordinates?|cases?|array|list|questions?)\b)(?:"
     r"[^0-9]*\b(?:scor(?:e|es|ing)|rat(?:e|ing|ings)|evaluation|verdict|judge?ment|assessment|grades?"
     r"|comparison)\b[^0-9]*"
-    r"|(?:sure|ok|okay|certainly|of course|absolutely|alright|here (?:it is|you go|they are))\b[^0-9]*)",
+    r"|(?:sure|ok|okay|certainly|of course|absolutely|alright)?\W*(?:here (?:it is|you go|they are))?\W*)",
     re.IGNORECASE,
 )
 # names of the two sides in a JSON object, without these words
@@ -77,8 +87,9 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
 
     The prompt asks for a first line with two numbers. Judges that work the question out first give the scores
     later, as a line "Assistant 1: 3/10" for each, as "Scores: 1, 3" or as "the tuple is (1, 3)"; others write
-    two lines, or JSON. Other numbers are never scores. Two statements that differ are no statement. 0 is
-    outside the scale asked for, 1 to 10, but GPT-4 gives it to empty responses.
+    two lines, or JSON. Other numbers are never scores. Two statements that differ are no statement, but labels
+    below a first line as asked for may be about single criteria. 0 is outside the scale asked for, 1 to 10, but
+    GPT-4 gives it to empty responses.
 
     >>> read_scores("9 8.5\\nBoth assistants ...")
     (9.0, 8.5)
@@ -87,8 +98,8 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     text = _plain(split_thoughts(verdict)[1])
     lines = BOTH.sub("both", text).split("\n")
     stated = {_pair(match) for form in (STATED, *SENTENCES) for match in form.finditer("\n".join(lines))}
-    if whole := FIRST.fullmatch(lines[0]):
-        stated.add(_pair(whole))
+    if FIRST.fullmatch(lines[0]):
+        stated |= {*map(_pair, filter(None, map(FIRST.fullmatch, lines)))}
     else:
         stated |= {*TUPLE.findall(text), *labelled(text), *_below(lines), *_object(text)}
     scores = {(float(one), float(two)) for one, two in stated}
@@ -132,12 +143,14 @@ def _object(text: str) -> set[tuple[str, str]]:
     first, _, rest = text.partition("\n")
     text = rest if _announces(first) else text
     try:
-        found = json.JSONDecoder().raw_decode(text)[0] if text.startswith("{") else {}
+        found = json.JSONDecoder().raw_decode(text)[0] if text.startswith(("{", "[{")) else {}
     except (ValueError, RecursionError):  # no JSON, or nested too deep
         return set()
-    found = next((found[name] for name in ("scores", "ratings") if name in found), found)
+    named = [name for name in ("scores", "ratings") if isinstance(found, dict) and name in found]
+    found = found[named[0]] if named else found
     if isinstance(found, list):
-        found = dict(zip("12", found, strict=True)) if len(found) == 2 else {}
+        names = [_name(item) if isinstance(item, dict) else n for n, item in zip("12", found, strict=False)]
+        found = dict(zip(names, found, strict=True)) if len(found) == 2 else {}
     sides = [set(), set()]
     for key, value in found.items() if isinstance(found, dict) else ():
         value = value.get("score", value.get("rating")) if isinstance(value, dict) else value
@@ -148,8 +161,18 @@ def _object(text: str) -> set[tuple[str, str]]:
     return {(a, b) for a in one for b in two} if None not in one | two else set()
 
 
+def _name(item: dict) -> str:
+    """The side that an object of a list is about; empty where it does not say."""
+    return str(next((item[key] for key in ("assistant", "name", "model", "id") if key in item), ""))
+
+
 def labelled(verdict: str) -> set[tuple[float, float]]:
-    """The scores in labels, such as "Assistant 1: 3/10"."""
+    """The scores in labels, such as "Assistant 1: 3/10"; none below a line that announces other numbers."""
+    if OTHERS.search(verdict):
+        return set()
+    given = [{*map(float, out_of_ten.findall(verdict))} for out_of_ten in OUT_OF_TEN]
+    if any(len(scores) > 1 for scores in given):
+        return set()  # several scores of one side: which of them is its score is not stated
     one, two = (sorted(set(map(float, label.findall(verdict)))) for label in LABELS)
     # two of a kind contradict each other, as all of them would
     return {(a, b) for a in one[:2] for b in two[:2]}

@@ -199,3 +199,19 @@ def test_a_prompt_that_was_read_whole_or_is_not_counted_is_one(stated):
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(completions).failed == 0
+
+
+@pytest.mark.parametrize(
+    "text, response",
+    [
+        ("Both are fine.</think>8 7", "8 7"),
+        ("To close, write </think>.", "To close, write </think>."),
+        ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>Hi<|END_RESPONSE|>", "Hi"),
+        ("<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>Hi<|end_of_solution|>", "Hi"),
+        ("<think>a</think><answer>8 7</answer>", "8 7"),
+        ('<|channel|>final <|constrain|>json<|message|>{"a": 8}<|return|>', '{"a": 8}'),
+        ("<|channel|>nothing of the kind", ""),
+    ],
+)
+def test_a_response_behind_a_thought_is_without_what_its_model_writes_around_it(text, response):
+    assert completions.split_thoughts(text)[1] == response

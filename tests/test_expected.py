@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from lib import expected, paths
+from lib import expected, judge, paths
 
 
 def token(text, **others):
@@ -53,8 +53,18 @@ def test_a_reply_that_states_no_two_scores_has_none(text):
     assert scores(*(token(part, **{part: 1.0}) for part in text)) is None
 
 
-def test_stated_scores_that_are_no_whole_numbers_stay_as_they_are():
-    assert scores(*(token(part, **{part: 1.0}) for part in "8.5 7")) == (8.5, 7)
+@pytest.mark.parametrize(
+    "text",
+    ["8.5 7", "0 8", "8/10 10/10", "Assistant 1: 1\nAssistant 2: 1", '{"assistant_1": 8, "assistant_2": 7}'],
+)
+def test_scores_in_another_form_than_asked_for_have_no_expectation(text):
+    assert judge.read_scores(text) and scores(*(token(part, **{part: 1.0}) for part in text)) is None
+
+
+def test_a_sentencepiece_token_and_a_token_without_candidates_are_read():
+    first, second = token("▁8", **{"▁8": 0.5, "▁6": 0.5}), token("▁7", **{"▁7": 1.0})
+    assert expected.scores("8 7", [first, second]) == (7, 7)
+    assert expected.scores("8 7", [first | {"top_logprobs": None}, second]) is None
 
 
 def test_recorded_preferences_of_alpaca_eval_are_their_log_probabilities():

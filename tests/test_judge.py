@@ -1,5 +1,7 @@
 """A verdict is read exactly or counted as unread; a score is the mean of both orders or null."""
 
+import json
+
 import pytest
 
 from lib import judge, records
@@ -277,3 +279,28 @@ def test_what_two_orders_say_is_read_anew_when_verdicts_change():
     agreed, split = pairs(("9 5", "5 9")), pairs(("9 5", "9 5"))
     assert judge.order_agreement(agreed) == judge.order_agreement(agreed) == 1
     assert judge.order_agreement(records.update(agreed, verdicts=split["verdicts"][:])) == 0
+
+
+# texts of judges that answer, count or contradict themselves instead of scoring the pair
+NO_SCORES = [
+    "Sure, here is the answer:\n3 5",
+    "Certainly! The roots are:\n2\n3",
+    "1 8\n2 7",
+    "Answers:\nAssistant 1: 4\nAssistant 2: 5\nThe correct answer is 4.",
+    "Number of errors:\nAssistant 1: 2 (minor)\nAssistant 2: 5 (major)",
+    "Assistant 1: 7 (correct)\nAssistant 2: 9 (incorrect; 3 + 4 = 7)",
+    "Assistant 1: 8 (out of 20)\nAssistant 2: 7 (out of 20)",
+    "| | Accuracy | Overall |\n| Assistant 1 | 3 | 8 |\n| Assistant 2 | 9 | 4 |",
+    "Helpfulness: Assistant 1: 8, Assistant 2: 7.\nOverall, Assistant 1: 3/10. So Assistant 1 deserves 4/10.",
+]
+
+
+@pytest.mark.parametrize("text", NO_SCORES)
+def test_numbers_that_are_no_scores_of_the_pair_are_not_read(text):
+    assert judge.read_scores(text) is None
+
+
+@pytest.mark.parametrize("name", ["assistant", "id"])
+def test_scores_in_a_list_of_objects_are_those_of_the_sides_that_they_name(name):
+    text = json.dumps([{name: 2, "score": 7}, {name: 1, "score": 8}])
+    assert judge.read_scores(text) == judge.read_scores(f'{{"scores": {text}}}') == (8, 7)

@@ -351,3 +351,67 @@ def test_another_word_for_bad_rows_is_refused(tmp_path):
 def test_a_name_from_a_file_is_shown_as_code(tmp_path):
     _, _, account = load(tmp_path, ROW | {"<b>`x`\n# y": "z"})
     assert "Not used, kept in `meta`: `<b>'x' # y` (1)." in account.sentences()
+
+
+THINKING = [
+    ({"instruction": "Q", "output": "<think>hm</think>A"}, "Q |  | A"),
+    ({"instruction": "Q", "output": "hm\n</think>\n\nA"}, "Q |  | A"),
+    (talk(Q, ("assistant", "<think>hm</think>A")), "Hi. |  | A"),
+    (talk(Q, ("assistant", "<think>hm</think>A"), Q, A), "user: Hi. | assistant: A | Hi. |  | Hello."),
+    ({"instruction": "Q", "output": "<think>never ends"}, "Q |  | None"),
+]
+
+
+@pytest.mark.parametrize(("record", "text"), THINKING)
+def test_a_thought_inside_a_response_is_dropped_and_counted(tmp_path, record, text):
+    rows, _, account = load(tmp_path, record)
+    assert text_of(rows[0]) == text and account.of("thoughts").total() == 1
+
+
+MARKED = [
+    {"prompt": "Q", "completion": "A", "label": False},
+    ROW | {"kto_tag": False},
+    ROW | {"weight": "0"},
+    ROW | {"loss": "false"},
+    talk(Q, (*A, {"training": False})),
+]
+
+
+@pytest.mark.parametrize("record", MARKED)
+def test_a_response_that_any_tool_marks_as_bad_or_untrained_is_not_taught(tmp_path, record):
+    rows, [meta], _ = load(tmp_path, record)
+    assert rows[0]["response"] is None and meta["response_not_trained"]
+
+
+def test_a_label_that_is_a_class_is_no_mark(tmp_path):
+    rows, [meta], _ = load(tmp_path, ROW | {"label": 0})
+    assert rows[0]["response"] == "5" and meta == {"label": 0}
+
+
+PLACED = {
+    "context": ({"prompt": "Q", "context": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
+    "input": ({"prompt": "Q", "input": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
+    "answer": ({"instruction": "Q", "answer": "A"}, "Q |  | A"),
+    "a list of system messages": (talk(Q, A, system=["S", "T"]), "system: S\n\nT | Hi. |  | Hello."),
+    "a prompt that is the first turn again": (talk(Q, A, prompt="Hi."), "Hi. |  | Hello."),
+}
+
+
+@pytest.mark.parametrize(("record", "text"), PLACED.values(), ids=PLACED)
+def test_a_text_of_the_prompt_or_response_has_its_place(tmp_path, record, text):
+    rows, *_ = load(tmp_path, record)
+    assert text_of(rows[0]) == text
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "I", "prompt": "Q", "completion": "A"},
+        talk(Q, A, context=PASSAGE),
+        {"instruction": "Q", "inputs": "I", "output": "A"},
+        ROW | {"history": "q\na"},
+    ],
+)
+def test_a_text_of_the_prompt_without_a_place_refuses_the_file_and_names_the_field(tmp_path, record):
+    with pytest.raises(corpus.BadInput, match="line 1.*holds a text that this format has no place for"):
+        load(tmp_path, record)

@@ -473,3 +473,11 @@ def test_a_reference_to_a_round_before_the_first_is_no_input_and_without_a_round
     assert source(stages[0], "student_from", []) is None
     assert source(stages[1], "student_from", stages[:1]) == (stages[0], "student")
     assert source(stages[3], "student_from", stages[:3]) == (stages[2], "student")
+
+
+@pytest.mark.parametrize("name", ["round", "seed", "arm"])
+def test_a_repeat_by_a_name_that_the_runner_sets_is_refused(project, name):
+    project.notebook("work", "")
+    text = f"stages: [{{repeat: {name}, stages: [work]}}]"
+    with pytest.raises(UserError, match=f"repeat={name}: the runner sets this name itself"):
+        load(project.params(text))

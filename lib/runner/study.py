@@ -144,6 +144,10 @@ def _stage(entry: object, path: object) -> Entry | tuple[object, list[Entry]]:
     if isinstance(entry, dict) and "repeat" in entry:
         if set(entry) != {"repeat", "stages"}:
             raise UserError(f"{path}: a repeat has the entries `repeat` and `stages`, not {named(entry)}")
+        if entry["repeat"] in RESERVED:
+            raise UserError(
+                f"{path}: repeat={entry['repeat']}: the runner sets this name itself. Write a number or a name such as rounds."
+            )
         return entry["repeat"], [_entry(inner, path) for inner in _list(entry, "stages", path)]
     return _entry(entry, path)
 
