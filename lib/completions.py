@@ -155,6 +155,8 @@ def read(response: object, body: dict) -> Completion:
     called = _arguments(message) if calls else None
     text = text if called is None else called
     finish = _finish(choice.get("finish_reason"), text + reasoning, tokens, body, calls)
+    if not text and isinstance(refusal := message.get("refusal"), str) and refusal:
+        raise Unusable(f"the model refuses: {refusal[:SHOWN]}", tokens)
     if not text and not reasoning and finish == "stop" and not isinstance(message.get("content"), str):
         raise Unusable("the reply holds no text", tokens)
     _check_prompt(body["messages"], tokens)

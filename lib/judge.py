@@ -15,6 +15,7 @@ from lib.errors import UserError
 
 ORDERS = ("oracle_first", "student_first")
 # What a verdict may be wrapped in, and is read without. No pattern looks at a sign more than a few times.
+SPECIAL = re.compile(r"(?:</s>|<\|\w+\|>)\s*\Z")  # an end token that a server did not strip
 FENCE = re.compile(r"^[ \t]*+(?:```|~~~)\w*+[ \t]*+$", re.MULTILINE)
 EMPHASIS = {
     mark[-1]: re.compile(rf"(?<![\w{mark}])({mark}+)(?=\S)([^{mark}\n]*[^{mark}\s])\1(?![\w{mark}])")
@@ -48,7 +49,7 @@ TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)
 # "Assistant 1: 3/10 - The answer is", "Assistant 1's score: 3", '"assistant_1": 3,';
 # not "Assistant 1: 3 errors", "Assistant 1: 3,5"
 LABEL = (
-    r"assistant[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
+    r"(?:assistant|response)[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
     r"[*\"]*(?: ?[:=|]| [–-]|(?<=score) is|(?<=rating) is)[*\" ]*(?:(?:score|rating)[*\"]*[:=] *)?"
     + NUMBER
     # not "(out of 20)", "(correct)", nor the first of several columns
@@ -108,7 +109,7 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
 
 def _plain(verdict: str) -> str:
     """A verdict without what formats it: fences, emphasis, LaTeX, headings, kinds of spaces, empty lines."""
-    text = FENCE.sub("", verdict)
+    text = FENCE.sub("", SPECIAL.sub("", verdict))
     for mark, pattern in EMPHASIS.items():
         text = pattern.sub(r"\2", text) if mark in text else text
     text = MATH.sub(" ", LATEX.sub(r"\1", LATEX.sub(r"\1", text)))

@@ -215,3 +215,10 @@ def test_the_examples_in_the_docstrings_hold():
 )
 def test_a_response_behind_a_thought_is_without_what_its_model_writes_around_it(text, response):
     assert completions.split_thoughts(text)[1] == response
+
+
+def test_a_refusal_is_named_by_its_words():
+    message = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
+    response = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    with pytest.raises(Unusable, match="the model refuses: I can't help"):
+        read(response, {"messages": []})

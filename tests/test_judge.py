@@ -304,3 +304,8 @@ def test_numbers_that_are_no_scores_of_the_pair_are_not_read(text):
 def test_scores_in_a_list_of_objects_are_those_of_the_sides_that_they_name(name):
     text = json.dumps([{name: 2, "score": 7}, {name: 1, "score": 8}])
     assert judge.read_scores(text) == judge.read_scores(f'{{"scores": {text}}}') == (8, 7)
+
+
+@pytest.mark.parametrize("text", ["8 7</s>", "8 7<|im_end|>", "Response 1: 8\nResponse 2: 7"])
+def test_natural_forms_of_small_judges_are_read(text):
+    assert judge.read_scores(text) == (8, 7)
