@@ -98,3 +98,8 @@ def test_a_judge_that_cannot_be_read_is_refused_after_forty_verdicts(ask):
 def test_a_judge_without_log_probabilities_is_named(ask):
     with pytest.raises(UserError, match="judge_scores=expected: m at .* gives no log-probabilities. Set"):
         ask(lambda body: "8 7", judge_scores="expected")
+
+
+def test_a_reply_that_ends_at_once_has_no_log_probabilities_and_is_unread(ask):
+    _, _, judged = ask(lambda body: "", judge_scores="expected")
+    assert judge.tally(judged)["unread"] == 4

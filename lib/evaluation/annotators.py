@@ -153,8 +153,10 @@ def _messages(prompt: str) -> list[dict]:
 
 
 def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endpoint) -> None:
-    first = next(filter(None, responses), None)
-    if first and sampling.get("logprobs") and not first["choices"][0].get("logprobs"):
+    choices = (response["choices"][0] for response in responses if response)
+    # a reply that ended at once has none from any server
+    first = next((choice for choice in choices if choice["message"].get("content")), None)
+    if first and sampling.get("logprobs") and not first.get("logprobs"):
         raise UserError(
             f"{endpoint.model} at {endpoint.url} gives no logprobs, which this annotator reads: serve it with them, or name an "
             "annotator that reads text, such as alpaca_eval_gpt4_turbo_fn"

@@ -156,12 +156,12 @@ class LLMOracle:
     def _expectation(self, request: Request, response: dict) -> dict:
         reply = completions.read(response, request.body)
         tokens = (response["choices"][0].get("logprobs") or {}).get("content")
-        if not tokens:
+        if not tokens and reply.text:
             raise UserError(
                 f"judge_scores=expected: {self.judge.model} at {self.judge.url} gives no log-probabilities. "
                 "Set judge_scores=text, or serve the judge with them."
             )
-        scores = expected.scores(reply.text, tokens)
+        scores = expected.scores(reply.text, tokens or [])
         return {"reply": reply.text, "finish": reply.finish_reason, "expected": scores and list(scores)}
 
     def _check_judge(self, rows: Dataset) -> None:
