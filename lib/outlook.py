@@ -6,8 +6,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from lib import curriculum, student, tasks
+from lib.oracle import prices
 
-CHARACTERS_A_TOKEN = 4.0  # of English text, where no tokenizer is at hand
 SAMPLE = 500  # responses that lengths are taken from
 
 
@@ -93,5 +93,5 @@ def response_tokens(rows: Dataset, column: str, tokenizer=None) -> float:
     if not texts:
         return 0.0
     if tokenizer is None:
-        return sum(map(len, texts)) / CHARACTERS_A_TOKEN / len(texts)
+        return sum(map(len, texts)) / prices.CHARACTERS_A_TOKEN / len(texts)
     return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) / len(texts)

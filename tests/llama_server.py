@@ -33,21 +33,26 @@ def serve(gguf: Path, parallel: int = 4, context: int = 2048, most: int = 64) ->
     """Serve a GGUF file here; give the URL. `context` and `most` are the most tokens of a call and of a reply."""
     if not find_spec("xllamacpp"):
         pytest.skip("no real server: pip install xllamacpp")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [sys.executable, __file__, str(gguf), *map(str, (port, parallel, context, most))]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait(f"http://127.0.0.1:{port}/health", server)
+        wait(f"http://127.0.0.1:{port}/health", server)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.kill()
         server.wait()
 
 
-def _wait(url: str, server: subprocess.Popen) -> None:
-    for _ in range(600):  # five seconds, and a minute on a busy machine
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait(url: str, server: subprocess.Popen, seconds: int = 60) -> None:
+    """Wait until a server that was started answers. Raises TimeoutError after so many seconds."""
+    for _ in range(10 * seconds):  # llama.cpp takes five seconds, and a minute on a busy machine
         assert server.poll() is None, "the server ended"
         try:
             return urllib.request.urlopen(url, timeout=1).close()

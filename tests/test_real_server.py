@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
+from llama_server import free_port, wait
 
 from lib import records
 from lib import student as students
@@ -32,9 +30,7 @@ params:
 @pytest.fixture(scope="module")
 def url():
     """`transformers serve` with the embedded student."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     words = [
         Path(sys.executable).with_name("transformers"),
         "serve",
@@ -48,21 +44,12 @@ def url():
     ]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait(f"http://localhost:{port}/health", server)
+        # it imports for ten seconds, and for minutes on a busy machine
+        wait(f"http://localhost:{port}/health", server, seconds=180)
         yield f"http://localhost:{port}/v1"
     finally:
         server.kill()
         server.wait()
-
-
-def _wait(url: str, server: subprocess.Popen) -> None:
-    for _ in range(1800):  # it imports for ten seconds, and for minutes on a busy machine
-        assert server.poll() is None, "the server ended"
-        try:
-            return urllib.request.urlopen(url, timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(url)
 
 
 def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url, tmp_path, monkeypatch):
