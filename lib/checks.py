@@ -18,7 +18,6 @@ from lib.settings import (
     Settings,
     check_engine,
     check_labelling,
-    check_ray,
     check_sampling,
 )
 
@@ -215,14 +214,6 @@ def _open(path: Path, read_only: bool) -> None:
         Ledger(path, read_only).close()
 
 
-def calls(values: dict) -> None:
-    """Who makes the calls to oracle and judge is known, and installed."""
-    if values["oracle_engine"] not in ("local", "ray"):
-        raise UserError(f"oracle_engine is {values['oracle_engine']!r}: it must be local or ray")
-    if values["oracle_engine"] == "ray":
-        check_ray("oracle_engine")
-
-
 def share(values: dict, name: str) -> None:
     if not 0 <= values[name] <= 1:
         raise UserError(f"{name} is {values[name]:g}: it is a share, 0 to 1")
@@ -230,7 +221,6 @@ def share(values: dict, name: str) -> None:
 
 def _oracle(values: dict) -> None:
     """A budget needs a price, for whoever is asked."""
-    calls(values)
     if values["oracle"] != "exact":
         for url in ("oracle_url", "judge_url"):
             if url == "oracle_url" or values[url]:

@@ -18,14 +18,6 @@ FILTERS = ("empty", "length", "noise", "duplicate")  # of SELF-GUIDE, in their o
 BESIDE = ("demos_only", "shuffled_labels", "gold")  # what a student is taught beside its own pairs
 # who answers for the student: this process, a server, the nodes of a cluster
 ENGINES = ("local", "server", "ray")
-RAY = {  # Ray's own variables, where nothing else is set
-    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what goes wrong is raised
-    "RAY_task_events_report_interval_ms": "0",  # none, which the end of a kernel would wait for
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # no stack trace where a kernel is ended
-    "RAY_agent_register_timeout_ms": "120000",  # a busy machine may take longer to start than the 15 s that Ray waits
-    "RAY_raylet_start_wait_time_s": "120",
-}
 WAYS = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
 REPORTERS = ("tensorboard", "trackio", "wandb")
 
@@ -121,16 +113,10 @@ def check_engine(engine: str, student_url: str, chat_template: str, concurrency:
         )
     if actors < 0:
         raise UserError(f"actors is {actors}: it must be 0 (as many as suit the cluster) or above")
-    if engine == "ray":
-        check_ray("engine")
+    if engine == "ray" and not find_spec("ray"):
+        raise UserError("engine=ray: Ray is not installed. Run pip install -e '.[scale]'.")
     if engine == "server":
         _check_server(student_url, chat_template, concurrency)
-
-
-def check_ray(name: str) -> None:
-    """Raises UserError where the parameter `name` asks for Ray, and it is not installed."""
-    if not find_spec("ray"):
-        raise UserError(f"{name}=ray needs Ray, which is not installed: pip install -e '.[scale]'")
 
 
 def _check_server(student_url: str, chat_template: str, concurrency: int) -> None:

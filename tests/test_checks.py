@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib import checks, paths, settings, student
+from lib import checks, paths, student
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner import params
@@ -39,7 +39,6 @@ WRONG = [
     ),
     ({"engine": "ray", "student_url": "http://a/v1"}, "but engine=ray asks no server"),
     ({"actors": -1}, "actors is -1: it must be 0"),
-    ({"oracle_engine": "server"}, "oracle_engine is 'server': it must be local or ray"),
     ({"engine": "server", "student_url": "localhost:8000"}, "student_url: 'localhost:8000' is no endpoint"),
     (
         {
@@ -253,14 +252,8 @@ def test_a_way_of_loading_that_there_is_not_is_refused(name, value):
 
 def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    for ask in (
-        lambda: student.choose("lib/gym/student", "ray"),
-        lambda: settings.check_ray("oracle_engine"),
-    ):
-        with pytest.raises(
-            UserError, match=r"=ray needs Ray, which is not installed: pip install -e '.\[scale\]'"
-        ):
-            ask()
+    with pytest.raises(UserError, match=r"engine=ray: Ray is not installed. Run pip install -e '.\[scale\]'"):
+        student.choose("lib/gym/student", "ray")
 
 
 def test_a_ledger_that_is_only_read_must_be_there_before_anything_is_taught(tmp_path):

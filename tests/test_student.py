@@ -2,17 +2,14 @@
 
 import json
 import shutil
-import sys
 from functools import partial
 from importlib.resources import files
-from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
 
-from lib import continuous, loaded, paged, records, student
-from lib.batches import Batch, How
+from lib import continuous, loaded, records, student
 from lib.errors import UserError
 from lib.gym.pretrain import byte_tokenizer, chat
 
@@ -336,27 +333,3 @@ def test_the_chat_template_marks_what_the_assistant_says():
 def test_pre_training_writes_conversations_as_the_chat_template_does():
     written = byte_tokenizer().apply_chat_template(CONVERSATION, tokenize=False)
     assert chat(CONVERSATION[:-1], "Bye.") == written
-
-
-def test_vllm_is_asked_for_what_fits_alone_and_the_replies_keep_their_order(folder, monkeypatch):
-    """Against a stand-in with vLLM's names: no machine of ours had vLLM itself."""
-    asked, said = [], SimpleNamespace(text="yes", finish_reason="stop", token_ids=[1, 2])
-
-    class LLM:
-        def __init__(self, **how):
-            assert how["model"] == str(folder)
-
-        def generate(self, prompts, sampling, use_tqdm):
-            asked.append([len(prompt["prompt_token_ids"]) for prompt in prompts])
-            return [SimpleNamespace(outputs=[said] * sampling[0]["n"]) for _ in prompts]
-
-    vllm = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=dict)
-    monkeypatch.setitem(sys.modules, "vllm", vllm)
-    answer = paged.load(str(folder), student.load_tokenizer(folder), context=20)
-    made = answer(Batch(["x" * 30, "short", "x" * 20], 0), How(2, 0.7, 4, 0))
-    assert [[reply.finish for reply in replies] for replies in made] == [
-        ["no room"] * 2,
-        ["stop"] * 2,
-        ["no room"] * 2,
-    ]
-    assert len(asked) == 1 and len(asked[0]) == 1

@@ -61,7 +61,6 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
     if not responses and not values["student_from"]:
         weights.place("student", values["student"])
     if judge:
-        checks.calls(values)
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
         checks.key(values, "evaluation_url")
         checks.ledger(values)

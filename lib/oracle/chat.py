@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -68,9 +67,8 @@ class OverBudget(UserError):
 class Endpoint:
     """One model behind one URL, with its ledger; `chat` is all that the rest needs.
 
-    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, by what an
-    endpoint charges for calls that timed out and, where the nodes of a cluster make the calls, by those that went with a
-    node. With `batch` calls go through the endpoint's Batch API: for half the price, within a day.
+    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, and by what
+    an endpoint charges for calls that timed out. With `batch` calls go through the endpoint's Batch API: for half the price, within a day.
     """
 
     model: str
@@ -86,7 +84,6 @@ class Endpoint:
     tries: int = 6
     ledger_only: bool = False
     batch: bool = False
-    engine: str = "local"  # who makes the calls that are made at once: this process or, with ray, the nodes of a cluster
     poll_s: float = 30  # between two looks at a batch
     key_from: str = "ORACLE_API_KEY"  # the variable with the key, unless the host is OpenAI's
     made: int = 0  # calls answered by the endpoint
@@ -203,14 +200,6 @@ class Endpoint:
             )
 
     # what both ways of asking need
-
-    def callers(self) -> AbstractAsyncContextManager:
-        """The way to calls that are made at once: where it is entered, its `post` makes one."""
-        if self.engine == "local":
-            return self.connect()
-        from lib.oracle import nodes  # Ray need not be installed
-
-        return nodes.Callers(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
 
     def connect(self) -> openai.AsyncOpenAI:
         return transport.connect(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)

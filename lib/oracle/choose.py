@@ -70,7 +70,6 @@ def _common(stage: Stage) -> dict:
         "run": told["run"],
         "stage": f"{stage.name} · {told['arm']} · s{told['seed']}",
         "batch": told["oracle_batch"],
-        "engine": told["oracle_engine"],
         "ledger_only": told["ledger_only"],
         "concurrency": told["concurrency"],
         "timeout_s": told["timeout_s"],

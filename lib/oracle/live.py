@@ -41,7 +41,7 @@ class Live:
         limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self.pace = [_Pace(limit, self.stopped) for limit in limits]
         async with (
-            self.endpoint.callers() as self.client,
+            self.endpoint.connect() as self.client,
             Writer(self.endpoint.ledger) as self.writer,
             asyncio.TaskGroup() as group,
         ):

@@ -22,7 +22,7 @@ SHOWING = {"figure.py", "plots.py", "show.py"}  # and all of lib/report
 RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # a call is the same, whoever made, kept or paid it, and however fast it came; so is a reply, however many actors there are
-ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "oracle_engine", "actors"}
+ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "actors"}
 ONLY_HOW |= {"concurrency", "timeout_s", "requests_per_minute", "tokens_per_minute"}
 PRICES = paths.ROOT / "params/prices.yaml"  # what a call costs changes none
 
