@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lib import student as students
-from lib.errors import UserError, writing
+from lib.errors import UserError
 
 
 def convert(gguf: str, folder: Path) -> None:
@@ -15,10 +15,9 @@ def convert(gguf: str, folder: Path) -> None:
         return
     unpacked = students.load(gguf)
     part = folder.with_name(f"{folder.name}.part")  # a folder that exists is whole
-    with writing(folder):
-        unpacked.model.to(torch.bfloat16).save_pretrained(part)
-        unpacked.tokenizer.save_pretrained(part)
-        part.rename(folder)
+    unpacked.model.to(torch.bfloat16).save_pretrained(part)
+    unpacked.tokenizer.save_pretrained(part)
+    part.rename(folder)
 
 
 if __name__ == "__main__":

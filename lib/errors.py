@@ -1,15 +1,11 @@
 """The one kind of error that is the user's to repair: shown as its sentence, without a traceback."""
 
 import errno
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 MOST, LONGEST = 10, 60  # names in a message, and characters of one
-# where a file may not grow or be written: what the system says, and torch, which does not pass it on
-UNWRITABLE = ("No space left on device", "Disk quota exceeded", "File too large", "Read-only file system")
-UNWRITABLE += ("inline_container.cc",)
-CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-WAY_OUT = "free space there, or lift what limits it (a quota, ulimit -f, a read-only mount, permissions)"
+# the system's own words say enough: no space, or no right to write
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -32,37 +28,11 @@ def named(names: Iterable[object]) -> str:
     return ", ".join([*(name[:LONGEST] for name in told[:MOST]), *more])
 
 
-def no_room(path: object, error: object) -> UserError | None:
-    """What to say where this error means that there is no room for a file, or no right to write it; None where it means something else."""
-    known = isinstance(error, OSError) and error.errno in CODES
-    if not known and not any(text in str(error) for text in UNWRITABLE):
-        return None
-    return UserError(
-        f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {WAY_OUT}; the same command then goes on from here"
-    )
-
-
-@contextmanager
-def writing(path: object) -> Iterator[None]:
-    """Around what writes a file or a folder. Raises UserError naming it where there is no room."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if said := no_room(path, error):
-            raise said from None
-        raise
-
-
 def for_user(error: Exception) -> Exception:
-    """Return what a command prints of an error.
+    """Return an error that a command prints in one line: the user's, or the system's about a file.
 
-    Raises the error itself where it is neither the user's nor about a file that cannot be written.
+    Raises any other.
     """
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) or isinstance(error, OSError) and error.errno in UNWRITABLE:
         return error
-    said = no_room(getattr(error, "filename", None) or "a file", error)
-    if said is None:
-        raise error
-    return said
+    raise error

@@ -54,16 +54,3 @@ def matching(pattern: str) -> list[Path]:
         if found := glob.glob(os.path.join(glob.escape(str(place)), expand(pattern)), recursive=True):
             return sorted(map(Path, found))
     return []
-
-
-def filesystem(folder: Path) -> str:
-    """The type of the filesystem that a folder lies on; empty where the system does not say."""
-    try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return ""
-    place = os.fspath(folder)
-    holding = [
-        (len(at), kind) for _, at, kind, *_ in mounts if Path(place).is_relative_to(at.replace("\\040", " "))
-    ]
-    return max(holding, default=(0, ""))[1]

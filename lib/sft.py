@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 from lib import chat_template, launch, records, runs, steps, trainers
 from lib import student as students
 from lib.encoding import ENCODED, IGNORED
-from lib.errors import UserError, one_line, writing
+from lib.errors import UserError, one_line
 from lib.settings import Settings
 
 Report = Callable[[int, int], None]  # (steps done, of so many)
@@ -56,12 +56,10 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
     job = job._replace(tokenizer=chat_template.trained(job.tokenizer))
     trainer = _trainer(job, report)
     try:
-        with writing(job.folder / "work/trainer"):
-            trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
+        trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
         _check_losses(losses, job.settings)
-        with writing(job.folder / "student"):
-            _save(trainer, job)
+        _save(trainer, job)
     finally:
         _let_go(trainer)
     return losses
@@ -141,9 +139,8 @@ def _check_saving(model: torch.nn.Module, job: launch.Job) -> None:
     """Save the files beside the weights on trial; raise UserError before a round is trained and then lost."""
     trial = job.folder / "work/trial"
     try:
-        with writing(trial):
-            for part in (model.config, model.generation_config, job.tokenizer):
-                part.save_pretrained(trial)
+        for part in (model.config, model.generation_config, job.tokenizer):
+            part.save_pretrained(trial)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"student={job.student}: it could not be saved after training: {one_line(error)}. Correct its "

@@ -7,10 +7,8 @@ import sqlite3
 
 import pytest
 
-from lib import paths
 from lib.errors import UserError
 from lib.oracle import ledger as ledgers
-from lib.oracle import salvage
 from lib.oracle.__main__ import main
 from lib.oracle.ledger import Call, Ledger
 
@@ -119,52 +117,15 @@ def test_a_damaged_ledger_is_one_error_with_the_way_out(tmp_path):
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     (tmp_path / "ledger.sqlite").write_bytes(content)
     damaged = Ledger(tmp_path / "ledger.sqlite", read_only=True)
-    with pytest.raises(UserError, match="cannot be read .*move it away"):
+    with pytest.raises(UserError, match="cannot be read .*.recover"):
         list(damaged.rows())
     assert main(["check", str(tmp_path / "ledger.sqlite")]) == 1
-
-
-@pytest.mark.parametrize("place", ["a folder", "nowhere/x.sqlite"])
-def test_a_place_for_a_ledger_that_is_none_is_no_damaged_one(tmp_path, place):
-    (tmp_path / "a folder").mkdir()
-    (tmp_path / "nowhere").write_text("a file")
-    with pytest.raises(UserError, match="name a file that you may write") as error:
-        Ledger(tmp_path / place)
-    assert "save" not in str(error.value)
-
-
-def test_a_ledger_that_another_program_holds_is_no_damaged_one(ledger):
-    ledger._db.execute("PRAGMA busy_timeout = 10")
-    other = sqlite3.connect(ledger.path)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(UserError, match="another program holds it.*goes on from here"):
-        ledger.store([call(1)])
-    other.close()
-
-
-def test_no_ledger_is_saved_where_it_cannot_be_written_and_the_next_try_finds_nothing_in_its_way(
-    ledger, tmp_path, capsys, monkeypatch
-):
-    def failing(row):
-        raise sqlite3.OperationalError("database or disk is full")
-
-    ledger.store(map(call, range(9)))
-    (tmp_path / "a file").touch()
-    assert main(["save", str(ledger.path), str(tmp_path / "a file/new.sqlite")]) == 1
-    assert main(["save", str(ledger.path), str(tmp_path / "nowhere/new.sqlite")]) == 1
-    with monkeypatch.context() as full:
-        full.setattr(salvage, "fits", failing)
-        assert main(["save", str(ledger.path), str(tmp_path / "new.sqlite")]) == 1
-    assert "new.sqlite cannot be written (database or disk is full)" in capsys.readouterr().err
-    assert not list(tmp_path.glob("new.sqlite*"))
-    assert main(["save", str(ledger.path), str(tmp_path / "new.sqlite")]) == 0
-    assert len(list(Ledger(tmp_path / "new.sqlite", read_only=True).rows())) == 9
 
 
 def test_another_file_is_no_ledger(tmp_path):
     (tmp_path / "rows.txt").write_text("These are no calls. " * 100)
     for read_only in (True, False):
-        with pytest.raises(UserError, match="cannot be opened as a ledger"):
+        with pytest.raises(UserError, match="cannot be opened"):
             Ledger(tmp_path / "rows.txt", read_only)
 
 
@@ -172,12 +133,6 @@ def test_a_ledger_that_is_not_there_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         Ledger(tmp_path / "none.sqlite", read_only=True)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_network_filesystem_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "filesystem", lambda folder: "nfs4")
-    with pytest.raises(UserError, match=r"network filesystem \(nfs4\).*local disk"):
-        Ledger(tmp_path / "ledger.sqlite")
 
 
 def test_a_call_that_was_tampered_with_is_found(ledger):

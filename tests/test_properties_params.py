@@ -10,10 +10,10 @@ import yaml
 from generated import always, plain, scalars, texts, values
 from hypothesis import strategies as st
 
-from lib import paths, show, tasks
+from lib import paths, show
 from lib.errors import UserError, named, one_line
 from lib.oracle import transport
-from lib.runner import params, references
+from lib.runner import params
 from lib.runner.plan import plan
 from lib.runner.study import load
 
@@ -188,70 +188,6 @@ def test_a_value_of_the_command_line_has_its_type_or_is_refused(text, kind):
     assert kind != "str" or value == text
 
 
-@always(50, 500, value=values, kind=st.sampled_from(list(KINDS.values())))
-def test_a_value_that_is_taken_is_equal_to_what_was_given(value, kind):
-    try:
-        taken = params.coerce(value, kind, "x")
-    except UserError as error:
-        assert str(error).startswith("x") and str(error).isprintable()
-        return
-    told = PYTHON[kind](value) if isinstance(value, str) else value
-    assert taken == told
-
-
-@always(
-    50,
-    500,
-    text=strange
-    | st.lists(st.sampled_from(["train", "@", "0", "/", "..", "?", "{round}", "-1", "rows"])).map("".join),
-)
-def test_an_input_is_a_place_that_exists_a_stage_or_one_error(text):
-    try:
-        means = references.read(text, 1, "rows_from")
-    except UserError as error:
-        assert str(error).isprintable()
-        return
-    if isinstance(means, references.Reference):
-        place = (Path("/outputs/run/arm/s0") / means.notebook / means.rest).resolve()
-        assert place.is_relative_to(Path("/outputs/run/arm/s0") / means.notebook)
-
-
-@always(
-    50,
-    500,
-    told=st.dictionaries(
-        plain,
-        st.fixed_dictionaries({"share": st.just(0.5) | values, "refine": st.just("none") | values}),
-        min_size=2,
-        max_size=2,
-    )
-    | values,
-)
-def test_a_taxonomy_is_read_or_refused(told):
-    (paths.ROOT / "tasks.yaml").write_text(json.dumps(told))
-    try:
-        found = tasks.load_taxonomy("tasks.yaml")
-    except UserError as error:
-        assert "tasks.yaml" in str(error) and str(error).isprintable()
-        return
-    assert sum(task.share for task in found.values()) == pytest.approx(1, abs=0.01)
-
-
-def test_aliases_that_stand_for_billions_of_values_are_refused(folder):
-    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
-    with pytest.raises(UserError, match="its aliases stand for more values"):
-        params.load_yaml(bomb, "x")
-    assert params.load_yaml("a: &a {b: 1}\nc: {<<: *a}", "x") == {"a": {"b": 1}, "c": {"b": 1}}
-
-
-@pytest.mark.parametrize(
-    "text", ["!!python/object/apply:os.system [touch taken]", "!!binary aGk=", "!!set {a}", "&a [*a]"]
-)
-def test_yaml_that_makes_objects_is_refused_and_makes_none(folder, text):
-    assert planned(folder, f"stages: [train]\ntitle: {text}") is None
-    assert not (folder / "taken").exists()
-
-
 def test_a_date_is_the_text_that_it_is(folder):
     (one,) = planned(folder, "stages: [train]\nparams: {selection: 2020-01-01}\narms: {2020-01-01: {}}")
     assert (one.arm, one.values["selection"]) == ("2020-01-01", "2020-01-01")
@@ -269,16 +205,6 @@ def test_any_text_can_be_stored_named_and_shown(text):
     assert shown[0] == shown[-1] == "`" and "`" not in shown[1:-1] and len(shown) <= 82 and "\n" not in shown
     seen = show.plain(text)
     assert not any(ord(c) in show.VISIBLE for c in seen)
-
-
-@always(100, 1000, text=texts | st.sampled_from(["<script>", "</pre>", "&lt;", "<!--"]))
-def test_any_text_in_an_example_is_one_text_and_no_element(text):
-    from bs4 import BeautifulSoup
-
-    markup = show.example({"reply": text}).data
-    empty = show.example({"reply": ""}).data
-    found, before = (BeautifulSoup(it.encode("utf-8", "replace"), "html.parser") for it in (markup, empty))
-    assert [tag.name for tag in found.find_all()] == [tag.name for tag in before.find_all()]
 
 
 def test_yaml_of_the_files_that_come_with_the_suite_is_plain():

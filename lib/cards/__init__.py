@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.cards import facts, lineage, metadata, texts, wording
 from lib.cards.lineage import Step
-from lib.errors import writing
 from lib.runner import folders
 from lib.runner.digests import CARD
 
@@ -73,8 +72,6 @@ def _save(card: RepoCard, path: Path, run: Path) -> Path:
     """Write at once or not at all; what a kill leaves lies where no stage reads it."""
     content = str(card).encode("utf-8")
     if not path.is_file() or path.read_bytes() != content:
-        partial = run / f"{CARD}.tmp"
-        with writing(path):
+        with folders.whole(path) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
     return path

@@ -1,4 +1,4 @@
-"""Look into a ledger: python -m lib.oracle stats|export|check LEDGER, or save LEDGER NEW"""
+"""Look into a ledger: python -m lib.oracle stats|export|check LEDGER"""
 
 import argparse
 import json
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.oracle import salvage
 from lib.oracle.ledger import Ledger
 
 
@@ -16,17 +15,12 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.oracle", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["stats", "export", "check", "save"],
-        help="totals, all calls as JSON lines, integrity, or what can be read of a damaged one as a new one",
+        choices=["stats", "export", "check"],
+        help="totals, all calls as JSON lines, or integrity",
     )
     parser.add_argument("ledger", type=Path)
-    parser.add_argument("new", type=Path, nargs="?", help="the ledger to save to")
     given = parser.parse_args(words)
     try:
-        if (given.what == "save") != bool(given.new):
-            raise UserError("save takes two ledgers, LEDGER NEW; the others take one")
-        if given.new:
-            return save(given.ledger, given.new)
         ledger = Ledger(given.ledger, read_only=True)
         return {"stats": stats, "export": export, "check": check}[given.what](ledger)
     except UserError as error:
@@ -62,14 +56,6 @@ def check(ledger: Ledger) -> int:
     faults = list(ledger.faults())
     print("\n".join(faults) or "whole: every call fits its key")
     return 1 if faults else 0
-
-
-def save(damaged: Path, new: Path) -> int:
-    """What can be read of a damaged ledger, as a new one."""
-    saved = salvage.save(damaged, new)
-    unfit = f"; {saved.unfit:,} that do not fit their key are left out" if saved.unfit else ""
-    print(f"{saved.calls:,} calls saved in {new}{unfit}: name it as the ledger; what it lacks is asked again")
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.errors import UserError
-from lib.oracle import unusable
 from lib.runner import folders
 
 SCHEMA = 1  # part of every key: what a call means may change
@@ -93,8 +92,7 @@ def fits(call: Call) -> bool:
 class Ledger:
     """An open ledger. One process at a time writes to it; any number may read.
 
-    Raises UserError when it lies on a network filesystem (SQLite's locks do not hold there), when it cannot be opened, and
-    whenever it cannot be read.
+    Raises UserError where it cannot be opened, read or written.
     """
 
     def __init__(self, path: str | Path, read_only: bool = False):
@@ -104,11 +102,10 @@ class Ledger:
         try:
             self._db = self._reader() if read_only else self._writer()
         except (sqlite3.DatabaseError, OSError) as error:
-            raise unusable.explained(f"{path} cannot be opened as a ledger", error, self.path) from None
+            raise self._unusable("opened", error) from None
 
     def _writer(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unusable.refuse_network(self.path)
         db = sqlite3.connect(self.path, check_same_thread=False)
         # half a second for 100,000 calls; nothing is paid into a damaged file
         [(said,)] = db.execute("PRAGMA quick_check(1)")
@@ -145,6 +142,12 @@ class Ledger:
                 with suppress(sqlite3.Error):
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def _unusable(self, how: str, error: Exception) -> UserError:
+        return UserError(
+            f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the permissions; of a damaged "
+            f"file `sqlite3 {self.path} .recover | sqlite3 NEW` saves what can be read, and what that lacks is asked again."
+        )
+
     @contextmanager
     def _change(self):
         """One transaction. Raises UserError where it cannot be written."""
@@ -152,13 +155,13 @@ class Ledger:
             with self._db:
                 yield
         except sqlite3.DatabaseError as error:
-            raise unusable.explained(f"the ledger {self.path} cannot be written", error, self.path) from None
+            raise self._unusable("written", error) from None
 
     def _rows(self, sql: str, given: Iterable | dict = ()) -> Iterator[tuple]:
         try:
             yield from self._db.execute(sql, given)
         except sqlite3.DatabaseError as error:
-            raise unusable.explained(f"the ledger {self.path} cannot be read", error, self.path) from None
+            raise self._unusable("read", error) from None
 
     def _row(self, sql: str, given: Iterable | dict = ()) -> tuple | None:
         return next(self._rows(sql, given), None)
@@ -169,8 +172,7 @@ class Ledger:
             try:
                 yield name, json.loads(text)
             except ValueError as error:
-                what = f"the call {name[:16]} of the ledger {self.path} cannot be read"
-                raise unusable.explained(what, error, self.path) from None
+                raise self._unusable(f"read at the call {name[:16]}", error) from None
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
         keys = list(keys)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError, no_room
+from lib.errors import UserError
 from lib.runner import folders
 
 ENVIRONMENT = {
@@ -121,8 +121,6 @@ def _explained(error: BaseException, copy: Path) -> UserError:
         if hasattr(error, "exec_count")
         else "the kernel"
     )
-    if kind != "UserError" and (said := no_room(copy.parent if code else copy, text)):
-        kind, text = "UserError", str(said)
     if kind == "DeadKernelError":
         text = "the kernel died; if it was killed, it had probably run out of memory"
     return UserError(f"failed in {cell}\n{text if kind == 'UserError' else f'{kind}: {text}'}\nsee {copy}")

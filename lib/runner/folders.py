@@ -12,11 +12,11 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError, writing
+from lib.errors import UserError
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
@@ -69,14 +69,13 @@ def write_json(path: Path, data: dict) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write to: what is there at the end becomes `path`, at once or not at all. Raises UserError naming it where there is no room."""
+    """A name to write to: what is there at the end becomes `path`, at once or not at all."""
     partial = path.with_name(path.name + ".tmp")
-    with writing(path):
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict | None:
@@ -206,8 +205,7 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
 
     Raises UserError naming the holder's pid after wait_s seconds.
     """
-    with writing(path):
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
     until = time.monotonic() + wait_s
     while not _locked(file):
         if time.monotonic() >= until:
@@ -216,15 +214,9 @@ def lock(path: Path, wait_s: float = 0, what: str = "it"):
             file.close()
             raise UserError(f"{what} is in use by process {holder}: wait for it, or stop it (kill {holder})")
         time.sleep(0.1)
-    try:
-        with writing(path):
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-    except Exception:
-        with suppress(OSError):  # what is not on the disk yet cannot be written now either
-            file.close()
-        raise
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
     return file
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from lib import paths
 from lib.errors import UserError
 from lib.runner import digests, folders
@@ -232,11 +234,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _read_yaml(path: Path) -> object:
-    import yaml
-
-    from lib.runner import plain_yaml
-
     try:
-        return plain_yaml.load(_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None  # its reader will say so; its content counts all the same
+        return yaml.safe_load(_text(path))
+    except (yaml.YAMLError, ValueError):
+        return None  # its reader refuses it; its content counts all the same

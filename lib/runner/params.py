@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from lib.errors import UserError, named, one_line
 from lib.runner.keys import parse, tags
 
@@ -126,17 +128,25 @@ def from_text(text: object, kind: str | None, name: str) -> object:
 
 
 def load_yaml(text: str, where: str) -> object:
-    """What YAML says, in what JSON has too: a date stays the text that it is. Raises UserError beginning with `where`."""
-    import yaml
-
-    from lib.runner import plain_yaml
-
+    """Read YAML. A date stays a text, and a key written twice is refused. Raises UserError beginning with `where`."""
     try:
-        return plain_yaml.load(text)
-    except RecursionError:
-        raise UserError(f"{where}: lists or mappings nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) < len(names):
+            twice = max(names, key=names.count)
+            raise yaml.YAMLError(f"{twice} stands twice, line {node.start_mark.line + 1} on")
+        return super().construct_mapping(node, deep)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

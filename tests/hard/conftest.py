@@ -2,7 +2,6 @@
 
 import asyncio
 
-import mounts as namespaces
 import pytest
 import small
 from chat_server import ChatServer
@@ -50,10 +49,3 @@ def judged(serving, tmp_path_factory):
     place.finish()
     place.calls = serving.asked.total() - before
     return place
-
-
-@pytest.fixture
-def mounts():
-    made = namespaces.Mounts()
-    yield made
-    made.close()
