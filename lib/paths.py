@@ -54,3 +54,8 @@ def matching(pattern: str) -> list[Path]:
         if found := glob.glob(os.path.join(glob.escape(str(place)), expand(pattern)), recursive=True):
             return sorted(map(Path, found))
     return []
+
+
+def short(path: Path) -> str:
+    """The path to show: from the project on, where it lies inside."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo, Features, List, Value, disable_progress_bars
 from datasets.fingerprint import generate_random_fingerprint
 
+from lib import files
 from lib.errors import UserError
-from lib.runner import folders
 
 disable_progress_bars()  # a stage has one display of its own
 pa.set_memory_pool(pa.system_memory_pool())  # gives back what decoding took; arrow's own keeps it
@@ -67,7 +67,7 @@ EMPTY = {
 def row_id(instruction: str, input: str = "", turns: Iterable[dict] = ()) -> str:
     """A content hash of 16 hex digits, the same on every machine."""
     content = [instruction, input, [[turn["role"], turn["content"]] for turn in turns]]
-    return hashlib.sha256(AS_JSON(content).encode("utf-8", "replace")).hexdigest()[:16]
+    return hashlib.sha256(AS_JSON(content).encode()).hexdigest()[:16]
 
 
 def messages(row: dict) -> list[dict]:
@@ -125,7 +125,7 @@ def write(rows: Dataset, path: str | Path) -> Path:
     """Write rows as Parquet, cast to FEATURES so that an all-null column keeps its type."""
     path = Path(path)
     rows = rows if rows.features == FEATURES else rows.cast(FEATURES)
-    with folders.whole(path) as partial, pq.ParquetWriter(partial, PARQUET) as file:
+    with files.whole(path) as partial, pq.ParquetWriter(partial, PARQUET) as file:
         for table in rows.with_format("arrow").iter(batch_size=GROUP):
             file.write_table(table.select(PARQUET.names).cast(PARQUET))
     return path

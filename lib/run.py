@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.errors import UserError, for_user, one_line
-from lib.runner import digests, folders, keys, pages, params, provenance, summary, terminal
+from lib.report import pages
+from lib.runner import digests, folders, keys, params, provenance, summary, terminal
 from lib.runner.execute import run_notebook
 from lib.runner.plan import Planned, plan, source
 from lib.runner.study import Study, contrasts, load
@@ -72,7 +73,7 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     for place in (run.folder, *(run.folder / arm for arm in study.arms)):
         folders.check_inside(place)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with folders.lock(run.folder / "lock", 0, f"the run {name}"):
+    with files.lock(run.folder / "lock", 0, f"the run {name}"):
         _list_unused(study)
         return _run_all(run)
 
@@ -93,7 +94,7 @@ def _list_unused(study: Study) -> None:
 
 
 def _run_all(run: Run) -> dict:
-    status, before = "failed", folders.read_json(run.folder / "summary.json")
+    status, before = "failed", files.read_json(run.folder / "summary.json")
     try:
         for stage in [p for p in run.planned if not p.once]:
             _do(run, stage)
@@ -111,8 +112,8 @@ def _run_all(run: Run) -> dict:
     finally:
         found = _summary(run, status)
         pages.withdraw(run.folder, before, found)
-        folders.write_json(run.folder / "summary.json", found)
-    print(folders.short(_report(run)))
+        files.write_json(run.folder / "summary.json", found)
+    print(paths.short(_report(run)))
     return found
 
 
@@ -136,7 +137,7 @@ def _draw(run: Run) -> str:
 
 def _write_summary(run: Run) -> None:
     """What is there so far; a run that is all there says so once, at its end."""
-    folders.write_json(run.folder / "summary.json", _summary(run, "partial"))
+    files.write_json(run.folder / "summary.json", _summary(run, "partial"))
 
 
 def _summary(run: Run, status: str) -> dict:
@@ -208,7 +209,7 @@ def _inputs(run: Run, stage: Planned) -> dict[str, Path | None]:
             found[name] = places[id(means[0])] / means[1] if isinstance(means, tuple) else means
             if found[name] and not found[name].exists():
                 raise UserError(
-                    f"cannot start: {name} means {folders.short(found[name])}, which that stage did not write"
+                    f"cannot start: {name} means {paths.short(found[name])}, which that stage did not write"
                 )
     return found
 
@@ -239,7 +240,7 @@ def _reuse(run: Run, final: Path, key: str) -> Path | None:
         final.parent.mkdir(parents=True, exist_ok=True)
         return found.rename(final)
     final.mkdir(parents=True)
-    folders.write_json(
+    files.write_json(
         final / "stage.json", {"key": key, "stored_in": found.relative_to(run.folder).as_posix()}
     )
     return found
@@ -252,10 +253,10 @@ def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, labe
         _write_summary(run)  # however this ends, an earlier run's is not taken for it
     part = folders.open_part(final, key)
     # an earlier kernel may be dying still
-    folders.lock(part / "lock", folders.KERNEL_GONE_S, folders.short(part)).close()
+    files.lock(part / "lock", folders.KERNEL_GONE_S, paths.short(part)).close()
     (part / "progress.json").unlink(missing_ok=True)
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
-    folders.write_json(part / "plan.json", work | {"later": _later(run, stage)})
+    files.write_json(part / "plan.json", work | {"later": _later(run, stage)})
     told: list[str] = []
     watch = partial(terminal.show, label, part, told)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
@@ -273,11 +274,11 @@ def _later(run: Run, stage: Planned) -> list[dict]:
 
 def _check(planned: list[Planned]) -> None:
     """Raise UserError for a setting that any of the stages would refuse."""
-    from lib import checks  # seconds, which a run that is all there can do without
+    from lib.runner import preflight
 
     for stage in planned:
         try:
-            checks.check(stage.notebook, stage.values)
+            preflight.check(stage.notebook, stage.values)
         except UserError as error:
             raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
 

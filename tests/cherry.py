@@ -9,8 +9,9 @@ from random import Random
 import numpy as np
 from scipy.stats import spearmanr
 
-from lib import corpus, records, selection
-from lib import student as students
+from lib import corpus, records
+from lib.models import student as students
+from lib.tapir import selection
 
 SHARE, RESAMPLES, LONGEST = (
     0.05,

@@ -34,7 +34,7 @@ class Project:
         self, name: str, parameters: str, *cells: str, reserved: str = RESERVED, prose: str = ""
     ) -> Path:
         """Write a notebook that opens its stage, runs these cells and closes it, below `prose`."""
-        opening = f'from lib import runs\nstage = runs.open_stage("{name}", globals())'
+        opening = f'from lib.stage import open_stage\nstage = open_stage("{name}", globals())'
         cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
         first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})
         path = self.root / "notebooks" / f"{name}.ipynb"
@@ -49,7 +49,9 @@ class Project:
         return path
 
     def module(self, name: str, text: str) -> None:
-        (self.root / "lib" / f"{name}.py").write_text(text)
+        path = self.root / "lib" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
     def read(self, path: str) -> str:
         return (self.root / "outputs" / path).read_text()

@@ -10,13 +10,13 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from peft import LoraConfig, get_peft_model
 
-from lib import student
+from lib.models import loading
 
 folder, lora_r, out = sys.argv[1:]
 os.environ["ACCELERATE_USE_FSDP"] = "true"
 processes = PartialState(cpu=True)
 first = processes.is_main_process
-model = student.load_model(folder, full_precision=True, device="cpu", empty=not first)
+model = loading.load_model(folder, full_precision=True, device="cpu", empty=not first)
 assert {weight.device.type for weight in model.parameters()} == {"cpu" if first else "meta"}
 if int(lora_r):
     model = get_peft_model(model, LoraConfig(r=int(lora_r), target_modules="all-linear"))

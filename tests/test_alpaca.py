@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from chat_server import ChatServer
 
-from lib import judge
 from lib.errors import UserError
 from lib.evaluation import alpaca, annotators, length_control
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
+from lib.tapir import judge
 
 ASKED = [f"Say {word}." for word in ("one", "two", "three", "four", "five", "six")]
 REFERENCES = [

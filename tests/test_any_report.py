@@ -10,8 +10,8 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import benchmarks, paths, records
-from lib.evaluation import registry
+from lib import files, paths, records
+from lib.evaluation import registry, statistics
 from lib.report import compare, page, render, scores
 from lib.runner import folders, provenance, summary
 from lib.runner.plan import Planned
@@ -34,7 +34,7 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         rows = pd.DataFrame({"id": [str(i) for i in range(len(marks))], "stratum": "all", "weight": 1.0})
         rows = rows.assign(metric=METRICS[notebook], score=[float(mark) for mark in marks])
         rows.to_parquet(part / "scores.parquet")
-        mean, ends = benchmarks.means(rows), benchmarks.bootstrap_interval(rows)
+        mean, ends = statistics.means(rows), statistics.bootstrap_interval(rows)
         metrics |= {name: value for name, value in mean.items() if value == value}
         for end, at in (("low", 0), ("high", 1)):
             metrics |= {f"{name}_{end}": ends[name][at] for name in mean if mean[name] == mean[name]}
@@ -53,10 +53,10 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         records.write(records.build(rows), part / "rows.parquet")
     if notebook == "tapir/4_training":
         records.write(records.build([{"instruction": "Say", "response": "a"}]), part / "rows.parquet")
-        folders.write_json(part / "losses.json", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
+        files.write_json(part / "losses.json", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}])
         counted = ("response_tokens", "rows", "steps")
         metrics |= {f"training.round_{number}.{part}": 10 for part in counted}
-    folders.write_json(part / "metrics.json", metrics)
+    files.write_json(part / "metrics.json", metrics)
     nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}")]), part / "notebook.ipynb")
     provenance.complete(provenance.new_plan(name, "key", values, {}, run.name), part, final)
     return Planned(notebook, arm, 0, int(number), values), final
@@ -77,7 +77,7 @@ def finished(run: Path, arms: dict[str, dict], contrasts: tuple = (), **about: o
     ]
     found = {"run": run.name, "status": "complete", "command": "python -m lib.run x.yaml", "stages": lines}
     found |= {"arms": summary.arms(done), "oracle": {}, "comparisons": together["comparisons"]}
-    folders.write_json(run / "summary.json", found | about)
+    files.write_json(run / "summary.json", found | about)
     return run
 
 

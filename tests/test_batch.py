@@ -12,9 +12,9 @@ from batch_server import BatchServer
 from test_chat import asking, echo, endpoint
 
 from lib.errors import UserError
-from lib.oracle import batch, prices
-from lib.oracle.__main__ import main
-from lib.oracle.ledger import Ledger
+from lib.models import batch, prices
+from lib.models.__main__ import main
+from lib.models.ledger import Ledger
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_server_without_the_batch_api_is_named(ledger):
 
 
 def order(url: str, place, questions: int, poll_s: float) -> None:
-    from lib.oracle.chat import Endpoint
+    from lib.models.chat import Endpoint
 
     Endpoint("a-model", Ledger(place), url, "a run", batch=True, poll_s=poll_s).chat(asking(questions))
 

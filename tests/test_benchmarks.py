@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import benchmarks
+from lib.evaluation import metrics, statistics
 
 
 def table(*strata, metric="gym.accuracy"):
@@ -26,43 +26,43 @@ def stored(folder, name, scores):
 
 def test_a_metric_is_the_weighted_mean_of_its_strata():
     easy, hard = ("easy", 3.0, [1, 1, 1, 1]), ("hard", 1.0, [0, 1])
-    assert benchmarks.means(table(easy, hard)) == {"gym.accuracy": (3 * 1 + 1 * 0.5) / 4}
+    assert statistics.means(table(easy, hard)) == {"gym.accuracy": (3 * 1 + 1 * 0.5) / 4}
 
 
 def test_strata_of_equal_weight_count_alike_however_many_rows_they_have():
-    assert benchmarks.means(table(("a", 1.0, [1] * 9), ("b", 1.0, [0]))) == {"gym.accuracy": 0.5}
+    assert statistics.means(table(("a", 1.0, [1] * 9), ("b", 1.0, [0]))) == {"gym.accuracy": 0.5}
 
 
 def test_metrics_are_told_apart():
     both = pd.concat([table(("a", 1.0, [1]), metric="m"), table(("a", 1.0, [0]), metric="n")])
-    assert benchmarks.means(both) == {"m": 1, "n": 0}
+    assert statistics.means(both) == {"m": 1, "n": 0}
 
 
 def test_an_interval_contains_the_mean_and_shrinks_with_the_rows():
     widths = []
     for n in (10, 40, 160):
         scores = table(("a", 1.0, [0, 1] * n), ("b", 1.0, [0, 0, 0, 1] * n))
-        ((low, high),) = benchmarks.bootstrap_interval(scores).values()
-        assert low < benchmarks.means(scores)["gym.accuracy"] < high
+        ((low, high),) = statistics.bootstrap_interval(scores).values()
+        assert low < statistics.means(scores)["gym.accuracy"] < high
         widths.append(high - low)
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)  # four times the rows, half the width
     assert widths[1] / widths[2] == pytest.approx(2, rel=0.15)
 
 
 def test_an_interval_has_the_width_of_theory():
-    ((low, high),) = benchmarks.bootstrap_interval(table(("a", 1.0, [0, 1] * 200))).values()
+    ((low, high),) = statistics.bootstrap_interval(table(("a", 1.0, [0, 1] * 200))).values()
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
 
 
 def test_strata_without_spread_leave_no_doubt_however_far_apart_they_are():
-    ((low, high),) = benchmarks.bootstrap_interval(table(("a", 1.0, [1] * 5), ("b", 1.0, [0] * 5))).values()
+    ((low, high),) = statistics.bootstrap_interval(table(("a", 1.0, [1] * 5), ("b", 1.0, [0] * 5))).values()
     assert low == high == 0.5
 
 
 def test_a_difference_is_that_of_the_means(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1, 0]), ("y", 1.0, [1, 0])))
     b = stored(tmp_path, "b", table(("x", 1.0, [1, 0, 0, 0]), ("y", 1.0, [0, 0])))
-    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    found = statistics.compare([a], [b])["gym.accuracy"]
     assert found["difference"] == pytest.approx(0.5)
     assert found["low"] <= 0.5 <= found["high"]
 
@@ -73,20 +73,20 @@ def test_rows_are_paired_by_id_so_their_order_does_not_matter(tmp_path):
     better = scores.assign(score=scores["score"].to_numpy() * 0.5 + 0.5)
     a, b = stored(tmp_path, "a", better), stored(tmp_path, "b", scores)
     shuffled = stored(tmp_path, "shuffled", scores.sample(frac=1, random_state=1, ignore_index=True))
-    assert benchmarks.compare([a], [shuffled]) == benchmarks.compare([a], [b])
+    assert statistics.compare([a], [shuffled]) == statistics.compare([a], [b])
 
 
 def test_pairing_takes_away_what_rows_have_in_common(tmp_path):
     base = np.random.default_rng(0).normal(size=100)
     a = stored(tmp_path, "a", table(("x", 1.0, base + 0.01)))
     b = stored(tmp_path, "b", table(("x", 1.0, base)))
-    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    found = statistics.compare([a], [b])["gym.accuracy"]
     assert [found[key] for key in ("difference", "low", "high")] == pytest.approx([0.01] * 3)
 
 
 def test_seeds_are_averaged(tmp_path):
     arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, [score] * 4))) for i, score in enumerate([1, 0.5, 0])]
-    found = benchmarks.compare([arms[0], arms[1]], [arms[2], arms[2]])["gym.accuracy"]
+    found = statistics.compare([arms[0], arms[1]], [arms[2], arms[2]])["gym.accuracy"]
     assert found["difference"] == 0.75
     assert found["low"] < 0 and found["high"] > 1  # two seeds say little: wider than what they span
 
@@ -94,7 +94,7 @@ def test_seeds_are_averaged(tmp_path):
 def test_the_interval_of_an_arm_ends_where_its_scores_do(tmp_path):
     seeds = [[1] + [0] * 19, [1] * 12 + [0] * 8]
     arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, one))) for i, one in enumerate(seeds)]
-    found = benchmarks.across_seeds(arms)["gym.accuracy"]
+    found = statistics.across_seeds(arms)["gym.accuracy"]
     assert found == {
         "mean": pytest.approx(0.325),
         "low": 0,
@@ -110,7 +110,7 @@ def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path
     for study in range(100):
         noisy = [rng.normal(0, 0.1) + rng.normal(0, 0.5, 60) for _ in range(seeds)]
         ours = [stored(tmp_path, f"{study}-{i}", table(("x", 1.0, list(one)))) for i, one in enumerate(noisy)]
-        interval = benchmarks.compare(ours, nothing)["gym.accuracy"]
+        interval = statistics.compare(ours, nothing)["gym.accuracy"]
         alarms += not interval["low"] <= 0 <= interval["high"]
     assert alarms <= 12  # 5 expected, 3.2 standard errors of 2.2
 
@@ -120,8 +120,8 @@ def test_p_says_how_often_no_difference_would_look_like_this(tmp_path):
     nothing = stored(tmp_path, "nothing", table(("x", 1.0, [0.0] * 100)))
     for name, effect, low, high in (("clear", 1.0, 0.0009, 0.0011), ("weak", 0.1, 0.1, 0.7)):
         shifted = stored(tmp_path, name, table(("x", 1.0, list(rng.normal(effect, 1, 100)))))
-        assert low <= benchmarks.compare([shifted], [nothing])["gym.accuracy"]["p"] <= high
-    assert benchmarks.compare([nothing], [nothing])["gym.accuracy"]["p"] == 1
+        assert low <= statistics.compare([shifted], [nothing])["gym.accuracy"]["p"] <= high
+    assert statistics.compare([nothing], [nothing])["gym.accuracy"]["p"] == 1
 
 
 def test_where_no_row_has_a_score_in_both_arms_there_is_no_difference_and_no_p(tmp_path):
@@ -130,9 +130,9 @@ def test_where_no_row_has_a_score_in_both_arms_there_is_no_difference_and_no_p(t
         a = stored(tmp_path, f"a{i}", table(("x", 1.0, ours)))
         b = stored(tmp_path, f"b{i}", table(("x", 1.0, theirs)))
         for folders in (([a], [b]), ([a, a], [b, b])):
-            found = benchmarks.compare(*folders)["gym.accuracy"]
+            found = statistics.compare(*folders)["gym.accuracy"]
             assert found == {"difference": None, "low": None, "high": None, "n": 0}
-        assert not benchmarks.across_seeds([a, b]) or i
+        assert not statistics.across_seeds([a, b]) or i
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_few_rows_that_differ_claim_no_more_than_a_sign_test(tmp_path, won, lost
     n = won + lost + equal
     a = stored(tmp_path, "a", table(("x", 1.0, [1] * won + [0] * lost + [1] * equal)))
     b = stored(tmp_path, "b", table(("x", 1.0, [0] * won + [1] * lost + [1] * equal)))
-    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    found = statistics.compare([a], [b])["gym.accuracy"]
     assert found["difference"] == pytest.approx((won - lost) / n)
     assert found["low"] <= found["difference"] <= found["high"]
     assert found["p"] == pytest.approx(p)
@@ -161,7 +161,7 @@ def test_few_rows_that_differ_claim_no_more_than_a_sign_test(tmp_path, won, lost
 def test_a_group_of_rows_counts_once_among_the_few(tmp_path):
     scores = table(("x", 1.0, [1.0] * 9)).assign(group=[str(i // 3) for i in range(9)])
     a, b = stored(tmp_path, "a", scores), stored(tmp_path, "b", scores.assign(score=0.0))
-    assert benchmarks.compare([a], [b])["gym.accuracy"]["p"] == 0.25
+    assert statistics.compare([a], [b])["gym.accuracy"]["p"] == 0.25
 
 
 def test_small_samples_of_no_effect_are_rarely_taken_for_one():
@@ -171,7 +171,7 @@ def test_small_samples_of_no_effect_are_rarely_taken_for_one():
     misses = sum(
         not found["low"] <= 0 <= found["high"]
         for one in rows
-        for found in [benchmarks._difference([table(("x", 1.0, one))], 0)]
+        for found in [statistics._difference([table(("x", 1.0, one))], 0)]
     )
     assert misses / 200 <= 0.05
 
@@ -179,38 +179,38 @@ def test_small_samples_of_no_effect_are_rarely_taken_for_one():
 @pytest.mark.parametrize("rows", [50, 3001])
 def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch, rows):
     scores = table(("x", 1.0, np.random.default_rng(1).normal(size=rows)), ("y", 2.0, range(7)))
-    whole = benchmarks.bootstrap_interval(scores)
+    whole = statistics.bootstrap_interval(scores)
     for most in (1, 10_000, 10**9):
-        monkeypatch.setattr(benchmarks, "DRAWN", most)
-        assert benchmarks.bootstrap_interval(scores) == whole
+        monkeypatch.setattr(statistics, "DRAWN", most)
+        assert statistics.bootstrap_interval(scores) == whole
 
 
 def test_resampling_50_000_rows_takes_little_memory():
     scores = pd.DataFrame({"metric": "m", "stratum": "", "weight": 1.0, "score": np.arange(50_000.0)})
     tracemalloc.start()
-    benchmarks.bootstrap_interval(scores)
+    statistics.bootstrap_interval(scores)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 200e6
 
 
 def test_holm_multiplies_each_p_by_how_many_are_not_smaller_and_keeps_their_order():
-    assert benchmarks.holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
-    assert benchmarks.holm([0.6, 0.9]) == [1, 1]
+    assert statistics.holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert statistics.holm([0.6, 0.9]) == [1, 1]
 
 
 def test_arms_scored_on_different_rows_are_not_compared(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1])))
     b = stored(tmp_path, "b", table(("x", 1.0, [1, 1])))
     with pytest.raises(ValueError, match="1 rows were scored in one arm alone"):
-        benchmarks.compare([a], [b])
+        statistics.compare([a], [b])
 
 
 def test_a_row_scored_twice_is_not_paired_twice(tmp_path):
     once = table(("x", 1.0, [1, 0]))
     a, b = stored(tmp_path, "a", pd.concat([once, once])), stored(tmp_path, "b", once)
     with pytest.raises(ValueError, match="(?i)not a one-to-one merge|not unique"):
-        benchmarks.compare([a], [b])
+        statistics.compare([a], [b])
 
 
 def share_of_intervals_without_zero(folder, effect, studies, rows=60):
@@ -223,7 +223,7 @@ def share_of_intervals_without_zero(folder, effect, studies, rows=60):
         for place, chance in zip(places, (0.5 + effect, 0.5), strict=True):
             strata = [(name, 1.0, rng.random(rows) < chance) for name in "uvwx"]
             table(*strata).to_parquet(place / "scores.parquet")
-        interval = benchmarks.compare([places[0]], [places[1]])["gym.accuracy"]
+        interval = statistics.compare([places[0]], [places[1]])["gym.accuracy"]
         found += not interval["low"] <= 0 <= interval["high"]
     return found / studies
 
@@ -241,8 +241,8 @@ def test_a_planted_effect_is_detected(tmp_path):
 def test_a_row_without_a_score_does_not_count_and_is_missing_in_both_arms(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, float("nan"), 1])))
     b = stored(tmp_path, "b", table(("x", 1.0, [0, float("nan"), 0, 1])))
-    assert benchmarks.means(benchmarks._read(a)) == {"gym.accuracy": 1}
-    found = benchmarks.compare([a], [b])["gym.accuracy"]
+    assert statistics.means(statistics._read(a)) == {"gym.accuracy": 1}
+    found = statistics.compare([a], [b])["gym.accuracy"]
     assert (found["difference"], found["n"]) == (0.5, 2)  # rows 0 and 3
 
 
@@ -252,39 +252,39 @@ def test_with_seeds_a_row_counts_where_all_of_them_have_it(tmp_path):
         for i, scores in enumerate([[1, 1, 1], [1, float("nan"), 0]])
     ]
     b = [stored(tmp_path, f"b{i}", table(("x", 1.0, [0, 0, 0]))) for i in range(2)]
-    found = benchmarks.compare(a, b)["gym.accuracy"]
+    found = statistics.compare(a, b)["gym.accuracy"]
     assert (found["difference"], found["n"]) == (0.75, 2)
 
 
 def test_where_nothing_could_be_read_there_is_no_score():
     nothing = table(("x", 1.0, [float("nan")] * 3))
-    ((low, high),) = benchmarks.bootstrap_interval(nothing).values()
-    assert all(np.isnan(value) for value in (*benchmarks.means(nothing).values(), low, high))
+    ((low, high),) = statistics.bootstrap_interval(nothing).values()
+    assert all(np.isnan(value) for value in (*statistics.means(nothing).values(), low, high))
 
 
 def test_rows_that_belong_together_are_resampled_together():
     """Every row twice, in one group: twice the rows know no more."""
     once = table(("x", 1.0, [i % 7 for i in range(60)]))
     twice = pd.concat([once.assign(group=once["id"], id=once["id"] + end) for end in "ab"])
-    assert benchmarks.means(once) == benchmarks.means(twice)
-    assert benchmarks.bootstrap_interval(once) == benchmarks.bootstrap_interval(twice)
+    assert statistics.means(once) == statistics.means(twice)
+    assert statistics.bootstrap_interval(once) == statistics.bootstrap_interval(twice)
 
 
 def test_exact_match_is_a_share_and_any_reference_counts():
-    assert benchmarks.exact_match(["a ", "b", "c", "d"], [["x", "a"], ["b"], ["x"], ["D"]]) == 0.5
+    assert metrics.exact_match(["a ", "b", "c", "d"], [["x", "a"], ["b"], ["x"], ["D"]]) == 0.5
 
 
 def test_rouge_l_is_of_words_stemmed_and_of_the_nearest_reference():
-    assert benchmarks.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1
-    assert benchmarks.rouge_l(["one two three four"], [["one three"]]) == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert metrics.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1
+    assert metrics.rouge_l(["one two three four"], [["one three"]]) == pytest.approx(2 * 1 * 0.5 / 1.5)
 
 
 def test_rouge_l_of_characters_looks_at_the_first_reference_alone():
-    assert benchmarks.rouge_l_char(["abcd"], [["abxd", "abcd"]]) == 0.75
-    assert benchmarks.rouge_l_char([""], [["ab"]]) == 0
+    assert metrics.rouge_l_char(["abcd"], [["abxd", "abcd"]]) == 0.75
+    assert metrics.rouge_l_char([""], [["ab"]]) == 0
 
 
-@pytest.mark.parametrize("measure", [benchmarks.exact_match, benchmarks.rouge_l, benchmarks.rouge_l_char])
+@pytest.mark.parametrize("measure", [metrics.exact_match, metrics.rouge_l, metrics.rouge_l_char])
 @pytest.mark.parametrize(("said", "gold"), [([], []), (["a"], []), (["a"], [[]])])
 def test_responses_without_references_are_refused(measure, said, gold):
     with pytest.raises(ValueError, match="each prediction needs its own list"):

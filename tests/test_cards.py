@@ -10,9 +10,10 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 from nbconvert.filters import markdown2html
 
-from lib import cards, records
+from lib import files, records
+from lib.report import cards
 from lib.runner import digests, folders, provenance
-from lib.settings import JUDGES
+from lib.training.settings import JUDGES
 
 CORPUS, JUDGED, POOL, TRAINED = (
     f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")
@@ -71,7 +72,7 @@ class Study:
         if "training" in name:
             (part / "student").mkdir()
             (part / "student/config.json").write_text(json.dumps({"name": name}))
-        folders.write_json(part / "metrics.json", metrics)
+        files.write_json(part / "metrics.json", metrics)
         provenance.complete(provenance.new_plan(name, "key", values, {}, "demo"), part, folder)
         self.line(name, arm, folder)
         return folder
@@ -86,7 +87,7 @@ class Study:
         """The cards, by the folder of the run that each lies in."""
         told = {"run": "demo", "status": "complete", "arms": {line["arm"]: {} for line in self.lines}}
         told |= {"command": "python -m lib.run params/demo.yaml", "stages": self.lines, **self.about}
-        folders.write_json(self.folder / "summary.json", told)
+        files.write_json(self.folder / "summary.json", told)
         written = cards.write(self.folder)
         return {path.parent.relative_to(self.folder).as_posix(): path for path in written}
 
@@ -178,7 +179,7 @@ def test_a_judge_that_also_taught_is_named_and_what_was_taught_of_a_benchmark_is
     metrics = {f"alpaca_eval.win_rate{end}": n for end, n in (("", 9.0), ("_low", 8.0), ("_high", 10.0))}
     metrics |= {"alpaca_eval.touched": 12, "alpaca_eval.win_rate_untouched": 8.5}
     folder = study.stage("evaluation/alpaca_eval@2", ASKING | {"annotator": "alpaca_eval_gpt4"}, metrics)
-    folders.write_json(folder / JUDGES, {"judges": ["gpt-4"]})
+    files.write_json(folder / JUDGES, {"judges": ["gpt-4"]})
     card = ModelCard.load(study.cards()[STUDENT])
     assert "### AlpacaEval 2\n" in card.text and "Judge: `gpt-4`." in card.text
     assert "**`gpt-4` also taught or chose the rows: it judged its own work.**" in card.text
@@ -354,7 +355,7 @@ def test_a_readme_that_a_stage_wrote_itself_stays_and_nothing_is_written_of_a_ru
     folder = study.stage(f"{CORPUS}@0", SELECTING, {}, rows=ROWS)
     record = folders.record(folder)
     (folder / "README.md").write_text("mine")
-    folders.write_json(folder / "stage.json", record | {"files": digests.listing(folder)})
+    files.write_json(folder / "stage.json", record | {"files": digests.listing(folder)})
     assert study.cards() == {} and (folder / "README.md").read_text() == "mine"
 
 

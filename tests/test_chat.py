@@ -9,11 +9,11 @@ from random import Random
 import pytest
 from chat_server import ChatServer
 
-from lib.completions import Unusable
 from lib.errors import UserError
-from lib.oracle import prices, transport
-from lib.oracle.chat import Endpoint, OverBudget, Request
-from lib.oracle.ledger import Ledger
+from lib.models import prices, transport
+from lib.models.chat import Endpoint, OverBudget, Request
+from lib.models.completions import Unusable
+from lib.models.ledger import Ledger
 
 FAULTS = ["429", "500", "503", "hang", "dropped", "truncated", "html"]
 KEY = "sk-a-secret-that-nobody-may-see"

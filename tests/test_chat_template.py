@@ -6,9 +6,11 @@ from importlib.resources import files
 import pytest
 from transformers import GenerationConfig
 
-from lib import chat_template, encoding, paths, records
+from lib import paths, records
 from lib.errors import UserError
 from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
+from lib.models import chat_template
+from lib.training import encoding
 
 TEMPLATES = {file.name: file for file in files("trl").joinpath("chat_templates").iterdir()}
 TEMPLATES = {name: file for name, file in sorted(TEMPLATES.items()) if name.endswith(".jinja")}

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from lib import checks, paths, student
+from lib import paths
 from lib.errors import UserError
+from lib.models import student
 from lib.run import run_study
-from lib.runner import params
+from lib.runner import checks, params, preflight
 from lib.runner.plan import plan
 from lib.runner.study import load
 
@@ -75,7 +76,7 @@ def test_a_wrong_setting_is_named(over, said):
     arms = {f"{arm}.alpha_step": over["alpha_step"] for arm in ("balanced", "tapir", "warm_up")}
     with pytest.raises(UserError, match=said):
         for stage in plan(study, "x", free | arms):
-            checks.check(stage.notebook, stage.values)
+            preflight.check(stage.notebook, stage.values)
 
 
 EVALUATIONS = [
@@ -132,18 +133,18 @@ def benchmark_values(tmp_path):
 @pytest.mark.parametrize("benchmark, over, said", EVALUATIONS)
 def test_a_wrong_setting_of_a_benchmark_is_named(benchmark_values, benchmark, over, said):
     with pytest.raises(UserError, match=said):
-        checks.check(f"evaluation/{benchmark}", benchmark_values(benchmark, over))
+        preflight.check(f"evaluation/{benchmark}", benchmark_values(benchmark, over))
 
 
 @pytest.mark.parametrize("benchmark", ["alpaca_eval", "mt_bench", "ifeval"])
 def test_a_benchmark_as_its_params_file_has_it_passes(benchmark_values, benchmark):
-    checks.check(f"evaluation/{benchmark}", benchmark_values(benchmark, {}))
+    preflight.check(f"evaluation/{benchmark}", benchmark_values(benchmark, {}))
 
 
 def test_the_demo_and_a_budget_of_known_price_pass():
     for over in ({}, {"oracle": "gpt-4o", "budget_usd": 5}):
         for stage in plan(load(DEMO), "x", over):
-            checks.check(stage.notebook, stage.values)
+            preflight.check(stage.notebook, stage.values)
 
 
 def test_a_run_is_refused_before_its_first_stage(tmp_path, monkeypatch):
@@ -168,9 +169,9 @@ WRONG_AT_THE_START = [
 def test_a_wrong_setting_of_the_first_notebook_is_named(over, said):
     place = paths.ROOT / "notebooks/0_start_here.ipynb"
     values = {name: it.default for name, it in params.declared(params.read_notebook(place), place).items()}
-    checks.check("0_start_here", values)
+    preflight.check("0_start_here", values)
     with pytest.raises(UserError, match=said):
-        checks.check("0_start_here", values | over)
+        preflight.check("0_start_here", values | over)
 
 
 SELF_GUIDE = paths.ROOT / "params/self_guide_demo.yaml"
@@ -198,7 +199,7 @@ WRONG_OF_SELF_GUIDE = [
 def test_what_can_t_be_is_refused_before_a_student_teaches_itself(overrides, message):
     with pytest.raises(UserError, match=message):
         for stage in plan(load(SELF_GUIDE), "x", overrides):
-            checks.check(stage.notebook, stage.values)
+            preflight.check(stage.notebook, stage.values)
 
 
 @pytest.mark.parametrize("study", ["tapir", "alpaca_eval", "mt_bench"])
@@ -207,7 +208,7 @@ def test_a_key_that_is_lacking_is_said_before_anything_is_taught(study, monkeypa
     planned = plan(load(paths.ROOT / f"params/{study}.yaml"), study, {})
     with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
         for stage in planned:
-            checks.check(stage.notebook, stage.values)
+            preflight.check(stage.notebook, stage.values)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_only_who_asks_openai_needs_its_key(urls, fails, monkeypatch):
     stages = plan(load(paths.ROOT / "params/tapir.yaml"), "x", {"budget_usd": 0.0, **urls})
     values = next(stage.values for stage in stages if stage.notebook == "tapir/2_oracle_judging")
     with pytest.raises(UserError, match="no key|no endpoint") if fails else contextlib.nullcontext():
-        checks.check("tapir/2_oracle_judging", values)
+        preflight.check("tapir/2_oracle_judging", values)
 
 
 @pytest.fixture
@@ -240,14 +241,14 @@ def recorded(tmp_path, monkeypatch):
 def test_a_file_that_the_corpus_is_checked_against_must_be_there():
     values = {"source": "gym", "benchmarks": ["nowhere.jsonl"]}
     with pytest.raises(UserError, match="benchmarks: nowhere.jsonl"):
-        checks.check("tapir/1_data_selection", values)
+        preflight.check("tapir/1_data_selection", values)
 
 
 @pytest.mark.parametrize(("name", "value"), [("bad_rows", "drop"), ("format", "alpacca")])
 def test_a_way_of_loading_that_there_is_not_is_refused(name, value):
     values = {"source": "someone/sums", "benchmarks": [], "format": "auto", "bad_rows": "refuse"}
     with pytest.raises(UserError, match=f"{name}='{value}'"):
-        checks.check("tapir/1_data_selection", values | {name: value})
+        preflight.check("tapir/1_data_selection", values | {name: value})
 
 
 def test_without_ray_one_error_says_how_to_install_it(monkeypatch):

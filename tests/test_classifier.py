@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from lib import classifier, records
+from lib import records
 from lib.errors import UserError
+from lib.tapir import classifier
 
 ODD = ["İ am A  café\tof it", "a", "", "  ", "the the THE cat's", "x" * 9, "ab\nab ﬁn"]
 VERBS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import student
 from lib.errors import UserError
+from lib.models import student
 
 if not find_spec("ray"):
     pytest.skip("Ray is not installed: pip install -e '.[scale]'", allow_module_level=True)
@@ -33,7 +33,7 @@ def spread(**how) -> student.Spread:
 
 
 def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_same(local, monkeypatch):
-    from lib import cluster
+    from lib.models import cluster
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     try:
@@ -68,7 +68,7 @@ class Nodes:
 def started():
     from ray.cluster_utils import Cluster
 
-    from lib import cluster as ours  # sets Ray's variables before Ray is imported
+    from lib.models import cluster as ours
 
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **SMALL}))
     os.environ["RAY_ADDRESS"] = cluster.address
@@ -112,7 +112,7 @@ def test_a_poisoned_prompt_costs_its_batch_alone_and_the_same_call_asks_for_that
 
 
 def test_a_batch_whose_process_dies_every_time_is_given_up_and_the_others_are_answered(nodes, monkeypatch):
-    from lib import cluster
+    from lib.models import cluster
 
     class Deadly(cluster.Answering):
         def __call__(self, row: dict) -> dict:

@@ -4,8 +4,9 @@ import doctest
 
 import pytest
 
-from lib import completions
-from lib.completions import Unusable, least_tokens, read, split_thoughts
+from lib.models import completions
+from lib.models.completions import Unusable, least_tokens, read
+from lib.text import opens_thought, split_thoughts
 
 CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>8 7<|return|>"
 
@@ -74,8 +75,8 @@ def test_a_response_about_thoughts_is_left_as_it_is(text):
     ],
 )
 def test_behind_a_prompt_that_opens_a_thought_the_reply_begins_inside_it(text, split):
-    assert completions.opens_thought("<|assistant|><think>\n")
-    assert not completions.opens_thought("<|assistant|><think>\n\n</think>\n\n")
+    assert opens_thought("<|assistant|><think>\n")
+    assert not opens_thought("<|assistant|><think>\n\n</think>\n\n")
     assert split_thoughts(text, opened=True) == split
 
 
@@ -107,7 +108,7 @@ PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"t
         (response("<think>hm</think>8 7"), "8 7", "hm"),
         (response(None, "length", reasoning_content="hm"), "", "hm"),
         (response(None, "length"), "", ""),
-        (response("half \ud83d"), "half ?", ""),
+        (response("half \ud83d"), "half \ufffd", ""),
     ],
 )
 def test_text_and_thoughts_are_found_wherever_a_server_puts_them(told, text, reasoning):
@@ -214,7 +215,7 @@ def test_the_examples_in_the_docstrings_hold():
     ],
 )
 def test_a_response_behind_a_thought_is_without_what_its_model_writes_around_it(text, response):
-    assert completions.split_thoughts(text)[1] == response
+    assert split_thoughts(text)[1] == response
 
 
 def test_a_refusal_is_named_by_its_words():

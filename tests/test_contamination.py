@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import contamination, records, sources
+from lib import records
+from lib.corpus import contamination, sources
 
 PROMPT = "Explain in simple words why the sky over the sea is blue at noon."  # 14 words
 

@@ -227,7 +227,7 @@ def test_a_hub_name_is_read_as_a_data_set_and_its_split_chosen(monkeypatch):
     data = datasets.DatasetDict(
         {"train": datasets.Dataset.from_list([ROW, ROW]), "test": datasets.Dataset.from_list([ROW])}
     )
-    monkeypatch.setattr("lib.sources.load_dataset", lambda name, split: data[split] if split else data)
+    monkeypatch.setattr("lib.corpus.sources.load_dataset", lambda name, split: data[split] if split else data)
     assert [len(corpus.load(name)) for name in ("someone/sums", "someone/sums:test")] == [2, 1]
 
 
@@ -235,7 +235,7 @@ def test_an_unreachable_hub_name_says_so(monkeypatch):
     def unreachable(name, split):
         raise ConnectionError("Couldn't reach the Hub\nmore")
 
-    monkeypatch.setattr("lib.sources.load_dataset", unreachable)
+    monkeypatch.setattr("lib.corpus.sources.load_dataset", unreachable)
     message = refusal("someone/nothing")
     assert "someone/nothing" in message and "Couldn't reach the Hub" in message and "more" not in message
 

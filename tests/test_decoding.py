@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from lib import decoding, student
+from lib.models import decoding, student
 
 TEXTS = [
     "Reverse it. word",

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lib import duplicates, records
+from lib import records
+from lib.corpus import duplicates
 
 LONG = (
     "write a short story about a young sailor who finds an old map and sails away at dawn to the far island"

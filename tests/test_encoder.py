@@ -18,10 +18,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lib import classifier, encoder
 from lib.errors import UserError
 from lib.gym import world
 from lib.gym.oracle import ExactOracle
+from lib.tapir import classifier, encoder
 
 FROM_SCRATCH = {"epochs": 15, "learning_rate": 2e-3}  # random weights need more than a pre-trained encoder
 

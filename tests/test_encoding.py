@@ -11,9 +11,11 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from lib import encoding, paths, records, student
+from lib import paths, records
 from lib.errors import UserError
 from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
+from lib.models import student
+from lib.training import encoding
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 

@@ -4,11 +4,12 @@ import pytest
 
 from lib import records
 from lib.gym.oracle import ExactOracle
-from lib.oracle import estimate, prices
-from lib.oracle.chat import Endpoint, Request
-from lib.oracle.ledger import Ledger
+from lib.models import prices
+from lib.models.chat import Endpoint, Request
+from lib.models.ledger import Ledger
+from lib.oracle import estimate
 from lib.oracle.llm import LLMOracle
-from lib.tasks import Task, calls_ahead
+from lib.tapir.tasks import Task, calls_ahead
 
 ROWS = records.build(
     {"instruction": f"{i:03} {'x' * 396}", "corpus_response": "y" * 800} for i in range(10)

@@ -6,9 +6,10 @@ import pytest
 import tiny
 import torch
 
-from lib import convert, encoding, sft, student, weights
 from lib.errors import UserError
-from lib.settings import Settings
+from lib.models import convert, loading, student, weights
+from lib.training import encoding, sft
+from lib.training.settings import Settings
 
 HI = [[{"role": "user", "content": "Hi"}]]
 
@@ -63,12 +64,12 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path):
 
 def test_packed_weights_are_not_packed_again(tmp_path):
     with pytest.raises(UserError, match="cannot combine Quantization and loading a model from a GGUF file"):
-        student.load_model(tiny.gguf(tmp_path), quantised=True)
+        loading.load_model(tiny.gguf(tmp_path), quantised=True)
 
 
 def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
     file = tiny.gguf(tmp_path)
-    tokenizer = student.load_tokenizer(file)
+    tokenizer = loading.load_tokenizer(file)
     rows = encoding.encode(tokenizer, tiny.ROWS, 64)
     sft.train(file, tokenizer, rows, tmp_path / "out", Settings(epochs=1, batch_size=1, learning_rate=1e-3))
     trained = tmp_path / "out/student"

@@ -5,9 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from lib import benchmarks
 from lib.errors import UserError
-from lib.evaluation import ifeval
+from lib.evaluation import ifeval, statistics
 
 
 def prompt(key: int, *instructions: str, **kwargs) -> dict:
@@ -39,7 +38,7 @@ def test_a_prompt_is_followed_when_all_of_its_instructions_are():
     asked[0]["kwargs"][0] = {}
     asked[1]["kwargs"] = [{}]
     table = ifeval.check(asked, {"Prompt 1": "one two three", "Prompt 2": "well"})
-    means = benchmarks.means(ifeval.scores(table))
+    means = statistics.means(ifeval.scores(table))
     assert (means["ifeval.prompt_strict"], means["ifeval.instruction_strict"]) == (1 / 2, 2 / 3)
 
 
@@ -47,7 +46,7 @@ def test_a_prompt_without_a_response_is_counted_and_not_scored():
     table = ifeval.check([prompt(1, COMMA), prompt(2, COMMA)], {"Prompt 1": "fine"})
     assert ifeval.counts(table) == {"n": 1, "no_response": 1}
     assert table["strict"].isna().tolist() == [False, True]
-    assert benchmarks.means(ifeval.scores(table))["ifeval.instruction_strict"] == 1
+    assert statistics.means(ifeval.scores(table))["ifeval.instruction_strict"] == 1
 
 
 @pytest.mark.parametrize(

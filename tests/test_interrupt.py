@@ -9,12 +9,12 @@ import pytest
 from chat_server import ChatServer
 from jupyter_client.manager import KernelManager
 
-from lib.oracle.ledger import Ledger
+from lib.models.ledger import Ledger
 
 SOON_S = 2.0
 CODE = """
-from lib.oracle.chat import Endpoint, Request
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint, Request
+from lib.models.ledger import Ledger
 ledger = Ledger({place!r})
 asked = Endpoint("m", ledger, {url!r}, concurrency=8)
 print("asking", flush=True)

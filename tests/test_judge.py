@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lib import judge, records
+from lib import records
+from lib.tapir import judge
 
 
 def verdict(order, reply, attempt=1, finish="stop"):

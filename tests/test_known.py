@@ -5,8 +5,9 @@ from random import Random
 import pytest
 from rouge_score import rouge_scorer
 
-from lib import known, records
-from lib.known import Known
+from lib import records
+from lib.corpus import novelty
+from lib.corpus.novelty import Known
 
 ASKED = (
     "add the two numbers 3 and 17 then write a short poem about rivers in french please explain why it is so"
@@ -34,8 +35,8 @@ def test_rouge_l_to_the_nearest_is_that_of_rouge_score():
     found = []
     for text in sentences(300, 0)[150:]:  # they go on from the pool's
         nearest = max(scorer.score(one, text)["rougeL"].fmeasure for one in pool)
-        assert seen.rouge_l(text) == pytest.approx(nearest if nearest > known.ROUGE_L else 0.0)
-        found.append(nearest > known.ROUGE_L)
+        assert seen.rouge_l(text) == pytest.approx(nearest if nearest > novelty.ROUGE_L else 0.0)
+        found.append(nearest > novelty.ROUGE_L)
     assert 0.1 < sum(found) / len(found) < 0.95  # else nothing was shown
 
 

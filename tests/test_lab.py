@@ -185,13 +185,14 @@ def test_a_cell_that_was_interrupted_goes_on_where_it_was(opened, lab):
 
 def test_what_a_model_says_is_text_in_jupyterlab_too(opened, lab):
     name = "hostile"
-    code = f"""from lib import runs, show
+    code = f"""from lib import show
+from lib.stage import say
 import pandas as pd
 said = {HOSTILE!r}
 rows = pd.DataFrame({{"name": "one", "reply": said}})
 for text in said:
     display(show.example({{"reply": text}}))
-    runs.say(f"The name {{show.code(text)}}.")
+    say(f"The name {{show.code(text)}}.")
 display(show.texts(rows, ["name"], ["reply"]), rows, rows.style)"""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)

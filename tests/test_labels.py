@@ -2,8 +2,9 @@
 
 import pytest
 
-from lib import labels, records
+from lib import records
 from lib.errors import UserError
+from lib.self_guide import labels
 
 NLI = ("entailment", "not_entailment")
 LETTERS = ("A", "B", "Neither")

@@ -12,9 +12,11 @@ import pytest
 import tiny
 import torch
 
-from lib import encoding, records, sft, student
+from lib import records
 from lib.errors import UserError
-from lib.settings import Settings
+from lib.models import loading
+from lib.training import encoding, sft
+from lib.training.settings import Settings
 
 ROWS = records.build(
     {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
@@ -35,11 +37,11 @@ def folder(tmp_path_factory):
 
 
 def train(folder, out, rows=ROWS, chat_template="", **how):
-    tokenizer, seen = student.load_tokenizer(folder, chat_template), []
+    tokenizer, seen = loading.load_tokenizer(folder, chat_template), []
     encoded = encoding.encode(tokenizer, rows, 64)
     settings = Settings(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | how)
     losses = sft.train(folder, tokenizer, encoded, out, settings, 0, lambda *at: seen.append(at))
-    return losses, seen, student.load_model(out / "student").state_dict()
+    return losses, seen, loading.load_model(out / "student").state_dict()
 
 
 @pytest.mark.slow
@@ -63,7 +65,7 @@ def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder
     program = Path(__file__).with_name("sharded.py")
     words = [*Settings(launch=TWO).command(), program, folder, str(lora_r), tmp_path]
     subprocess.run(words, cwd=program.parents[1], check=True, capture_output=True)
-    alone = student.load_model(folder)(torch.tensor([[1, 2, 3]])).logits
+    alone = loading.load_model(folder)(torch.tensor([[1, 2, 3]])).logits
     for rank in (0, 1):
         assert torch.allclose(torch.load(tmp_path / f"{rank}.pt"), alone, atol=1e-5)
 

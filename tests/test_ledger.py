@@ -8,9 +8,9 @@ import sqlite3
 import pytest
 
 from lib.errors import UserError
-from lib.oracle import ledger as ledgers
-from lib.oracle.__main__ import main
-from lib.oracle.ledger import Call, Ledger
+from lib.models import ledger as ledgers
+from lib.models.__main__ import main
+from lib.models.ledger import Call, Ledger
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import pytest
 from chat_server import ChatServer
 from scripted import Script, unlike
 
-from lib import completions, judge, records
+from lib import records
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
 from lib.oracle import replies
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
 from lib.oracle.llm import LLMOracle
-from lib.tasks import Task, rebalance
+from lib.tapir import judge
+from lib.tapir.tasks import Task, rebalance
+from lib.text import split_thoughts
 
 LABELS = ("Math", "Code", "Code Debug")
 
@@ -237,7 +239,7 @@ NEW = "<instruction>What is 7 + 7?</instruction>"
     ],
 )
 def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(said, kept):
-    assert replies.new_instruction(completions.split_thoughts(said)[1]) == kept
+    assert replies.new_instruction(split_thoughts(said)[1]) == kept
 
 
 @pytest.mark.parametrize("finish, cause", [("length", "cut"), ("content_filter", "filtered")])
@@ -367,10 +369,10 @@ def test_the_command_shows_exports_and_checks_a_ledger(make, tmp_path):
     oracle.answer(rows())
     said = {}
     for what in ("stats", "export", "check"):
-        words = [sys.executable, "-m", "lib.oracle", what, str(tmp_path / "ledger.sqlite")]
+        words = [sys.executable, "-m", "lib.models", what, str(tmp_path / "ledger.sqlite")]
         said[what] = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "answer" in said["stats"] and "unknown" in said["stats"]
     assert said["export"].count("\n") == 2 and said["check"].startswith("whole")
-    words = [sys.executable, "-m", "lib.oracle", "stats", str(tmp_path / "none.sqlite")]
+    words = [sys.executable, "-m", "lib.models", "stats", str(tmp_path / "none.sqlite")]
     failed = subprocess.run(words, capture_output=True, text=True)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr and "does not exist" in failed.stderr

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from chat_server import ChatServer
 
-from lib import benchmarks
 from lib.errors import UserError
-from lib.evaluation import mt_bench, mt_judging
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
-from lib.student import Student
+from lib.evaluation import mt_bench, mt_judging, statistics
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
+from lib.models.student import Student
 
 ASKED = [
     {"question_id": 1, "category": "writing", "turns": ["Write {a} line.", "Now in rhyme."]},
@@ -91,8 +90,8 @@ def test_the_second_turn_follows_the_students_own_answer():
 
 
 def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeypatch):
-    from lib import student as students
-    from lib.batches import Reply
+    from lib.models import student as students
+    from lib.models.batches import Reply
 
     calls = []
 
@@ -148,7 +147,7 @@ def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
         assert len(server.bodies) == 6
     assert verdicts["score"].fillna(-9).tolist() == [9, 5, -9, 9]
     assert mt_judging.tally(verdicts)["unread"] == 1
-    means = benchmarks.means(mt_judging.scores(verdicts))
+    means = statistics.means(mt_judging.scores(verdicts))
     assert (means["mt_bench.score"], means["mt_bench.math"], means["mt_bench.turn_1"]) == (23 / 3, 9, 9)
 
 
@@ -171,7 +170,7 @@ def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
     assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
     scores = mt_judging.scores(verdicts)
     assert (
-        np.isnan(benchmarks.means(scores)["mt_bench.math"])
+        np.isnan(statistics.means(scores)["mt_bench.math"])
         and len(scores[scores["metric"] == "mt_bench.score"]) == 4
     )
 

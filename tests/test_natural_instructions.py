@@ -3,13 +3,15 @@
 import pandas as pd
 import pytest
 
-from lib import benchmarks, paths, records, student, synthetic
-from lib.asking import Asking
+from lib import paths, prompts, records
 from lib.evaluation import natural_instructions as ni
+from lib.evaluation import statistics
 from lib.gym import targets
-from lib.oracle import prompts
-from lib.self_guide import Labelled, Sampling, Written
-from lib.target import Demo, Instance, Target
+from lib.models import student
+from lib.self_guide import synthetic
+from lib.self_guide.asking import Asking
+from lib.self_guide.generate import Labelled, Sampling, Written
+from lib.self_guide.target import Demo, Instance, Target
 
 DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
 REVERSE = Target("reverse", "Reverse it.", DEMOS, exact=True)
@@ -72,12 +74,12 @@ TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]
 
 
 def test_a_classification_is_scored_by_the_whole_label_and_by_the_authors_rule():
-    means = benchmarks.means(ni.scores("", CHOICE, TEST[:1], ["start"]))
+    means = statistics.means(ni.scores("", CHOICE, TEST[:1], ["start"]))
     assert means == {"ni.exact_match": 0, "ni.exact_match_substring": 1, "ni.parsable": 0}
 
 
 def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_against_the_first():
-    means = benchmarks.means(ni.scores("copy_input", REVERSE, TEST, ["tar", "opt"]))
+    means = statistics.means(ni.scores("copy_input", REVERSE, TEST, ["tar", "opt"]))
     assert means["ni.copy_input.rouge_l"] == means["ni.copy_input.exact_match"] == 1
     assert means["ni.copy_input.rouge_l_char"] == pytest.approx(
         (1 + 2 / 3) / 2
@@ -88,7 +90,7 @@ def test_a_gain_is_paired_row_by_row():
     parts = {"": ["tar", "pot"], "few_shot": ["tar", "top"], "gold": ["tar", "top"]}
     scores = pd.concat([ni.scores(name, REVERSE, TEST, said) for name, said in parts.items()])
     gains = ni.gains(scores, "exact_match")
-    assert benchmarks.means(gains) == {
+    assert statistics.means(gains) == {
         "ni.gain_over.few_shot.exact_match": -0.5,
         "ni.gain_over.gold.exact_match": -0.5,
     }
@@ -142,8 +144,8 @@ def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
 
 def test_what_is_right_is_known_in_the_embedded_world_alone():
     chain = targets.load("gym:first_two,repeat").target
-    assert synthetic.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
-    assert synthetic.right(CHOICE, ["rat"], ["tar"]) is None
+    assert targets.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
+    assert targets.right(CHOICE, ["rat"], ["tar"]) is None
 
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():

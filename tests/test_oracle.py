@@ -7,11 +7,12 @@ from statistics import stdev
 
 import pytest
 
-from lib import judge, records, tasks
+from lib import records
 from lib.errors import UserError
 from lib.gym import draw, oracle, splits, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
+from lib.tapir import judge, tasks
 
 STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/gym.yaml").items()}
 

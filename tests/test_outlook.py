@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from lib import outlook, records
-from lib.tasks import Task
+from lib import records
+from lib.tapir import outlook
+from lib.tapir.tasks import Task
 
 TAXONOMY = {"Math": Task(0.5, "worked"), "Code": Task(0.3, "code"), "Other": Task(0.2, "none")}
 

@@ -3,9 +3,11 @@
 import pytest
 from transformers import AutoTokenizer
 
-from lib import paths, student, tasks
+from lib import paths
+from lib.models import student
 from lib.runner.plan import plan
 from lib.runner.study import load
+from lib.tapir import tasks
 
 EMBEDDED = paths.ROOT / "lib/gym/student"
 TEMPLATE = "params/prompts/chat_llama2.jinja"

@@ -15,9 +15,12 @@ import pytest
 from generated import always, plain, scalars, texts, values
 from hypothesis import strategies as st
 
-from lib import contamination, corpus, records, target
+from lib import corpus, records
+from lib.corpus import contamination
 from lib.errors import UserError
 from lib.evaluation import alpaca, ifeval, mt_bench, mt_judging
+from lib.self_guide import target
+from lib.text import clean
 
 turns = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": plain})
@@ -147,7 +150,7 @@ def test_every_record_of_a_valid_file_becomes_a_row(rows, name, end, mark):
         found = corpus.load(str(place))
     check_whole(found, len(rows))
     assert found["instruction"][:] == [row["instruction"] for row in rows]
-    assert found["response"][:] == [corpus.sound(row["output"]) for row in rows]
+    assert found["response"][:] == [clean(row["output"]) for row in rows]
 
 
 kinds_and_rows = st.sampled_from(list(KINDS)).flatmap(

@@ -10,9 +10,9 @@ import yaml
 from generated import always, plain, scalars, texts, values
 from hypothesis import strategies as st
 
-from lib import paths, show
+from lib import files, paths, show
 from lib.errors import UserError, named, one_line
-from lib.oracle import transport
+from lib.models import transport
 from lib.runner import params
 from lib.runner.plan import plan
 from lib.runner.study import load
@@ -79,7 +79,7 @@ stages = st.lists(
     ),
     max_size=3,
 )
-files = (
+studies = (
     st.fixed_dictionaries(
         {
             "stages": st.lists(st.sampled_from(["data", "train"]), min_size=1, max_size=2, unique=True)
@@ -119,7 +119,7 @@ def planned(folder: Path, text: str, run: str = "demo", overrides: dict | None =
         assert not (folder / "outputs").exists()
 
 
-@always(150, 1500, file=files, overrides=over, run=strange | st.just("demo"))
+@always(150, 1500, file=studies, overrides=over, run=strange | st.just("demo"))
 def test_a_params_file_is_a_plan_or_one_error(file, overrides, run):
     made = planned(paths.ROOT, json.dumps(file), run, overrides)
     for one in made or []:
@@ -210,4 +210,4 @@ def test_any_text_can_be_stored_named_and_shown(text):
 def test_yaml_of_the_files_that_come_with_the_suite_is_plain():
     for file in (Path(__file__).parents[1] / "params").rglob("*.yaml"):
         text = file.read_text()
-        assert params.load_yaml(text, file.name) == yaml.safe_load(text)
+        assert files.load_yaml(text, file.name) == yaml.safe_load(text)

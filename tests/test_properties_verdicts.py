@@ -7,9 +7,10 @@ import pytest
 from generated import always, texts
 from hypothesis import strategies as st
 
-from lib import judge, labels, ratings
 from lib.evaluation import mt_judging
 from lib.oracle import replies
+from lib.self_guide import labels
+from lib.tapir import judge, ratings
 
 NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
 ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")

@@ -4,8 +4,7 @@ import json
 
 import pandas as pd
 
-from lib import benchmarks
-from lib.evaluation import ifeval, mt_judging
+from lib.evaluation import ifeval, mt_judging, statistics
 from lib.gym import questions, splits, world
 
 
@@ -44,7 +43,7 @@ def test_a_conversation_has_two_instances_of_one_family_and_level():
     answered = {
         row["question_id"]: [f"Answer: {row['about'][0]['answer']}", "Answer: banana"] for row in asked
     }
-    means = benchmarks.means(mt_judging.scores(questions.rated(asked, answered)))
+    means = statistics.means(mt_judging.scores(questions.rated(asked, answered)))
     assert (means["mt_bench.turn_1"], means["mt_bench.turn_2"]) == (10, 1)
 
 
@@ -52,5 +51,5 @@ def test_ifevals_checkers_accept_right_answers_and_refuse_others():
     asked = questions.constrained("dev", 10)
     right = ifeval.check(asked, {row["prompt"]: f"Answer: {row['about']['answer']}" for row in asked})
     long = ifeval.check(asked, {row["prompt"]: "Answer: a, b, c, d, e, f, g, h, i" for row in asked})
-    assert benchmarks.means(ifeval.scores(right))["ifeval.prompt_strict"] == 1
-    assert benchmarks.means(ifeval.scores(long))["ifeval.prompt_strict"] == 0
+    assert statistics.means(ifeval.scores(right))["ifeval.prompt_strict"] == 1
+    assert statistics.means(ifeval.scores(long))["ifeval.prompt_strict"] == 0

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from lib import paths, run
-from lib.oracle import __main__ as ledgers
-from lib.oracle.ledger import Ledger
+from lib.models import __main__ as ledgers
+from lib.models.ledger import Ledger
 
 ROOT = paths.ROOT
 PAGES = ("README.md", "CONTRIBUTING.md", "SCALE.md")
@@ -80,14 +80,14 @@ def test_a_target_that_is_shown_runs_what_is_there(command, capsys):
 
 
 def test_the_ledger_is_told_of(tmp_path, capsys):
-    (command,) = [it for it in commands() if it.startswith("python -m lib.oracle ")]
+    (command,) = [it for it in commands() if it.startswith("python -m lib.models ")]
     place = tmp_path / "ledger.sqlite"
     Ledger(place).close()
     assert ledgers.main([command.split()[3], str(place)]) == 0
 
 
 def test_nothing_is_shown_that_no_test_runs():
-    known = ("python -m lib.run ", "python -m lib.oracle stats ", "make ", *SHELL)
+    known = ("python -m lib.run ", "python -m lib.models stats ", "make ", *SHELL)
     assert [it for it in commands() if not it.startswith(known) and it not in ELSEWHERE] == []
     for file, name in ELSEWHERE.values():
         assert name in (ROOT / "tests" / file).read_text()

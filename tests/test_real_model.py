@@ -10,10 +10,10 @@ from chat_server import ChatServer
 from scripted import Script
 
 from lib import paths
-from lib import student as students
-from lib.convert import convert
 from lib.errors import UserError
 from lib.evaluation import alpaca
+from lib.models import student as students
+from lib.models.convert import convert
 from lib.run import run_study
 
 pytestmark = pytest.mark.slow  # a model of 135 M parameters on a CPU

@@ -10,10 +10,10 @@ import pytest
 from llama_server import free_port, wait
 
 from lib import records
-from lib import student as students
 from lib.errors import UserError
 from lib.gym import world
-from lib.oracle.ledger import Ledger
+from lib.models import student as students
+from lib.models.ledger import Ledger
 from lib.run import run_study
 
 pytestmark = pytest.mark.slow  # a server that imports for ten seconds before it answers

@@ -5,7 +5,9 @@ import lzma
 
 import pytest
 
-from lib import classifier, contamination, corpus, duplicates, judge, paths
+from lib import corpus, paths
+from lib.corpus import contamination, duplicates
+from lib.tapir import classifier, judge
 
 DATA = paths.recorded_data()
 if not DATA.is_dir():

@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 from chat_server import ChatServer
 
-from lib import benchmarks, judge, paths
-from lib.evaluation import alpaca, annotators, ifeval, length_control, mt_bench, mt_judging
+from lib import paths
+from lib.evaluation import alpaca, annotators, ifeval, length_control, mt_bench, mt_judging, statistics
 from lib.run import run_study
+from lib.tapir import judge
 
 DATA = paths.recorded_data()
 if not DATA.is_dir():
@@ -42,7 +43,7 @@ def controlled(table) -> float:
 def test_the_recorded_win_rate_is_the_published_one(model):
     table = verdicts(model)
     assert alpaca.tally(table)["read"] == PUBLISHED[model]["n_total"] and len(table) == 805
-    ours, package = benchmarks.means(alpaca.scores(table))["alpaca_eval.win_rate"], alpaca.win_rate(table)
+    ours, package = statistics.means(alpaca.scores(table))["alpaca_eval.win_rate"], alpaca.win_rate(table)
     assert ours == pytest.approx(PUBLISHED[model]["win_rate"], abs=1e-6)
     assert package["win_rate"] == pytest.approx(ours, abs=1e-9)
     assert package["discrete_win_rate"] == pytest.approx(PUBLISHED[model]["discrete_win_rate"], abs=1e-9)
@@ -145,7 +146,7 @@ def asked():
 def test_recorded_judgments_give_the_published_scores(model):
     answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", asked())
     told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz", "", answers)
-    means = benchmarks.means(mt_judging.scores(told))
+    means = statistics.means(mt_judging.scores(told))
     for name in ("score", "turn_1", "turn_2"):
         assert means[f"mt_bench.{name}"] == pytest.approx(MT_PUBLISHED[name][model], abs=1e-9)
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from lib import records, refine, tasks
+from lib import records
 from lib.gym import oracle as oracles
 from lib.gym import world
 from lib.gym.oracle import ExactOracle
+from lib.tapir import refine, tasks
 
 TAXONOMY = tasks.load_taxonomy("params/tasks/gym.yaml")
 

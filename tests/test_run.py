@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-import lib
-from lib import paths, runs
+import lib.evaluation
+from lib import files, paths
 from lib.errors import UserError
 from lib.report import render
 from lib.report.__main__ import main as report
 from lib.run import main, run_study
 from lib.runner import folders
+from lib.stage import open_stage
 
 DATA = '(stage.folder / "rows.txt").write_text("a b c")'
 TRAIN = """text = stage.input("rows_from").read_text() + f" {selection}"
@@ -41,18 +42,18 @@ def statuses(summary):
 @pytest.fixture
 def study(project, monkeypatch):
     """Data shared by two arms, and training which differs; scores are compared by name alone."""
-    stub = types.ModuleType("benchmarks")
+    stub = types.ModuleType("statistics")
     stub.compare = lambda a, b: {
         "files": [f"{x.parents[1].name} {y.parents[1].name}" for x, y in zip(a, b, strict=True)]
     }
     stub.across_seeds = lambda folders: {"gym.accuracy": {"mean": 0, "low": 1, "high": len(folders)}}
-    monkeypatch.setitem(sys.modules, "lib.benchmarks", stub)
-    monkeypatch.setattr(lib, "benchmarks", stub, raising=False)
+    monkeypatch.setitem(sys.modules, "lib.evaluation.statistics", stub)
+    monkeypatch.setattr(lib.evaluation, "statistics", stub, raising=False)
     project.notebook("data", "", DATA)
     project.notebook("train", ROWS_FROM, "from lib import a", TRAIN)
     project.module("a", "X = 1")
     project.module("plots", "COLOUR = 1")
-    project.module("benchmarks", "")
+    project.module("evaluation/statistics", "")
     return project
 
 
@@ -107,7 +108,7 @@ def test_an_arm_that_takes_over_anothers_settings_does_not_lose_its_result_to_it
 
 
 def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(study):
-    stub = sys.modules["lib.benchmarks"]
+    stub = sys.modules["lib.evaluation.statistics"]
     stub.compare = lambda a, b: {"m": {"difference": len(a), "p": 0.03}}
     stub.holm = lambda ps: [len(ps) * p for p in ps]
     found = run_study(
@@ -126,7 +127,10 @@ def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(s
 
 
 def test_contrasts_without_scores_end_no_run_and_have_no_part_in_the_correction(study):
-    stub, nothing = sys.modules["lib.benchmarks"], {"difference": None, "low": None, "high": None, "n": 0}
+    stub, nothing = (
+        sys.modules["lib.evaluation.statistics"],
+        {"difference": None, "low": None, "high": None, "n": 0},
+    )
     stub.compare = lambda a, b: {"m": {"difference": 1, "p": 0.03} if "b" in str(b) else nothing}
     stub.holm = lambda ps: [len(ps) * p for p in ps]
     text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\n"
@@ -242,7 +246,7 @@ def test_a_file_that_cannot_be_written_is_one_line(project, monkeypatch, capsys,
         raise OSError(code, os.strerror(code), "outputs/demo/x.json")
 
     project.notebook("data", "")
-    monkeypatch.setattr(folders, "lock", full)
+    monkeypatch.setattr(files, "lock", full)
     assert main([str(project.params("stages: [data]"))]) == 1
     assert capsys.readouterr().err == f"[Errno {code}] {os.strerror(code)}: 'outputs/demo/x.json'\n"
 
@@ -250,7 +254,7 @@ def test_a_file_that_cannot_be_written_is_one_line(project, monkeypatch, capsys,
 def test_a_file_that_is_missing_by_a_mistake_of_the_code_shows_its_traceback(project, monkeypatch):
     project.notebook("data", "")
     path = project.params("stages: [data]")
-    monkeypatch.setattr(folders, "lock", lambda *_: Path("nowhere.json").read_text())
+    monkeypatch.setattr(files, "lock", lambda *_: Path("nowhere.json").read_text())
     with pytest.raises(FileNotFoundError):
         main([str(path)])
 
@@ -268,7 +272,7 @@ def test_a_second_runner_on_the_same_run_is_refused(project):
     path = project.params("stages: [data]")
     folder = folders.outputs() / "demo"
     folder.mkdir(parents=True)
-    with folders.lock(folder / "lock"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+    with files.lock(folder / "lock"), pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
         run_study(path)
 
 
@@ -365,7 +369,7 @@ def values(**own):
 
 def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earlier_result(study, capsys):
     for text in ("first", "second"):
-        stage = runs.open_stage("data", values())
+        stage = open_stage("data", values())
         (stage.folder / "rows.txt").write_text(text)
         stage.write_metrics({"data.rows": 1})
         stage.close()
@@ -375,7 +379,7 @@ def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earl
 
 
 def test_a_closed_stage_is_final_until_it_is_opened_again(study):
-    stage = runs.open_stage("data", values())
+    stage = open_stage("data", values())
     (stage.folder / "rows.txt").write_text("first")
     stage.close()
     for again in (stage.close, lambda: stage.folder, lambda: stage.write_metrics({"data.rows": 1})):
@@ -386,11 +390,11 @@ def test_a_closed_stage_is_final_until_it_is_opened_again(study):
 
 def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study):
     with pytest.raises(UserError, match=r"Run notebooks/data.ipynb first"):
-        runs.open_stage("train", values(rows_from="data/rows.txt"))
-    stage = runs.open_stage("data", values())
+        open_stage("train", values(rows_from="data/rows.txt"))
+    stage = open_stage("data", values())
     (stage.folder / "rows.txt").write_text("by hand")
     stage.close()
-    stage = runs.open_stage("train", values(rows_from="data/rows.txt"))
+    stage = open_stage("train", values(rows_from="data/rows.txt"))
     assert stage.input("rows_from").read_text() == "by hand"
     with pytest.raises(UserError, match="must be a number"):
         stage.write_metrics({"gym.accuracy": "high"})
@@ -398,7 +402,7 @@ def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study)
 
 
 def test_progress_is_written_for_the_runner_to_show(study):
-    stage = runs.open_stage("data", values())
+    stage = open_stage("data", values())
     assert list(stage.progress("abc", label="letters")) == ["a", "b", "c"]
     written = json.loads((stage.folder / "progress.json").read_text())
     assert written == {"label": "letters", "done": 3, "total": 3}

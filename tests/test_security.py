@@ -10,10 +10,13 @@ import tiny
 from hostile import HOSTILE
 from peft import LoraConfig, get_peft_model
 
-from lib import contamination, corpus, duplicates, paths, records, run, runs, student
+from lib import corpus, paths, prompts, records, run
+from lib.corpus import contamination, duplicates
 from lib.errors import UserError
-from lib.oracle import prompts
+from lib.models import loading, student
 from lib.runner import folders
+from lib.stage import open_stage
+from lib.text import clean
 
 HI = [[{"role": "user", "content": "Hi"}]]
 
@@ -72,7 +75,7 @@ def test_pickles_beside_safetensors_are_not_loaded(folder, mark):
 
 def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder, mark):
     adapter = get_peft_model(
-        student.load_model(folder), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+        loading.load_model(folder), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
     )
     adapter.save_pretrained(folder)
     assert student.answer(student.load(folder), HI, max_new_tokens=1)
@@ -84,7 +87,7 @@ def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder,
 
 def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark):
     """As many a folder of the hub has them: Llama 2's, for one."""
-    student.load_model(folder).save_pretrained(folder, max_shard_size="1MB")
+    loading.load_model(folder).save_pretrained(folder, max_shard_size="1MB")
     (folder / "model.safetensors").unlink()
     put_pickles(folder, mark, "pytorch_model-00001-of-00001.bin")
     told = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
@@ -278,7 +281,7 @@ def test_outputs_may_be_a_link_as_a_whole(study, tmp_path_factory):
 @pytest.mark.parametrize("name", ["run", "arm"])
 def test_a_notebook_opened_by_hand_writes_nowhere_else_either(study, name):
     with pytest.raises(UserError, match=f"{name} name '../../x' must be a plain word"):
-        runs.open_stage("data", {name: "../../x"})
+        open_stage("data", {name: "../../x"})
     assert not (study.root / "outputs").exists()
 
 
@@ -312,7 +315,7 @@ def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(
     assert len(rows) + len(exact) + len(near) + len(silent) + overlap["hit"] == len(told)
     again = records.read(records.write(rows, tmp_path / "rows.parquet"))
     assert again["instruction"][:] == rows["instruction"][:]
-    kept, sent = set(again["instruction"]), {corpus.sound(text) for text in ROWS}
+    kept, sent = set(again["instruction"]), {clean(text) for text in ROWS}
     assert kept < sent and len(sent - kept) == 1 + len(near)
 
 

@@ -6,9 +6,12 @@ import pytest
 import tiny
 import torch
 
-from lib import curriculum, encoding, ratings, records, selection
-from lib import student as students
+from lib import records
 from lib.errors import UserError
+from lib.models import loading
+from lib.models import student as students
+from lib.tapir import curriculum, ratings, selection
+from lib.training import encoding
 
 
 def rows(*values, threshold=2.0):
@@ -129,7 +132,7 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
 @pytest.mark.parametrize("bos", ["<|bos|>", None])
 @pytest.mark.parametrize("prompt, response, length", [(8, 8, 64), (60, 60, 100), (60, 60, 70)])
 def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, response, length):
-    tokenizer = students.load_tokenizer(student)
+    tokenizer = loading.load_tokenizer(student)
     tokenizer.bos_token = bos
     tokenizer.chat_template = tokenizer.chat_template.replace("bos_token", "''")
     rows = records.build([{"instruction": "i" * prompt, "response": "r" * response}])

@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 
-from lib import self_guide, sieve
-from lib.batches import NO_ROOM, Reply
+from lib import prompts
 from lib.errors import UserError
-from lib.oracle import prompts
-from lib.target import Demo, Target
+from lib.models.batches import NO_ROOM, Reply
+from lib.self_guide import filtering, generate
+from lib.self_guide.target import Demo, Target
 
 EVERY = ["empty", "length", "noise", "duplicate"]
 DEMOS = (Demo("the red house", "house"), Demo("a small dog", "dog"), Demo("one green tree", "tree"))
@@ -24,8 +24,10 @@ def said(*texts, finish="stop"):
 
 
 def fates(texts, target=TARGET, wanted=EVERY, finish="stop"):
-    among = sieve.input_filters(target, wanted)
-    return [sieve.fate(reply, self_guide.cleaned(reply.text), among) for reply in said(*texts, finish=finish)]
+    among = filtering.input_filters(target, wanted)
+    return [
+        filtering.fate(reply, generate.cleaned(reply.text), among) for reply in said(*texts, finish=finish)
+    ]
 
 
 def test_each_text_fails_at_the_first_filter_that_it_does_not_pass():
@@ -37,7 +39,7 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
-    assert sieve.fate(Reply("", "stop", 9, "hm"), "", []) == "cut"  # thoughts alone
+    assert filtering.fate(Reply("", "stop", 9, "hm"), "", []) == "cut"  # thoughts alone
 
 
 def test_a_filter_that_is_not_wanted_lets_pass():
@@ -45,15 +47,18 @@ def test_a_filter_that_is_not_wanted_lets_pass():
 
 
 def test_length_bounds_are_two_deviations_around_the_mean_and_a_quarter_of_it_at_least():
-    assert sieve.length_bounds(["aaaa", "aaaa", "aaaa"]) == (2.0, 6.0)  # no spread: a quarter of 4 stands in
-    assert sieve.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
+    assert filtering.length_bounds(["aaaa", "aaaa", "aaaa"]) == (
+        2.0,
+        6.0,
+    )  # no spread: a quarter of 4 stands in
+    assert filtering.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
         (20 - 2 * 8.165, 20 + 2 * 8.165), abs=0.01
     )
 
 
 def test_the_spread_of_one_or_two_demonstrations_says_nothing():
-    assert sieve.length_bounds(["aaaa"]) == (1.0, 16.0)
-    assert sieve.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
+    assert filtering.length_bounds(["aaaa"]) == (1.0, 16.0)
+    assert filtering.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
 
 
 def test_what_a_demonstration_says_is_no_noise():
@@ -66,16 +71,16 @@ def test_the_filters_forget_from_one_call_to_the_next():
     assert (
         fates(["the blue house"]) == fates(["the blue house"]) == ["kept"]
     )  # the duplicates of one run are not another's
-    before = sieve.BEGINS, sieve.HOLDS
-    sieve.input_filters(TARGET, EVERY)
-    assert before == (sieve.BEGINS, sieve.HOLDS)
+    before = filtering.BEGINS, filtering.HOLDS
+    filtering.input_filters(TARGET, EVERY)
+    assert before == (filtering.BEGINS, filtering.HOLDS)
 
 
 def test_where_nothing_is_left_the_filter_that_bit_most_names_itself_its_bounds_and_three_victims():
     texts = ["", "x" * 500, "y", "z", "w"]
-    among = sieve.input_filters(TARGET, EVERY)
+    among = filtering.input_filters(TARGET, EVERY)
     with pytest.raises(UserError) as error:
-        sieve.check_left(fates(texts), texts, sieve.bounds(among, 500), "inputs")
+        filtering.check_left(fates(texts), texts, filtering.bounds(among, 500), "inputs")
     assert str(error.value).startswith(
         'the filter "length" (7 to 19 characters) leaves none of the 5 inputs (empty 1, length 4). Show other demonstrations'
     )
@@ -83,14 +88,14 @@ def test_where_nothing_is_left_the_filter_that_bit_most_names_itself_its_bounds_
 
 
 def test_nothing_is_said_where_something_is_left():
-    sieve.check_left(["empty", "kept"], ["", "a"], sieve.bounds([], 500), "inputs")
+    filtering.check_left(["empty", "kept"], ["", "a"], filtering.bounds([], 500), "inputs")
 
 
 def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
     template, earlier = prompts.template("self_guide_input"), [f"earlier {i}" for i in range(30)]
     counts = set()
     for seed in range(40):
-        [turn] = self_guide.input_prompt(TARGET, earlier, "", Random(seed), template)
+        [turn] = generate.input_prompt(TARGET, earlier, "", Random(seed), template)
         assert all(demo.input in turn["content"] for demo in DEMOS)
         assert not any(f"Output: {demo.output}" in turn["content"] for demo in DEMOS)
         counts.add(turn["content"].count("Input: earlier"))
@@ -99,12 +104,12 @@ def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
 
 @pytest.mark.parametrize("name", ["self_guide_input", "self_guide_input_label", "gym_input"])
 def test_no_prompt_holds_a_stray_none_or_an_unfilled_brace(name):
-    [turn] = self_guide.input_prompt(TARGET, [], "yes", Random(0), prompts.template(name))
+    [turn] = generate.input_prompt(TARGET, [], "yes", Random(0), prompts.template(name))
     assert "None" not in turn["content"] and "{" not in turn["content"]
 
 
 def test_an_output_prompt_without_demonstrations_is_the_instruction_and_the_input():
-    [turn] = self_guide.output_prompt("Give the last word.", (), "a {red} cat", TEMPLATE)
+    [turn] = generate.output_prompt("Give the last word.", (), "a {red} cat", TEMPLATE)
     assert turn["content"] == "Give the last word.\nInput: a {red} cat\nOutput:"
 
 
@@ -116,8 +121,8 @@ def test_rounds_show_what_was_kept_before_and_never_more():
         return said(f"the new house {number}", "", f"the old tree {number}")
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = self_guide.write_inputs(
-        TARGET, ask, templates, sieve.input_filters(TARGET, EVERY), rounds=3, prompts_a_round=3
+    written = generate.write_inputs(
+        TARGET, ask, templates, filtering.input_filters(TARGET, EVERY), rounds=3, prompts_a_round=3
     )
     assert [one.fate for one in written] == ["kept", "empty", "kept"] * 3
     assert all("(none yet)" in prompt for prompt in shown[0])
@@ -133,14 +138,14 @@ def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
         return said(*(f"thing {number} {i}" for i in range(len(batch))))
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = self_guide.write_inputs(YES_NO, ask, templates, sieve.input_filters(YES_NO, EVERY), rounds=10)
+    written = generate.write_inputs(YES_NO, ask, templates, filtering.input_filters(YES_NO, EVERY), rounds=10)
     labels = [one.label for one in written]
     assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
     assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, asked, strict=True))
 
 
 def vote(*texts, target=TARGET, least=0.3, wanted=EVERY):
-    return self_guide.choose_output(target, said(*texts), sieve.output_filters(target, wanted), least)
+    return generate.choose_output(target, said(*texts), filtering.output_filters(target, wanted), least)
 
 
 def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():

@@ -13,8 +13,9 @@ import tiny
 from aiohttp import web
 from chat_server import ChatServer
 
-from lib import records, served, student
+from lib import records
 from lib.errors import UserError
+from lib.models import served, student
 
 PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(10)]
 CODE = """
@@ -108,10 +109,10 @@ def test_a_reply_that_the_limit_cut_is_marked(asked, server):
     assert reply.finish == "length"
 
 
-def test_half_a_surrogate_pair_is_asked_and_stored_as_a_question_mark(asked, server, tmp_path):
+def test_half_a_surrogate_pair_is_asked_and_stored_as_a_replacement_character(asked, server, tmp_path):
     server.reply = lambda body: f"{body['messages'][0]['content']} \udc00"
     ((reply,),) = student.answer(asked, [[{"role": "user", "content": "half \ud800"}]], folder=tmp_path)
-    assert reply.text == "half ? ?"
+    assert reply.text == "half \ufffd \ufffd"
 
 
 def test_the_key_of_another_endpoint_is_not_sent(asked, server, monkeypatch):

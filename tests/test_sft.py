@@ -18,9 +18,11 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from lib import encoding, records, sft, student
+from lib import records
 from lib.errors import UserError
-from lib.settings import Settings
+from lib.models import loading, student
+from lib.training import encoding, sft
+from lib.training.settings import Settings
 
 QUICK = {"epochs": 8, "learning_rate": 1e-3, "batch_size": 2}
 
@@ -38,7 +40,7 @@ def trained(folder, tmp_path_factory):
 
 
 def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **how):
-    tokenizer = student.load_tokenizer(folder)
+    tokenizer = loading.load_tokenizer(folder)
     encoded = encoding.encode(tokenizer, rows, 64)
     return sft.train(folder, tokenizer, encoded, out, Settings(**QUICK | how), seed, report)
 
@@ -208,7 +210,7 @@ def test_a_student_that_cannot_be_saved_is_not_trained(folder, tmp_path):
 
 
 def test_rows_that_are_all_cut_are_refused_as_they_would_not_teach_to_stop(folder, tmp_path):
-    tokenizer = student.load_tokenizer(folder)
+    tokenizer = loading.load_tokenizer(folder)
     encoded = encoding.encode(tokenizer, ROWS.select([0]), 14)
     with pytest.raises(UserError, match="max_length=14: each of 1 rows is cut before its end token"):
         sft.train(folder, tokenizer, encoded, tmp_path, Settings(**QUICK))
@@ -238,7 +240,7 @@ def test_a_trained_student_is_asked_with_the_empty_thought_that_it_was_trained_b
     train(copy, tmp_path, epochs=1)
     saved = AutoTokenizer.from_pretrained(tmp_path / "student")
     asked = saved.apply_chat_template(records.messages(ROWS[0]), add_generation_prompt=True, tokenize=False)
-    encoded = encoding.encode(student.load_tokenizer(copy), ROWS, 64)[0]
+    encoded = encoding.encode(loading.load_tokenizer(copy), ROWS, 64)[0]
     assert asked.endswith("<|assistant|><think>\n\n</think>\n\n")
     assert saved.decode(encoded["input_ids"]) == asked + "cat<|end|>"
 
@@ -278,7 +280,7 @@ def test_the_same_call_again_teaches_the_same_student_and_not_what_it_has_taught
 
 
 def test_a_student_that_would_mix_packed_rows_is_refused(folder, tmp_path):
-    tokenizer = student.load_tokenizer(folder)
+    tokenizer = loading.load_tokenizer(folder)
     sizes = {"hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
     config = Mamba2Config(vocab_size=len(tokenizer), num_hidden_layers=2, pad_token_id=0, **sizes)
     Mamba2ForCausalLM(config).save_pretrained(tmp_path / "mamba")

@@ -5,11 +5,12 @@ from math import log
 import pytest
 from chat_server import ChatServer
 
-from lib import fitness, judge, records
+from lib import records
 from lib.errors import UserError
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
+from lib.tapir import fitness, judge
 
 
 def completion(*tokens):

@@ -5,7 +5,8 @@ import tiny
 import torch
 from tiny import ROWS
 
-from lib import encoding, steps, student
+from lib.models import student
+from lib.training import encoding, steps
 
 
 def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():

@@ -9,9 +9,10 @@ import pytest
 import tiny
 import torch
 
-from lib import continuous, loaded, records, student
+from lib import records
 from lib.errors import UserError
 from lib.gym.pretrain import byte_tokenizer, chat
+from lib.models import continuous, loaded, loading, student
 
 TEXTS = [
     "hi",
@@ -113,7 +114,7 @@ def test_an_end_token_is_no_text_of_a_reply_though_the_tokenizer_does_not_call_i
     for name in ("eos_token", "pad_token", "extra_special_tokens"):
         del config[name]
     (copy / "tokenizer_config.json").write_text(json.dumps(config))
-    tokenizer = student.load_tokenizer(copy)
+    tokenizer = loading.load_tokenizer(copy)
     ids = tokenizer("Yes.<|end|>", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "Yes." and tokenizer.pad_token == "<|end|>"
 

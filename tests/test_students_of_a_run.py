@@ -2,10 +2,12 @@
 
 import pytest
 
-from lib import runs
+from lib import files
+from lib.errors import UserError
 from lib.run import run_study
 from lib.runner.plan import plan
 from lib.runner.study import load
+from lib.stage import open_stage
 
 STUDENT_FROM = 'student: str = "base"  # who starts\nstudent_from: str = "train@{round-1}/student?"  # the round before\n'
 TRAIN = """(stage.folder / "student").write_text(f"{stage.student()} {round}")
@@ -36,9 +38,9 @@ def test_with_a_warm_up_the_first_round_goes_on_from_it(train):
 def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
     summary = run_study(train.params(STAGES % "true"))
     folder = train.root / "outputs/demo/main/s0"
-    metrics = [runs.folders.read_json(folder / f"train@{n}/metrics.json") for n in (0, 1, 2)]
+    metrics = [files.read_json(folder / f"train@{n}/metrics.json") for n in (0, 1, 2)]
     assert [(one["later"], one["rate"]) for one in metrics] == [(2, 6), (1, 3), (0, 0)]
-    assert "later" not in runs.folders.read_json(folder / "train@0/stage.json")
+    assert "later" not in files.read_json(folder / "train@0/stage.json")
     assert summary["status"] == "complete"
 
 
@@ -50,6 +52,6 @@ def test_a_hub_name_in_student_from_is_the_student_that_is_named(train):
 
 def test_a_later_round_by_hand_does_not_start_from_the_untrained_student(train, monkeypatch):
     values = {"round": 2, "student": "base", "student_from": "train@{round-1}/student?", "rate": 1}
-    stage = runs.open_stage("train", values)
-    with pytest.raises(runs.UserError, match="no student of round 1. Run"):
+    stage = open_stage("train", values)
+    with pytest.raises(UserError, match="no student of round 1. Run"):
         stage.student()

@@ -8,10 +8,11 @@ from dataclasses import asdict
 
 import pytest
 
-from lib import paths, target
+from lib import paths
 from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
 from lib.gym import operations, splits, targets
+from lib.self_guide import target
 
 DEMOS = [{"input": f"word {i}", "output": ["odd", "even"][i % 2], "explanation": "…"} for i in range(4)]
 

@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 
-from lib import records, tasks
+from lib import records
 from lib.errors import UserError
 from lib.gym import world
 from lib.gym.oracle import ExactOracle
-from lib.tasks import Task
+from lib.tapir import tasks
+from lib.tapir.tasks import Task
 
 HALVES = {"Arithmetic": Task(0.5, "worked"), "Rewriting": Task(0.5, "worked")}
 TAXONOMIES = ["params/tasks/gym.yaml"]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.batches import Ended
 from lib.errors import UserError, named
 from lib.evaluation import annotators, recordings, shared
-from lib.oracle import estimate, prices
-from lib.oracle.chat import Endpoint
+from lib.models import prices
+from lib.models.batches import Ended
+from lib.models.chat import Endpoint
+from lib.oracle import estimate
 
 REPOSITORY, OUTPUTS = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"  # on the hub
 TIE, NONE = 0, -1  # preferences of older files, for what is 1.5 now, and for no verdict
@@ -152,7 +153,7 @@ def tally(verdicts: pd.DataFrame, limit: int = 1) -> dict[str, int]:
 
 
 def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Win rates in percent in the long form that lib.benchmarks reads, null where there is no verdict."""
+    """Win rates in percent in the long form that lib.evaluation.statistics reads, null where there is no verdict."""
     wins, name = 100 * (verdicts["preference"] - 1), "alpaca_eval.win_rate"
     columns = {"metric": name, "stratum": "all", "weight": 1.0, "id": verdicts["instruction"], "score": wins}
     return pd.DataFrame(columns)

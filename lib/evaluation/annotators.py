@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib import completions
 from lib.errors import UserError
 from lib.evaluation import recordings
-from lib.oracle.chat import Endpoint, Request
+from lib.models import completions
+from lib.models.chat import Endpoint, Request
 
 PUBLISHED = "weighted_alpaca_eval_gpt4_turbo"  # the judge of the leaderboard
 # of the package's decoder: settings that are no part of a call, and what it sends where a config is silent
@@ -166,8 +166,8 @@ def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endp
 def _choice(response: dict, sampling: dict) -> dict:
     """A reply as the package keeps it: with its text, or the arguments of the function that it calls."""
     said = completions.read(response, {"messages": [], **sampling})
-    choice = recordings.clean(response["choices"][0])
-    return choice | {"text": recordings.clean(said.text) or " ", "finish_reason": said.finish_reason}
+    choice = recordings.cleaned(response["choices"][0])
+    return choice | {"text": recordings.cleaned(said.text) or " ", "finish_reason": said.finish_reason}
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from lib.batches import Ended
 from lib.errors import UserError
 from lib.evaluation import recordings, shared
+from lib.models.batches import Ended
 
 
 def prompts(source: str) -> list[dict]:
@@ -120,7 +120,7 @@ def counts(table: pd.DataFrame) -> dict[str, int]:
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Shares in the long form that lib.benchmarks reads: ifeval.prompt_strict, .prompt_loose, .instruction_strict, .instruction_loose.
+    """Shares in the long form that lib.evaluation.statistics reads: ifeval.prompt_strict, .prompt_loose, .instruction_strict, .instruction_loose.
 
     A prompt is followed when all of its instructions are; the instructions of a prompt belong together.
     """

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from joblib import cpu_count
 
-from lib import benchmarks, paths, runs
+from lib import paths
 from lib.errors import UserError
-from lib.evaluation import alpaca, annotators, recordings
+from lib.evaluation import alpaca, annotators, recordings, statistics
+from lib.files import die_with_parent
 
 FEATURES = (
     "df_gamed.csv"  # on the hub: how difficult each instruction is, and two verbose copies of the reference
@@ -97,14 +98,14 @@ def interval(
             report(len(fitted))
     finally:
         pool.shutdown(cancel_futures=True)
-    return tuple(map(float, np.percentile(fitted, benchmarks.LEVEL)))
+    return tuple(map(float, np.percentile(fitted, statistics.LEVEL)))
 
 
 _given: list = []  # to a process: the verdicts and the features
 
 
 def _begin(parent: int, *given) -> None:
-    runs.die_with_parent(parent)
+    die_with_parent(parent)
     _given[:] = given
 
 

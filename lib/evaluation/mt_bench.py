@@ -1,10 +1,10 @@
 """MT-Bench: 80 questions of two turns and their answers (Zheng et al., 2023, arXiv 2306.05685), in FastChat's file formats."""
 
 from lib import records
-from lib.batches import Ended, Reply, ended
 from lib.errors import UserError
 from lib.evaluation import recordings
-from lib.oracle.prompts import filled
+from lib.models.batches import Ended, Reply, ended
+from lib.prompts import filled
 
 TURNS = (1, 2)
 # of a student's answers; others 0
@@ -50,7 +50,7 @@ def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, lis
 
     Beside them, how the turns ended. `how` goes to `student.answer`.
     """
-    from lib import student as students  # torch takes seconds that recorded answers can do without
+    from lib.models import student as students
 
     turns: dict[int, list[str]] = {row["question_id"]: [] for row in asked}
     made: list[Reply] = []

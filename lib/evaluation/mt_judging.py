@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.completions import split_thoughts
 from lib.errors import UserError, named
 from lib.evaluation import recordings, shared
 from lib.evaluation.mt_bench import TURNS, Messages
-from lib.oracle import estimate, prices
-from lib.oracle.chat import Endpoint, Request
+from lib.models import prices
+from lib.models.chat import Endpoint, Request
+from lib.models.completions import split_thoughts
+from lib.oracle import estimate
 
 JUDGE = "gpt-4"  # of the published scores
 SAMPLING = {"temperature": 0, "max_tokens": 2048}
@@ -218,7 +219,7 @@ def write(verdicts: pd.DataFrame, answered: dict[int, list[str]] | None, folder:
 
 
 def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Ratings in the long form that lib.benchmarks reads: mt_bench.score, .turn_1, .turn_2, and one metric a category.
+    """Ratings in the long form that lib.evaluation.statistics reads: mt_bench.score, .turn_1, .turn_2, and one metric a category.
 
     The turns of a question belong together; several judgments of one turn count as the mean of those that were read.
     """

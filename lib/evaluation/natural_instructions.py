@@ -5,12 +5,15 @@ from random import Random
 
 import pandas as pd
 
-from lib import benchmarks, encoding, labels, records
-from lib.asking import Asking
-from lib.self_guide import Sampling
-from lib.settings import WAYS
-from lib.student import Student
-from lib.target import Demo, Instance, Target
+from lib import records
+from lib.evaluation import metrics
+from lib.models.student import Student
+from lib.self_guide import labels
+from lib.self_guide.asking import Asking
+from lib.self_guide.generate import Sampling
+from lib.self_guide.target import Demo, Instance, Target
+from lib.training import encoding
+from lib.training.settings import WAYS
 
 
 def ways(asking: Asking, skipped: list[str]) -> list[str]:
@@ -90,7 +93,7 @@ def copy_input(test: list[Instance]) -> list[str]:
 
 
 def scores(name: str, target: Target, test: list[Instance], responses: list[str]) -> pd.DataFrame:
-    """One baseline's scores, row by row, in the long form of lib.benchmarks; `name` is empty for SELF-GUIDE itself.
+    """One baseline's scores, row by row, in the long form of lib.evaluation.statistics; `name` is empty for SELF-GUIDE itself.
 
     A classification has exact_match (the last whole label), exact_match_substring (how SELF-GUIDE's code reads it) and parsable (a label
     is named). A generation has rouge_l, rouge_l_char, exact_match of the text, and parsable (it says something).
@@ -109,7 +112,7 @@ def _label_scores(target: Target, one: Instance, said: str) -> dict[str, float]:
 
 
 def _text_scores(target: Target, one: Instance, said: str) -> dict[str, float]:
-    measures = (benchmarks.rouge_l, benchmarks.rouge_l_char, benchmarks.exact_match)
+    measures = (metrics.rouge_l, metrics.rouge_l_char, metrics.exact_match)
     found = {measure.__name__: measure([said], [one.references]) for measure in measures}
     return found | {"parsable": float(bool(said))}
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 from huggingface_hub import hf_hub_download
 
-from lib import sources
-from lib.corpus import sound
-from lib.sources import BadInput
+from lib.corpus import sources
+from lib.corpus.sources import BadInput
+from lib.text import clean
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 
@@ -22,7 +22,7 @@ def listed(source: str, name: str, once: str, /, **fields: type) -> list[dict]:
     for _, placed in sources.read(source):
         for where, record in placed:
             _check(record, f"{name}: {where}", fields)
-            found.append(clean(record))
+            found.append(cleaned(record))
     if not found:
         raise BadInput(f"{name}: {source} holds no records")
     counts = Counter(row[once] for row in found) if once else {}
@@ -50,13 +50,13 @@ def check_asked(answered: Iterable, asked: Iterable, where: str, what: str) -> N
         )
 
 
-def clean(value: object) -> object:
+def cleaned(value: object) -> object:
     """The value with all its texts made fit to be written: lone surrogates become U+FFFD."""
     if isinstance(value, str):
-        return sound(value)
+        return clean(value)
     if isinstance(value, list):
-        return [clean(part) for part in value]
-    return {clean(key): clean(part) for key, part in value.items()} if isinstance(value, dict) else value
+        return [cleaned(part) for part in value]
+    return {cleaned(key): cleaned(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def hub_file(repository: str, file: str, name: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
-from lib import benchmarks, contamination, records, show
-from lib.batches import Ended, ended
-from lib.runner import folders
-from lib.runs import Stage
-from lib.settings import JUDGES
+from lib import files, records, show
+from lib.corpus import contamination
+from lib.evaluation import statistics
+from lib.models.batches import Ended, ended
+from lib.training.settings import JUDGES
 
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
 
@@ -19,7 +19,7 @@ TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may hav
 
 def student(place: object, told: dict):
     """Who is to be asked, from a notebook's parameters."""
-    from lib import student as students  # torch takes seconds that recorded responses can do without
+    from lib.models import student as students
 
     how = (told[name] for name in ("engine", "student_url", "chat_template", "concurrency", "actors"))
     return students.choose(place, *how)
@@ -27,7 +27,7 @@ def student(place: object, told: dict):
 
 def responses(prompts: list[str], student, **how) -> tuple[list[str], Ended]:
     """A student's responses to prompts of one turn, and how they ended; `how` goes to `student.answer`."""
-    from lib import student as students
+    from lib.models import student as students
 
     asked = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
     replies = [reply for (reply,) in students.answer(student, asked, **how)]
@@ -70,10 +70,10 @@ def counts(benchmark: str, tally: dict[str, int], no_response: int) -> dict[str,
     return {f"{benchmark}.{name}": value for name, value in told.items()}
 
 
-def write_judges(stage: Stage, names: Iterable[str]) -> str:
+def write_judges(stage, names: Iterable[str]) -> str:
     """Note who judged, for the report; returns the names as they can be shown."""
     found = sorted({name for name in names if name})
-    folders.write_json(stage.folder / JUDGES, {"judges": found})
+    files.write_json(stage.folder / JUDGES, {"judges": found})
     return ", ".join(map(show.code, found))
 
 
@@ -81,7 +81,7 @@ def write_judges(stage: Stage, names: Iterable[str]) -> str:
 
 
 def overlap(
-    stage: Stage, scores: pd.DataFrame, asked: list[dict], text: str, name: str, headline: str
+    stage, scores: pd.DataFrame, asked: list[dict], text: str, name: str, headline: str
 ) -> tuple[str, dict[str, float]]:
     """How much of a benchmark the student may have been taught, and its score without that: a sentence, and metrics.
 
@@ -96,7 +96,7 @@ def overlap(
         )
     touched = _touched_instances(rows, asked) if "about" in asked[0] else _touched(rows, asked, text)
     names = {str(asked[i][name]) for i in touched}
-    clean = benchmarks.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
+    clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
     said = f"{len(touched):,} of {len(asked):,} prompts are touched by the {len(rows):,} rows that the student may have been taught"
     said += f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""
     return f"{said}. {unknown}", {
@@ -105,7 +105,7 @@ def overlap(
     }
 
 
-def _taught(stage: Stage) -> Dataset | None:
+def _taught(stage) -> Dataset | None:
     """Rows that the student may have been taught, expanded and refined ones included; None where the stage is given none."""
     found = [records.read(place) for name in TAUGHT if (place := stage.input(name))]
     return concatenate_datasets(found) if found else None
@@ -126,10 +126,10 @@ def _touched_instances(rows: Dataset, asked: list[dict]) -> list[int]:
 # Writing
 
 
-def write(stage: Stage, scores: pd.DataFrame) -> pd.DataFrame:
+def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
     """Write scores.parquet, and every metric of it with its bootstrap interval; returns them, a line each: score, low, high."""
     scores.to_parquet(stage.folder / "scores.parquet")
-    means, bounds = benchmarks.means(scores), benchmarks.bootstrap_interval(scores)
+    means, bounds = statistics.means(scores), statistics.bootstrap_interval(scores)
     table = pd.DataFrame(
         {name: (mean, *bounds[name]) for name, mean in means.items()}, ["score", "low", "high"]
     ).T

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib import records
-from lib.curriculum import mfd
-from lib.judge import latest
+from lib.tapir.curriculum import mfd
+from lib.tapir.judge import latest
 
 
 def by_cell(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:

@@ -6,9 +6,9 @@ Exact match, greedy, on compositions of two operations that pre-training never s
 import sys
 from random import Random
 
-from lib import student as students
 from lib.gym import operations
 from lib.gym.pretrain import story
+from lib.models import student as students
 
 Case = tuple[list[dict], str]  # a prompt and the one right reply
 WORDS = 20  # inputs a composition

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 from datasets import Dataset
 
-from lib import judge, ratings, records
+from lib import records
 from lib.errors import UserError
 from lib.gym import draw, world
 from lib.gym.families import Exercise
+from lib.tapir import judge, ratings
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]

@@ -2,12 +2,11 @@
 
 from random import Random
 
-from lib import self_guide
-from lib.gym import operations
+from lib import prompts
+from lib.gym import EMBEDDED, operations
 from lib.gym.splits import split_of
-from lib.oracle import prompts
-from lib.settings import EMBEDDED
-from lib.target import Demo, Instance, Material, Target
+from lib.self_guide import generate
+from lib.self_guide.target import Demo, Instance, Material, Target
 
 VALIDATION, TEST = 100, 200  # instances of each
 PROMPT = "self_guide_output"
@@ -35,10 +34,17 @@ def gold(name: str, text: str) -> str:
     return operations.apply(tuple(name.split()), text)
 
 
+def right(target: Target, texts: list[str], outputs: list[str]) -> list[bool] | None:
+    """Whether each output is right, where that is known for any input: in the embedded world."""
+    if not target.exact:
+        return None
+    return [gold(target.name, text) == output for text, output in zip(texts, outputs, strict=True)]
+
+
 def phrasing(name: str) -> str:
     """The prompt of a chain, with {x} for the word."""
     target = _target(name, 3)
-    [turn] = self_guide.output_prompt(target.instruction, target.demos, "{x}", prompts.template(PROMPT))
+    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", prompts.template(PROMPT))
     return turn["content"]
 
 

@@ -170,7 +170,7 @@ def credit(about: dict, response: str) -> float:
 
 
 def score_table(replies: pd.DataFrame) -> pd.DataFrame:
-    """Credits in the long form that lib.benchmarks reads; `replies` has kind, family, level, id and credit.
+    """Credits in the long form that lib.evaluation.statistics reads; `replies` has kind, family, level, id and credit.
 
     "gym.accuracy" weighs every taught cell alike, "gym.corpus_mix" as the corpus does; the other kinds
     ("gym.unseen_level", …) weigh their cells alike.

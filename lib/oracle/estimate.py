@@ -5,7 +5,7 @@ from typing import NamedTuple
 from datasets import Dataset
 
 from lib import records
-from lib.oracle import prices
+from lib.models import prices
 
 ENOUGH = 20  # calls of a kind in the ledger, from which on their means are better than our guesses
 SECONDS = 5.0  # that a call takes, where nothing is known

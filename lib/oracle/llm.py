@@ -7,11 +7,14 @@ from itertools import repeat
 
 from datasets import Dataset
 
-from lib import completions, duplicates, expected, fitness, judge, ratings, records, show
+from lib import prompts, records, show
+from lib.corpus import duplicates
+from lib.corpus.novelty import Known
 from lib.errors import UserError
-from lib.known import Known
-from lib.oracle import estimate, prompts, replies
-from lib.oracle.chat import Endpoint, Reply, Request
+from lib.models import completions
+from lib.models.chat import Endpoint, Reply, Request
+from lib.oracle import estimate, expected, replies
+from lib.tapir import fitness, judge, ratings
 
 ATTEMPTS = 2  # a reply that can't be read is asked for once more
 RESPONSES = 2000  # whole responses held at a time: with their log-probabilities they are long
@@ -124,7 +127,7 @@ class LLMOracle:
         pending = [(i, order) for i in positions for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
             shown = zip(_only(rows, (i for i, _ in pending), *columns), pending, strict=True)
-            messages = (prompt(**prompts.pair(row, order)) for row, (_, order) in shown)
+            messages = (prompt(**_pair(row, order)) for row, (_, order) in shown)
             asked, pending = pending, []
             replies = read(messages, len(asked), attempt, at_once)
             for (i, order), reply in zip(asked, replies, strict=True):
@@ -311,3 +314,10 @@ def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[di
         while at < i:
             at, row = next(walked)
         yield row
+
+
+def _pair(row: dict, order: str) -> dict[str, str]:
+    """What the judge is shown, in one order."""
+    shown = row["oracle_response"], row["student_response"]
+    first, second = shown if order == judge.ORDERS[0] else shown[::-1]
+    return {"conversation": prompts.conversation(row), "first": first, "second": second}

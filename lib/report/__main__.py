@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError, for_user
-from lib.report import compare
-from lib.runner import folders, pages
+from lib.report import compare, pages
+from lib.runner import folders
 
 
 def main(words: list[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(words: list[str] | None = None) -> int:
         runs = [_folder(name) for name in given.runs]
         if len(runs) == 1 and given.to:
             raise UserError("--to is for comparisons: a run's own report lies in its folder")
-        print(folders.short(pages.draw(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
+        print(paths.short(pages.draw(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
     except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from lib.cards.wording import place
+from lib import files
 from lib.evaluation import registry
 from lib.report import scores, tables
+from lib.report.cards.wording import place
 from lib.runner import folders
-from lib.settings import JUDGES, RECORDED
+from lib.training.settings import JUDGES, RECORDED
 
 JUDGED = [benchmark for benchmark in registry.BENCHMARKS if benchmark.judged]
 IN_WORDS = {
@@ -131,7 +132,7 @@ def _oracle(told: list[dict]) -> str:
 
 
 def _evaluators(run: Path, notebook: str) -> set[str]:
-    found = (folders.read_json(folder / JUDGES) or {} for folder in tables.places(run, notebook).values())
+    found = (files.read_json(folder / JUDGES) or {} for folder in tables.places(run, notebook).values())
     return {name for of in found for name in of.get("judges", ())}
 
 

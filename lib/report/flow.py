@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lib import files
 from lib.report import tables
 from lib.runner import folders
 
@@ -158,7 +159,7 @@ def step(folder: Path, run: Path) -> Step:
 
 def _metrics(folder: Path, number: str) -> dict[str, float]:
     """A stage's metrics, those that carry their round in the name without it; what is null is not known."""
-    found = folders.read_json(folder / "metrics.json") or {}
+    found = files.read_json(folder / "metrics.json") or {}
     named = {
         name.replace(f".round_{number}.", ".").removesuffix(f"_round_{number}"): value
         for name, value in found.items()

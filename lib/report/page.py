@@ -12,11 +12,11 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from lib import plots, show
-from lib.cards.facts import METHODS
-from lib.cards.wording import PAPERS
+from lib import files, plots, show
 from lib.figure import colour
 from lib.report import facts, flow, render, scores, tables
+from lib.report.cards.facts import METHODS
+from lib.report.cards.wording import PAPERS
 from lib.runner import folders
 
 LARGEST = 5_000_000  # bytes of a page that can still be mailed
@@ -115,7 +115,7 @@ def _once(table: pd.DataFrame) -> Iterable:
 def _took(table: pd.DataFrame) -> pd.DataFrame:
     """A line a notebook: how many stages ran it, seconds, oracle calls and money; each stage counts once."""
     once = table[table["arm"] != "all"].drop_duplicates("folder")
-    metrics = [folders.read_json(folder / "metrics.json") or {} for folder in once["folder"]]
+    metrics = [files.read_json(folder / "metrics.json") or {} for folder in once["folder"]]
     spent = once.assign(
         calls=[of.get("oracle.calls") or 0 for of in metrics],
         usd=pd.Series([of.get("oracle.usd", 0.0) for of in metrics], once.index, float),
@@ -181,7 +181,7 @@ def _pages_size(stages: list[dict]) -> int:
 
 def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
     """The report, and the stages' pages where its links look for them."""
-    with folders.whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with files.whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report.html", text)
         for one in stages:
             archive.writestr(one["link"], render.notebook_page(_read(one["folder"]), one["name"]))
@@ -193,5 +193,5 @@ def _read(folder: Path):
 
 def save(path: Path, text: str) -> None:
     """Write at once or not at all."""
-    with folders.whole(path) as partial:
+    with files.whole(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
-from lib import benchmarks, records
-from lib import tasks as taxonomies
+from lib import files, records
+from lib.evaluation import statistics
 from lib.gym import calibration
 from lib.gym.oracle import ExactOracle
 from lib.report import scores
 from lib.report.tables import compared, embedded, parameter, places, stages
-from lib.runner import folders
+from lib.tapir import tasks as taxonomies
 
 SETS = ("accuracy", "corpus_mix", "unseen_level", "unseen_family", "unseen_phrasing", "forgetting")
 SPLITS = {"dev": "the split that settings are chosen on", "test": "the split that settings never saw"}
@@ -189,7 +189,7 @@ def equal(budget: pd.DataFrame, arms: list[str]) -> str:
 def _spent(mine: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
     metrics = {}
     for folder in mine["folder"][~mine["notebook"].str.startswith("evaluation/")]:
-        for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
+        for name, value in (files.read_json(folder / "metrics.json") or {}).items():
             metrics.setdefault(name, []).append(math.nan if value is None else value)
 
     def total(ending: str) -> float:
@@ -282,7 +282,7 @@ def by_part(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, f
     )
     if lead["metric"].nunique() < 2:
         return {}
-    means, bounds = benchmarks.means(lead), benchmarks.bootstrap_interval(lead)
+    means, bounds = statistics.means(lead), statistics.bootstrap_interval(lead)
     return {name: (means[name], *bounds[name]) for name in sorted(means, key=means.get, reverse=True)}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib import files, paths
 from lib.errors import UserError
 from lib.evaluation import registry
 from lib.report import scores
@@ -25,11 +26,11 @@ def summary(run: Path) -> dict:
 
 def _finished(run: Path) -> tuple[dict, list[dict]]:
     """summary.json, and its lines whose stage is whole."""
-    found = folders.read_json(run / "summary.json")
+    found = files.read_json(run / "summary.json")
     whole = _whole(run, found) if found and found.get("arms") else []
     if not whole:
         again = (found or {}).get("command", f"python -m lib.run params/{run.name}.yaml")
-        raise UserError(f"{folders.short(run)} holds no finished stage: {again} makes it")
+        raise UserError(f"{paths.short(run)} holds no finished stage: {again} makes it")
     return found, whole
 
 
@@ -46,7 +47,7 @@ def _is_read(path: Path) -> bool:
 @cache
 def _is_json(path: Path, changed: int) -> bool:
     """Read once as long as it stays the same: a report asks for its stages many times, and notebooks are long."""
-    return folders.read_json(path) is not None
+    return files.read_json(path) is not None
 
 
 def stands_in(record: dict) -> bool:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib import benchmarks, target
+from lib.evaluation import statistics
 from lib.report import tables
+from lib.self_guide import target
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEWEST = 5  # tasks that a mean over tasks takes
@@ -62,7 +63,7 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
             lead = pd.DataFrame(
                 {"metric": name, "stratum": "", "weight": 1.0, "score": both["self_guide"] - both[name]}
             )
-            low, high = benchmarks.bootstrap_interval(lead)[name]
+            low, high = statistics.bootstrap_interval(lead)[name]
             told = {
                 "mean": both[name].mean(),
                 "self_guide": both["self_guide"].mean(),
@@ -89,4 +90,4 @@ def goes_with(table: pd.DataFrame) -> pd.DataFrame:
             rho, p = spearmanr(both["value"], both["gain"])
             lines[name] = {"rank correlation": rho, "p": p, "tasks": len(both)}
     shown = pd.DataFrame.from_dict(lines, orient="index")
-    return shown.assign(p_holm=benchmarks.holm(list(shown["p"]))) if len(shown) else shown
+    return shown.assign(p_holm=statistics.holm(list(shown["p"]))) if len(shown) else shown

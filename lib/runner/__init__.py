@@ -1,1 +1,1 @@
-"""The inside of lib.run and lib.runs: parameters, plans, reuse keys, stages on disk."""
+"""The inside of lib.run and lib.stage: parameters, plans, reuse keys, stages on disk."""

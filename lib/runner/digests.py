@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-from lib.runner import folders
-
+PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
+STAGE_PAGE = "notebook.html"  # drawn from notebook.ipynb once the stage is recorded: no part of its result
+OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
 CARD = "README.md"  # says what a folder holds, and decides nothing
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
@@ -18,11 +19,11 @@ def digest(path: Path) -> str:
     """A hash of a file, or of a folder's names and contents. A stage's own records (time, cost) do not count, nor do cards."""
     if path.is_file():
         return _file_digest(path)
-    files = [(p, p.relative_to(path).as_posix()) for p in folders.files_of(path)]
+    files = [(p, p.relative_to(path).as_posix()) for p in files_of(path)]
     lines = [
         f"{name} {_file_digest(p)}"
         for p, name in files
-        if name not in folders.OWN_FILES and p.name != CARD and "__pycache__" not in name
+        if name not in OWN_FILES and p.name != CARD and "__pycache__" not in name
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -38,7 +39,7 @@ def _file_digest(path: Path) -> str:
 
 def listing(folder: Path) -> dict[str, dict]:
     """Size, time and hash of every file of a stage, for its stage.json."""
-    return {p.relative_to(folder).as_posix(): _entry(p) for p in folders.files_of(folder)}
+    return {p.relative_to(folder).as_posix(): _entry(p) for p in files_of(folder)}
 
 
 def _entry(path: Path) -> dict:
@@ -66,3 +67,8 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "none"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files of a stage but its stage.json, in a fixed order."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "stage.json")

@@ -4,17 +4,18 @@ import sys
 from html import escape
 from pathlib import Path
 
-from lib.runner import folders
+from lib import paths
+from lib.runner import digests
 
 
 def header(plan: dict, folder: Path) -> str:
     """A small table: what runs, with which parameters, commit and versions."""
-    work = any(path.name not in folders.OWN_FILES for path in folder.iterdir())
+    work = any(path.name not in digests.OWN_FILES for path in folder.iterdir())
     state = "continued" if work else "new"
-    inputs = {name: folders.short(Path(path)) for name, path in plan["inputs"].items() if path}
+    inputs = {name: paths.short(Path(path)) for name, path in plan["inputs"].items() if path}
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
-    lines = [f"| `{plan['name']}` | {state} in `{folders.short(folder)}` |", "| --- | --- |"]
+    lines = [f"| `{plan['name']}` | {state} in `{paths.short(folder)}` |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.errors import UserError
 from lib.runner import folders
 
@@ -40,7 +40,7 @@ def run_notebook(source: Path, part: Path, values: dict, watch: Callable[[], Non
         raise
     if failure:
         raise _explained(failure[0], part / "notebook.ipynb")
-    if not (folders.read_json(part / "progress.json") or {}).get("closed"):
+    if not (files.read_json(part / "progress.json") or {}).get("closed"):
         raise UserError(f"{source} ended without stage.close(): make that its last cell")
 
 

@@ -5,24 +5,17 @@ outputs/<run>/<arm>/s<seed>/<notebook>@<round>.<key8>.part/    work in progress,
 outputs/<run>/<arm>/s<seed>/<notebook>@<round>.superseded-<n>/    an earlier result; nothing is deleted
 """
 
-import fcntl
-import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.errors import UserError
+from lib.runner.digests import PASSING, STAGE_PAGE
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
-PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
-STAGE_PAGE = "notebook.html"  # drawn from notebook.ipynb once the stage is recorded: no part of its result
-OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
 
 
 def outputs() -> Path:
@@ -47,43 +40,11 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 def check_inside(folder: Path) -> None:
     """Raise UserError for a file, and for a link that leads shared stages out of outputs."""
     if folder.is_file():
-        raise UserError(f"{short(folder)} is a file: remove it, or choose another name with --run")
+        raise UserError(f"{paths.short(folder)} is a file: remove it, or choose another name with --run")
     if not folder.resolve().is_relative_to(outputs()):
         raise UserError(
-            f"{short(folder)} is a link that leads out of {short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
+            f"{paths.short(folder)} is a link that leads out of {paths.short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
         )
-
-
-def short(path: Path) -> str:
-    """The path to show: from the project on, where it lies inside."""
-    return str(path.relative_to(paths.ROOT)) if path.is_relative_to(paths.ROOT) else str(path)
-
-
-def write_json(path: Path, data: dict) -> None:
-    """Write at once or not at all."""
-    with whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name to write to: what is there at the end becomes `path`, at once or not at all."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict | None:
-    """The file's content, or None where it is missing or unreadable."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 # --- complete stages
@@ -91,7 +52,7 @@ def read_json(path: Path) -> dict | None:
 
 def record(folder: Path) -> dict | None:
     """The stage.json of a complete stage, or None. A shared stage's record says where it is stored."""
-    data = read_json(folder / "stage.json")
+    data = files.read_json(folder / "stage.json")
     return data if data and "key" in data else None
 
 
@@ -109,7 +70,7 @@ def run_of(folder: Path) -> Path:
 def damage(folder: Path) -> str | None:
     """What is wrong with a stage that says it is complete: a file gone, of another size or, where its time is another, content. None:
     nothing."""
-    from lib.runner import digests  # which imports this module
+    from lib.runner import digests
 
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
@@ -169,7 +130,7 @@ def open_part(final: Path, key: str, wait_s: float = KERNEL_GONE_S) -> Path:
     """
     part = final.with_name(f"{final.name}.{key[:8]}.part")
     for left in final.parent.glob(f"{final.name}.*.part"):
-        lock(left / "lock", wait_s, str(left)).close()
+        files.lock(left / "lock", wait_s, str(left)).close()
         if left != part:
             clear(left)
             supersede(left)
@@ -186,43 +147,7 @@ def clear(part: Path) -> None:
 
 def complete(part: Path, final: Path, data: dict) -> None:
     """Write stage.json, the last file of a stage, and give the folder its name; what was there is superseded."""
-    write_json(part / "stage.json", data)
+    files.write_json(part / "stage.json", data)
     if final.exists():
         supersede(final)
     part.rename(final)
-
-
-def files_of(folder: Path) -> list[Path]:
-    """All files of a stage but its stage.json, in a fixed order."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "stage.json")
-
-
-# --- locks
-
-
-def lock(path: Path, wait_s: float = 0, what: str = "it"):
-    """Take the lock file and write our pid into it; closing the returned file, or dying, gives it back.
-
-    Raises UserError naming the holder's pid after wait_s seconds.
-    """
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
-    until = time.monotonic() + wait_s
-    while not _locked(file):
-        if time.monotonic() >= until:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            file.close()
-            raise UserError(f"{what} is in use by process {holder}: wait for it, or stop it (kill {holder})")
-        time.sleep(0.1)
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _locked(file) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from lib.errors import UserError
 from lib.runner import digests, folders
 
 SHOWING = {"figure.py", "plots.py", "show.py"}  # and all of lib/report
-RUNNING = {"errors.py", "paths.py", "run.py", "runs.py"}  # and all of lib/runner
+RUNNING = {"errors.py", "paths.py", "run.py", "stage.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # a call is the same, whoever made, kept or paid it, and however fast it came; so is a reply, however many actors there are
 ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "actors"}
@@ -42,9 +42,9 @@ def stage_key(
     files = named_files(counted.values()) | mentioned_files(code, used)
     parts = {
         "code": [_shape(source) for source in code],
-        "modules": {folders.short(path): _shape(text, path) for path, text in used.items()},
+        "modules": {paths.short(path): _shape(text, path) for path, text in used.items()},
         "parameters": counted,
-        "files": {folders.short(path): digests.digest(path) for path in sorted(files)},
+        "files": {paths.short(path): digests.digest(path) for path in sorted(files)},
         "inputs": {name: path and digests.digest(path) for name, path in inputs.items()},
         "versions": digests.versions(_packages(code, used)),
         "also": also,

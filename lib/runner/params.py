@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from lib.errors import UserError, named, one_line
+from lib import files
+from lib.errors import UserError, named
 from lib.runner.keys import parse, tags
 
 SECRET = ("_key", "_token")
@@ -123,30 +122,8 @@ def _coerce_collection(value: object, kind: str, name: str) -> object:
 def from_text(text: object, kind: str | None, name: str) -> object:
     """The value of `-p name=text`: read as YAML unless the parameter is a str. A kind of None is the runner's own."""
     if isinstance(text, str) and kind != "str":
-        text = load_yaml(text, name)
+        text = files.load_yaml(text, name)
     return coerce(text, kind, name) if kind else text
-
-
-def load_yaml(text: str, where: str) -> object:
-    """Read YAML. A date stays a text, and a key written twice is refused. Raises UserError beginning with `where`."""
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(set(names)) < len(names):
-            twice = max(names, key=names.count)
-            raise yaml.YAMLError(f"{twice} stands twice, line {node.start_mark.line + 1} on")
-        return super().construct_mapping(node, deep)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lib import files
 from lib.errors import UserError, named, one_line
 from lib.runner import params
 
@@ -26,7 +27,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict, dict]:
     if path.resolve() in above:
         raise UserError(f"{path} extends itself")
     try:
-        text = params.load_yaml(path.read_text(encoding="utf-8"), f"{path}") or {}
+        text = files.load_yaml(path.read_text(encoding="utf-8"), f"{path}") or {}
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     check_mapping(text, f"{path}")

@@ -36,7 +36,7 @@ def complete(plan: dict, part: Path, final: Path) -> None:
 
 def command(path: str | Path, overrides: dict[str, object], name: str) -> str:
     """The command that repeats a run."""
-    words = ["python", "-m", "lib.run", folders.short(Path(path).resolve())]
+    words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
     words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
     return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 

@@ -85,7 +85,7 @@ def find(text: str, where: dict, name: str) -> Path | None:
         if optional:
             return None
         raise UserError(
-            f"{name}: {notebook}@{number} has no result in {folders.short(folder)}. Run notebooks/{notebook}.ipynb "
+            f"{name}: {notebook}@{number} has no result in {paths.short(folder)}. Run notebooks/{notebook}.ipynb "
             f'first (round = {number}), or set run and arm (run = "demo", arm = "tapir") to read what a run wrote'
         )
     return folders.stored(folder) / rest

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.errors import one_line
 from lib.runner import folders, keys
 from lib.runner.plan import Planned
@@ -27,7 +27,7 @@ def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
     for stage, folder in done:
         if not stage.once:
             metrics = of_seed.setdefault(stage.arm, {}).setdefault(stage.seed, {})
-            for name, value in (folders.read_json(folder / "metrics.json") or {}).items():
+            for name, value in (files.read_json(folder / "metrics.json") or {}).items():
                 adds = name.startswith("oracle.") and name in metrics
                 metrics[name] = _sum([value, metrics[name]]) if adds else value
                 if name.endswith(
@@ -45,7 +45,7 @@ def arms(done: Iterable[tuple[Planned, Path]]) -> dict[str, dict]:
 
 def oracle(used: Iterable[Path]) -> dict[str, float | None]:
     """Calls, calls answered by the ledger, unread and cut verdicts, and dollars, None where a price is unknown; a shared stage counts once."""
-    each = [folders.read_json(folder / "metrics.json") or {} for folder in sorted(set(used))]
+    each = [files.read_json(folder / "metrics.json") or {} for folder in sorted(set(used))]
     return {name: _sum([metrics.get(f"oracle.{name}", 0) for metrics in each]) for name in COUNTED}
 
 
@@ -62,12 +62,12 @@ def comparisons(
     number, metric by metric. What cannot be compared is empty, and `apart` says why. Kept in `cache` as long
     as the stages and the comparing code stay the same, for it resamples many times.
     """
-    if not (paths.ROOT / "lib/benchmarks.py").is_file():
+    if not (paths.ROOT / "lib/evaluation/statistics.py").is_file():
         return {}
     used = [(stage.arm, stage.seed, stage.name, folders.record(folder)["key"]) for stage, folder in done]
-    notebook = {"cells": [{"cell_type": "code", "source": "import lib.benchmarks"}]}
+    notebook = {"cells": [{"cell_type": "code", "source": "import lib.evaluation.statistics"}]}
     key = keys.stage_key(notebook, {}, {}, also=[names, primary, used])
-    kept = folders.read_json(cache) or {}
+    kept = files.read_json(cache) or {}
     if kept.get("key") != key:
         apart: dict[str, str] = {}
         arms = {stage.arm: None for stage, _ in done if not stage.once}
@@ -76,7 +76,7 @@ def comparisons(
         if primary:
             _correct([of for name, of in compared.items() if name not in primary])
         kept = {"key": key, "comparisons": compared, "intervals": of_arms, "apart": apart}
-        folders.write_json(cache, kept)
+        files.write_json(cache, kept)
     return kept
 
 
@@ -91,11 +91,11 @@ def _tried(name: str, apart: dict[str, str], compute: Callable[..., dict], *give
 
 def _correct(exploratory: list[dict]) -> None:
     """Add p_holm to every metric of these contrasts."""
-    from lib import benchmarks
+    from lib.evaluation import statistics
 
     for metric in {name for of in exploratory for name in of}:
         having = [of[metric] for of in exploratory if "p" in of.get(metric, {})]
-        for it, corrected in zip(having, benchmarks.holm([of["p"] for of in having]), strict=True):
+        for it, corrected in zip(having, statistics.holm([of["p"] for of in having]), strict=True):
             it["p_holm"] = corrected
 
 
@@ -108,23 +108,23 @@ def _compare(name: str, done: list[tuple[Planned, Path]]) -> dict:
 def differences(ours: dict[str, dict[int, Path]], theirs: dict[str, dict[int, Path]]) -> dict[str, dict]:
     """What `scored` found of two arms, compared notebook by notebook, for those that both went through, and on the seeds that both have: each
     notebook has rows of its own."""
-    from lib import benchmarks
+    from lib.evaluation import statistics
 
     found = {}
     for notebook in [name for name in ours if name in theirs]:
         if both := [seed for seed in ours[notebook] if seed in theirs[notebook]]:
-            found |= benchmarks.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
+            found |= statistics.compare(*([side[notebook][seed] for seed in both] for side in (ours, theirs)))
     return found
 
 
 def _intervals(arm: str, done: list[tuple[Planned, Path]]) -> dict[str, float]:
     """<metric>_low and _high over several seeds; with one seed a stage's own metrics hold them."""
-    from lib import benchmarks
+    from lib.evaluation import statistics
 
     found = {}
     for of_seeds in scored(arm, done).values():
         if len(of_seeds) > 1:
-            for metric, it in benchmarks.across_seeds(list(of_seeds.values())).items():
+            for metric, it in statistics.across_seeds(list(of_seeds.values())).items():
                 found |= {f"{metric}_low": it["low"], f"{metric}_high": it["high"]}
     return found
 

@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from lib.runner import folders
+from lib import files
 
 BAR = 24  # characters
 
@@ -24,7 +24,7 @@ def end(label: str, result: str) -> None:
 
 def show(label: str, part: Path, told: list[str]) -> None:
     """What a stage under way announces, once (`told` holds what was), and on a terminal its bar."""
-    progress = folders.read_json(part / "progress.json") or {}
+    progress = files.read_json(part / "progress.json") or {}
     if (announced := progress.get("announced")) and announced not in told:
         told.append(announced)
         print(("\r\x1b[K" if sys.stdout.isatty() else "\n  ") + announced, flush=True)

@@ -8,8 +8,8 @@ import transformers
 from bench.lines import compared
 
 from lib import records
-from lib import student as students
 from lib.gym import world
+from lib.models import student as students
 
 PROMPTS, TURNS, MAX_NEW_TOKENS = 1000, 3, 128
 LEAST = 2.5  # times as fast

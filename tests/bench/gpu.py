@@ -17,9 +17,9 @@ from bench.lines import compared
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from lib import continuous, decoding, encoding, sft, steps
-from lib import student as students
-from lib.settings import Settings
+from lib.models import continuous, decoding, loading
+from lib.training import encoding, sft, steps
+from lib.training.settings import Settings
 
 SHAPES = {
     "0.5B (Qwen2.5)": Qwen2Config(
@@ -77,7 +77,7 @@ def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
         with TemporaryDirectory() as folder:
             sft.train(
                 student,
-                students.load_tokenizer("lib/gym/student"),
+                loading.load_tokenizer("lib/gym/student"),
                 encoded,
                 Path(folder),
                 settings,
@@ -149,7 +149,7 @@ def told(name: str, shape: PreTrainedConfig, folder: Path, prompts: int, new: in
         except torch.OutOfMemoryError:
             yield compared(what, "tokens/s", "it does not fit", None, "")
     reset()
-    model = students.load_model(student)
+    model = loading.load_model(student)
     for at_once in (64, 256, 0):
         reset()
         what = f"{name}, generated, {f'{at_once} padded' if at_once else 'continuous batching'}"

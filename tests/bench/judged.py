@@ -8,8 +8,8 @@ from bench import apart, local
 from bench.lines import alone
 
 from lib import records
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
 
 ROWS, MOST_MB = 200_000, 1000

@@ -8,8 +8,8 @@ import chat_server
 from bench import local
 from bench.lines import alone
 
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger, key
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger, key
 
 CALLS, AT_A_TIME, MOST_S = 100_000, 10_000, 10
 URL = "http://localhost:1/v1"  # nobody is asked there

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from chat_server import ChatServer
 
-from lib.oracle.chat import Request
+from lib.models.chat import Request
 
 DELAY_S = 0.1
 REPLY = "9 8\nA verdict of a usual length, with its reasons. " * 4

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from reasoning_gym.data import read_data_file
 
-from lib import contamination, paths, records, tasks
+from lib import paths, records
+from lib.corpus import contamination
+from lib.tapir import tasks
 
 REPEATS, NEAR = 0.02, 0.02  # shares of rows that repeat an earlier one, and that add words to it
 HOLDING = 0.001  # share of rows that hold a prompt

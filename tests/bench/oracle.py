@@ -17,8 +17,8 @@ import openai
 from bench import environments, local
 from bench.lines import compared
 
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
 
 CALLS = {64: 2048, 256: 4096}  # at once: calls
 TURNS = 3

@@ -15,18 +15,11 @@ from bench.lines import alone, compared, table
 from bench.made import Knowing, alpaca_eval, judged, write_file
 from datasketch import MinHash, MinHashLSH
 
-from lib import (
-    classifier,
-    contamination,
-    corpus,
-    curriculum,
-    duplicates,
-    encoding,
-    judge,
-    records,
-    selection,
-    student,
-)
+from lib import corpus, records
+from lib.corpus import contamination, duplicates
+from lib.models import loading
+from lib.tapir import classifier, curriculum, judge, selection
+from lib.training import encoding
 
 SIZES = (10_000, 100_000, 1_000_000)
 COMPARED, TURNS = 20_000, 3  # rows that datasketch looks at, too, and how often
@@ -99,7 +92,7 @@ def choose(clock: Clock, folder: Path) -> None:
 
 def draw(clock: Clock, folder: Path) -> None:
     """The steps of notebook 4 up to training."""
-    tokenizer = student.load_tokenizer("lib/gym/student")
+    tokenizer = loading.load_tokenizer("lib/gym/student")
     pool = clock("read the pool", records.read, folder / "pool.parquet")
     rest = clock("read the rest", records.read, folder / "rest.parquet")
     size = round(ROUND * (len(pool) + len(rest)))

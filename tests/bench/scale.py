@@ -13,10 +13,11 @@ import yaml
 from bench import ledger as ledgers
 from bench.lines import markdown
 
-from lib import paths, tasks
-from lib.oracle import prices, prompts
-from lib.oracle.chat import Endpoint, Request
-from lib.oracle.ledger import Ledger
+from lib import paths, prompts
+from lib.models import prices
+from lib.models.chat import Endpoint, Request
+from lib.models.ledger import Ledger
+from lib.tapir import tasks
 
 ROWS = (52_000, 10_000_000)
 ORACLES = ("gpt-3.5-turbo", "gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1")  # the first is params/tapir.yaml's

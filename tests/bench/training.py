@@ -14,9 +14,11 @@ from datasets import Dataset
 from reasoning_gym.data import read_data_file
 from transformers import get_cosine_schedule_with_warmup
 
-from lib import encoding, records, sft, steps
-from lib import student as students
-from lib.settings import Settings
+from lib import records
+from lib.models import loading
+from lib.models import student as students
+from lib.training import encoding, sft, steps
+from lib.training.settings import Settings
 
 STUDENT, ROWS, TURNS = "lib/gym/student", 640, 3
 BARE, DEFAULTS = 0.85, 1.5  # times as fast, at least
@@ -37,12 +39,12 @@ def material(n: int) -> Dataset:
 
 
 def suite(encoded: Dataset, folder: Path) -> None:
-    sft.train(STUDENT, students.load_tokenizer(STUDENT), encoded, folder, SETTINGS)
+    sft.train(STUDENT, loading.load_tokenizer(STUDENT), encoded, folder, SETTINGS)
 
 
 def bare(encoded: Dataset, folder: Path) -> None:
     """What every tutorial writes, on the suite's own batches."""
-    model, rows = students.load_model(STUDENT).train(), list(encoded)
+    model, rows = loading.load_model(STUDENT).train(), list(encoded)
     order = list(steps.LikeLengths([len(row["input_ids"]) for row in rows], SETTINGS.batch_size, seed=0))
     batches = [order[i : i + SETTINGS.batch_size] for i in range(0, len(order), SETTINGS.batch_size)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, fused=True)
@@ -92,7 +94,7 @@ def timed(work, encoded: Dataset) -> float:
 
 
 def measure(n: int = ROWS) -> list[dict]:
-    encoded = encoding.encode(students.load_tokenizer(STUDENT), material(n), 1024)
+    encoded = encoding.encode(loading.load_tokenizer(STUDENT), material(n), 1024)
     tokens, taken = sum(map(len, encoded["input_ids"])), {suite: [], bare: [], defaults: [], holding: []}
     for _ in range(TURNS):  # in turns: a machine's mood falls on all
         for work, seconds in taken.items():

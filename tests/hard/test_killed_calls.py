@@ -10,8 +10,8 @@ import pytest
 from chat_server import ChatServer
 
 from lib import records
-from lib.oracle.chat import Endpoint
-from lib.oracle.ledger import Ledger
+from lib.models.chat import Endpoint
+from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
 
 pytestmark = pytest.mark.slow

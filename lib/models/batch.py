@@ -1,0 +1,160 @@
+"""Calls by the Batch API: uploaded as files, answered within a day at half the price, collected when they are done.
+
+A batch is noted in the ledger before it is made, and found again by its token: killed at any moment, the same command
+collects what was ordered and orders nothing twice.
+"""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import asynccontextmanager
+
+import openai
+
+from lib.errors import UserError
+from lib.models import prices, transport
+from lib.models.completions import Unusable
+from lib.models.ledger import Asked
+
+FILE_CALLS, FILE_BYTES = 50_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB
+PATIENCE_S = 3600  # without a word of the endpoint
+ENDED = {"completed", "expired", "cancelled", "failed"}
+
+
+class Batch:
+    """Orders calls of an endpoint in batches, and collects what they bring."""
+
+    def __init__(self, endpoint, done: dict):
+        self.endpoint, self.done, self.ledger = endpoint, done, endpoint.ledger
+        self.answered = len(done)  # so far, as the API counts them
+
+    async def order(self, missing: Iterator, waiting: set[str]) -> None:
+        """Have batches made of each (key, request); their tokens go to `waiting`. Raises UserError over the budget."""
+        async with self._client():
+            for part in self._files(missing):
+                waiting.add(await self._order(part))
+
+    async def collect(self, tokens: Iterable[str]) -> None:
+        """Wait for batches, and answer what they hold into `done`. Raises UserError where one was refused."""
+        self.answered = len(self.done)
+        async with self._client():
+            for token in sorted(tokens):
+                await self._collect(token)
+
+    async def find_again(self) -> None:
+        """Name the batches that were made just before a kill; forget those that were never made."""
+        lost = self.ledger.nameless(self.endpoint.url)
+        async with self._client():
+            async for batch in self.client.batches.list(limit=100):
+                if (batch.metadata or {}).get("token") in lost:
+                    self.ledger.made(batch.metadata["token"], batch.id)
+        for token in self.ledger.nameless(self.endpoint.url):
+            self.ledger.forget(token)
+
+    @asynccontextmanager
+    async def _client(self):
+        try:
+            async with self.endpoint.connect() as self.client:
+                yield
+        except openai.APIError as error:
+            said = transport.masked(error, self.endpoint.key_from)
+            raise UserError(
+                f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same command goes on "
+                "from here; with oracle_batch=false it orders nothing more"
+            ) from None
+
+    def _files(self, missing: Iterator) -> Iterator[list[tuple[Asked, bytes]]]:
+        """The calls in parts of a file's size, each with its line."""
+        part, size = [], 0
+        for name, request in missing:
+            body = self.endpoint.body(request)
+            line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+            text = json.dumps(line).encode() + b"\n"
+            if part and (len(part) == FILE_CALLS or size + len(text) > FILE_BYTES):
+                yield part
+                part, size = [], 0
+            part.append((self.endpoint.asked(name, request, prices.batch_share()), text))
+            size += len(text)
+        yield from [part] if part else []
+
+    async def _order(self, part: list[tuple[Asked, bytes]]) -> str:
+        """Have a batch made; its note stands in the ledger before it exists."""
+        self._check_budget(sum(asked.most_usd for asked, _ in part))
+        token = uuid.uuid4().hex
+        file = await self.client.files.create(
+            file=("calls.jsonl", b"".join(text for _, text in part)), purpose="batch"
+        )
+        self.ledger.order(token, self.endpoint.url, [asked for asked, _ in part])
+        made = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"token": token},
+        )
+        self.ledger.made(token, made.id)
+        return token
+
+    def _check_budget(self, most: float) -> None:
+        budget, spent = self.endpoint.budget_usd, self.ledger.spent(self.endpoint.run)
+        if budget is not None and spent + most > budget:
+            raise UserError(
+                f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the run "
+                f"{self.endpoint.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the same command goes on"
+            )
+
+    async def _collect(self, token: str) -> None:
+        """Wait for a batch, and store its replies as its note goes."""
+        batch_id, ordered = self.ledger.batch(token)
+        batch = await self._ended(token, batch_id)
+        if batch.status == "failed":
+            self.ledger.forget(token)
+            why = "; ".join(error.message or "" for error in (batch.errors and batch.errors.data) or [])
+            raise UserError(
+                f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
+            )
+        calls, replies, lost = {}, {}, []
+        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for line in (await self.client.files.content(name)).content.splitlines():
+                if not (result := _result(line, ordered)):
+                    continue
+                asked, response = result
+                try:
+                    answer = self.endpoint.answer(asked, response, share=prices.batch_share())
+                    calls[asked.key], replies[asked.key] = answer
+                except Unusable as error:
+                    replies[asked.key] = self.endpoint.unanswered(error)
+                    lost += filter(None, [self.endpoint.lost(asked, error.tokens, prices.batch_share())])
+        self.ledger.store(calls.values(), collected=token)
+        self.ledger.lose(lost)
+        self.endpoint.made += len(calls)
+        self.done |= replies
+
+    async def _ended(self, token: str, batch_id: str):
+        """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""
+        before, heard = self.answered, time.monotonic()
+        while True:
+            try:
+                batch = await self.client.batches.retrieve(batch_id)
+                heard = time.monotonic()
+                self.answered = before + (batch.request_counts.completed if batch.request_counts else 0)
+                if batch.status in ENDED:
+                    return batch
+            except openai.NotFoundError:
+                self.ledger.forget(token)
+                raise
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+                if time.monotonic() - heard > PATIENCE_S:
+                    raise
+            await asyncio.sleep(self.endpoint.poll_s)
+
+
+def _result(line: bytes, ordered: dict[str, Asked]) -> tuple[Asked, object] | None:
+    """The call that a line of a result file is about, and its response; None where it is none of ours."""
+    try:
+        told = json.loads(line)
+        asked, result = ordered[told["custom_id"]], told.get("response") or {"body": told}
+        return asked, result["body"]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,283 @@
+"""The ledger: every oracle call that was ever answered, in one SQLite file, so that none is made or paid twice.
+
+A call is stored before its reply is used, and only once it was answered: a failed call is never stored. A batch is
+noted before it is made.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from lib import files
+from lib.errors import UserError
+
+SCHEMA = 1  # part of every key: what a call means may change
+TOGETHER = 500  # keys that are looked up at a time
+TABLES = """
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, stage TEXT,
+    request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL,
+    made_at TEXT);
+CREATE INDEX IF NOT EXISTS by_run ON calls (run, stage, purpose, usd);
+CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TEXT);
+CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT, most_usd REAL,
+    token TEXT);
+CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
+"""
+LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
+    prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
+
+
+class Asked(NamedTuple):
+    """A call that is not answered yet; `most_usd` is what it may cost, 0 where its price is unknown."""
+
+    key: str
+    purpose: str
+    run: str
+    stage: str
+    request: str  # JSON, as in Call
+    most_usd: float
+
+
+class Call(NamedTuple):
+    """One answered call, as it is stored; `usd` is None where the price of the model is unknown."""
+
+    key: str
+    endpoint: str
+    model: str
+    purpose: str
+    run: str
+    stage: str
+    request: str  # JSON: messages, sampling, attempt
+    response: str  # JSON: all that the endpoint said
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    seconds: float
+    made_at: str  # ISO 8601, UTC
+
+
+class Lost(NamedTuple):
+    """What a reply cost that cannot be used. It answers no call: the next start asks again."""
+
+    model: str
+    purpose: str
+    run: str
+    stage: str
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    made_at: str  # ISO 8601, UTC
+
+
+def key(endpoint: str, model: str, request: dict) -> str:
+    """The identity of a call: where it goes, to which model, and all that is sent, `attempt` included."""
+    text = json.dumps([SCHEMA, endpoint, model, request], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fits(call: Call) -> bool:
+    """Whether a call's content is that of its key, and its response one."""
+    try:
+        same = key(call.endpoint, call.model, json.loads(call.request)) == call.key
+        return same and isinstance(json.loads(call.response), dict)
+    except (ValueError, TypeError):
+        return False
+
+
+class Ledger:
+    """An open ledger. One process at a time writes to it; any number may read.
+
+    Raises UserError where it cannot be opened, read or written.
+    """
+
+    def __init__(self, path: str | Path, read_only: bool = False):
+        self.path, self.read_only = Path(path), read_only
+        if read_only and not self.path.is_file():
+            raise UserError(f"the ledger {path} does not exist, and read-only nothing can be asked")
+        try:
+            self._db = self._reader() if read_only else self._writer()
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise self._unusable("opened", error) from None
+
+    def _writer(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, check_same_thread=False)
+        # half a second for 100,000 calls; nothing is paid into a damaged file
+        [(said,)] = db.execute("PRAGMA quick_check(1)")
+        if said != "ok":
+            raise sqlite3.DatabaseError(" ".join(said.split()))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
+        db.executescript(TABLES)
+        db.execute(LOST.format(""))
+        return db
+
+    def _reader(self) -> sqlite3.Connection:
+        wal = self.path.with_name(self.path.name + "-wal")
+        modes = ["mode=ro", "immutable=1"] if not wal.exists() or not wal.stat().st_size else ["mode=ro"]
+        for mode in modes:  # a published ledger may lie where SQLite can't put the files it works with
+            db = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
+            try:
+                db.execute("SELECT key FROM calls LIMIT 1")
+                db.execute("ATTACH ':memory:' AS older")  # its table is used where the file has none
+                db.execute(LOST.format("older."))
+                return db
+            except sqlite3.OperationalError as error:
+                failure = error
+        raise failure
+
+    @contextmanager
+    def writing(self):
+        """The right to write, for as long as calls are made. Raises UserError naming the process that has it."""
+        with files.lock(self.path.with_name(self.path.name + ".lock"), 0, f"the ledger {self.path}"):
+            try:
+                yield
+            finally:
+                # so that the one file is all there is; on a full disk what is stored stays in the file beside it
+                with suppress(sqlite3.Error):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _unusable(self, how: str, error: Exception) -> UserError:
+        return UserError(
+            f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the permissions; of a damaged "
+            f"file `sqlite3 {self.path} .recover | sqlite3 NEW` saves what can be read, and what that lacks is asked again."
+        )
+
+    @contextmanager
+    def _change(self):
+        """One transaction. Raises UserError where it cannot be written."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.DatabaseError as error:
+            raise self._unusable("written", error) from None
+
+    def _rows(self, sql: str, given: Iterable | dict = ()) -> Iterator[tuple]:
+        try:
+            yield from self._db.execute(sql, given)
+        except sqlite3.DatabaseError as error:
+            raise self._unusable("read", error) from None
+
+    def _row(self, sql: str, given: Iterable | dict = ()) -> tuple | None:
+        return next(self._rows(sql, given), None)
+
+    def find(self, keys: Iterable[str]) -> Iterator[tuple[str, dict]]:
+        """(key, response) of those that are stored, in no order."""
+        for name, text in self._among("SELECT key, response FROM calls", keys):
+            try:
+                yield name, json.loads(text)
+            except ValueError as error:
+                raise self._unusable(f"read at the call {name[:16]}", error) from None
+
+    def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
+        keys = list(keys)
+        for some in (keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER)):
+            yield from self._rows(f"{sql} WHERE key IN ({','.join('?' * len(some))})", some)
+
+    def store(self, calls: Iterable[Call], collected: str = "") -> None:
+        """Write calls in one transaction; on return they are on the disk. A call that is there stays as it was.
+
+        `collected` is the token of the batch that they came from: its note goes with the same transaction.
+        """
+        with self._change():
+            marks = ",".join("?" * len(Call._fields))
+            self._db.executemany(f"INSERT OR IGNORE INTO calls VALUES ({marks})", calls)
+            for table in ("under_way", "batches") if collected else ():
+                self._db.execute(f"DELETE FROM {table} WHERE token = ?", (collected,))
+
+    def lose(self, lost: Iterable[Lost]) -> None:
+        """Write what replies cost that cannot be used."""
+        with self._change():
+            self._db.executemany(f"INSERT INTO lost VALUES ({','.join('?' * len(Lost._fields))})", lost)
+
+    def spent(self, run: str) -> float:
+        """USD of a run so far, what its batches under way may cost included; calls of unknown price left out."""
+        sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
+        sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
+        sums += " + coalesce((SELECT sum(usd) FROM lost WHERE run = :run), 0)"
+        return self._row(f"SELECT {sums}", {"run": run})[0]
+
+    def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
+        """Calls that a stage of a run made, whenever it was started, and their USD; None where the price of any is unknown."""
+        known = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
+        both = "SELECT run, stage, 1 AS answered, usd FROM calls"
+        both += " UNION ALL SELECT run, stage, 0, usd FROM lost"
+        told = f"SELECT coalesce(sum(answered), 0), {known} FROM ({both}) WHERE run = ? AND stage = ?"
+        return self._row(told, (run, stage))
+
+    def rows(self) -> Iterator[Call]:
+        """All calls, in the order they were made."""
+        return map(Call._make, self._rows("SELECT * FROM calls ORDER BY made_at, key"))
+
+    def totals(self) -> list[tuple]:
+        """(model, purpose, run, calls, prompt tokens, completion tokens, USD or None) for each that occurs."""
+        paid = "model, purpose, run, prompt_tokens, completion_tokens, usd"
+        both = f"SELECT 1 AS answered, {paid} FROM calls UNION ALL SELECT 0, {paid} FROM lost"
+        return list(
+            self._rows(
+                "SELECT model, purpose, run, sum(answered), sum(prompt_tokens), sum(completion_tokens), "
+                "CASE WHEN count(usd) = count(*) THEN sum(usd) END "
+                f"FROM ({both}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            )
+        )
+
+    def means(self, model: str, purpose: str) -> tuple[int, float, float]:
+        """(calls, mean completion tokens, mean seconds) of a kind; the seconds are those of calls made at once."""
+        told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
+        return self._row(f"{told} WHERE model = ? AND purpose = ?", (model, purpose))
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the file: SQLite's own check, then every call whose content does not fit its key."""
+        for (said,) in self._rows("PRAGMA integrity_check"):
+            if said != "ok":
+                yield said
+        for call in self.rows():
+            if not fits(call):
+                yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
+
+    # batches under way
+
+    def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
+        """Note a batch before it is made. A token of ours names it, as it has no id yet."""
+        with self._change():
+            self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
+            marks = ",".join("?" * (len(Asked._fields) + 1))
+            self._db.executemany(
+                f"INSERT INTO under_way VALUES ({marks})", ((*call, token) for call in calls)
+            )
+
+    def made(self, token: str, batch_id: str) -> None:
+        """Note the id of a batch that was made."""
+        with self._change():
+            self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
+
+    def nameless(self, endpoint: str) -> set[str]:
+        """Tokens of the batches that may or may not have been made: a kill came between."""
+        found = self._rows("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
+        return {token for (token,) in found}
+
+    def ordered(self, keys: Iterable[str]) -> dict[str, str]:
+        """The token of the batch that each of these calls is in, for those that are in one."""
+        return dict(self._among("SELECT key, token FROM under_way", keys))
+
+    def batch(self, token: str) -> tuple[str, dict[str, Asked]]:
+        """The id of a batch and its calls by key."""
+        (batch_id,) = self._row("SELECT id FROM batches WHERE token = ?", (token,))
+        calls = self._rows(f"SELECT {', '.join(Asked._fields)} FROM under_way WHERE token = ?", (token,))
+        return batch_id, {call[0]: Asked(*call) for call in calls}
+
+    def under_way(self) -> int:
+        """Calls in batches that were not collected yet."""
+        return self._row("SELECT count(*) FROM under_way")[0]
+
+    def forget(self, token: str) -> None:
+        """Take the note of a batch away: it was never made, or is gone."""
+        self.store([], collected=token)
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,168 @@
+"""Calls made at once, many side by side: the quick way to replies."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+
+import httpx2
+import openai
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from lib.errors import UserError
+from lib.models import prices, transport
+from lib.models.completions import Unusable
+from lib.models.writer import Writer
+
+REFUSALS = (401, 403, 404)  # of the key, or of the model
+INVALID = (400, 422)  # of the request
+TOO_LONG = re.compile("context|too (?:long|large)|exceed", re.IGNORECASE)  # of one prompt, not of all
+SILENCE = 20  # so many failed calls in a row, or as many as run at once, mean that the endpoint is down
+FEW = 5  # so many calls, all of them failed, mean the same
+
+
+class Live:
+    """Asks an endpoint what is missing until it is all answered, or there is a reason to stop."""
+
+    def __init__(self, endpoint, done: dict):
+        self.endpoint, self.done = endpoint, done
+        self.spent = endpoint.ledger.spent(endpoint.run)  # by oracle and judge, who share the budget
+        self.stop: UserError | None = None
+        self.in_a_row = self.succeeded = 0
+        self.last = ""  # failure
+
+    @property
+    def answered(self) -> int:
+        return len(self.done)
+
+    async def ask(self, missing: Iterator) -> None:
+        """Answer each (key, request) into `done`. Raises what made it stop, once the calls under way are stored."""
+        self.stopped = asyncio.Event()
+        limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
+        self.pace = [_Pace(limit, self.stopped) for limit in limits]
+        async with (
+            self.endpoint.connect() as self.client,
+            Writer(self.endpoint.ledger) as self.writer,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(self.endpoint.concurrency):
+                group.create_task(self._work(missing))
+        if not self.stop and not self.succeeded and self.in_a_row >= FEW:
+            self._end(f"all {self.in_a_row} calls failed")
+        if self.stop:
+            raise self.stop
+
+    async def _work(self, missing: Iterator) -> None:
+        """Ask one after the other; a call that is under way is always finished."""
+        while not self.stop:
+            try:
+                name, request = next(missing)
+                await self._reply(name, request)
+            except StopIteration:
+                return
+            except UserError as error:
+                self._halt(error)
+            except Exception as error:  # the others must not lose their replies to it
+                said = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
+                self._halt(
+                    UserError(f"calls to {self.endpoint.url} had to stop: {said}. What was stored is kept")
+                )
+
+    def _halt(self, why: UserError) -> None:
+        self.stop = self.stop or why
+        self.stopped.set()
+
+    async def _reply(self, name: str, request) -> None:
+        budget = self.endpoint.budget_usd
+        if budget is not None and self.spent >= budget:
+            raise self.endpoint.over_budget(self.spent)
+        await self.pace[0].wait(1)
+        await self.pace[1].wait(prices.tokens(request.messages) + request.limit / 2)
+        if self.stop:
+            return
+        asked = self.endpoint.asked(name, request)
+        try:
+            call, reply = await self._send(asked, request)
+        except (openai.APIError, Unusable) as error:
+            await self._pay(asked, error)
+            self.done[name] = self._failure(error, request)
+            return
+        self.in_a_row, self.succeeded = 0, self.succeeded + 1
+        self.spent += call.usd or 0
+        await self.writer.store(call)
+        self.endpoint.made += 1
+        self.done[name] = reply
+
+    async def _send(self, asked, request) -> tuple:
+        """The answered call and its reply. The SDK asks again after what HTTP reports.
+
+        Here a reply that cannot be used is asked again, unless it states tokens: those were paid.
+        """
+        body, started = self.endpoint.body(request), time.monotonic()
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Unusable) and not error.tokens),
+            stop=stop_after_attempt(self.endpoint.tries),
+            wait=wait_exponential_jitter(multiplier=0.2, max=8),
+            reraise=True,
+        ):
+            with attempt:
+                raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+                response = transport.parsed(raw.content)
+                return self.endpoint.answer(asked, response, time.monotonic() - started)
+
+    async def _pay(self, asked, error: Exception) -> None:
+        """Count what a reply cost that cannot be used."""
+        if lost := self.endpoint.lost(asked, getattr(error, "tokens", None)):
+            self.spent += lost.usd or 0
+            await self.writer.lose(lost)
+
+    def _failure(self, error: Exception, request):
+        self.in_a_row += 1
+        reply = self.endpoint.unanswered(error)
+        self.last = reply.finish
+        refused = getattr(error, "status_code", 0)
+        if refused in REFUSALS and not self.succeeded:
+            self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.last}"))
+        elif refused in INVALID and (name := _refused(error, request.sampling)):
+            self._halt(
+                UserError(
+                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
+                    f"{request.sampling[name]!r}: {self.last}. Set reasoning=true for an oracle that takes "
+                    "no temperature and no max_tokens, or name another judge_model or evaluation_judge"
+                )
+            )
+        elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
+            self._end(f"{self.in_a_row} calls in a row failed")
+        return reply
+
+    def _end(self, what: str) -> None:
+        self._halt(
+            UserError(
+                f"{what} at {self.endpoint.url}, the last with: {self.last}. What was answered is kept: the same command "
+                "goes on from here"
+            )
+        )
+
+
+def _refused(error: Exception, sampling: dict) -> str | None:
+    """The parameter that an endpoint refuses; None where it refuses this prompt for its length."""
+    return (
+        None if TOO_LONG.search(str(error)) else next((name for name in sampling if name in str(error)), None)
+    )
+
+
+class _Pace:
+    """At most so many a minute, evenly; a stop ends the waiting."""
+
+    def __init__(self, per_minute: float | None, stopped: asyncio.Event):
+        self.gap, self.next, self.stopped = 60 / per_minute if per_minute else 0.0, 0.0, stopped
+
+    async def wait(self, amount: float) -> None:
+        if self.gap:
+            now = time.monotonic()
+            start = max(now, self.next)
+            self.next = start + amount * self.gap
+            try:
+                await asyncio.wait_for(self.stopped.wait(), start - now)
+            except TimeoutError:
+                return

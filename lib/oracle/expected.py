@@ -1,0 +1,86 @@
+"""Scores as expectations over a judge's token probabilities (G-Eval, Liu et al., 2023, arXiv 2303.16634)."""
+
+import math
+import re
+
+from lib.tapir import judge
+
+SAMPLING = {"temperature": 0.0, "max_tokens": 8, "logprobs": True, "top_logprobs": 20}  # "10 10" is 5 tokens
+SCORES = {str(n): float(n) for n in range(1, 11)}
+
+
+def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
+    """Return both expected scores of a reply such as "8 7", in the order shown, 1 to 10.
+
+    `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text states no two
+    scores, and where it states them in another form than its first two numbers, whole and with no word before them.
+    """
+    stated, numbers = judge.read_scores(text), _numbers(tokens)
+    written = [float(number) for _, number in numbers[:2]]
+    if stated is None or written != list(stated) or not set(written) <= set(SCORES.values()):
+        return None
+    (start, _), (second_start, _) = numbers[:2]
+    before = "".join(token["token"] for token in tokens[:start])
+    if re.search(r"\w", before) or tokens[second_start - 1]["token"].endswith("/"):
+        return None
+    first, second = _score(tokens, start), _score(tokens, second_start)
+    return None if first is None or second is None else (first, second)
+
+
+def expectation(candidates: list[dict], values: dict[str, float]) -> float | None:
+    """Return the mean of `values` (by token) under the probabilities of one token's candidates.
+
+    `candidates` is a list of {"token", "logprob"}. The probability of tokens without a value is left out; None where
+    no candidate has one.
+    """
+    return _mean(_weights(candidates, values), values)
+
+
+def _mean(weights: dict[str, float], values: dict[str, float]) -> float | None:
+    total = sum(weights.values())
+    return sum(values[token] * weight for token, weight in weights.items()) / total if total else None
+
+
+def _weights(candidates: list[dict], values: dict[str, float]) -> dict[str, float]:
+    """Return the probability of each token that has a value, spaces and brackets around it aside."""
+    weights: dict[str, float] = {}
+    for candidate in candidates or ():
+        token = _bare(candidate["token"])
+        if token in values:
+            weights[token] = weights.get(token, 0.0) + math.exp(candidate["logprob"])
+    return weights
+
+
+def _bare(token: str) -> str:
+    return re.sub(r"[\s*(\[▁Ġ]", "", token)  # also what tokenizers write for a space
+
+
+def _numbers(tokens: list[dict]) -> list[tuple[int, str]]:
+    """Return the whole numbers of a reply with the position of their first token; a tokenizer may split them."""
+    numbers: list[tuple[int, str]] = []
+    end = -1
+    for i, token in enumerate(tokens):
+        digits = _bare(token["token"])
+        if not (digits.isascii() and digits.isdigit()):
+            continue
+        if numbers and end == i and digits == token["token"]:
+            numbers[-1] = numbers[-1][0], numbers[-1][1] + digits
+        else:
+            numbers.append((i, digits))
+        end = i + 1
+    return numbers
+
+
+def _score(tokens: list[dict], start: int) -> float | None:
+    """Return the expectation of the number that begins at a token; None where its candidates are no scores.
+
+    Where 10 is two tokens, "1" may begin it. The token after a written "1" says how much of its probability means 10; a "1"
+    that was not written means either, and is left out.
+    """
+    weights = _weights(tokens[start]["top_logprobs"], SCORES)
+    if "1" in weights and "10" not in weights:
+        one = weights.pop("1")
+        if _bare(tokens[start]["token"])[:1] == "1" and start + 1 < len(tokens):
+            ten = _weights(tokens[start + 1]["top_logprobs"], {"0": 0.0}).get("0", 0.0)
+            weights |= {"1": one * (1 - ten), "10": one * ten}
+    return _mean(weights, SCORES)

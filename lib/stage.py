@@ -1,0 +1,221 @@
+"""A notebook's place in a run: what it reads, where it writes, how far it is.
+
+    stage = runs.open_stage("tapir/4_training", globals())
+    student = load(stage.input("student_from"))
+    for batch in stage.progress(batches, label="steps"): ...
+    stage.write_metrics({"training.loss": 0.61})
+    stage.close()
+
+Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it works in outputs/interactive,
+which the runner never touches.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
+from pathlib import Path
+
+from lib import files, paths
+from lib.errors import UserError
+from lib.runner import display, folders, keys, params, provenance, references
+
+WRITE_EVERY_S = 0.5
+SHOW_EVERY_S = 2.0
+_locks: dict[Path, object] = {}  # held until the kernel ends or closes the stage
+
+
+def open_stage(notebook: str, values: dict) -> "Stage":
+    """Open the stage of a notebook; values are its globals(), of which the declared parameters count.
+
+    Raises UserError when an input is missing (naming the notebook to run first) or another process writes here.
+    """
+    part = os.environ.get("STAGE")
+    if part:
+        files.die_with_parent(int(os.environ["STAGE_RUNNER"]))
+        stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
+        if stage.name.rpartition("@")[0] != notebook:
+            raise UserError(
+                f"this notebook opens the stage {notebook}, but it is {stage.name}: correct its name"
+            )
+    else:
+        stage = _open_by_hand(notebook, values)
+    _take(stage.folder)
+    display.show(display.header(stage._plan, stage.folder))
+    return stage
+
+
+class Stage:
+    """An open stage. `folder` is the place to write rows, students and pictures."""
+
+    def __init__(self, part: Path, plan: dict, final: Path | None = None):
+        self.name: str = plan["name"]
+        self._folder = part
+        self._closed = False
+        self._plan = plan
+        self._final = final  # None under the runner, which completes the stage itself
+        self._metrics: dict = {}
+        self._announced = ""
+        self._started = self._written = self._shown = time.monotonic()
+        self._display = self._cell = None
+
+    @property
+    def parameters(self) -> dict:
+        """The value of every parameter that the notebook declares."""
+        return self._plan["parameters"]
+
+    @property
+    def folder(self) -> Path:
+        """The place to write to. Raises UserError once a stage opened by hand is closed: its files are final."""
+        if self._closed:
+            raise UserError(f"{self.name} is closed: to write to it again, run the cell that opens it first")
+        return self._folder
+
+    @property
+    def work(self) -> Path:
+        """A folder for what a restart goes on with; it is gone once the stage is complete."""
+        (self.folder / "work").mkdir(exist_ok=True)
+        return self.folder / "work"
+
+    @property
+    def run_folder(self) -> Path:
+        """outputs/<run>, where summary.json lies: for a page about the whole run."""
+        return folders.outputs() / self._plan["run"]
+
+    def input(self, name: str) -> Path | None:
+        """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
+        if name not in self._plan["inputs"]:
+            known = ", ".join(self._plan["inputs"]) or "none"
+            raise UserError(
+                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({known})"
+            )
+        found = self._plan["inputs"][name]
+        if found and not Path(found).exists():
+            raise UserError(f"{self.name}: {name} means {found}, which the stage before it did not write")
+        return Path(found) if found else None
+
+    def student(self) -> Path | str | None:
+        """Return the student of an earlier stage (`student_from`), else the one that `student` names; None without either.
+
+        Raises UserError in a round above 1 that no round trained a student for.
+        """
+        trained, round = self.input("student_from"), self.parameters.get("round") or 0
+        if trained is None and self.parameters["student_from"] and round > 1:
+            raise UserError(
+                f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
+            )
+        return trained or self.parameters["student"] or None
+
+    def later(self, notebook: str) -> list[dict]:
+        """Return the parameters of each later stage of a notebook in this arm of the run; by hand there is none."""
+        return [one["parameters"] for one in self._plan.get("later", ()) if one["notebook"] == notebook]
+
+    def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
+        """Yield the items while saying how many are done; total is their number where they have no length."""
+        total = len(items) if total is None and hasattr(items, "__len__") else total
+        self.report_progress(0, total, label)
+        for done, item in enumerate(items, 1):
+            yield item
+            self.report_progress(done, total, label)
+
+    def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
+        """Say that `done` of `total` are done; written at most twice a second, and at the end."""
+        now = time.monotonic()
+        if done == 0:
+            self._started, self._written, self._shown = now, 0.0, now
+        ended = total is not None and done >= total
+        if ended or now - self._written >= WRITE_EVERY_S:
+            self._written = now
+            self._note({"label": label, "done": done, "total": total})
+        if ended or now - self._shown >= SHOW_EVERY_S:
+            self._shown = now
+            self._update(display.bar(done, total, display.sentence(done, total, label, now - self._started)))
+
+    def _update(self, content) -> None:
+        """One line a cell, however many things it does."""
+        if self._display is None or self._cell != display.cell():
+            self._display, self._cell = display.show(content, display_id=True), display.cell()
+        elif hasattr(self._display, "update"):
+            self._display.update(display.markdown(content))
+
+    def announce(self, text: str) -> None:
+        """Show what is about to be spent, here and, its first line, where the runner shows the stage; "" is nothing."""
+        if text:
+            display.show(text)
+            self._announced = text.splitlines()[0]
+            self._note({})
+
+    def _note(self, progress: dict) -> None:
+        told = {"announced": self._announced} if self._announced else {}
+        files.write_json(self.folder / "progress.json", progress | told)
+
+    def write_metrics(self, metrics: dict[str, float | None]) -> None:
+        """Add flat dotted numbers ("gym.accuracy") to metrics.json; what is not finite becomes null."""
+        self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
+        files.write_json(self.folder / "metrics.json", self._metrics)
+
+    def close(self) -> Path:
+        """The last cell. By hand: give the folder its final name; an earlier result is renamed, not deleted."""
+        self._note({"closed": True})
+        if self._final is None:
+            return self.folder
+        provenance.complete(self._plan, self.folder, self._final)
+        _release()
+        self._closed = True
+        say(f"Written to `{paths.short(self._final)}`.")
+        return self._final
+
+
+def say(text: str) -> None:
+    """Show one sentence (markdown) below the cell."""
+    display.show(text)
+
+
+# --- by hand
+
+
+def _open_by_hand(notebook: str, values: dict) -> Stage:
+    from lib.runner import preflight
+
+    path = folders.notebook_path(notebook)
+    content = params.read_notebook(path)
+    declared = params.declared(content, path)
+    mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
+    mine = references.with_hub_student(mine)
+    where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
+    where |= {name: mine[name] for name in keys.RESERVED if name in mine}
+    for name in ("run", "arm"):
+        folders.check_plain(where[name], name)
+    seen = where | {"round": mine.get("round")}  # without a round of its own a notebook reads the latest
+    inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
+    preflight.check(notebook, mine)
+    key = keys.stage_key(content, mine, inputs)
+    final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
+    plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])
+    _release()  # of a stage that this kernel opened before
+    return Stage(folders.open_part(final, key, wait_s=2), plan, final)
+
+
+# --- locks and death
+
+
+def _take(folder: Path) -> None:
+    """Hold the folder's lock as long as this kernel lives."""
+    if folder not in _locks:
+        _locks[folder] = files.lock(folder / "lock", folders.KERNEL_GONE_S, paths.short(folder))
+
+
+def _release() -> None:
+    while _locks:
+        _locks.popitem()[1].close()
+
+
+def _number(name: str, value: object) -> float | int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UserError(f"the metric {name} must be a number or None, not {value!r}")
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
