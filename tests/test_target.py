@@ -212,19 +212,19 @@ def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
     # by hand: the rows of the test, looked up in the file by their input
     outputs = {one["input"]: one["output"] for one in whole}
     inputs = [one.input for one in material.test]
-    means = ni.benchmarks.means(
+    means = ni.statistics.means(
         ni.scores("copy_input", material.target, material.test, ni.copy_input(material.test))
     )
     if material.target.labels:
         most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]
         said = ni.scores("majority", material.target, material.test, ni.majority(material.test))
-        assert ni.benchmarks.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
+        assert ni.statistics.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
     else:
         by_hand = [
             2 * lcs(text, one.references[0]) / (len(text) + len(one.references[0]))
             for text, one in zip(inputs[:20], material.test, strict=False)
         ]
-        few = ni.benchmarks.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
+        few = ni.statistics.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
         assert few["ni.copy_input.rouge_l_char"] == pytest.approx(sum(by_hand) / 20)
         assert 0 < means["ni.copy_input.rouge_l"] < 1
 
