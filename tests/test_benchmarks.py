@@ -181,7 +181,7 @@ def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch, rows):
     scores = table(("x", 1.0, np.random.default_rng(1).normal(size=rows)), ("y", 2.0, range(7)))
     whole = statistics.bootstrap_interval(scores)
     for most in (1, 10_000, 10**9):
-        monkeypatch.setattr(statistics, "DRAWN", most)
+        monkeypatch.setattr(statistics, "MAX_SCORES", most)
         assert statistics.bootstrap_interval(scores) == whole
 
 
