@@ -60,14 +60,14 @@ def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
 
 
 def test_without_labels_there_is_nothing_to_constrain(embedded):
-    assert "constrained" not in ni.ways(asking(embedded), [])
-    assert ni.ways(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
+    assert "constrained" not in ni.prompting_baselines(asking(embedded), [])
+    assert ni.prompting_baselines(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
         "few_shot",
         "self_consistency",
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.ways(asking(student.Served("http://x", "m"), CHOICE), [])
+    assert "constrained" not in ni.prompting_baselines(asking(student.Served("http://x", "m"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

@@ -36,7 +36,7 @@ def verdicts(model: str):
 
 
 def controlled(table) -> float:
-    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES, 805))
+    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES))
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
@@ -144,8 +144,7 @@ def asked():
 
 @pytest.mark.parametrize("model", MT_PUBLISHED["score"])
 def test_recorded_judgments_give_the_published_scores(model):
-    answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", asked())
-    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz", "", answers)
+    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz")
     means = statistics.means(mt_judging.scores(told))
     for name in ("score", "turn_1", "turn_2"):
         assert means[f"mt_bench.{name}"] == pytest.approx(MT_PUBLISHED[name][model], abs=1e-9)
@@ -158,7 +157,7 @@ def test_the_judge_is_shown_what_fastchat_showed_it(model):
     prompts = mt_bench.to_judge(
         asked(), answers, gold, mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
     )
-    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz", "", answers)
+    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz")
     ours = mt_judging.needed(asked(), prompts, "gpt-4")
     assert len(ours) == 160 and ours["shown"].tolist() == told["shown"].tolist()
 
