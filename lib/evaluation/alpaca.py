@@ -1,4 +1,4 @@
-"""Score a model by AlpacaEval 2: its outputs beside a reference's, and a judge's verdicts on them.
+"""Score a model by AlpacaEval 2: a judge compares its outputs with a reference's.
 
 A verdict has `preference`, 1 for the reference to 2 for the model, null where there is none, `judge`, and
 `raw_completion`, the reply. What has no verdict stays in the table, in its place, and is counted.
@@ -36,17 +36,17 @@ def outputs(source: str, parameter: str) -> list[dict]:
 
 
 def respond(prompts: list[dict], student, generator: str, **sampling) -> tuple[list[dict], Ended]:
-    """Generate a student's outputs; `sampling` and the counts are those of `shared.responses`."""
+    """Generate a student's outputs, and count how they ended (`shared.responses`)."""
     texts, ended = shared.responses([row["instruction"] for row in prompts], student, **sampling)
     rows = [row | {"output": texts[row["instruction"]].strip(), "generator": generator} for row in prompts]
     return [{column: row[column] for column in COLUMNS} for row in rows], ended
 
 
 def pair(references: list[dict], outputs: list[dict]) -> pd.DataFrame:
-    """Put a model's outputs (`output_2`, null without one) beside the references' (`output_1`).
+    """Pair the references' outputs, `output_1`, with a model's, `output_2`.
 
-    The index is the instruction's place in the evaluation set. Raises BadInput for an output to an
-    instruction outside it.
+    An `output_2` that is missing is null. The index is the instruction's place in the evaluation set. Raises
+    BadInput for an output to an instruction outside it.
     """
     texts = {row["instruction"]: row["output"] for row in outputs}
     shared.check_known(texts, (row["instruction"] for row in references), "model_outputs")
@@ -83,7 +83,7 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
 def ask(
     pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, report: Callable[[int], None]
 ) -> pd.DataFrame:
-    """Ask a judge for the verdicts; an unread one once more, a failed call when the stage runs again."""
+    """Ask a judge for the verdicts: twice where a reply cannot be read."""
     judged = _answered(pairs)
     shown = judged[judged["output_1"] != judged["output_2"]]
     replies = annotators.ask(shown, annotator, endpoint, 1, report)
@@ -125,7 +125,7 @@ def tally(verdicts: pd.DataFrame, limit: int = 1) -> dict[str, int]:
 
 
 def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Compute win rates in percent, in the long form of `statistics`; null without a verdict."""
+    """Compute win rates in percent, in the long form of `statistics`."""
     wins = 100 * (verdicts["preference"] - 1)
     columns = {"metric": "alpaca_eval.win_rate", "stratum": "all", "weight": 1.0}
     return pd.DataFrame(columns | {"id": verdicts["instruction"], "score": wins})
@@ -140,18 +140,18 @@ def win_rate(verdicts: pd.DataFrame) -> dict[str, float]:
 
 
 def around(name: str, lc: float, win_rate: float, length: float, n: int = 4) -> pd.DataFrame:
-    """Tabulate the `n` published models above and below this one's length-controlled win rate."""
+    """Tabulate the `n` published models above and below a length-controlled win rate."""
     published = f"leaderboards/data_AlpacaEval_2/{annotators.PUBLISHED}_leaderboard.csv"
     columns = ["length_controlled_winrate", "win_rate", "avg_length"]
     table = pd.read_csv(annotators.folder().parent / published, index_col=0)[columns]
     table.loc[f"→ {name}, here"] = [lc, win_rate, length]
     table = table.sort_values(columns[0], ascending=False, kind="stable")
-    place = table.index.get_loc(f"→ {name}, here")
-    return table.iloc[max(0, place - n) : place + n + 1]
+    rank = table.index.get_loc(f"→ {name}, here")
+    return table.iloc[max(0, rank - n) : rank + n + 1]
 
 
 def write(verdicts: pd.DataFrame, outputs: list[dict], annotator: str, folder: Path) -> None:
-    """Write model_outputs.json and annotations.json as AlpacaEval keeps them; both can be given back."""
+    """Write model_outputs.json and annotations.json, which can be given back."""
     table = _answered(verdicts).assign(annotator=annotator)
     annotations = json.loads(table.to_json(orient="records", double_precision=15))
     for name, rows in (("model_outputs", outputs), ("annotations", annotations)):

@@ -1,4 +1,4 @@
-"""Ask and read the judges of the `alpaca_eval` package: its prompts, order of outputs and parsers."""
+"""Ask and read judges by the prompts, orders and parsers of `alpaca_eval`."""
 
 import contextlib
 import logging
@@ -31,7 +31,7 @@ LOCAL = {
 
 
 def folder() -> Path:
-    """Return the package's folder of annotators, without importing the package, which takes seconds."""
+    """Return the folder of annotators without importing the package, which is slow."""
     return Path(find_spec("alpaca_eval").origin).with_name("evaluators_configs")
 
 
@@ -65,14 +65,14 @@ def model(annotator: str) -> str:
 
 
 def limit(annotator: str) -> int:
-    """Return the token limit of a verdict; 1 where only the probability of one token is read."""
+    """Return the token limit of a verdict; 1 where one token's probability is read."""
     return config(annotator)["completions_kwargs"].get("max_tokens", DEFAULTS["max_tokens"])
 
 
 def ask(
     pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, attempt: int, report: Callable[[int], None]
 ) -> pd.Series:
-    """Ask a judge about pairs (instruction, output_1, output_2); None where a call got no reply.
+    """Ask a judge about pairs; None where a call got no reply.
 
     Raises UserError after a single call where the judge gives no logprobs, but the annotator reads them.
     """
@@ -88,7 +88,7 @@ def ask(
 
 
 def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
-    """Read a reply to each pair as a preference: 1 for output_1 to 2 for output_2, null where unread.
+    """Read replies as preferences: 1 for output_1 to 2 for output_2, null if unread.
 
     A reply is a chat choice with its "text", or whatever alpaca_eval stored.
     """
@@ -120,7 +120,7 @@ def _judge(annotator: str):
 
 
 def _shown(pairs: pd.DataFrame, judge) -> pd.DataFrame:
-    """Put the outputs in the order that the judge sees, which the instruction's hash decides."""
+    """Put the outputs in the judge's order, which the instruction's hash decides."""
     for processor in judge.processors if len(pairs) else ():
         pairs = processor.preprocess(pairs)
     return pairs
@@ -147,7 +147,7 @@ def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endp
 
 
 def _choice(response: dict, sampling: dict) -> dict:
-    """Return a reply as the package keeps it: with its text, or a called function's arguments."""
+    """Return a reply as the package stores it, with its text or function arguments."""
     completion = completions.read(response, {"messages": [], **sampling})
     choice = shared.cleaned(response["choices"][0])
     return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}

@@ -1,4 +1,4 @@
-"""Score responses by IFEval: instructions that lm-evaluation-harness's checkers can check.
+"""Score responses by IFEval, with the checkers of lm-evaluation-harness.
 
 Zhou et al., 2023, arXiv 2311.07911. Sentences are split by the package `punkt`, which brings the data that
 NLTK would download.
@@ -23,7 +23,7 @@ def prompts(source: str) -> list[dict]:
 
 
 def responses(source: str, prompts: list[dict]) -> dict[str, str]:
-    """Load a model's responses by prompt; raises BadInput for a prompt outside the evaluation set."""
+    """Load a model's responses by prompt; raises BadInput for an unknown prompt."""
     rows = shared.load_records(source, "responses", "prompt", prompt=str, response=str)
     responses = {row["prompt"]: row["response"] for row in rows}
     shared.check_known(responses, (row["prompt"] for row in prompts), f"responses={source}")
@@ -31,10 +31,11 @@ def responses(source: str, prompts: list[dict]) -> dict[str, str]:
 
 
 def check(prompts: list[dict], responses: dict[str, str]) -> pd.DataFrame:
-    """Check responses: a row per instruction with key, prompt, response, number, instruction, strict, loose.
+    """Check responses: a row per instruction of each prompt.
 
-    `strict` and `loose` are 1 or 0, null without a response. Loose also accepts the response without its
-    first line, its last, or asterisks. Raises UserError for instructions or kwargs that no checker takes.
+    Columns: key, prompt, response, number, instruction, strict, loose. `strict` and `loose` are 1 or 0, null
+    without a response. Loose also accepts the response without its first line, its last, or asterisks. Raises
+    UserError for instructions or kwargs that no checker takes.
     """
     rows = []
     for row in prompts:
@@ -83,7 +84,7 @@ def _checkers():
     langdetect.DetectorFactory.seed = 0  # else the same text may be of two languages
 
     class Letters(instructions.LetterFrequencyChecker):
-        """Counts the sign that the prompt names: in place of "#" or "!" the package draws a letter."""
+        """Count the sign that a prompt names: for "#" or "!" the package draws a letter."""
 
         def build_description(self, *, letter=None, **rest):
             text = super().build_description(letter=letter, **rest)
@@ -101,7 +102,7 @@ def counts(table: pd.DataFrame) -> dict[str, int]:
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute ifeval.{prompt,instruction}_{strict,loose}, in the long form of `statistics`.
+    """Compute all ifeval metrics, in the long form of `statistics`.
 
     A prompt is followed when all of its instructions are; the instructions of a prompt are one group.
     """
@@ -125,7 +126,7 @@ def by_instruction(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame, responses: dict[str, str], folder: Path) -> None:
-    """Write responses.jsonl, which can be given back, and checked.parquet, a row per instruction."""
+    """Write responses.jsonl, which can be given back, and checked.parquet."""
     rows = ({"prompt": prompt, "response": response} for prompt, response in responses.items())
     shared.write_lines(folder / "responses.jsonl", rows)
     table.to_parquet(folder / "checked.parquet")

@@ -1,9 +1,10 @@
-"""Compute AlpacaEval's length-controlled win rate: what it would be at equal lengths.
+"""Compute AlpacaEval's length-controlled win rate: that at equal lengths.
 
 The regression is the `alpaca_eval` package's. Its interval is ours: the package's `lc_standard_error` is the
 spread of fitted preferences, far too small for one.
 """
 
+import os
 from collections.abc import Callable
 from unittest import mock
 
@@ -12,12 +13,13 @@ import pandas as pd
 from huggingface_hub import hf_hub_download
 from joblib import Parallel, delayed
 
-from lib import paths
+from lib import files, paths
 from lib.evaluation import alpaca, annotators, statistics
 
 FEATURES = "df_gamed.csv"  # on the hub: each instruction's difficulty, two verbose copies of the reference
 REFERENCE, INSTRUCTIONS = "gpt4_1106_preview", 805  # that the difficulties were fitted with
 FEWEST = 50  # outputs
+NEEDED = ["preference", "output_1", "output_2", "generator_1", "generator_2"]  # columns of verdicts
 
 
 def why_not(pairs: pd.DataFrame, annotator: str, judge: str) -> str:
@@ -62,13 +64,12 @@ def win_rate(verdicts: pd.DataFrame, features: str) -> float:
 def interval(
     verdicts: pd.DataFrame, features: str, resamples: int, seed: int, report: Callable[[int], None]
 ) -> tuple[float, float]:
-    """Compute its 95 % interval in percent: a fit to each of `resamples` resamples of instructions."""
+    """Compute its 95 % interval in percent, by a fit to each resample of instructions."""
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(resamples)]
-    needed = verdicts[["preference", "output_1", "output_2", "generator_1", "generator_2"]]
-    jobs = (delayed(win_rate)(needed.iloc[draw], features) for draw in draws)
-    fits = []
-    for fit in Parallel(n_jobs=-1, return_as="generator")(jobs):
+    jobs = (delayed(win_rate)(verdicts[NEEDED].iloc[draw], features) for draw in draws)
+    fits, workers = [], {"initializer": files.die_with_parent, "initargs": (os.getpid(),)}
+    for fit in Parallel(n_jobs=-1, return_as="generator", **workers)(jobs):
         fits.append(fit)
         report(len(fits))
     low, high = np.percentile(fits, statistics.LEVEL)

@@ -1,4 +1,4 @@
-"""Score responses against references: exact match and ROUGE-L, as mean shares in [0, 1].
+"""Score responses against references by exact match and ROUGE-L, in [0, 1].
 
 Each function takes as many lists of references as predictions, and raises ValueError where a list is missing
 or empty, or where there are no predictions.
@@ -12,20 +12,20 @@ from rapidfuzz.distance import LCSseq
 
 
 def exact_match(predictions: list[str], references: list[list[str]]) -> float:
-    """Compute the share of predictions that equal a reference, white space at the ends aside."""
+    """Compute the share of predictions that equal a reference, both stripped."""
     return _mean(
         lambda text, gold: text.strip() in {reference.strip() for reference in gold}, predictions, references
     )
 
 
 def rouge_l(predictions: list[str], references: list[list[str]]) -> float:
-    """Compute the mean ROUGE-L F1 of stemmed words, with the nearest of several references."""
+    """Compute mean ROUGE-L F1 of stemmed words, with the nearest reference."""
     score = _scorer().score_multi
     return _mean(lambda text, gold: score(gold, text)["rougeL"].fmeasure, predictions, references)
 
 
 def rouge_l_char(predictions: list[str], references: list[list[str]]) -> float:
-    """Compute ROUGE-L F1 over *characters*, with the first reference, as SELF-GUIDE's code does."""
+    """Compute mean ROUGE-L F1 of characters, with the first reference (SELF-GUIDE's)."""
 
     def f1(text: str, gold: list[str]) -> float:
         return 2 * LCSseq.similarity(text, gold[0]) / max(len(text) + len(gold[0]), 1)

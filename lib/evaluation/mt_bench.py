@@ -1,6 +1,6 @@
-"""Load MT-Bench's questions and answers in FastChat's formats, answer them, and build the judge's prompts.
+"""Load MT-Bench's questions, answer them, and build the judge's prompts.
 
-80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685).
+80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats.
 """
 
 from lib.errors import UserError
@@ -13,7 +13,7 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
 
 Messages = list[dict]
-Place = tuple[int, int]  # question_id and turn
+TurnKey = tuple[int, int]  # question_id and turn
 
 
 def questions(source: str) -> list[dict]:
@@ -26,22 +26,23 @@ def questions(source: str) -> list[dict]:
 
 
 def answers(source: str, parameter: str, questions: list[dict]) -> dict[int, list[str]]:
-    """Load the two turns of each answer, by question; `parameter` names the source in errors.
+    """Load the two turns of each answer, by question.
 
-    Raises UserError for an answer without two turns, and for one to a question outside the set.
+    `parameter` names the source in errors. Raises UserError for an answer without two turns, and for one to a
+    question outside the set.
     """
-    place, turns = f"{parameter}={source}", {}
+    where, turns = f"{parameter}={source}", {}
     for row in shared.load_records(source, parameter, "question_id", question_id=int, choices=list):
         first = row["choices"][0] if row["choices"] else None
         turns[row["question_id"]] = first.get("turns") if isinstance(first, dict) else None
-        _check_turns(turns[row["question_id"]], f"{place}: the answer to {row['question_id']}")
-    shared.check_known(turns, (row["question_id"] for row in questions), place)
+        _check_turns(turns[row["question_id"]], f"{where}: the answer to {row['question_id']}")
+    shared.check_known(turns, (row["question_id"] for row in questions), where)
     return turns
 
 
-def _check_turns(turns: object, place: str) -> None:
+def _check_turns(turns: object, where: str) -> None:
     if not isinstance(turns, list) or [type(turn) for turn in turns] != [str] * len(TURNS):
-        raise UserError(f"{place} has no two turns of text. Correct the file.")
+        raise UserError(f"{where} has no two turns of text. Correct the file.")
 
 
 def judge_prompts(source: str) -> dict[str, dict]:
@@ -81,8 +82,8 @@ def conversation(turns: list[str], answers: list[str]) -> Messages:
 
 def to_judge(
     questions: list[dict], answers: dict[int, list[str]], gold: dict[int, list[str]], prompts: dict[str, dict]
-) -> dict[Place, Messages]:
-    """Build the judge's messages: about the first turn alone, about the second with both in sight.
+) -> dict[TurnKey, Messages]:
+    """Build the judge's messages about each turn; the second shows both.
 
     Raises UserError where a category that is judged against reference answers (`gold`) lacks one.
     """

@@ -1,4 +1,4 @@
-"""Read and count MT-Bench's verdicts: a judge rates one turn of one answer from 1 to 10, as FastChat does.
+"""Ask, read and count MT-Bench's verdicts: each rates one turn from 1 to 10.
 
 A verdict without a rating is asked for once more and then counted as unread: FastChat stores it as -1 and
 leaves it out. A table of verdicts has a row for each that is needed: question_id, category, turn, judgment
@@ -14,7 +14,7 @@ import pandas as pd
 
 from lib.errors import UserError, named
 from lib.evaluation import shared
-from lib.evaluation.mt_bench import TURNS, Messages, Place
+from lib.evaluation.mt_bench import TURNS, Messages, TurnKey
 from lib.models import prices
 from lib.models.chat import Endpoint, Request
 from lib.oracle import estimate
@@ -59,12 +59,12 @@ def doubtful(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def needed(
-    questions: list[dict], prompts: dict[Place, Messages], judge: str, judgments: int = 1
+    questions: list[dict], prompts: dict[TurnKey, Messages], judge: str, judgments: int = 1
 ) -> pd.DataFrame:
-    """Build the table of verdicts before the judge is asked; an unanswered turn has no prompt."""
+    """Build the table of verdicts before the judge is asked."""
     table = _turns(questions).merge(pd.DataFrame({"judgment": range(1, judgments + 1)}), how="cross")
-    shown = {place: messages[-1]["content"] for place, messages in prompts.items()}
-    table = table.assign(judge=judge, shown=[shown.get(place, "") for place in _places(table)], rule="last")
+    shown = {key: messages[-1]["content"] for key, messages in prompts.items()}
+    table = table.assign(judge=judge, shown=[shown.get(key, "") for key in _keys(table)], rule="last")
     return table.assign(reply=None, finish="", score=float("nan"))
 
 
@@ -73,7 +73,7 @@ def _turns(questions: list[dict]) -> pd.DataFrame:
     return table.merge(pd.DataFrame({"turn": TURNS}), how="cross")
 
 
-def _places(table: pd.DataFrame) -> list[Place]:
+def _keys(table: pd.DataFrame) -> list[TurnKey]:
     return list(zip(table["question_id"], table["turn"], strict=True))
 
 
@@ -89,16 +89,16 @@ def rated(verdicts: pd.DataFrame, replies: list[str | None], finishes: list[str]
 
 def ask(
     verdicts: pd.DataFrame,
-    prompts: dict[Place, Messages],
+    prompts: dict[TurnKey, Messages],
     judge: Endpoint,
     report: Callable[[int], None] = lambda done: None,
 ) -> pd.DataFrame:
-    """Ask a judge for the verdicts; an unread one once more, a failed call when the stage runs again."""
+    """Ask a judge for the verdicts: twice where a reply cannot be read."""
     judgments = verdicts["judgment"].max()
-    pending = verdicts[[place in prompts for place in _places(verdicts)]]
+    pending = verdicts[[key in prompts for key in _keys(verdicts)]]
     for earlier in (0, judgments):
-        shown = zip(_places(pending), pending["judgment"] + earlier, strict=True)
-        calls = [Request(prompts[place], "mt_bench", int(attempt), SAMPLING) for place, attempt in shown]
+        shown = zip(_keys(pending), pending["judgment"] + earlier, strict=True)
+        calls = [Request(prompts[key], "mt_bench", int(attempt), SAMPLING) for key, attempt in shown]
         replies = judge.chat(calls, report) if calls else []
         read = rated(pending, [reply.text for reply in replies], [reply.finish for reply in replies])
         read = read[read["reply"].notna()]  # an earlier reply stays where the second call fails
@@ -107,7 +107,7 @@ def ask(
     return verdicts
 
 
-def expected(prompts: dict[Place, Messages], judgments: int, judge: Endpoint) -> str:
+def expected(prompts: dict[TurnKey, Messages], judgments: int, judge: Endpoint) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     tokens = sum(map(prices.tokens, prompts.values())) / max(len(prompts), 1)
     ahead = estimate.ahead(judge, "mt_bench", len(prompts) * judgments, tokens, REPLY)
@@ -124,8 +124,8 @@ def recorded(questions: list[dict], source: str, model: str = "") -> pd.DataFram
     if model not in models and (model or len(models) > 1):
         raise UserError(f"judged_model={model!r}: {source} is of {named(models)}. Name one of them.")
     turns = _turns(questions)
-    places = ((row["question_id"], row["turn"]) for row in rows)
-    shared.check_known(places, _places(turns), f"judgments={source}")
+    keys = ((row["question_id"], row["turn"]) for row in rows)
+    shared.check_known(keys, _keys(turns), f"judgments={source}")
     records = pd.DataFrame([row for row in rows if not model or row.get("model") == model])
     records = records.reindex(columns=["question_id", "turn", *FIELDS]).rename(columns=FIELDS)
     records["judge"] = records["judge"].explode().groupby(level=0).first()  # FastChat adds the prompt's name
@@ -140,7 +140,7 @@ def tally(verdicts: pd.DataFrame) -> dict[str, int]:
 
 
 def write(verdicts: pd.DataFrame, answers: dict[int, list[str]] | None, folder: Path) -> None:
-    """Write answers.jsonl and judgments.jsonl in FastChat's form, which can be given back."""
+    """Write answers.jsonl and judgments.jsonl, which can be given back."""
     if answers:
         choices = {number: [{"index": 0, "turns": turns}] for number, turns in answers.items()}
         rows = ({"question_id": number, "choices": choices[number]} for number in choices)
@@ -154,7 +154,7 @@ def write(verdicts: pd.DataFrame, answers: dict[int, list[str]] | None, folder: 
 
 
 def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Compute mt_bench.score, .turn_1, .turn_2 and .<category>, in the long form of `statistics`.
+    """Compute all mt_bench metrics, in the long form of `statistics`.
 
     The turns of a question are one group; several judgments of one turn count as the mean of those read.
     """

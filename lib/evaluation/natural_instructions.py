@@ -1,4 +1,4 @@
-"""Evaluate one target task: students before and after training, and baselines without a model."""
+"""Evaluate one target task: students before and after training, and baselines."""
 
 from collections import Counter
 from random import Random
@@ -34,7 +34,7 @@ def few_shot(asking: Asking, inputs: list[str]) -> list[str]:
 
 
 def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[str]:
-    """Vote on each test input, as on synthetic ones; empty where no sample passed the filters.
+    """Vote on each test input, as on synthetic ones; empty if no sample is left.
 
     A winner with too small a share for training is still the student's response: it counts here.
     """
@@ -42,7 +42,7 @@ def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filt
 
 
 def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]:
-    """Choose the label with the least loss, after the demonstrations; empty where a prompt has no room."""
+    """Choose the label with the least loss; empty where the prompt leaves no room."""
     choices = [
         {"instruction": asking.prompt(text, asking.target.demos)[0]["content"], "response": label}
         for text in inputs
@@ -61,9 +61,9 @@ def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]
 
 
 def self_icl(asking: Asking, inputs: list[str], template, shots: int, **sampling) -> list[str]:
-    """Run Self-ICL (Chen et al., 2023): for each input the student writes and answers its own demonstrations.
+    """Run Self-ICL (Chen et al., 2023): the student writes its own demonstrations.
 
-    `sampling` is how their inputs are drawn.
+    `sampling` is that of their inputs.
     """
     alike = asking.new_inputs(inputs, template, shots, **sampling)
     flat = [text for texts in alike for text in texts]
@@ -75,7 +75,7 @@ def self_icl(asking: Asking, inputs: list[str], template, shots: int, **sampling
 def synthetic_in_context(
     asking: Asking, inputs: list[str], pairs: list[Demo], n: int, seed: int
 ) -> list[str]:
-    """Show the demonstrations and n random synthetic pairs in the prompt, instead of training on them."""
+    """Show the demonstrations and n random synthetic pairs in the prompt."""
     shown = Random(f"context {seed}").sample(pairs, min(n, len(pairs)))
     return asking.responses(inputs, (*asking.target.demos, *shown))
 
@@ -91,11 +91,11 @@ def copy_input(test: list[Instance]) -> list[str]:
 
 
 def scores(name: str, target: Target, test: list[Instance], responses: list[str]) -> pd.DataFrame:
-    """Score one baseline row by row, in the long form of `statistics`; SELF-GUIDE itself has no `name`.
+    """Score one baseline row by row, in the long form of `statistics`.
 
-    A classification has exact_match (the last whole label), exact_match_substring (as SELF-GUIDE's code reads
-    it) and parsable (a label is named). A generation has rouge_l, rouge_l_char, exact_match of the text, and
-    parsable (not empty).
+    SELF-GUIDE itself has no `name`. A classification has exact_match (the last whole label),
+    exact_match_substring (as SELF-GUIDE's code reads it) and parsable (a label is named). A generation has
+    rouge_l, rouge_l_char, exact_match of the text, and parsable (not empty).
     """
     score = _label_scores if target.labels else _text_scores
     pairs = zip(test, responses, strict=True)
@@ -126,7 +126,7 @@ def headline(target: Target) -> str:
 
 
 def gains(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Compute SELF-GUIDE's gain over each baseline, row by row: "ni.gain_over.few_shot.exact_match"."""
+    """Compute SELF-GUIDE's gain over each baseline, row by row."""
     table = scores.pivot(index="id", columns="metric", values="score")
     baselines = [name for name in table if name.endswith(f".{metric}") and name.count(".") == 2]
     columns = {
@@ -137,9 +137,10 @@ def gains(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Tabulate SELF-GUIDE and its baselines, best first; `scores` is the result of `shared.write`.
+    """Tabulate SELF-GUIDE and its baselines, best first.
 
-    Columns: the task's metrics, `metric` first with its interval, and SELF-GUIDE's gain over the line.
+    `scores` is the result of `shared.write`. Columns: the task's metrics, `metric` first with its interval,
+    and SELF-GUIDE's gain over the line.
     """
     lines: dict[str, dict[str, float]] = {}
     for name, (score, low, high) in scores.iterrows():

@@ -1,4 +1,4 @@
-"""Declare the benchmarks: the notebook of each, its name, and the metrics that it writes."""
+"""Declare the benchmarks: each one's notebook, name and metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark; its headline metrics come in the order in which a study is summed up by them."""
+    """One benchmark; a study is summed up by the first of its headline metrics."""
 
     notebook: str
     name: str
@@ -102,7 +102,7 @@ WITHOUT_METRIC = ("tapir/", "self_guide/", "report", "0_start_here")  # notebook
 
 
 def metric(name: str) -> Metric:
-    """Return a metric by name; of one that no benchmark declares only the name is known."""
+    """Return a metric by name; an undeclared one has its name alone."""
     if name in HEADLINES:
         return HEADLINES[name]
     for benchmark in BENCHMARKS:
@@ -134,5 +134,5 @@ def notebook_of(name: str) -> str:
 
 
 def is_own(notebook: str) -> bool:
-    """Say whether a notebook is the reader's own, whose metrics are known after the run only."""
+    """Say whether a notebook is the reader's own, of unknown metrics."""
     return not notebook.startswith(WITHOUT_METRIC) and benchmark(notebook) is None

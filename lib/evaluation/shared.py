@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: recorded files, responses, counts of verdicts, overlap with training, scores."""
+"""Share recorded files, responses, counts, overlap and scores between benchmarks."""
 
 import json
 from collections import Counter
@@ -27,8 +27,8 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     `unique_key` of another, and where there are no records.
     """
     placed = [part for _, parts in sources.read(source) for part in parts]
-    for place, record in placed:
-        _check(record, f"{parameter}: {place}", fields)
+    for where, record in placed:
+        _check(record, f"{parameter}: {where}", fields)
     if not placed:
         raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
     loaded = [cleaned(record) for _, record in placed]
@@ -38,26 +38,26 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     return loaded
 
 
-def _check(record: object, place: str, fields: dict[str, type]) -> None:
+def _check(record: object, where: str, fields: dict[str, type]) -> None:
     if not isinstance(record, dict):
-        raise BadInput(f"{place}: a record is an object with {', '.join(fields)}, not {record!r:.60}.")
+        raise BadInput(f"{where}: a record is an object with {', '.join(fields)}, not {record!r:.60}.")
     for field, kind in fields.items():
         if type(value := record.get(field)) is not kind:
-            raise BadInput(f"{place}: `{field}` must be {KINDS[kind]}, not {value!r:.60}. Correct the file.")
+            raise BadInput(f"{where}: `{field}` must be {KINDS[kind]}, not {value!r:.60}. Correct the file.")
 
 
-def check_known(keys: Iterable, known: Iterable, place: str) -> None:
+def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
     """Refuse a file with records of another evaluation set: raises BadInput."""
-    if unknown := set(keys) - set(known):
+    if unknown := set(keys) - set(evaluated):
         example = f"{min(unknown)!r:.80}"
         raise BadInput(
-            f"{place}: {len(unknown):,} of its prompts are outside the evaluation set, such as {example}. "
+            f"{where}: {len(unknown):,} of its prompts are outside the evaluation set, such as {example}. "
             "Name files of one evaluation set."
         )
 
 
 def cleaned(value: object) -> object:
-    """Make all texts inside a JSON value fit to be written: lone surrogates become U+FFFD."""
+    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
     return json.loads(clean(json.dumps(value, ensure_ascii=False, default=str)))
 
 
@@ -66,12 +66,12 @@ def write_lines(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def student(place: object, parameters: dict):
+def student(student: object, parameters: dict):
     """Choose the student to ask by a notebook's parameters."""
     from lib.models import student as students
 
     names = ("engine", "student_url", "chat_template", "concurrency", "actors")
-    return students.choose(place, *(parameters[name] for name in names))
+    return students.choose(student, *(parameters[name] for name in names))
 
 
 def responses(prompts: list[str], student, **sampling) -> tuple[dict[str, str], Ended]:
@@ -86,7 +86,7 @@ def responses(prompts: list[str], student, **sampling) -> tuple[dict[str, str], 
     return dict(zip(prompts, (reply.text for reply in replies), strict=True)), ended(replies)
 
 
-def describe_sampling(place: object, parameters: dict, total: int, cut: int, unanswered: int = 0) -> str:
+def describe_sampling(student: object, parameters: dict, total: int, cut: int, unanswered: int = 0) -> str:
     """Describe how a student was asked.
 
     Of `total` responses `cut` met the token limit, and `unanswered` hold thoughts alone.
@@ -96,15 +96,16 @@ def describe_sampling(place: object, parameters: dict, total: int, cut: int, una
     temperature = parameters.get("evaluation_temperature", "by category")
     thoughts = f", and **{unanswered:,} hold thoughts without an answer**" if unanswered else ""
     return (
-        f"`{place}`: temperature {temperature}, chat template {template}, at most "
+        f"`{student}`: temperature {temperature}, chat template {template}, at most "
         f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there{thoughts}."
     )
 
 
 def tally(scores: pd.Series, replies: pd.Series, at_limit: pd.Series) -> dict[str, int]:
-    """Count verdicts: read, unread, cut (unread and `at_limit`), missing (no reply), total.
+    """Count verdicts: read, unread, cut, missing, total.
 
-    `judge.describe` and `judge.check` take the counts.
+    A cut one is unread and `at_limit`, a missing one has no reply. `judge.describe` and `judge.check` take
+    the counts.
     """
     read, replied = scores.notna(), replies.notna()
     cut = ~read & replied & at_limit
@@ -151,7 +152,7 @@ def overlap(
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
-    """Write scores.parquet and its metrics with 95 % intervals; returns a table of score, low, high."""
+    """Write scores.parquet and its metrics; returns a table of score, low, high."""
     scores.to_parquet(stage.folder / "scores.parquet")
     means, bounds = statistics.means(scores), statistics.bootstrap_interval(scores)
     table = pd.DataFrame({name: (mean, *bounds[name]) for name, mean in means.items()}).T

@@ -46,9 +46,10 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
 
 
 def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """Compute {metric: {"mean", "low", "high"}} of one arm over its seeds, by the intervals of `compare`.
+    """Compute {metric: {"mean", "low", "high"}} of one arm over its seeds.
 
-    Intervals end where scores do. A metric in which no row has a score is left out.
+    Intervals are those of `compare`, but end where scores do. A metric in which no row has a score is left
+    out.
     """
     results = {}
     for metric, tables in _by_metric([_read(folder) for folder in folders]):
@@ -115,7 +116,7 @@ def _bounds_of_few(mean: float, rows: pd.DataFrame) -> tuple[float, float, float
 
 
 def _estimated(tables: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, pd.DataFrame]:
-    """Estimate one metric over K seeds: the mean, 2,000 draws around it, and the rows scored in each.
+    """Estimate one metric over K seeds: the mean, draws around it, rows scored in all.
 
     Two independent errors add up in the mean of the seeds' means m_1 … m_K: which rows were drawn, and which
     trainings were run. `row_draws` resample the rows' means over the seeds (Efron, 1979). For K trainings,
@@ -135,7 +136,7 @@ def _estimated(tables: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray
 
 
 def _mean_over_seeds(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Average each row's scores, null where one is; raises ValueError where the seeds' rows differ."""
+    """Average each row's scores over the seeds, null where a seed has none."""
     grouped = pd.concat(tables).groupby(["stratum", "id"], sort=False)
     if (grouped.size() != len(tables)).any():
         raise ValueError("the seeds were not scored on the same rows. Evaluate all of them alike.")
@@ -160,7 +161,7 @@ def _mean(strata: Strata) -> float:
 
 
 def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
-    """Draw resampled means, a few at a time: the draws are those that all at once would give."""
+    """Draw resampled means, a few at a time, which does not change them."""
     totals = np.zeros(RESAMPLES)
     for weight, sums, sizes in strata:
         step = max(1, MAX_SCORES // len(sums))
@@ -172,7 +173,7 @@ def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
 
 
 def _p(draws: np.ndarray) -> float:
-    """Compute the share of draws on the rarer side of zero, doubled; no lower than so few draws can show."""
+    """Compute the doubled share of draws on the rarer side of zero, at least one draw."""
     rarer = min((draws <= 0).mean(), (draws >= 0).mean())
     return float(min(1.0, 2 * max(rarer, 1 / RESAMPLES)))
 

@@ -47,7 +47,7 @@ def ifeval(values: dict) -> None:
 
 
 def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str = "") -> None:
-    """Check what evaluations share; `responses` are recorded ones, `judge` is the default one to ask."""
+    """Check common settings; `responses` are recorded ones, `judge` the default."""
     for name in files:
         checks.source(name, values[name])
     if not responses and not values["student_from"]:
