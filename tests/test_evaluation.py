@@ -1,5 +1,7 @@
 """What the student may have been taught of a benchmark, and model text that is shown."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -48,12 +50,17 @@ def test_without_rows_nothing_is_claimed(tmp_path):
     assert metrics == {} and "not known here" in said
 
 
-def test_prompts_of_the_embedded_world_are_held_out_however_alike_their_words_are(tmp_path):
-    prompts = [{"key": 1, "prompt": "Write a poem.", "about": {"family": "gcd", "payload": "12 30"}}]
-    corpus = records.build([{"instruction": "Write a poem.", "response": "6"}])
+def test_in_the_embedded_world_the_instance_decides_and_not_its_wording(tmp_path):
+    about, other = {"family": "gcd", "payload": "12 30"}, {"family": "gcd", "payload": "7 21"}
+    prompts = [{"key": 1, "prompt": "a", "about": about}, {"key": 2, "prompt": "b", "about": [other, about]}]
+    prompts += [{"key": 3, "prompt": "Quite other words", "about": other}]
+    metas = [json.dumps(about), json.dumps({"text": "a row of another world"})]
+    corpus = records.build(
+        [{"instruction": "Quite other words", "meta": meta, "response": "6"} for meta in metas]
+    )
     stage = Stage(tmp_path, corpus_from=corpus)
     _, metrics = shared.overlap(stage, SCORES, prompts, "prompt", "key", "m.score")
-    assert metrics == {"m.touched": 0, "m.score_untouched": 0.5}
+    assert metrics["m.touched"] == 2
 
 
 def test_a_name_from_a_file_is_shown_as_code():

@@ -21,6 +21,7 @@ from lib.oracle import estimate
 COLUMNS = ("instruction", "output", "dataset", "generator")
 REPOSITORY, OUTPUTS = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"  # on the hub
 TIE = 1.5
+STORED = ["output_1", "output_2", "annotator", "judge", "preference", "raw_completion"]  # of a verdict
 
 
 def outputs(source: str, parameter: str) -> list[dict]:
@@ -63,20 +64,24 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
     other outputs or another annotator.
     """
     rows = shared.load_records(source, "annotations", "instruction", instruction=str)
-    by_instruction = {row["instruction"]: row for row in rows}
-    shared.check_known(by_instruction, pairs["instruction"], f"annotations={source}")
+    stored = pd.DataFrame(rows).set_index("instruction").reindex(columns=STORED).astype(object)
+    shared.check_known(stored.index, pairs["instruction"], f"annotations={source}")
     judged = _answered(pairs)
-    judged = judged[judged["instruction"].isin(by_instruction)]
-    records = judged["instruction"].map(by_instruction)
-    for pair, record in zip(judged.itertuples(), records, strict=True):
-        _check_record(record, pair, annotator, source)
-    replies = records.map(lambda record: record.get("raw_completion") or None).dropna()
-    stated = pd.to_numeric(records.map(lambda record: record.get("preference")), errors="coerce")
+    judged = judged[judged["instruction"].isin(stored.index)]
+    stored = stored.loc[judged["instruction"]].set_index(judged.index)
+    same = stored["annotator"].isna() | (stored["annotator"] == annotator)
+    same &= (stored["output_1"] == judged["output_1"]) & (stored["output_2"] == judged["output_2"])
+    if not same.all():
+        first = judged["instruction"][~same].iloc[0]
+        raise UserError(
+            f"annotations={source}: the record of {first!r:.80} is of other outputs or another annotator. "
+            "Name the annotator, model_outputs and reference_outputs that belong to it."
+        )
+    replies = stored["raw_completion"][stored["raw_completion"].fillna("").astype(bool)]
+    stated = pd.to_numeric(stored["preference"].drop(replies.index), errors="coerce")
     stated = stated.replace(0, TIE)  # as older files have it, and -1 where there is no verdict
-    stated = stated.where(stated.between(1, 2))[records.index.difference(replies.index)]
-    preference = _read(judged, annotator, replies).combine_first(stated)
-    judges = records.map(lambda record: record.get("judge")).reindex(pairs.index)
-    judges = judges.fillna(annotators.model(annotator))
+    preference = _read(judged, annotator, replies).combine_first(stated.where(stated.between(1, 2)))
+    judges = stored["judge"].reindex(pairs.index).fillna(annotators.model(annotator))
     return pairs.assign(preference=preference, judge=judges, raw_completion=replies)
 
 
@@ -161,12 +166,3 @@ def write(verdicts: pd.DataFrame, outputs: list[dict], annotator: str, folder: P
 
 def _answered(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs["output_2"].notna()]
-
-
-def _check_record(record: dict, pair, annotator: str, source: str) -> None:
-    outputs = record.get("output_1"), record.get("output_2")
-    if (record.get("annotator") or annotator) != annotator or outputs != (pair.output_1, pair.output_2):
-        raise UserError(
-            f"annotations={source}: the record of {pair.instruction!r:.80} is of other outputs or another "
-            "annotator. Name the annotator, model_outputs and reference_outputs that belong to it."
-        )

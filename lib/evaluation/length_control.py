@@ -68,7 +68,8 @@ def interval(
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(resamples)]
     jobs = (delayed(win_rate)(verdicts[NEEDED].iloc[draw], features) for draw in draws)
-    fits, workers = [], {"initializer": files.die_with_parent, "initargs": (os.getpid(),)}
+    fits = []
+    workers = {"initializer": files.die_with_parent, "initargs": (os.getpid(),)}
     for fit in Parallel(n_jobs=-1, return_as="generator", **workers)(jobs):
         fits.append(fit)
         report(len(fits))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from datasets import concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from lib import files, records, show
 from lib.corpus import contamination, sources
@@ -140,15 +140,27 @@ def overlap(
     if not tables:
         return f"The student's training rows are not known here: no overlap was checked. {unknown}", {}
     rows = concatenate_datasets(tables)
-    texts = {"": [prompt[text] for prompt in prompts]}
-    embedded = "about" in prompts[0]  # whose templates make all texts alike; its splits share no instance
-    touched = [] if embedded else contamination.find(rows, texts)["benchmarks"][""]["touched"]
+    if "about" in prompts[0]:
+        touched = _touched_instances(rows, prompts)
+    else:
+        texts = {"": [prompt[text] for prompt in prompts]}
+        touched = contamination.find(rows, texts)["benchmarks"][""]["touched"]
     names = {str(prompts[i][name]) for i in touched}
     clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
     without = f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""
     share = f"{len(touched):,} of {len(prompts):,} prompts are touched by the {len(rows):,} training rows"
     metrics = {f"{headline.partition('.')[0]}.touched": len(touched), f"{headline}_untouched": clean}
     return f"{share}{without}. {unknown}", metrics
+
+
+def _touched_instances(rows: Dataset, prompts: list[dict]) -> list[int]:
+    """Find prompts of the embedded world by instance: its texts are all alike."""
+    metas = map(json.loads, filter(None, rows["meta"]))
+    trained = {(meta.get("family"), meta.get("payload")) for meta in metas}
+    abouts = [
+        prompt["about"] if isinstance(prompt["about"], list) else [prompt["about"]] for prompt in prompts
+    ]
+    return [i for i, about in enumerate(abouts) if any((x["family"], x["payload"]) in trained for x in about)]
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
