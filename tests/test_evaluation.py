@@ -1,4 +1,4 @@
-"""What the student may have been taught of a benchmark, and model text that is shown."""
+"""Prompts that the student may have been trained on, and model text that is shown."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from lib import records, show
 from lib.evaluation import shared
 
-ASKED = [
+PROMPTS = [
     {"key": 1, "prompt": "Write a poem about the sea."},
     {"key": 2, "prompt": "Name three colours of the rainbow."},
 ]
@@ -35,19 +35,19 @@ def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
         ]
     )
     pool = records.build([{"instruction": "More", "response": "c"}])
-    said, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, ASKED, "prompt", "key", "m.score"
+    sentence, metrics = shared.overlap(
+        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, PROMPTS, "prompt", "key", "m.score"
     )
     assert metrics == {"m.touched": 1, "m.score_untouched": 0.0}
     assert (
-        said.startswith("1 of 2 prompts are touched by the 3 training rows")
-        and "`m.score` without them: 0" in said
+        sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
+        and "`m.score` without them: 0" in sentence
     )
 
 
 def test_without_rows_nothing_is_claimed(tmp_path):
-    said, metrics = shared.overlap(Stage(tmp_path), SCORES, ASKED, "prompt", "key", "m.score")
-    assert metrics == {} and "not known here" in said
+    sentence, metrics = shared.overlap(Stage(tmp_path), SCORES, PROMPTS, "prompt", "key", "m.score")
+    assert metrics == {} and "not known here" in sentence
 
 
 def test_in_the_embedded_world_the_instance_decides_and_not_its_wording(tmp_path):

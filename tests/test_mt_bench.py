@@ -67,7 +67,7 @@ def test_of_a_judge_that_is_asked_the_last_rating_counts(reply, whole, rating):
 
 def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
     shown = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
-    texts = {place: [message["content"] for message in messages] for place, messages in shown.items()}
+    texts = {key: [message["content"] for message in messages] for key, messages in shown.items()}
     assert texts[1, 1] == ["S single-v1", "Q Write {a} line. A A line. R "]  # braces of its own stay
     assert texts[2, 1] == ["S single-math-v1", "Q What is 2 + 2? A 4 R Four."]
     assert texts[2, 2][1] == "Q What is 2 + 2? A 4 Q And plus 3? A 7 R Four. Seven."
@@ -95,7 +95,7 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeyp
 
     calls = []
 
-    def answer(who, prompts, temperature, seed, **how):
+    def answer(student, prompts, temperature, seed, **sampling):
         calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
         return [[Reply(f"to {prompt[-1]['content']}", "length", 1, "hm")] for prompt in prompts]
 
