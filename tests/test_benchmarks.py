@@ -62,9 +62,9 @@ def test_strata_without_spread_leave_no_doubt_however_far_apart_they_are():
 def test_a_difference_is_that_of_the_means(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1, 0]), ("y", 1.0, [1, 0])))
     b = stored(tmp_path, "b", table(("x", 1.0, [1, 0, 0, 0]), ("y", 1.0, [0, 0])))
-    found = statistics.compare([a], [b])["gym.accuracy"]
-    assert found["difference"] == pytest.approx(0.5)
-    assert found["low"] <= 0.5 <= found["high"]
+    result = statistics.compare([a], [b])["gym.accuracy"]
+    assert result["difference"] == pytest.approx(0.5)
+    assert result["low"] <= 0.5 <= result["high"]
 
 
 def test_rows_are_paired_by_id_so_their_order_does_not_matter(tmp_path):
@@ -80,22 +80,22 @@ def test_pairing_takes_away_what_rows_have_in_common(tmp_path):
     base = np.random.default_rng(0).normal(size=100)
     a = stored(tmp_path, "a", table(("x", 1.0, base + 0.01)))
     b = stored(tmp_path, "b", table(("x", 1.0, base)))
-    found = statistics.compare([a], [b])["gym.accuracy"]
-    assert [found[key] for key in ("difference", "low", "high")] == pytest.approx([0.01] * 3)
+    result = statistics.compare([a], [b])["gym.accuracy"]
+    assert [result[key] for key in ("difference", "low", "high")] == pytest.approx([0.01] * 3)
 
 
 def test_seeds_are_averaged(tmp_path):
     arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, [score] * 4))) for i, score in enumerate([1, 0.5, 0])]
-    found = statistics.compare([arms[0], arms[1]], [arms[2], arms[2]])["gym.accuracy"]
-    assert found["difference"] == 0.75
-    assert found["low"] < 0 and found["high"] > 1  # two seeds say little: wider than what they span
+    result = statistics.compare([arms[0], arms[1]], [arms[2], arms[2]])["gym.accuracy"]
+    assert result["difference"] == 0.75
+    assert result["low"] < 0 and result["high"] > 1  # two seeds say little: wider than what they span
 
 
 def test_the_interval_of_an_arm_ends_where_its_scores_do(tmp_path):
     seeds = [[1] + [0] * 19, [1] * 12 + [0] * 8]
-    arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, one))) for i, one in enumerate(seeds)]
-    found = statistics.across_seeds(arms)["gym.accuracy"]
-    assert found == {
+    arms = [stored(tmp_path, f"s{i}", table(("x", 1.0, scores))) for i, scores in enumerate(seeds)]
+    result = statistics.across_seeds(arms)["gym.accuracy"]
+    assert result == {
         "mean": pytest.approx(0.325),
         "low": 0,
         "high": 1,
@@ -109,8 +109,11 @@ def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path
     nothing = [stored(tmp_path, f"b{i}", table(("x", 1.0, [0.0] * 60))) for i in range(seeds)]
     for study in range(100):
         noisy = [rng.normal(0, 0.1) + rng.normal(0, 0.5, 60) for _ in range(seeds)]
-        ours = [stored(tmp_path, f"{study}-{i}", table(("x", 1.0, list(one)))) for i, one in enumerate(noisy)]
-        interval = statistics.compare(ours, nothing)["gym.accuracy"]
+        a_scores = [
+            stored(tmp_path, f"{study}-{i}", table(("x", 1.0, list(scores))))
+            for i, scores in enumerate(noisy)
+        ]
+        interval = statistics.compare(a_scores, nothing)["gym.accuracy"]
         alarms += not interval["low"] <= 0 <= interval["high"]
     assert alarms <= 12  # 5 expected, 3.2 standard errors of 2.2
 
@@ -126,12 +129,12 @@ def test_p_says_how_often_no_difference_would_look_like_this(tmp_path):
 
 def test_where_no_row_has_a_score_in_both_arms_there_is_no_difference_and_no_p(tmp_path):
     nan = float("nan")
-    for i, (ours, theirs) in enumerate([([nan] * 3, [nan] * 3), ([nan, 1, nan], [1, nan, nan])]):
-        a = stored(tmp_path, f"a{i}", table(("x", 1.0, ours)))
-        b = stored(tmp_path, f"b{i}", table(("x", 1.0, theirs)))
+    for i, (a_scores, b_scores) in enumerate([([nan] * 3, [nan] * 3), ([nan, 1, nan], [1, nan, nan])]):
+        a = stored(tmp_path, f"a{i}", table(("x", 1.0, a_scores)))
+        b = stored(tmp_path, f"b{i}", table(("x", 1.0, b_scores)))
         for folders in (([a], [b]), ([a, a], [b, b])):
-            found = statistics.compare(*folders)["gym.accuracy"]
-            assert found == {"difference": None, "low": None, "high": None, "n": 0}
+            result = statistics.compare(*folders)["gym.accuracy"]
+            assert result == {"difference": None, "low": None, "high": None, "n": 0}
         assert not statistics.across_seeds([a, b]) or i
 
 
@@ -151,11 +154,11 @@ def test_few_rows_that_differ_claim_no_more_than_a_sign_test(tmp_path, won, lost
     n = won + lost + equal
     a = stored(tmp_path, "a", table(("x", 1.0, [1] * won + [0] * lost + [1] * equal)))
     b = stored(tmp_path, "b", table(("x", 1.0, [0] * won + [1] * lost + [1] * equal)))
-    found = statistics.compare([a], [b])["gym.accuracy"]
-    assert found["difference"] == pytest.approx((won - lost) / n)
-    assert found["low"] <= found["difference"] <= found["high"]
-    assert found["p"] == pytest.approx(p)
-    assert (not found["low"] <= 0 <= found["high"]) == shown
+    result = statistics.compare([a], [b])["gym.accuracy"]
+    assert result["difference"] == pytest.approx((won - lost) / n)
+    assert result["low"] <= result["difference"] <= result["high"]
+    assert result["p"] == pytest.approx(p)
+    assert (not result["low"] <= 0 <= result["high"]) == shown
 
 
 def test_a_group_of_rows_counts_once_among_the_few(tmp_path):
@@ -169,9 +172,9 @@ def test_small_samples_of_no_effect_are_rarely_taken_for_one():
     rng = np.random.default_rng(0)
     rows = (rng.random((200, 12)) < 0.5).astype(float) - (rng.random((200, 12)) < 0.5)
     misses = sum(
-        not found["low"] <= 0 <= found["high"]
-        for one in rows
-        for found in [statistics._difference([table(("x", 1.0, one))], 0)]
+        not result["low"] <= 0 <= result["high"]
+        for scores in rows
+        for result in [statistics._difference([table(("x", 1.0, scores))], 0)]
     )
     assert misses / 200 <= 0.05
 
@@ -181,7 +184,7 @@ def test_draws_do_not_depend_on_how_many_are_made_at_once(monkeypatch, rows):
     scores = table(("x", 1.0, np.random.default_rng(1).normal(size=rows)), ("y", 2.0, range(7)))
     whole = statistics.bootstrap_interval(scores)
     for most in (1, 10_000, 10**9):
-        monkeypatch.setattr(statistics, "DRAWN", most)
+        monkeypatch.setattr(statistics, "MAX_SCORES", most)
         assert statistics.bootstrap_interval(scores) == whole
 
 
@@ -215,17 +218,17 @@ def test_a_row_scored_twice_is_not_paired_twice(tmp_path):
 
 def share_of_intervals_without_zero(folder, effect, studies, rows=60):
     """Repeated studies of two arms whose rows are right with a chance of 0.5, and of 0.5 + effect."""
-    rng, found = np.random.default_rng(0), 0
-    places = [folder / "a", folder / "b"]
-    for place in places:
-        place.mkdir()
+    rng, misses = np.random.default_rng(0), 0
+    folders = [folder / "a", folder / "b"]
+    for part in folders:
+        part.mkdir()
     for _ in range(studies):
-        for place, chance in zip(places, (0.5 + effect, 0.5), strict=True):
+        for part, chance in zip(folders, (0.5 + effect, 0.5), strict=True):
             strata = [(name, 1.0, rng.random(rows) < chance) for name in "uvwx"]
-            table(*strata).to_parquet(place / "scores.parquet")
-        interval = statistics.compare([places[0]], [places[1]])["gym.accuracy"]
-        found += not interval["low"] <= 0 <= interval["high"]
-    return found / studies
+            table(*strata).to_parquet(part / "scores.parquet")
+        interval = statistics.compare([folders[0]], [folders[1]])["gym.accuracy"]
+        misses += not interval["low"] <= 0 <= interval["high"]
+    return misses / studies
 
 
 def test_two_arms_that_do_not_differ_are_told_apart_one_time_in_twenty(tmp_path):
@@ -242,8 +245,8 @@ def test_a_row_without_a_score_does_not_count_and_is_missing_in_both_arms(tmp_pa
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, float("nan"), 1])))
     b = stored(tmp_path, "b", table(("x", 1.0, [0, float("nan"), 0, 1])))
     assert statistics.means(statistics._read(a)) == {"gym.accuracy": 1}
-    found = statistics.compare([a], [b])["gym.accuracy"]
-    assert (found["difference"], found["n"]) == (0.5, 2)  # rows 0 and 3
+    result = statistics.compare([a], [b])["gym.accuracy"]
+    assert (result["difference"], result["n"]) == (0.5, 2)  # rows 0 and 3
 
 
 def test_with_seeds_a_row_counts_where_all_of_them_have_it(tmp_path):
@@ -252,8 +255,8 @@ def test_with_seeds_a_row_counts_where_all_of_them_have_it(tmp_path):
         for i, scores in enumerate([[1, 1, 1], [1, float("nan"), 0]])
     ]
     b = [stored(tmp_path, f"b{i}", table(("x", 1.0, [0, 0, 0]))) for i in range(2)]
-    found = statistics.compare(a, b)["gym.accuracy"]
-    assert (found["difference"], found["n"]) == (0.75, 2)
+    result = statistics.compare(a, b)["gym.accuracy"]
+    assert (result["difference"], result["n"]) == (0.75, 2)
 
 
 def test_where_nothing_could_be_read_there_is_no_score():
@@ -285,7 +288,7 @@ def test_rouge_l_of_characters_looks_at_the_first_reference_alone():
 
 
 @pytest.mark.parametrize("measure", [metrics.exact_match, metrics.rouge_l, metrics.rouge_l_char])
-@pytest.mark.parametrize(("said", "gold"), [([], []), (["a"], []), (["a"], [[]])])
-def test_responses_without_references_are_refused(measure, said, gold):
+@pytest.mark.parametrize(("predictions", "gold"), [([], []), (["a"], []), (["a"], [[]])])
+def test_responses_without_references_are_refused(measure, predictions, gold):
     with pytest.raises(ValueError, match="each prediction needs its own list"):
-        measure(said, gold)
+        measure(predictions, gold)

@@ -80,40 +80,23 @@ def test_a_wrong_setting_is_named(over, said):
 
 
 EVALUATIONS = [
-    (
-        "alpaca_eval",
-        {"annotator": "exact", "model_outputs": "a.json"},
-        "model_outputs is given, but annotator=exact",
-    ),
-    ("alpaca_eval", {"annotator": "exact"}, "reference_from is empty: name a student to compare with"),
-    ("alpaca_eval", {"annotator": "gpt5"}, "annotator is 'gpt5': it must be exact"),
-    (
-        "alpaca_eval",
-        {"annotations": "a.json"},
-        "annotations are of recorded outputs: name these with model_outputs",
-    ),
+    ("alpaca_eval", {"annotator": "exact", "model_outputs": "a.json"}, "model_outputs=.*annotator=exact"),
+    ("alpaca_eval", {"annotator": "exact"}, "reference_from is empty"),
+    ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5': it must be exact"),
+    ("alpaca_eval", {"annotations": "a.json"}, "annotations=.* model_outputs"),
     ("alpaca_eval", {"evaluation_judge": "a-model"}, "budget_usd=20, but the price of a-model is unknown"),
-    ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples is 5: an interval takes 20 fits or more"),
+    ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5: it must be 20 or above"),
     ("alpaca_eval", {"student": "./nowhere"}, "the student folder ./nowhere does not exist"),
-    (
-        "alpaca_eval",
-        {"annotator": "exact", "evaluation_url": "http://a/v1"},
-        "evaluation_url is given, but annotator=exact",
-    ),
+    ("alpaca_eval", {"annotator": "exact", "evaluation_url": "http://a/v1"}, "evaluation_url=.*exact"),
     ("alpaca_eval", {"reference_outputs": "nowhere.json"}, "reference_outputs: nowhere.json does not exist"),
-    ("alpaca_eval", {"lc_features": "nowhere.csv"}, "lc_features: there is no file nowhere.csv"),
-    ("alpaca_eval", {"max_new_tokens": 0}, "max_new_tokens is 0: it must be 1 or more"),
-    ("mt_bench", {"questions": ""}, "reference_answers is given without questions"),
-    ("mt_bench", {"judged_model": "a"}, "judged_model is given without judgments"),
+    ("alpaca_eval", {"lc_features": "nowhere.csv"}, "lc_features=nowhere.csv"),
+    ("mt_bench", {"questions": ""}, "reference_answers=.* questions"),
     ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
-    ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty: to ask a judge, name FastChat's file"),
-    ("mt_bench", {"judgments_per_answer": 0}, "judgments_per_answer is 0: it must be 1 or more"),
-    ("mt_bench", {"evaluation_judge": "a-model"}, "the price of a-model is unknown"),
+    ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
     ("mt_bench", {"max_unread": 1.5}, "max_unread is 1.5: it is a share"),
     ("mt_bench", {"chat_template": "nowhere.jinja"}, "the chat template nowhere.jinja cannot be read"),
-    ("ifeval", {"prompts": "", "responses": "a.jsonl"}, "responses are given without prompts"),
-    ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature is -1: it must be 0 or above"),
-    ("ifeval", {"per_cell": 0}, "per_cell is 0: it must be 1 or more"),
+    ("ifeval", {"prompts": "", "responses": "a.jsonl"}, "responses=a.jsonl: it needs prompts"),
+    ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature=-1: it must be 0 or above"),
 ]
 
 

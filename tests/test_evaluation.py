@@ -1,4 +1,4 @@
-"""What the student may have been taught of a benchmark, and model text that is shown."""
+"""Prompts that the student may have been trained on, and model text that is shown."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from lib import records, show
 from lib.evaluation import shared
 
-ASKED = [
+PROMPTS = [
     {"key": 1, "prompt": "Write a poem about the sea."},
     {"key": 2, "prompt": "Name three colours of the rainbow."},
 ]
@@ -35,35 +35,32 @@ def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
         ]
     )
     pool = records.build([{"instruction": "More", "response": "c"}])
-    said, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, ASKED, "prompt", "key", "m.score"
+    sentence, metrics = shared.overlap(
+        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, PROMPTS, "prompt", "key", "m.score"
     )
     assert metrics == {"m.touched": 1, "m.score_untouched": 0.0}
-    assert said.startswith("1 of 2 prompts are touched by the 3 rows") and "`m.score` without them: 0" in said
+    assert (
+        sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
+        and "`m.score` without them: 0" in sentence
+    )
 
 
 def test_without_rows_nothing_is_claimed(tmp_path):
-    said, metrics = shared.overlap(Stage(tmp_path), SCORES, ASKED, "prompt", "key", "m.score")
-    assert metrics == {} and "is not known here" in said
+    sentence, metrics = shared.overlap(Stage(tmp_path), SCORES, PROMPTS, "prompt", "key", "m.score")
+    assert metrics == {} and "not known here" in sentence
 
 
 def test_in_the_embedded_world_the_instance_decides_and_not_its_wording(tmp_path):
-    about = {"family": "gcd", "payload": "12 30"}
-    asked = [{"key": 1, "prompt": "a", "about": about}, {"key": 2, "prompt": "b", "about": [about, about]}]
-    corpus = records.build([{"instruction": "Quite other words", "meta": json.dumps(about), "response": "6"}])
-    _, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus), SCORES, asked, "prompt", "key", "m.score"
+    about, other = {"family": "gcd", "payload": "12 30"}, {"family": "gcd", "payload": "7 21"}
+    prompts = [{"key": 1, "prompt": "a", "about": about}, {"key": 2, "prompt": "b", "about": [other, about]}]
+    prompts += [{"key": 3, "prompt": "Quite other words", "about": other}]
+    metas = [json.dumps(about), json.dumps({"text": "a row of another world"})]
+    corpus = records.build(
+        [{"instruction": "Quite other words", "meta": meta, "response": "6"} for meta in metas]
     )
+    stage = Stage(tmp_path, corpus_from=corpus)
+    _, metrics = shared.overlap(stage, SCORES, prompts, "prompt", "key", "m.score")
     assert metrics["m.touched"] == 2
-
-
-def test_rows_of_other_worlds_in_the_corpus_are_no_instances(tmp_path):
-    asked = [{"key": 1, "prompt": "a", "about": {"family": "gcd", "payload": "12 30"}}]
-    corpus = records.build([{"instruction": "Hi", "meta": json.dumps({"text": "x"}), "response": "6"}])
-    _, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus), SCORES, asked, "prompt", "key", "m.score"
-    )
-    assert metrics["m.touched"] == 0
 
 
 def test_a_name_from_a_file_is_shown_as_code():
@@ -84,17 +81,13 @@ def test_short_texts_stand_in_a_table_and_are_escaped_too():
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("values", "text"),
     [
-        (
-            {"evaluation_temperature": 0.0},
-            "greedy decoding, chat template its own, no system prompt but what that brings, 9 tokens at most; 1 of 4",
-        ),
-        ({"evaluation_temperature": 0.7}, "temperature 0.7, "),
+        ({"evaluation_temperature": 0.0}, "temperature 0.0, chat template its own, at most 9 tokens; 1 of 4"),
         ({"student_url": "http://localhost/v1"}, "chat template the server's"),
-        ({"chat_template": "a.jinja"}, "the temperatures of the categories, chat template `a.jinja`"),
+        ({"chat_template": "a.jinja"}, "temperature by category, chat template `a.jinja`"),
     ],
 )
-def test_how_a_student_was_asked_is_said(told, said):
-    parameters = {"student_url": "", "chat_template": "", "max_new_tokens": 9} | told
-    assert said in shared.asked("folder", parameters, 4, 1)
+def test_the_sampling_of_a_student_is_described(values, text):
+    parameters = {"student_url": "", "chat_template": "", "max_new_tokens": 9} | values
+    assert text in shared.describe_sampling("folder", parameters, 4, 1)

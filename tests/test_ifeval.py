@@ -23,8 +23,8 @@ SENTENCES, CAPITALS = "length_constraints:number_sentences", "change_case:capita
 
 
 def test_strict_takes_the_response_as_it_is_and_loose_leaves_out_its_first_line():
-    asked = [prompt(1, COMMA)]
-    table = ifeval.check(asked, {"Prompt 1": "Sure, here it is:\nNo comma."})
+    prompts = [prompt(1, COMMA)]
+    table = ifeval.check(prompts, {"Prompt 1": "Sure, here it is:\nNo comma."})
     assert table[["strict", "loose"]].values.tolist() == [[0, 1]]
 
 
@@ -34,10 +34,10 @@ def test_an_empty_response_follows_nothing():
 
 
 def test_a_prompt_is_followed_when_all_of_its_instructions_are():
-    asked = [prompt(1, COMMA, WORDS, relation="less than", num_words=3), prompt(2, COMMA)]
-    asked[0]["kwargs"][0] = {}
-    asked[1]["kwargs"] = [{}]
-    table = ifeval.check(asked, {"Prompt 1": "one two three", "Prompt 2": "well"})
+    prompts = [prompt(1, COMMA, WORDS, relation="less than", num_words=3), prompt(2, COMMA)]
+    prompts[0]["kwargs"][0] = {}
+    prompts[1]["kwargs"] = [{}]
+    table = ifeval.check(prompts, {"Prompt 1": "one two three", "Prompt 2": "well"})
     means = statistics.means(ifeval.scores(table))
     assert (means["ifeval.prompt_strict"], means["ifeval.instruction_strict"]) == (1 / 2, 2 / 3)
 
@@ -58,90 +58,59 @@ def test_a_prompt_without_a_response_is_counted_and_not_scored():
 )
 def test_sentences_are_counted_as_nltk_counts_them_without_its_data(text, sentences):
     for number, followed in ((sentences, 1), (sentences + 1, 0)):
-        asked = [prompt(1, SENTENCES, relation="at least", num_sentences=number)]
-        assert ifeval.check(asked, {"Prompt 1": text})["strict"].tolist() == [followed]
+        prompts = [prompt(1, SENTENCES, relation="at least", num_sentences=number)]
+        assert ifeval.check(prompts, {"Prompt 1": text})["strict"].tolist() == [followed]
 
 
 def test_words_in_capitals_are_counted_by_nltk_s_words():
     for number, followed in ((4, 1), (5, 0)):  # NASA, 'S, FULL-TIME, OK
-        asked = [prompt(1, CAPITALS, capital_relation="at least", capital_frequency=number)]
+        prompts = [prompt(1, CAPITALS, capital_relation="at least", capital_frequency=number)]
         text = "NASA'S team works FULL-TIME. Is that OK?"
-        assert ifeval.check(asked, {"Prompt 1": text})["strict"].tolist() == [followed]
+        assert ifeval.check(prompts, {"Prompt 1": text})["strict"].tolist() == [followed]
 
 
 def test_the_letter_that_a_prompt_names_is_counted_though_it_is_none():
-    asked = [prompt(1, "keywords:letter_frequency", letter="#", let_frequency=3, let_relation="at least")]
+    prompts = [prompt(1, "keywords:letter_frequency", letter="#", let_frequency=3, let_relation="at least")]
     for text, followed in (("#a #b #c", 1), ("abc" * 50, 0)):
-        assert ifeval.check(asked, {"Prompt 1": text})["strict"].tolist() == [followed]
+        assert ifeval.check(prompts, {"Prompt 1": text})["strict"].tolist() == [followed]
 
 
 def test_the_same_text_is_always_of_the_same_language():
-    asked = [prompt(1, "language:response_language", language="en")]
-    said = {"Prompt 1": "no la the der"}
-    assert len({ifeval.check(asked, said)["strict"][0] for _ in range(20)}) == 1
+    prompts = [prompt(1, "language:response_language", language="en")]
+    responses = {"Prompt 1": "no la the der"}
+    assert len({ifeval.check(prompts, responses)["strict"][0] for _ in range(20)}) == 1
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (
-            prompt(1, "style:brilliant"),
-            "prompt 1 has the instruction 'style:brilliant', which no checker knows",
-        ),
-        (
-            prompt(1, COMMA) | {"kwargs": [None]},
-            "prompt 1 needs one instruction or more, and for each an object",
-        ),
-        (prompt(1), "prompt 1 needs one instruction or more"),
-        (prompt(1, COMMA) | {"instruction_id_list": [["a"]]}, "which no checker knows"),
-        (
-            prompt(1, COMMA) | {"kwargs": []},
-            "prompt 1 needs one instruction or more, and for each an object in kwargs",
-        ),
-        ({"key": 1, "prompt": "Hi"}, "`instruction_id_list` must be a list, found None"),
-    ],
-)
-def test_bad_prompts_are_named(tmp_path, row, said):
-    (tmp_path / "prompts.jsonl").write_text(json.dumps(row))
-    with pytest.raises(UserError, match=said):
+def test_a_bad_prompt_is_named(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"key": 1, "prompt": "Hi"}))
+    with pytest.raises(UserError, match="`instruction_id_list` must be a list, not None"):
         ifeval.prompts(str(tmp_path / "prompts.jsonl"))
 
 
 def test_a_key_that_stands_for_two_prompts_is_refused(tmp_path):
     rows = [prompt(1, COMMA), prompt(1, COMMA) | {"prompt": "Another"}]
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match="holds 1 records twice, the first with `key` 1"):
+    with pytest.raises(UserError, match="`key` 1 repeats"):
         ifeval.prompts(str(tmp_path / "prompts.jsonl"))
 
 
-def test_kwargs_that_a_checker_cannot_use_are_named():
-    with pytest.raises(UserError, match="prompt 1 has kwargs with which its checkers fail"):
-        ifeval.check([prompt(1, WORDS, nonsense=3)], {"Prompt 1": "said"})
-
-
 @pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (
-            [{"prompt": "Prompt 9", "response": "a"}],
-            "answers 1 prompts that there are not, such as 'Prompt 9'",
-        ),
-        (
-            [{"prompt": "Prompt 1", "response": "a"}] * 2,
-            "holds 1 records twice, the first with `prompt` 'Prompt 1'",
-        ),
-        ([{"prompt": "Prompt 1", "response": None}], "`response` must be a text, found None"),
-    ],
+    "row", [prompt(1, WORDS, nonsense=3), prompt(1, "style:brilliant"), prompt(1, COMMA) | {"kwargs": []}]
 )
-def test_bad_responses_are_named(tmp_path, rows, said):
-    (tmp_path / "responses.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match=said):
+def test_a_prompt_that_a_checker_cannot_use_is_named(row):
+    with pytest.raises(UserError, match="checkers fail at prompt 1"):
+        ifeval.check([row], {"Prompt 1": "text"})
+
+
+def test_a_response_to_no_prompt_is_refused(tmp_path):
+    (tmp_path / "responses.jsonl").write_text(json.dumps({"prompt": "Prompt 9", "response": "a"}))
+    with pytest.raises(UserError, match="outside the evaluation set, such as 'Prompt 9'"):
         ifeval.responses(str(tmp_path / "responses.jsonl"), [prompt(1, COMMA)])
 
 
 def test_what_was_written_can_be_given_back(tmp_path):
-    asked, said = [prompt(1, COMMA)], {"Prompt 1": "Ünd\nso"}
-    table = ifeval.check(asked, said)
-    ifeval.write(table, said, tmp_path)
-    assert ifeval.responses(str(tmp_path / "responses.jsonl"), asked) == said
+    prompts, responses = [prompt(1, COMMA)], {"Prompt 1": "Ünd\nso"}
+    table = ifeval.check(prompts, responses)
+    ifeval.write(table, responses, tmp_path)
+    assert ifeval.responses(str(tmp_path / "responses.jsonl"), prompts) == responses
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "checked.parquet"), table)

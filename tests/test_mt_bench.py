@@ -12,7 +12,7 @@ from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.models.student import Student
 
-ASKED = [
+QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["Write {a} line.", "Now in rhyme."]},
     {"question_id": 2, "category": "math", "turns": ["What is 2 + 2?", "And plus 3?"]},
 ]
@@ -66,8 +66,8 @@ def test_of_a_judge_that_is_asked_the_last_rating_counts(reply, whole, rating):
 
 
 def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
-    shown = mt_bench.to_judge(ASKED, ANSWERED, GOLD, PROMPTS)
-    texts = {place: [message["content"] for message in messages] for place, messages in shown.items()}
+    shown = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
+    texts = {key: [message["content"] for message in messages] for key, messages in shown.items()}
     assert texts[1, 1] == ["S single-v1", "Q Write {a} line. A A line. R "]  # braces of its own stay
     assert texts[2, 1] == ["S single-math-v1", "Q What is 2 + 2? A 4 R Four."]
     assert texts[2, 2][1] == "Q What is 2 + 2? A 4 Q And plus 3? A 7 R Four. Seven."
@@ -75,18 +75,18 @@ def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
 
 
 def test_a_missing_reference_answer_is_named():
-    with pytest.raises(UserError, match="reference_answers has none for question 2, as math needs"):
-        mt_bench.to_judge(ASKED, ANSWERED, {}, PROMPTS)
+    with pytest.raises(UserError, match="reference_answers: question 2 has none"):
+        mt_bench.to_judge(QUESTIONS, ANSWERED, {}, PROMPTS)
 
 
 def test_the_second_turn_follows_the_students_own_answer():
-    told = mt_bench.conversation(["One?", "Two?"], ["1"])
-    assert [(turn["role"], turn["content"]) for turn in told] == [
+    messages = mt_bench.conversation(["One?", "Two?"], ["1"])
+    assert [(turn["role"], turn["content"]) for turn in messages] == [
         ("user", "One?"),
         ("assistant", "1"),
         ("user", "Two?"),
     ]
-    assert mt_bench.conversation(["One?", "Two?"], []) == told[:1]
+    assert mt_bench.conversation(["One?", "Two?"], []) == messages[:1]
 
 
 def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeypatch):
@@ -95,12 +95,12 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeyp
 
     calls = []
 
-    def answer(who, prompts, temperature, seed, **how):
+    def answer(student, prompts, temperature, seed, **sampling):
         calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
         return [[Reply(f"to {prompt[-1]['content']}", "length", 1, "hm")] for prompt in prompts]
 
     monkeypatch.setattr(students, "answer", answer)
-    turns, ended = mt_bench.respond(ASKED, Student(None, None), 0)
+    turns, ended = mt_bench.respond(QUESTIONS, Student(None, None), 0)
     assert calls == [
         (0.0, ["What is 2 + 2?"]),
         (0.7, ["Write {a} line."]),
@@ -112,11 +112,11 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeyp
 
 @pytest.fixture
 def ask(tmp_path):
-    prompts = mt_bench.to_judge(ASKED, ANSWERED, GOLD, PROMPTS)
+    prompts = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
 
-    def ask(server: ChatServer, judgments: int = 1, **how):
-        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **how)
-        return mt_judging.ask(mt_judging.needed(ASKED, prompts, "judge", judgments), prompts, judge)
+    def ask(server: ChatServer, judgments: int = 1, **options):
+        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **options)
+        return mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge", judgments), prompts, judge)
 
     return ask
 
@@ -163,10 +163,10 @@ def test_a_verdict_cut_by_the_limit_and_a_failed_call_are_counted_apart(ask):
 
 def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
     some = {1: ANSWERED[1]}
-    prompts = mt_bench.to_judge(ASKED, some, GOLD, PROMPTS)
+    prompts = mt_bench.to_judge(QUESTIONS, some, GOLD, PROMPTS)
     with ChatServer(lambda body: "[[6]]") as server:
         judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url)
-        verdicts = mt_judging.ask(mt_judging.needed(ASKED, prompts, "judge"), prompts, judge)
+        verdicts = mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge"), prompts, judge)
     assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
     scores = mt_judging.scores(verdicts)
     assert (
@@ -206,9 +206,9 @@ GOOD = [line(1, 1, "[[9]]", 9), line(1, 2, "[[8]]", 8), line(2, 1, "none", -1), 
 
 @pytest.fixture
 def recorded(tmp_path):
-    def read(rows: list[dict], model: str = "", answered=None):
+    def read(rows: list[dict], model: str = ""):
         (tmp_path / "judgments.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        return mt_judging.recorded(ASKED, str(tmp_path / "judgments.jsonl"), model, answered)
+        return mt_judging.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"), model)
 
     return read
 
@@ -220,25 +220,16 @@ def test_recorded_judgments_are_read_again_and_what_they_lack_is_missing(recorde
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "fault"),
     [
-        ([line(1, 1, "[[9]]", 8)], "question 1, turn 1 has the score 8, but its reply says 9.0"),
-        ([line(1, 1, "none", 8)], "has the score 8, but its reply says None"),
-        ([line(7, 1, "[[9]]", 9)], "is of question 7, turn 1, which there is not"),
-        (
-            [line(1, 1, "[[9]]", 9, model="a"), line(1, 2, "[[9]]", 9, model="b")],
-            "is of a, b: name one of them with judged_model",
-        ),
-        (
-            [line(1, 1, "[[9]]", 9, user_prompt="Another line.")],
-            "question 1, turn 1 is about another answer than the one in answers",
-        ),
-        ([{"question_id": 1, "turn": 1}], "`judgment` must be a text, found None"),
+        ([line(7, 1, "[[9]]", 9)], r"outside the evaluation set, such as \(7, 1\)"),
+        ([line(1, 1, "[[9]]", 9, model=name) for name in "ab"], "judged_model=.* is of a, b"),
+        ([{"question_id": 1, "turn": 1}], "`judgment` must be a text, not None"),
     ],
 )
-def test_recorded_judgments_that_do_not_fit_are_refused(recorded, rows, said):
-    with pytest.raises(UserError, match=said):
-        recorded(rows, answered=ANSWERED)
+def test_recorded_judgments_that_do_not_fit_are_refused(recorded, rows, fault):
+    with pytest.raises(UserError, match=fault):
+        recorded(rows)
 
 
 def test_of_several_models_the_named_one_is_read(recorded):
@@ -257,32 +248,25 @@ def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, 
         verdicts = ask(server, tries=1)
     assert 6 in verdicts["score"].values
     mt_judging.write(verdicts, ANSWERED, tmp_path)
-    answers = mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", ASKED)
-    again = mt_judging.recorded(ASKED, str(tmp_path / "judgments.jsonl"), "", answers)
+    answers = mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)
+    again = mt_judging.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"))
     assert answers == ANSWERED and mt_judging.tally(again) == mt_judging.tally(verdicts)
     assert again["score"].fillna(-1).tolist() == verdicts["score"].fillna(-1).tolist()
     kept = ["question_id", "turn", "reply", "shown"]
-    said = verdicts["reply"].notna()
-    assert again[said][kept].values.tolist() == verdicts[said][kept].values.tolist() and (~said).sum() == 1
+    replied = verdicts["reply"].notna()
+    assert again[replied][kept].values.tolist() == verdicts[replied][kept].values.tolist()
+    assert (~replied).sum() == 1
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "fault"),
     [
         ({"question_id": 1, "choices": []}, "the answer to 1 has no two turns of text"),
-        ({"question_id": 1, "choices": [{"turns": ["one"]}]}, "the answer to 1 has no two turns of text"),
-        (
-            {"question_id": 1, "choices": [{"turns": ["one", None]}]},
-            "the answer to 1 has no two turns of text",
-        ),
-        (
-            {"question_id": 9, "choices": [{"turns": ["one", "two"]}]},
-            "answers 1 questions that there are not, such as 9",
-        ),
-        ({"question_id": "x", "choices": []}, "`question_id` must be a whole number, found 'x'"),
+        ({"question_id": 1, "choices": [{"turns": ["one", None]}]}, "the answer to 1 has no two turns"),
+        ({"question_id": 9, "choices": [{"turns": ["one", "two"]}]}, "outside the evaluation set, such as 9"),
     ],
 )
-def test_bad_answers_are_named(tmp_path, row, said):
+def test_bad_answers_are_named(tmp_path, row, fault):
     (tmp_path / "answers.jsonl").write_text(json.dumps(row))
-    with pytest.raises(UserError, match=said):
-        mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", ASKED)
+    with pytest.raises(UserError, match=fault):
+        mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)

@@ -1,4 +1,4 @@
-"""The table of one task: who is asked how, and what a gain is."""
+"""The table of one task: its baselines, and what a gain is."""
 
 import pandas as pd
 import pytest
@@ -40,7 +40,9 @@ def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
 
 def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
     sure = Sampling(4, 0.2, 10, 1.1)
-    assert [one.fate for one in asking(embedded).labelled(["rat"], sure, EVERY)] == ["self-consistency"]
+    assert [labelled.fate for labelled in asking(embedded).labelled(["rat"], sure, EVERY)] == [
+        "self-consistency"
+    ]
     assert ni.self_consistency(asking(embedded), ["rat"], sure, EVERY) == ["tar"]
 
 
@@ -60,14 +62,14 @@ def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
 
 
 def test_without_labels_there_is_nothing_to_constrain(embedded):
-    assert "constrained" not in ni.ways(asking(embedded), [])
-    assert ni.ways(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
+    assert "constrained" not in ni.prompting_baselines(asking(embedded), [])
+    assert ni.prompting_baselines(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
         "few_shot",
         "self_consistency",
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.ways(asking(student.Served("http://x", "m"), CHOICE), [])
+    assert "constrained" not in ni.prompting_baselines(asking(student.Served("http://x", "m"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]
@@ -88,7 +90,7 @@ def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_
 
 def test_a_gain_is_paired_row_by_row():
     parts = {"": ["tar", "pot"], "few_shot": ["tar", "top"], "gold": ["tar", "top"]}
-    scores = pd.concat([ni.scores(name, REVERSE, TEST, said) for name, said in parts.items()])
+    scores = pd.concat([ni.scores(name, REVERSE, TEST, responses) for name, responses in parts.items()])
     gains = ni.gains(scores, "exact_match")
     assert statistics.means(gains) == {
         "ni.gain_over.few_shot.exact_match": -0.5,
@@ -150,11 +152,11 @@ def test_what_is_right_is_known_in_the_embedded_world_alone():
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
     apart = ["the cat sat here", "a dog ran off now", "why do birds sing so"]
-    found = synthetic.diversity(["the cat sat on a mat"] * 5, apart)
-    assert found["inputs"] == pytest.approx(100) and found["demos"] < 10 and found["size"] == 3
+    result = synthetic.diversity(["the cat sat on a mat"] * 5, apart)
+    assert result["inputs"] == pytest.approx(100) and result["demos"] < 10 and result["size"] == 3
 
 
 def test_words_are_compared_by_characters_and_a_single_demonstration_has_no_self_bleu():
-    found = synthetic.diversity(["abcd", "abcz", "abcy"], ["abcd"])
-    assert found["size"] == 3 and 0 < found["inputs"] < 100 and "demos" not in found
+    result = synthetic.diversity(["abcd", "abcz", "abcy"], ["abcd"])
+    assert result["size"] == 3 and 0 < result["inputs"] < 100 and "demos" not in result
     assert synthetic.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}

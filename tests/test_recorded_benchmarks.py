@@ -36,20 +36,20 @@ def verdicts(model: str):
 
 
 def controlled(table) -> float:
-    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES, 805))
+    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES))
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_the_recorded_win_rate_is_the_published_one(model):
     table = verdicts(model)
     assert alpaca.tally(table)["read"] == PUBLISHED[model]["n_total"] and len(table) == 805
-    ours, package = statistics.means(alpaca.scores(table))["alpaca_eval.win_rate"], alpaca.win_rate(table)
-    assert ours == pytest.approx(PUBLISHED[model]["win_rate"], abs=1e-6)
-    assert package["win_rate"] == pytest.approx(ours, abs=1e-9)
+    win_rate, package = statistics.means(alpaca.scores(table))["alpaca_eval.win_rate"], alpaca.win_rate(table)
+    assert win_rate == pytest.approx(PUBLISHED[model]["win_rate"], abs=1e-6)
+    assert package["win_rate"] == pytest.approx(win_rate, abs=1e-9)
     assert package["discrete_win_rate"] == pytest.approx(PUBLISHED[model]["discrete_win_rate"], abs=1e-9)
 
 
-@pytest.mark.parametrize("model", [name for name, of in PUBLISHED.items() if of["n_total"] == 805])
+@pytest.mark.parametrize("model", [name for name, figures in PUBLISHED.items() if figures["n_total"] == 805])
 def test_the_length_controlled_win_rate_is_the_published_one_up_to_the_reconstruction(model):
     assert controlled(verdicts(model)) == pytest.approx(
         PUBLISHED[model]["length_controlled_winrate"], abs=0.16
@@ -76,12 +76,13 @@ def replies(model: str) -> dict[str, dict]:
     """The recorded reply to each prompt, filled in by hand, in the order of the outputs that its preference tells."""
     template = (annotators.folder() / "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt").read_text()
     user = template.split("<|im_start|>user")[1].split("<|im_end|>")[0].strip()
-    found = {}
+    by_prompt = {}
     for row in verdicts(model).itertuples():
         if not isinstance(row.raw_completion, dict):
             continue
         top = {
-            it["token"]: it["logprob"] for it in row.raw_completion["logprobs"]["content"][0]["top_logprobs"]
+            token["token"]: token["logprob"]
+            for token in row.raw_completion["logprobs"]["content"][0]["top_logprobs"]
         }
         m, big = (math.exp(top.get(token, -math.inf)) for token in ("m", "M"))
         as_shown = abs(2 - m / (m + big) - row.preference) < 1e-6
@@ -92,17 +93,17 @@ def replies(model: str) -> dict[str, dict]:
             text = text.replace(f"{{{name}}}", f"\0{name}\0")
         for name, value in parts.items():
             text = text.replace(f"\0{name}\0", value)
-        found[text.strip()] = row.raw_completion
-    return found
+        by_prompt[text.strip()] = row.raw_completion
+    return by_prompt
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["gpt-3.5-turbo-1106", "phi-2"])
 def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(model, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    known = replies(model)
-    with ChatServer(lambda body: {"choices": [known[body["messages"][1]["content"]]]}) as server:
-        found = run_study(
+    recorded = replies(model)
+    with ChatServer(lambda body: {"choices": [recorded[body["messages"][1]["content"]]]}) as server:
+        summary = run_study(
             PARAMS / "alpaca_eval.yaml",
             {
                 "model_outputs": f"{ALPACA}/{model}/model_outputs.json.gz",
@@ -115,19 +116,19 @@ def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(mo
             },
             "live",
         )
-        assert len(server.bodies) == len(known)
-    metrics = found["arms"]["main"]["metrics"]
+        assert len(server.bodies) == len(recorded)
+    metrics = summary["arms"]["main"]["metrics"]
     assert metrics["alpaca_eval.win_rate"] == pytest.approx(PUBLISHED[model]["win_rate"], abs=1e-6)
     assert metrics["alpaca_eval.unread"] == 0 and metrics["alpaca_eval.n"] == PUBLISHED[model]["n_total"]
-    assert found["oracle"]["calls"] == len(known)
+    assert summary["oracle"]["calls"] == len(recorded)
 
 
 @pytest.mark.slow
 def test_the_command_for_recorded_annotations_gives_all_its_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    told = {name: f"{ALPACA}/alpaca-7b/{name}.json.gz" for name in ("model_outputs", "annotations")}
-    told |= {"reference_outputs": REFERENCE, "lc_features": FEATURES, "lc_resamples": "40"}
-    metrics = run_study(PARAMS / "alpaca_eval.yaml", told, "recorded")["arms"]["main"]["metrics"]
+    values = {name: f"{ALPACA}/alpaca-7b/{name}.json.gz" for name in ("model_outputs", "annotations")}
+    values |= {"reference_outputs": REFERENCE, "lc_features": FEATURES, "lc_resamples": "40"}
+    metrics = run_study(PARAMS / "alpaca_eval.yaml", values, "recorded")["arms"]["main"]["metrics"]
     for name in ("win_rate", "lc_win_rate"):
         low, value, high = (metrics[f"alpaca_eval.{name}{end}"] for end in ("_low", "", "_high"))
         assert low < value < high
@@ -138,46 +139,45 @@ def test_the_command_for_recorded_annotations_gives_all_its_figures(tmp_path, mo
 # MT-Bench
 
 
-def asked():
+def questions():
     return mt_bench.questions(f"{MT}/official/question.jsonl")
 
 
 @pytest.mark.parametrize("model", MT_PUBLISHED["score"])
 def test_recorded_judgments_give_the_published_scores(model):
-    answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", asked())
-    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz", "", answers)
-    means = statistics.means(mt_judging.scores(told))
+    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
+    means = statistics.means(mt_judging.scores(verdicts))
     for name in ("score", "turn_1", "turn_2"):
         assert means[f"mt_bench.{name}"] == pytest.approx(MT_PUBLISHED[name][model], abs=1e-9)
 
 
 @pytest.mark.parametrize("model", MT_PUBLISHED["score"])
 def test_the_judge_is_shown_what_fastchat_showed_it(model):
-    answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", asked())
-    gold = mt_bench.answers(f"{MT}/official/reference_answer_gpt-4.jsonl", "reference_answers", asked())
+    answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", questions())
+    gold = mt_bench.answers(f"{MT}/official/reference_answer_gpt-4.jsonl", "reference_answers", questions())
     prompts = mt_bench.to_judge(
-        asked(), answers, gold, mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
+        questions(), answers, gold, mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
     )
-    told = mt_judging.recorded(asked(), f"{MT}/judgments/{model}.jsonl.xz", "", answers)
-    ours = mt_judging.needed(asked(), prompts, "gpt-4")
-    assert len(ours) == 160 and ours["shown"].tolist() == told["shown"].tolist()
+    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
+    needed = mt_judging.needed(questions(), prompts, "gpt-4")
+    assert len(needed) == 160 and needed["shown"].tolist() == verdicts["shown"].tolist()
 
 
 def test_a_file_with_three_verdicts_in_four_unread_has_no_headline_score():
-    told = mt_judging.recorded(asked(), f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz")
+    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz")
     with pytest.raises(judge.Unread, match="40 of 160 verdicts read .120 unread"):
-        judge.check(mt_judging.tally(told))
+        judge.check(mt_judging.tally(verdicts))
 
 
 @pytest.mark.slow
 def test_the_mt_bench_command_refuses_what_is_mostly_unread_unless_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    told = {"judgments": f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz"}
+    values = {"judgments": f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz"}
     with pytest.raises(Exception, match="40 of 160 verdicts read"):
-        run_study(PARAMS / "mt_bench.yaml", told, "granite")
+        run_study(PARAMS / "mt_bench.yaml", values, "granite")
     failed = json.loads((tmp_path / "granite/summary.json").read_text())
     assert "mt_bench.score" not in json.dumps(failed) and failed["status"] == "failed"
-    metrics = run_study(PARAMS / "mt_bench.yaml", told | {"max_unread": "1"}, "granite")["arms"]["main"][
+    metrics = run_study(PARAMS / "mt_bench.yaml", values | {"max_unread": "1"}, "granite")["arms"]["main"][
         "metrics"
     ]
     assert (metrics["mt_bench.n"], metrics["mt_bench.unread"]) == (40, 120)
@@ -192,30 +192,32 @@ def test_two_models_are_compared_question_by_question(tmp_path, monkeypatch):
         f"extends: {PARAMS}/mt_bench.yaml\narms: {{a: {{judgments: {MT}/judgments/{a}.jsonl.xz}}, b: {{judgments: {MT}/judgments/{b}.jsonl.xz}}}}\n"
         "comparisons: [a_vs_b]\n"
     )
-    found = run_study(study, {}, "pair")["comparisons"]["a_vs_b"]["mt_bench.score"]
-    assert found["difference"] == pytest.approx(MT_PUBLISHED["score"][a] - MT_PUBLISHED["score"][b], abs=1e-9)
-    assert 0 < found["low"] < found["high"] and found["n"] == 160
+    result = run_study(study, {}, "pair")["comparisons"]["a_vs_b"]["mt_bench.score"]
+    assert result["difference"] == pytest.approx(
+        MT_PUBLISHED["score"][a] - MT_PUBLISHED["score"][b], abs=1e-9
+    )
+    assert 0 < result["low"] < result["high"] and result["n"] == 160
 
 
 # IFEval
 
 
-def official(how: str) -> list[dict]:
+def official(rule: str) -> list[dict]:
     import lzma
 
-    with lzma.open(DATA / f"ifeval/official_results_gpt4_{how}.jsonl.xz", "rt") as file:
+    with lzma.open(DATA / f"ifeval/official_results_gpt4_{rule}.jsonl.xz", "rt") as file:
         return [json.loads(line) for line in file]
 
 
-@pytest.mark.parametrize(("how", "differ"), [("strict", []), ("loose", [1122])])
-def test_all_recorded_responses_get_the_official_marks_but_where_the_official_letter_is_random(how, differ):
+@pytest.mark.parametrize(("rule", "differ"), [("strict", []), ("loose", [1122])])
+def test_all_recorded_responses_get_the_official_marks_but_where_the_official_letter_is_random(rule, differ):
     """Keys 1122 and 1129 ask for "#" and "!", in whose place the official checker drew a letter."""
     prompts = ifeval.prompts(f"{IF}/input_data.jsonl.xz")
     answered = ifeval.responses(f"{IF}/responses_gpt4_20231107.jsonl.xz", prompts)
     table = ifeval.check(prompts, answered)
     assert ifeval.counts(table) == {"n": 540, "no_response": 1}
-    marks = table.dropna(subset=["response"]).groupby("prompt")[how].apply(list)
-    expected = {row["prompt"]: row["follow_instruction_list"] for row in official(how)}
+    marks = table.dropna(subset=["response"]).groupby("prompt")[rule].apply(list)
+    expected = {row["prompt"]: row["follow_instruction_list"] for row in official(rule)}
     other = {prompt for prompt in expected if marks[prompt] != expected[prompt]}
     assert [row["key"] for row in prompts if row["prompt"] in other] == differ
 
@@ -223,8 +225,8 @@ def test_all_recorded_responses_get_the_official_marks_but_where_the_official_le
 @pytest.mark.slow
 def test_the_ifeval_command_gives_all_its_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    told = {"prompts": f"{IF}/input_data.jsonl.xz", "responses": f"{IF}/responses_gpt4_20231107.jsonl.xz"}
-    metrics = run_study(PARAMS / "ifeval.yaml", told, "ifeval")["arms"]["main"]["metrics"]
+    values = {"prompts": f"{IF}/input_data.jsonl.xz", "responses": f"{IF}/responses_gpt4_20231107.jsonl.xz"}
+    metrics = run_study(PARAMS / "ifeval.yaml", values, "ifeval")["arms"]["main"]["metrics"]
     assert (metrics["ifeval.n"], metrics["ifeval.no_response"]) == (540, 1)
     names = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
     assert all(0.75 < metrics[f"ifeval.{name}"] < 0.9 for name in names)

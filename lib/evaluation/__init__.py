@@ -1,1 +1,1 @@
-"""The benchmarks: AlpacaEval 2, MT-Bench and IFEval, asked for or recorded, with every missing verdict counted."""
+"""Evaluate students: benchmarks asked for or recorded, metrics and statistics."""

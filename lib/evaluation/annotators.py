@@ -1,11 +1,9 @@
-"""The annotators of the `alpaca_eval` package, their replies from where we say: a recording, or a judge by way of the ledger."""
+"""Ask and read judges by the prompts, orders and parsers of `alpaca_eval`."""
 
 import contextlib
-import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,13 +11,15 @@ import pandas as pd
 import yaml
 
 from lib.errors import UserError
-from lib.evaluation import recordings
+from lib.evaluation import shared
 from lib.models import completions
 from lib.models.chat import Endpoint, Request
+from lib.prompts import filled
 
 PUBLISHED = "weighted_alpaca_eval_gpt4_turbo"  # the judge of the leaderboard
-# of the package's decoder: settings that are no part of a call, and what it sends where a config is silent
-OWN = (
+DEFAULTS = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 2048}  # sent where a config is silent
+# settings of the package's decoder that are no part of a call
+LOCAL = {
     "model_name",
     "requires_chatml",
     "is_chat",
@@ -27,158 +27,140 @@ OWN = (
     "batch_size",
     "price_per_token",
     "client_kwargs",
-)
-DEFAULTS = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 2048}
-MARK, MASKED = "<|im_", "<\ue000im_"  # begins a marker of ChatML, in which the package writes its prompts
-
-Complete = Callable[[list[str], list[str], dict], list]  # raw replies to (instructions, prompts, settings)
+}
 
 
 def folder() -> Path:
-    """Where the package keeps its annotators and their prompts; found without importing it, which takes seconds."""
+    """Return the folder of annotators without importing the package, which is slow."""
     return Path(find_spec("alpaca_eval").origin).with_name("evaluators_configs")
 
 
 def config(annotator: str) -> dict:
-    """The settings of an annotator. Raises UserError for one that there is not, or that can't be asked here."""
+    """Read the settings of an annotator.
+
+    Raises UserError unless it is one judge, shown one pair per call, behind an OpenAI-compatible chat
+    endpoint. The package's lmsys_parser fails at every tie.
+    """
     file = folder() / annotator / "configs.yaml"
     if not annotator or not file.is_file():
         raise UserError(
-            f"annotator is {annotator!r}: it must be exact (the embedded world) or one of alpaca_eval's, such as {PUBLISHED}; "
-            f"all are in {folder()}"
+            f"annotator={annotator!r}: it must be exact (the embedded world) or one of those in {folder()}. "
+            f"Choose one, such as {PUBLISHED}."
         )
-    told = list(yaml.safe_load(file.read_text()).values())
-    if len(told) > 1 or told[0].get("batch_size", 1) > 1:
+    first, *others = yaml.safe_load(file.read_text()).values()
+    chat = (folder() / first["prompt_template"]).read_text().lstrip().startswith("<|im_start|>")
+    served = chat and first.get("fn_completions") == "openai_completions"
+    readable = first.get("fn_completion_parser") != "lmsys_parser" and first.get("batch_size", 1) == 1
+    if others or not served or not readable:
         raise UserError(
-            f"annotator={annotator} is several judges, or shows several pairs in a call: choose another"
+            f"annotator={annotator}: it is several judges, shows several pairs per call, or is not for "
+            f"OpenAI-compatible chat endpoints. Choose another, such as {PUBLISHED}."
         )
-    one = told[0]
-    chat = (folder() / one["prompt_template"]).read_text().lstrip().startswith(MARK)
-    if one.get("fn_completions") != "openai_completions" or not chat:
-        raise UserError(f"annotator={annotator} is not for OpenAI-compatible chat endpoints: choose another")
-    if one.get("fn_completion_parser") == "lmsys_parser":
-        raise UserError(
-            f"annotator={annotator} has a reading on which the package fails at every tie: choose another"
-        )
-    return one
+    return first
 
 
 def model(annotator: str) -> str:
-    """The judge that the annotator asks for."""
+    """Return the name of the judge that an annotator asks."""
     return config(annotator)["completions_kwargs"]["model_name"]
 
 
 def limit(annotator: str) -> int:
-    """Tokens of a verdict at most; 1 where the probability of one token is all that is read."""
+    """Return the token limit of a verdict; 1 where one token's probability is read."""
     return config(annotator)["completions_kwargs"].get("max_tokens", DEFAULTS["max_tokens"])
 
 
-def template(annotator: str) -> str:
-    """The annotator's prompt."""
-    return (folder() / config(annotator)["prompt_template"]).read_text()
+def ask(
+    pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, attempt: int, report: Callable[[int], None]
+) -> pd.Series:
+    """Ask a judge about pairs; None where a call got no reply.
 
-
-def annotate(pairs: pd.DataFrame, annotator: str, complete: Complete) -> pd.DataFrame:
-    """The pairs (instruction, output_1, output_2) with `preference`, 1 for the first to 2 for the second, null where unread, and
-    `raw_completion`, the reply. Equal outputs are a tie, 1.5, and not asked about."""
-    if pairs.empty:
-        return pairs.assign(preference=pd.Series(dtype=float), raw_completion=None)
-    with quiet():
-        from alpaca_eval.annotators import PairwiseAnnotator, pairwise_evaluator
-
-        class Single(pairwise_evaluator.SinglePairwiseAnnotator):
-            def _make_prompts(self, pairs, prompt_template=None):
-                prompts, pairs = super()._make_prompts(pairs, prompt_template)
-                self.fn_completions = partial(_completions, complete, pairs["instruction"].tolist())
-                return prompts, pairs
-
-        class Annotator(PairwiseAnnotator):
-            SingleAnnotator = Single
-
-        keep = {"caching_path": None, "is_avoid_reannotations": False, "is_store_missing_annotations": False}
-        # an output that holds a marker would end the judge's prompt, or add a turn to it
-        shown = pairs.assign(
-            **{n: pairs[n].str.replace(MARK, MASKED, regex=False) for n in ("output_1", "output_2")}
-        )
-        made = Annotator(annotators_config=annotator, **keep).annotate_pairs(shown, chunksize=None)
-    said = pd.DataFrame(made).set_index("instruction").reindex(pairs["instruction"])  # it may leave pairs out
-    said = said.reindex(columns=["preference", "preference_raw_completion"])
-    return pairs.assign(
-        preference=said["preference"].to_numpy(float),
-        raw_completion=said["preference_raw_completion"].to_numpy(),
-    )
-
-
-def _completions(
-    complete: Complete, instructions: list[str], prompts: list[str], **settings
-) -> dict[str, list]:
-    """What the package's decoders return; which of the two an annotator reads, its settings say."""
-    raw = complete(instructions, prompts, settings)
-    texts = [reply["text"] if isinstance(reply, dict) and "text" in reply else reply for reply in raw]
-    return {"completions": texts, "completions_all": raw}
-
-
-def replayed(known: dict[str, object]) -> Complete:
-    """Replies that were recorded, by instruction."""
-    return lambda instructions, prompts, settings: [known[text] for text in instructions]
-
-
-def asked(endpoint: Endpoint, attempt: int, report: Callable[[int], None], replies: dict) -> Complete:
-    """Replies of a judge, which are put into `replies` by instruction; None there where no call was answered.
-
-    Raises UserError for a judge without logprobs where they are read, once a single call has shown it.
+    Raises UserError after a single call where the judge gives no logprobs, but the annotator reads them.
     """
-
-    def complete(instructions: list[str], prompts: list[str], settings: dict) -> list:
-        sampling = DEFAULTS | {name: value for name, value in settings.items() if name not in OWN}
-        calls = [Request(_messages(prompt), "alpaca_eval", attempt, sampling) for prompt in prompts]
-        alone = 0 if endpoint.ledger_only else 1  # the first call shows what kind of judge this is
-        said = endpoint.responses(calls[:alone])
-        _check_logprobs(said, sampling, endpoint)
-        said += endpoint.responses(calls[alone:], lambda done: report(done + alone))
-        _check_logprobs(said, sampling, endpoint)
-        told = [response and _choice(response, sampling) for response in said]
-        for text, reply in zip(instructions, told, strict=True):
-            replies[text] = reply or replies.get(text)
-        return [reply or "" for reply in told]
-
-    return complete
+    settings = config(annotator)["completions_kwargs"]
+    sampling = DEFAULTS | {name: settings[name] for name in settings if name not in LOCAL}
+    calls = [Request(prompt, "alpaca_eval", attempt, sampling) for prompt in prompts(pairs, annotator)]
+    alone = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
+    responses = endpoint.responses(calls[:alone])
+    _check_logprobs(responses, sampling, endpoint)
+    responses += endpoint.responses(calls[alone:], lambda done: report(done + alone))
+    replies = [response and _choice(response, sampling) for response in responses]
+    return pd.Series(replies, pairs.index, dtype=object)
 
 
-def _messages(prompt: str) -> list[dict]:
+def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
+    """Read replies as preferences: 1 for output_1 to 2 for output_2, null if unread.
+
+    A reply is a chat choice with its "text", or whatever alpaca_eval stored.
+    """
+    judge = _judge(annotator)
+    with quiet():
+        preferences = pd.Series([_preference(judge, reply) for reply in replies], pairs.index, dtype=float)
+    swapped = _shown(pairs, judge)["output_1"] != pairs["output_1"]
+    return preferences.where(~swapped, 3 - preferences)
+
+
+def prompts(pairs: pd.DataFrame, annotator: str) -> list[list[dict]]:
+    """Fill the annotator's messages; markers of ChatML inside an output stay text."""
+    judge = _judge(annotator)
     from alpaca_eval.utils import prompt_to_chatml
 
-    parts = prompt_to_chatml(prompt)
-    return [part | {"content": part["content"].replace(MASKED, MARK)} for part in parts]
+    messages = prompt_to_chatml(judge.prompt_template)
+    rows = _shown(pairs, judge)[["instruction", "output_1", "output_2"]].to_dict("records")
+    return [
+        [message | {"content": filled(message["content"], row).strip()} for message in messages]
+        for row in rows
+    ]
+
+
+def _judge(annotator: str):
+    with quiet():
+        from alpaca_eval.annotators import SinglePairwiseAnnotator
+
+        return SinglePairwiseAnnotator(**config(annotator), base_dir=folder(), seed=0)
+
+
+def _shown(pairs: pd.DataFrame, judge) -> pd.DataFrame:
+    """Put the outputs in the judge's order, which the instruction's hash decides."""
+    for processor in judge.processors if len(pairs) else ():
+        pairs = processor.preprocess(pairs)
+    return pairs
+
+
+def _preference(judge, reply: object) -> float | None:
+    """Read one reply by the annotator's parser, which raises at what it cannot read."""
+    try:
+        whole = judge.completion_key == "completions_all" or not isinstance(reply, dict)
+        [preference] = judge.fn_completion_parser(reply if whole else reply["text"])
+    except Exception:
+        return None
+    return preference
 
 
 def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endpoint) -> None:
-    choices = (response["choices"][0] for response in responses if response)
-    # a reply that ended at once has none from any server
-    first = next((choice for choice in choices if choice["message"].get("content")), None)
-    if first and sampling.get("logprobs") and not first.get("logprobs"):
-        raise UserError(
-            f"{endpoint.model} at {endpoint.url} gives no logprobs, which this annotator reads: serve it with them, or name an "
-            "annotator that reads text, such as alpaca_eval_gpt4_turbo_fn"
-        )
+    for choice in [response["choices"][0] for response in responses if response]:
+        # a reply that ended at once has none from any server
+        if sampling.get("logprobs") and choice["message"].get("content") and not choice.get("logprobs"):
+            raise UserError(
+                f"{endpoint.model} at {endpoint.url} gives no logprobs, which this annotator reads. Serve it "
+                "with logprobs, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
+            )
 
 
 def _choice(response: dict, sampling: dict) -> dict:
-    """A reply as the package keeps it: with its text, or the arguments of the function that it calls."""
-    said = completions.read(response, {"messages": [], **sampling})
-    choice = recordings.cleaned(response["choices"][0])
-    return choice | {"text": recordings.cleaned(said.text) or " ", "finish_reason": said.finish_reason}
+    """Return a reply as the package stores it, with its text or function arguments."""
+    completion = completions.read(response, {"messages": [], **sampling})
+    choice = shared.cleaned(response["choices"][0])
+    return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The package logs, warns and shows bars on every occasion: what it has to say is in its result."""
+    """Silence the package, which logs and warns on every occasion."""
     level = logging.root.level
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
             yield
-        finally:
-            logging.disable(logging.NOTSET)
-            logging.root.setLevel(level)  # its import lowers it
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.root.setLevel(level)  # its import lowers it

@@ -1,4 +1,8 @@
-"""Responses scored against references: exact match and ROUGE-L."""
+"""Score responses against references by exact match and ROUGE-L, in [0, 1].
+
+Each function takes as many lists of references as predictions, and raises ValueError where a list is missing
+or empty, or where there are no predictions.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,22 +12,23 @@ from rapidfuzz.distance import LCSseq
 
 
 def exact_match(predictions: list[str], references: list[list[str]]) -> float:
-    """The share of predictions that equal one of their references, white space at the ends aside."""
-    return _mean(lambda said, gold: said.strip() in {one.strip() for one in gold}, predictions, references)
-
-
-def rouge_l(predictions: list[str], references: list[list[str]]) -> float:
-    """Mean ROUGE-L F1: words, stemmed; of several references the one that is nearest."""
+    """Compute the share of predictions that equal a reference, both stripped."""
     return _mean(
-        lambda said, gold: _scorer().score_multi(gold, said)["rougeL"].fmeasure, predictions, references
+        lambda text, gold: text.strip() in {reference.strip() for reference in gold}, predictions, references
     )
 
 
-def rouge_l_char(predictions: list[str], references: list[list[str]]) -> float:
-    """Mean F1 of the longest common subsequence of *characters* with the first reference: what SELF-GUIDE's code computes."""
+def rouge_l(predictions: list[str], references: list[list[str]]) -> float:
+    """Compute mean ROUGE-L F1 of stemmed words, with the nearest reference."""
+    score = _scorer().score_multi
+    return _mean(lambda text, gold: score(gold, text)["rougeL"].fmeasure, predictions, references)
 
-    def f1(said: str, gold: list[str]) -> float:
-        return 2 * LCSseq.similarity(said, gold[0]) / max(len(said) + len(gold[0]), 1)
+
+def rouge_l_char(predictions: list[str], references: list[list[str]]) -> float:
+    """Compute mean ROUGE-L F1 of characters, with the first reference (SELF-GUIDE's)."""
+
+    def f1(text: str, gold: list[str]) -> float:
+        return 2 * LCSseq.similarity(text, gold[0]) / max(len(text) + len(gold[0]), 1)
 
     return _mean(f1, predictions, references)
 
@@ -37,8 +42,6 @@ def _scorer():
 
 def _mean(score: Callable, predictions: list[str], references: list[list[str]]) -> float:
     if not predictions or len(predictions) != len(references) or not all(references):
-        raise ValueError(
-            f"{len(predictions)} predictions, {len(references)} lists of references, {sum(not one for one in references)} of "
-            "them empty: each prediction needs its own list, with one reference or more"
-        )
-    return float(np.mean([score(said, gold) for said, gold in zip(predictions, references, strict=True)]))
+        counts = f"predictions={len(predictions)}, references={len(references)}"
+        raise ValueError(f"{counts}: each prediction needs its own list, with one reference or more.")
+    return float(np.mean([score(text, gold) for text, gold in zip(predictions, references, strict=True)]))

@@ -1,123 +1,106 @@
-"""MT-Bench: 80 questions of two turns and their answers (Zheng et al., 2023, arXiv 2306.05685), in FastChat's file formats."""
+"""Load MT-Bench's questions, answer them, and build the judge's prompts.
 
-from lib import records
+80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats.
+"""
+
 from lib.errors import UserError
-from lib.evaluation import recordings
+from lib.evaluation import shared
 from lib.models.batches import Ended, Reply, ended
 from lib.prompts import filled
 
 TURNS = (1, 2)
-# of a student's answers; others 0
-TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
+TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}  # of answers; others 0
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
 
 Messages = list[dict]
+TurnKey = tuple[int, int]  # question_id and turn
 
 
 def questions(source: str) -> list[dict]:
-    """The questions: {"question_id", "category", "turns"}. Raises UserError for one without two turns, or that stands there twice."""
-    kinds = {"question_id": int, "category": str, "turns": list}
-    found = recordings.listed(source, "questions", "question_id", **kinds)
-    for row in found:
-        _two_turns(row["turns"], f"questions: {source}: question {row['question_id']}")
-    return found
+    """Load the questions: {"question_id", "category", "turns"}."""
+    fields = {"question_id": int, "category": str, "turns": list}
+    rows = shared.load_records(source, "questions", "question_id", **fields)
+    for row in rows:
+        _check_turns(row["turns"], f"questions={source}: question {row['question_id']}")
+    return rows
 
 
-def answers(source: str, name: str, asked: list[dict]) -> dict[int, list[str]]:
-    """The two turns of each answer, by question; `name` is the parameter. Raises UserError for one that is not whole, or to no question."""
-    found = recordings.listed(source, name, "question_id", question_id=int, choices=list)
-    turns = {}
-    for row in found:
+def answers(source: str, parameter: str, questions: list[dict]) -> dict[int, list[str]]:
+    """Load the two turns of each answer, by question.
+
+    `parameter` names the source in errors. Raises UserError for an answer without two turns, and for one to a
+    question outside the set.
+    """
+    where, turns = f"{parameter}={source}", {}
+    for row in shared.load_records(source, parameter, "question_id", question_id=int, choices=list):
         first = row["choices"][0] if row["choices"] else None
-        given = first.get("turns") if isinstance(first, dict) else None
-        turns[row["question_id"]] = _two_turns(given, f"{name}: {source}: the answer to {row['question_id']}")
-    recordings.check_asked(turns, (row["question_id"] for row in asked), f"{name}: {source}", "questions")
+        turns[row["question_id"]] = first.get("turns") if isinstance(first, dict) else None
+        _check_turns(turns[row["question_id"]], f"{where}: the answer to {row['question_id']}")
+    shared.check_known(turns, (row["question_id"] for row in questions), where)
     return turns
+
+
+def _check_turns(turns: object, where: str) -> None:
+    if not isinstance(turns, list) or [type(turn) for turn in turns] != [str] * len(TURNS):
+        raise UserError(f"{where} has no two turns of text. Correct the file.")
 
 
 def judge_prompts(source: str) -> dict[str, dict]:
-    """The judge's prompts by name. Raises UserError where one of the four for single answers is missing."""
-    kinds = {"name": str, "system_prompt": str, "prompt_template": str}
-    found = {row["name"]: row for row in recordings.listed(source, "judge_prompts", "name", **kinds)}
-    needed = {_prompt_name(category, turn) for category in ("math", "writing") for turn in TURNS}
-    if lacking := needed - found.keys():
-        raise UserError(f"judge_prompts: {source} lacks {', '.join(sorted(lacking))}")
-    return found
+    """Load the judge's prompts by name."""
+    fields = {"name": str, "system_prompt": str, "prompt_template": str}
+    return {row["name"]: row for row in shared.load_records(source, "judge_prompts", "name", **fields)}
 
 
-def respond(asked: list[dict], student, seed: int, **how) -> tuple[dict[int, list[str]], Ended]:
-    """A student's answers by question, each turn behind the one before, at the temperature of its category.
+def respond(questions: list[dict], student, seed: int, **sampling) -> tuple[dict[int, list[str]], Ended]:
+    """Generate both turns of a student's answers, at the temperature of the category.
 
-    Beside them, how the turns ended. `how` goes to `student.answer`.
+    Returns them by question, and how many were cut or hold thoughts alone. `sampling` goes to
+    `student.answer`.
     """
     from lib.models import student as students
 
-    turns: dict[int, list[str]] = {row["question_id"]: [] for row in asked}
-    made: list[Reply] = []
+    turns: dict[int, list[str]] = {row["question_id"]: [] for row in questions}
+    replies: list[Reply] = []
+    temperatures = {row["question_id"]: TEMPERATURES.get(row["category"], 0.0) for row in questions}
     for _ in TURNS:
-        for temperature in sorted({_temperature(row) for row in asked}):
-            alike = [row for row in asked if _temperature(row) == temperature]
+        for temperature in sorted(set(temperatures.values())):
+            alike = [row for row in questions if temperatures[row["question_id"]] == temperature]
             prompts = [conversation(row["turns"], turns[row["question_id"]]) for row in alike]
-            replies = students.answer(student, prompts, temperature=temperature, seed=seed, **how)
-            for row, (reply,) in zip(alike, replies, strict=True):
+            batch = students.answer(student, prompts, temperature=temperature, seed=seed, **sampling)
+            for row, (reply,) in zip(alike, batch, strict=True):
                 turns[row["question_id"]].append(reply.text)
-                made.append(reply)
-    return turns, ended(made)
+                replies.append(reply)
+    return turns, ended(replies)
 
 
-def conversation(turns: list[str], answered: list[str]) -> Messages:
-    """What asks for the next turn: those that were answered, and the one that was not."""
-    before = [
-        {"role": role, "content": text}
-        for pair in zip(turns, answered, strict=False)
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
-    return records.messages({"turns": before, "instruction": turns[len(answered)], "input": ""})
+def conversation(turns: list[str], answers: list[str]) -> Messages:
+    """Build the messages that ask for the next turn, behind the answered ones."""
+    pairs = zip(turns, answers, strict=False)
+    texts = [text for pair in pairs for text in pair] + [turns[len(answers)]]
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
 def to_judge(
-    asked: list[dict], answered: dict[int, list[str]], gold: dict[int, list[str]], prompts: dict[str, dict]
-) -> dict[tuple[int, int], Messages]:
-    """What the judge is asked, by question and turn: about the first turn alone, about the second with both in sight.
+    questions: list[dict], answers: dict[int, list[str]], gold: dict[int, list[str]], prompts: dict[str, dict]
+) -> dict[TurnKey, Messages]:
+    """Build the judge's messages about each turn; the second shows both.
 
-    Raises UserError where a question of a category that is judged against a reference answer has none.
+    Raises UserError where a category that is judged against reference answers (`gold`) lacks one.
     """
-    for row in asked:
-        if row["category"] in REFERENCED and row["question_id"] not in gold:
-            raise UserError(
-                f"reference_answers has none for question {row['question_id']}, as {row['category']} needs"
-            )
-    return {
-        (row["question_id"], turn): _messages(
-            row, answered[row["question_id"]], gold, prompts[_prompt_name(row["category"], turn)]
-        )
-        for row in asked
-        if row["question_id"] in answered
-        for turn in TURNS
-    }
+    messages = {}
+    for row in questions:
+        number, referenced = row["question_id"], row["category"] in REFERENCED
+        if referenced and number not in gold:
+            raise UserError(f"reference_answers: question {number} has none. Name FastChat's file.")
+        kind = "single-math-v1" if referenced else "single-v1"
+        for turn, end in zip(TURNS, ("", "-multi-turn"), strict=True) if number in answers else ():
+            messages[number, turn] = _messages(row, answers[number], gold.get(number), prompts[kind + end])
+    return messages
 
 
-def _messages(row: dict, answered: list[str], gold: dict[int, list[str]], prompt: dict) -> Messages:
-    sides = row["turns"], answered, gold.get(row["question_id"], ["", ""])
-    parts = {"question": row["turns"][0], "answer": answered[0]} | {
-        f"{name}_{turn}": side[turn - 1]
-        for name, side in zip(("question", "answer", "ref_answer"), sides, strict=True)
-        for turn in TURNS
-    }
+def _messages(row: dict, answer: list[str], gold: list[str] | None, prompt: dict) -> Messages:
+    parts = {"question": row["turns"][0], "answer": answer[0]}
+    sides = {"question": row["turns"], "answer": answer, "ref_answer": gold or ["", ""]}
+    parts |= {f"{name}_{turn}": side[turn - 1] for name, side in sides.items() for turn in TURNS}
     shown = filled(prompt["prompt_template"], parts)
     return [{"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": shown}]
-
-
-def _prompt_name(category: str, turn: int) -> str:
-    kind = "single-math-v1" if category in REFERENCED else "single-v1"
-    return kind if turn == 1 else f"{kind}-multi-turn"
-
-
-def _temperature(row: dict) -> float:
-    return TEMPERATURES.get(row["category"], 0.0)
-
-
-def _two_turns(turns: object, where: str) -> list[str]:
-    if not isinstance(turns, list) or len(turns) != len(TURNS) or not all(isinstance(t, str) for t in turns):
-        raise UserError(f"{where} has no two turns of text")
-    return turns

@@ -1,4 +1,4 @@
-"""One target task, whoever does it: a table of students taught and untaught, asked in several ways, and of what needs no model."""
+"""Evaluate one target task: students before and after training, and baselines."""
 
 from collections import Counter
 from random import Random
@@ -16,14 +16,13 @@ from lib.training import encoding
 from lib.training.settings import WAYS
 
 
-def ways(asking: Asking, skipped: list[str]) -> list[str]:
-    """The ways of asking that are tried: without labels there is nothing to constrain, and how likely a label is only a student
-    that is loaded here says."""
-    cannot = [] if asking.target.labels and isinstance(asking.student, Student) else ["constrained"]
-    return [name for name in WAYS if name not in (*skipped, *cannot)]
+def prompting_baselines(asking: Asking, skipped: list[str]) -> list[str]:
+    """List the prompting baselines to run.
 
-
-# Ways to do the task without being taught it: a response for each input
+    Constrained decoding needs labels, and a student that is loaded here to say how likely each is.
+    """
+    constrained = asking.target.labels and isinstance(asking.student, Student)
+    return [name for name in WAYS if name not in skipped and (name != "constrained" or constrained)]
 
 
 def zero_shot(asking: Asking, inputs: list[str]) -> list[str]:
@@ -35,52 +34,54 @@ def few_shot(asking: Asking, inputs: list[str]) -> list[str]:
 
 
 def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[str]:
-    """The filters and the vote that label synthetic inputs, on the inputs themselves. A winner with too small a share is not taught, but it is
-    what the student would say: it counts here. Empty where no sample passed."""
-    return [one.output or "" for one in asking.labelled(inputs, sampling, filters)]
+    """Vote on each test input, as on synthetic ones; empty if no sample is left.
+
+    A winner with too small a share for training is still the student's response: it counts here.
+    """
+    return [labelled.output or "" for labelled in asking.labelled(inputs, sampling, filters)]
 
 
 def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]:
-    """The label that the student finds the most likely response, after the demonstrations; empty where the prompt leaves no room."""
-    every = [
+    """Choose the label with the least loss; empty where the prompt leaves no room."""
+    choices = [
         {"instruction": asking.prompt(text, asking.target.demos)[0]["content"], "response": label}
         for text in inputs
         for label in asking.target.labels
     ]
-    rows = records.build(every)
+    rows = records.build(choices)
     fits = encoding.fitting(asking.student.tokenizer, rows, max_length)
     encoded = encoding.encode(asking.student.tokenizer, records.only(rows, fits), max_length)
     losses = dict(zip(fits, encoding.response_losses(asking.student, encoded), strict=True))
-    many = len(asking.target.labels)
+    n = len(asking.target.labels)
     best = [
-        min(range(i, i + many), key=lambda at: losses.get(at, float("inf")))
-        for i in range(0, len(every), many)
+        min(range(start, start + n), key=lambda i: losses.get(i, float("inf")))
+        for start in range(0, len(choices), n)
     ]
-    return [every[at]["response"] if at in losses else "" for at in best]
+    return [choices[i]["response"] if i in losses else "" for i in best]
 
 
-def self_icl(asking: Asking, inputs: list[str], template, shots: int, **drawn) -> list[str]:
-    """Self-ICL (Chen et al., 2023): for every input the student writes some like it, answers them, and is shown these. `drawn` is how they are sampled."""
-    alike = asking.new_inputs(inputs, template, shots, **drawn)
+def self_icl(asking: Asking, inputs: list[str], template, shots: int, **sampling) -> list[str]:
+    """Run Self-ICL (Chen et al., 2023): the student writes its own demonstrations.
+
+    `sampling` is that of their inputs.
+    """
+    alike = asking.new_inputs(inputs, template, shots, **sampling)
     flat = [text for texts in alike for text in texts]
-    answered = iter(zip(flat, zero_shot(asking, flat), strict=True))
-    demos = [tuple(Demo(*next(answered)) for _ in texts) for texts in alike]
+    pairs = iter(zip(flat, zero_shot(asking, flat), strict=True))
+    demos = [tuple(Demo(*next(pairs)) for _ in texts) for texts in alike]
     return asking.responses_each(inputs, demos)
 
 
 def synthetic_in_context(
     asking: Asking, inputs: list[str], pairs: list[Demo], n: int, seed: int
 ) -> list[str]:
-    """The demonstrations and n synthetic pairs, drawn at random, are shown instead of taught."""
+    """Show the demonstrations and n random synthetic pairs in the prompt."""
     shown = Random(f"context {seed}").sample(pairs, min(n, len(pairs)))
     return asking.responses(inputs, (*asking.target.demos, *shown))
 
 
-# Without a model
-
-
 def majority(test: list[Instance]) -> list[str]:
-    """The label that the most of these instances have, for each of them."""
+    """Respond to each instance with the most frequent label."""
     [(label, _)] = Counter(instance.references[0] for instance in test).most_common(1)
     return [label] * len(test)
 
@@ -89,64 +90,66 @@ def copy_input(test: list[Instance]) -> list[str]:
     return [instance.input for instance in test]
 
 
-# Scores
-
-
 def scores(name: str, target: Target, test: list[Instance], responses: list[str]) -> pd.DataFrame:
-    """One baseline's scores, row by row, in the long form of lib.evaluation.statistics; `name` is empty for SELF-GUIDE itself.
+    """Score one baseline row by row, in the long form of `statistics`.
 
-    A classification has exact_match (the last whole label), exact_match_substring (how SELF-GUIDE's code reads it) and parsable (a label
-    is named). A generation has rouge_l, rouge_l_char, exact_match of the text, and parsable (it says something).
+    SELF-GUIDE itself has no `name`. A classification has exact_match (the last whole label),
+    exact_match_substring (as SELF-GUIDE's code reads it) and parsable (a label is named). A generation has
+    rouge_l, rouge_l_char, exact_match of the text, and parsable (not empty).
     """
     score = _label_scores if target.labels else _text_scores
-    rows = [score(target, one, said) | {"id": one.id} for one, said in zip(test, responses, strict=True)]
+    pairs = zip(test, responses, strict=True)
+    rows = [score(target, instance, response) | {"id": instance.id} for instance, response in pairs]
     long = pd.DataFrame(rows).melt(id_vars="id", var_name="metric", value_name="score")
     prefix = f"ni.{name}." if name else "ni."
     return long.assign(metric=prefix + long["metric"], stratum=target.name, weight=1.0)
 
 
-def _label_scores(target: Target, one: Instance, said: str) -> dict[str, float]:
-    read, loose = labels.read(said, target.labels), labels.read_substring(said, target.labels)
-    found = {"exact_match": read in one.references, "exact_match_substring": loose in one.references}
-    return {name: float(right) for name, right in found.items()} | {"parsable": float(read is not None)}
+def _label_scores(target: Target, instance: Instance, response: str) -> dict[str, float]:
+    label, substring = labels.read(response, target.labels), labels.read_substring(response, target.labels)
+    return {
+        "exact_match": float(label in instance.references),
+        "exact_match_substring": float(substring in instance.references),
+        "parsable": float(label is not None),
+    }
 
 
-def _text_scores(target: Target, one: Instance, said: str) -> dict[str, float]:
+def _text_scores(target: Target, instance: Instance, response: str) -> dict[str, float]:
     measures = (metrics.rouge_l, metrics.rouge_l_char, metrics.exact_match)
-    found = {measure.__name__: measure([said], [one.references]) for measure in measures}
-    return found | {"parsable": float(bool(said))}
+    values = {measure.__name__: measure([response], [instance.references]) for measure in measures}
+    return values | {"parsable": float(bool(response))}
 
 
 def headline(target: Target) -> str:
-    """What a target is judged by, of the metrics in its table."""
+    """Return the metric that a target is judged by."""
     return "exact_match" if target.labels or target.exact else "rouge_l"
 
 
 def gains(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """What SELF-GUIDE has above each other line of the table, row by row: "ni.gain_over.few_shot.exact_match"."""
+    """Compute SELF-GUIDE's gain over each baseline, row by row."""
     table = scores.pivot(index="id", columns="metric", values="score")
-    ours = table[f"ni.{metric}"]
-    others = [name for name in table if name.endswith(f".{metric}") and name.count(".") == 2]
-    parts = [
-        pd.DataFrame({"id": table.index, "score": (ours - table[name]).to_numpy()}).assign(
-            metric=f"ni.gain_over.{name.removeprefix('ni.')}"
-        )
-        for name in others
-    ]
-    return pd.concat(parts, ignore_index=True).assign(stratum=scores["stratum"].iloc[0], weight=1.0)
+    baselines = [name for name in table if name.endswith(f".{metric}") and name.count(".") == 2]
+    columns = {
+        f"ni.gain_over.{name.removeprefix('ni.')}": table[f"ni.{metric}"] - table[name] for name in baselines
+    }
+    long = pd.DataFrame(columns).reset_index().melt(id_vars="id", var_name="metric", value_name="score")
+    return long.assign(stratum=scores["stratum"].iloc[0], weight=1.0)
 
 
 def table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A line each for SELF-GUIDE and all it is held against, best first: the task's metrics, the first with its interval, and SELF-GUIDE's gain over
-    the line. `scores` is what `shared.write` gives."""
+    """Tabulate SELF-GUIDE and its baselines, best first.
+
+    `scores` is the result of `shared.write`. Columns: the task's metrics, `metric` first with its interval,
+    and SELF-GUIDE's gain over the line.
+    """
     lines: dict[str, dict[str, float]] = {}
     for name, (score, low, high) in scores.iterrows():
-        *owner, measure = name.removeprefix("ni.").split(".")
-        if owner[:1] == ["gain_over"]:
-            lines.setdefault(owner[1], {}).update({"gain": score, "gain low": low, "gain high": high})
+        *path, measure = name.removeprefix("ni.").split(".")
+        if path[:1] == ["gain_over"]:
+            lines.setdefault(path[1], {}).update({"gain": score, "gain low": low, "gain high": high})
             continue
-        line = lines.setdefault(owner[0] if owner else "self_guide", {})
+        line = lines.setdefault(path[0] if path else "self_guide", {})
         line |= {measure: score} | ({"low": low, "high": high} if measure == metric else {})
-    found = pd.DataFrame.from_dict(lines, orient="index").sort_values(metric, ascending=False)
+    ranked = pd.DataFrame.from_dict(lines, orient="index").sort_values(metric, ascending=False)
     first = [metric, "low", "high", "gain", "gain low", "gain high"]
-    return found[first + [name for name in found if name not in first]]
+    return ranked[first + [name for name in ranked if name not in first]]

@@ -1,4 +1,4 @@
-"""The benchmarks: the notebook of each, its name, and the metrics it writes."""
+"""Declare the benchmarks: each one's notebook, name and metrics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark; its headline metrics come in the order in which a study is summed up by them."""
+    """One benchmark; a study is summed up by the first of its headline metrics."""
 
     notebook: str
     name: str
     headlines: tuple[Metric, ...]
-    others: tuple[str, ...] = ()  # further metrics, by the end of their names
+    others: str = ""  # ends of further metrics' names, between spaces
     counted: bool = False  # writes on how many verdicts or prompts its score rests
     judged: bool = False
     stand_in: tuple[str, object] | None = None  # the parameter's value that asks the embedded world instead
@@ -36,25 +36,38 @@ class Benchmark:
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics that can be compared."""
-        return [metric.name for metric in self.headlines] + [f"{self.prefix}.{end}" for end in self.others]
+        return [metric.name for metric in self.headlines] + [
+            f"{self.prefix}.{end}" for end in self.others.split()
+        ]
 
 
-MT_BENCH = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+GYM = Metric("gym.accuracy", "embedded world, accuracy, %", 100)
+WIN_RATE = Metric("alpaca_eval.win_rate", "AlpacaEval 2, win rate, %")
+LC_WIN_RATE = Metric("alpaca_eval.lc_win_rate", "length-controlled, %")
+MT_BENCH = Metric("mt_bench.score", "MT-Bench, 1 to 10", decimals=2, unit="of ten")
+IFEVAL = Metric("ifeval.prompt_strict", "IFEval, prompts followed, %", 100)
+EXACT_MATCH = Metric("ni.exact_match", "target task, exact match, %", 100)
+ROUGE_L = Metric("ni.rouge_l", "target task, ROUGE-L, %", 100)
+LOSS = Metric(
+    "held_out.bits_per_byte",
+    "held-out loss, bits per byte (lower is better)",
+    decimals=3,
+    unit="bits per byte",
+    lower_is_better=True,
+)
+
 BENCHMARKS = (
     Benchmark(
         "evaluation/gym",
         "embedded world",
-        (Metric("gym.accuracy", "embedded world, accuracy, %", 100),),
-        ("corpus_mix", "unseen_level", "unseen_family", "unseen_phrasing", "forgetting"),
+        (GYM,),
+        "corpus_mix unseen_level unseen_family unseen_phrasing forgetting",
     ),
     Benchmark(
         "evaluation/alpaca_eval",
         "AlpacaEval 2",
-        (
-            Metric("alpaca_eval.win_rate", "AlpacaEval 2, win rate, %"),
-            Metric("alpaca_eval.lc_win_rate", "length-controlled, %"),
-        ),
-        ("discrete_win_rate",),
+        (WIN_RATE, LC_WIN_RATE),
+        "discrete_win_rate",
         counted=True,
         judged=True,
         stand_in=("annotator", "exact"),
@@ -62,8 +75,8 @@ BENCHMARKS = (
     Benchmark(
         "evaluation/mt_bench",
         "MT-Bench",
-        (Metric("mt_bench.score", "MT-Bench, 1 to 10", decimals=2, unit="of ten"),),
-        ("turn_1", "turn_2", *MT_BENCH),
+        (MT_BENCH,),
+        "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
         counted=True,
         judged=True,
         stand_in=("questions", ""),
@@ -71,40 +84,25 @@ BENCHMARKS = (
     Benchmark(
         "evaluation/ifeval",
         "IFEval",
-        (Metric("ifeval.prompt_strict", "IFEval, prompts followed, %", 100),),
-        ("prompt_loose", "instruction_strict", "instruction_loose"),
+        (IFEVAL,),
+        "prompt_loose instruction_strict instruction_loose",
         counted=True,
         stand_in=("prompts", ""),
     ),
     Benchmark(
         "evaluation/natural_instructions",
         "target task",
-        (
-            Metric("ni.exact_match", "target task, exact match, %", 100),
-            Metric("ni.rouge_l", "target task, ROUGE-L, %", 100),
-        ),
-        ("exact_match_substring", "rouge_l_char", "parsable"),
+        (EXACT_MATCH, ROUGE_L),
+        "exact_match_substring rouge_l_char parsable",
     ),
-    Benchmark(
-        "evaluation/held_out_loss",
-        "held-out loss",
-        (
-            Metric(
-                "held_out.bits_per_byte",
-                "held-out loss, bits per byte (lower is better)",
-                decimals=3,
-                unit="bits per byte",
-                lower_is_better=True,
-            ),
-        ),
-    ),
+    Benchmark("evaluation/held_out_loss", "held-out loss", (LOSS,)),
 )
 HEADLINES = {metric.name: metric for benchmark in BENCHMARKS for metric in benchmark.headlines}
 WITHOUT_METRIC = ("tapir/", "self_guide/", "report", "0_start_here")  # notebooks that score no arm
 
 
 def metric(name: str) -> Metric:
-    """Return a metric by name; of one that no benchmark declares only the name is known."""
+    """Return a metric by name; an undeclared one has its name alone."""
     if name in HEADLINES:
         return HEADLINES[name]
     for benchmark in BENCHMARKS:
@@ -113,6 +111,11 @@ def metric(name: str) -> Metric:
             label = f"{benchmark.name}, {name.partition('.')[2]}{', %' if first.label.endswith('%') else ''}"
             return replace(first, name=name, label=label)
     return Metric(name, name, decimals=3, unit="")
+
+
+def benchmark(notebook: str) -> Benchmark | None:
+    """Return the benchmark that a notebook runs."""
+    return next((each for each in BENCHMARKS if each.notebook == notebook), None)
 
 
 def writable(notebooks: Iterable[str]) -> list[str]:
@@ -131,10 +134,5 @@ def notebook_of(name: str) -> str:
 
 
 def is_own(notebook: str) -> bool:
-    """Say whether a notebook is the reader's own, whose metrics are known after the run only."""
-    return not notebook.startswith(WITHOUT_METRIC) and all(notebook != each.notebook for each in BENCHMARKS)
-
-
-def benchmark(notebook: str) -> Benchmark | None:
-    """Return the benchmark that a notebook runs."""
-    return next((each for each in BENCHMARKS if each.notebook == notebook), None)
+    """Say whether a notebook is the reader's own, of unknown metrics."""
+    return not notebook.startswith(WITHOUT_METRIC) and benchmark(notebook) is None

@@ -1,140 +1,174 @@
-"""What the evaluation notebooks share: how a student was asked, what it may have been taught of a benchmark, scores written one way."""
+"""Share recorded files, responses, counts, overlap and scores between benchmarks."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from lib import files, records, show
-from lib.corpus import contamination
+from lib.corpus import contamination, sources
+from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
 from lib.models.batches import Ended, ended
+from lib.text import clean
 from lib.training.settings import JUDGES
 
-TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
+KINDS = {str: "a text", int: "a whole number", list: "a list"}
+TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
 
-# Asking
+
+def load_records(source: str, parameter: str, unique_key: str = "", /, **fields: type) -> list[dict]:
+    """Load all records of a file or hub data set, with these fields of these types.
+
+    `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
+    `unique_key` of another, and where there are no records.
+    """
+    placed = [part for _, parts in sources.read(source) for part in parts]
+    for where, record in placed:
+        _check(record, f"{parameter}: {where}", fields)
+    if not placed:
+        raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
+    loaded = [cleaned(record) for _, record in placed]
+    counts = Counter(record[unique_key] for record in loaded if unique_key)
+    if repeats := [value for value, n in counts.items() if n > 1]:
+        raise BadInput(f"{parameter}={source}: `{unique_key}` {repeats[0]!r:.80} repeats. Remove repeats.")
+    return loaded
 
 
-def student(place: object, told: dict):
-    """Who is to be asked, from a notebook's parameters."""
+def _check(record: object, where: str, fields: dict[str, type]) -> None:
+    if not isinstance(record, dict):
+        raise BadInput(f"{where}: a record is an object with {', '.join(fields)}, not {record!r:.60}.")
+    for field, kind in fields.items():
+        if type(value := record.get(field)) is not kind:
+            raise BadInput(f"{where}: `{field}` must be {KINDS[kind]}, not {value!r:.60}. Correct the file.")
+
+
+def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
+    """Refuse a file with records of another evaluation set: raises BadInput."""
+    if unknown := set(keys) - set(evaluated):
+        example = f"{min(unknown)!r:.80}"
+        raise BadInput(
+            f"{where}: {len(unknown):,} of its prompts are outside the evaluation set, such as {example}. "
+            "Name files of one evaluation set."
+        )
+
+
+def cleaned(value: object) -> object:
+    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
+    return json.loads(clean(json.dumps(value, ensure_ascii=False, default=str)))
+
+
+def write_lines(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def student(student: object, parameters: dict):
+    """Choose the student to ask by a notebook's parameters."""
     from lib.models import student as students
 
-    how = (told[name] for name in ("engine", "student_url", "chat_template", "concurrency", "actors"))
-    return students.choose(place, *how)
+    names = ("engine", "student_url", "chat_template", "concurrency", "actors")
+    return students.choose(student, *(parameters[name] for name in names))
 
 
-def responses(prompts: list[str], student, **how) -> tuple[list[str], Ended]:
-    """A student's responses to prompts of one turn, and how they ended; `how` goes to `student.answer`."""
+def responses(prompts: list[str], student, **sampling) -> tuple[dict[str, str], Ended]:
+    """Generate a student's responses to prompts of one turn.
+
+    Returns them by prompt, and how many were cut or hold thoughts alone. `sampling` goes to `student.answer`.
+    """
     from lib.models import student as students
 
-    asked = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
-    replies = [reply for (reply,) in students.answer(student, asked, **how)]
-    return [reply.text for reply in replies], ended(replies)
+    messages = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
+    replies = [reply for (reply,) in students.answer(student, messages, **sampling)]
+    return dict(zip(prompts, (reply.text for reply in replies), strict=True)), ended(replies)
 
 
-def asked(place: object, told: dict, total: int, cut: int, unanswered: int = 0) -> str:
-    """Who was asked and how, in a sentence, from a notebook's parameters.
+def describe_sampling(student: object, parameters: dict, total: int, cut: int, unanswered: int = 0) -> str:
+    """Describe how a student was asked.
 
     Of `total` responses `cut` met the token limit, and `unanswered` hold thoughts alone.
     """
-    template = f"`{told['chat_template']}`" if told["chat_template"] else "its own"
-    template = "the server's" if told["student_url"] else template
-    temperature = told.get("evaluation_temperature")
-    decoding = "greedy decoding" if temperature == 0 else f"temperature {temperature}"
-    decoding = "the temperatures of the categories" if temperature is None else decoding
+    template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
+    template = "the server's" if parameters["student_url"] else template
+    temperature = parameters.get("evaluation_temperature", "by category")
+    thoughts = f", and **{unanswered:,} hold thoughts without an answer**" if unanswered else ""
     return (
-        f"`{place}`: {decoding}, chat template {template}, no system prompt but what that brings, {told['max_new_tokens']} tokens "
-        f"at most; {cut:,} of {total:,} responses were cut there"
-        + (f", and **{unanswered:,} hold thoughts without an answer**." if unanswered else ".")
+        f"`{student}`: temperature {temperature}, chat template {template}, at most "
+        f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there{thoughts}."
     )
 
 
-# Verdicts
+def tally(scores: pd.Series, replies: pd.Series, at_limit: pd.Series) -> dict[str, int]:
+    """Count verdicts: read, unread, cut, missing, total.
 
-
-def tally(scores: pd.Series, replies: pd.Series, ended: pd.Series) -> dict[str, int]:
-    """How many verdicts were read, unread, cut (unread, and `ended` at the token limit) and missing (no reply), and their total: what
-    `judge.describe` and `judge.check` take. A verdict with a score was read."""
-    read, said = scores.notna(), replies.notna()
-    cut = ~read & said & ended
-    counts = {"read": read, "unread": ~read & said & ~cut, "cut": cut, "missing": ~read & ~said}
-    return {name: int(which.sum()) for name, which in counts.items()} | {"total": len(scores)}
+    A cut one is unread and `at_limit`, a missing one has no reply. `judge.describe` and `judge.check` take
+    the counts.
+    """
+    read, replied = scores.notna(), replies.notna()
+    cut = ~read & replied & at_limit
+    counts = {"read": read, "unread": ~read & replied & ~cut, "cut": cut, "missing": ~read & ~replied}
+    return {name: int(verdicts.sum()) for name, verdicts in counts.items()} | {"total": len(scores)}
 
 
 def counts(benchmark: str, tally: dict[str, int], no_response: int) -> dict[str, int]:
-    """The tally as metrics: n verdicts read, those that were not by cause, and prompts that have no response to judge."""
-    told = {"n": tally["read"], "no_response": no_response}
-    told |= {name: tally[name] for name in ("unread", "cut", "missing")}
-    return {f"{benchmark}.{name}": value for name, value in told.items()}
+    """Name a tally as metrics, with the number of prompts without a response to judge."""
+    metrics = {"n": tally["read"], "no_response": no_response}
+    metrics |= {name: tally[name] for name in ("unread", "cut", "missing")}
+    return {f"{benchmark}.{name}": value for name, value in metrics.items()}
 
 
-def write_judges(stage, names: Iterable[str]) -> str:
+def write_judges(stage, judges: Iterable[str]) -> str:
     """Note who judged, for the report; returns the names as they can be shown."""
-    found = sorted({name for name in names if name})
-    files.write_json(stage.folder / JUDGES, {"judges": found})
-    return ", ".join(map(show.code, found))
-
-
-# What was taught
+    names = sorted(set(filter(None, judges)))
+    files.write_json(stage.folder / JUDGES, {"judges": names})
+    return ", ".join(map(show.code, names))
 
 
 def overlap(
-    stage, scores: pd.DataFrame, asked: list[dict], text: str, name: str, headline: str
+    stage, scores: pd.DataFrame, prompts: list[dict], text: str, name: str, headline: str
 ) -> tuple[str, dict[str, float]]:
-    """How much of a benchmark the student may have been taught, and its score without that: a sentence, and metrics.
+    """Find prompts that the student may have been trained on: a sentence, and metrics.
 
-    `text` and `name` are the fields of a prompt's text (or its turns) and of what the scores call it, `headline` is the metric.
+    `text` is the field of a prompt's text (or turns), `name` the one that scores use, `headline` the metric,
+    which is also computed without these prompts.
     """
     unknown = "What it had read in its pre-training is not known."
-    rows = _taught(stage)
-    if rows is None:
-        return (
-            f"What the student was taught is not known here: nothing was checked for overlap. {unknown}",
-            {},
-        )
-    touched = _touched_instances(rows, asked) if "about" in asked[0] else _touched(rows, asked, text)
-    names = {str(asked[i][name]) for i in touched}
+    tables = [records.read(path) for path in map(stage.input, TRAINING_ROWS) if path]
+    if not tables:
+        return f"The student's training rows are not known here: no overlap was checked. {unknown}", {}
+    rows = concatenate_datasets(tables)
+    if "about" in prompts[0]:
+        touched = _touched_instances(rows, prompts)
+    else:
+        texts = {"": [prompt[text] for prompt in prompts]}
+        touched = contamination.find(rows, texts)["benchmarks"][""]["touched"]
+    names = {str(prompts[i][name]) for i in touched}
     clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
-    said = f"{len(touched):,} of {len(asked):,} prompts are touched by the {len(rows):,} rows that the student may have been taught"
-    said += f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""
-    return f"{said}. {unknown}", {
-        f"{headline.partition('.')[0]}.touched": len(touched),
-        f"{headline}_untouched": clean,
-    }
+    without = f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""
+    share = f"{len(touched):,} of {len(prompts):,} prompts are touched by the {len(rows):,} training rows"
+    metrics = {f"{headline.partition('.')[0]}.touched": len(touched), f"{headline}_untouched": clean}
+    return f"{share}{without}. {unknown}", metrics
 
 
-def _taught(stage) -> Dataset | None:
-    """Rows that the student may have been taught, expanded and refined ones included; None where the stage is given none."""
-    found = [records.read(place) for name in TAUGHT if (place := stage.input(name))]
-    return concatenate_datasets(found) if found else None
-
-
-def _touched(rows: Dataset, asked: list[dict], text: str) -> list[int]:
-    """The places of the prompts that any of the rows holds."""
-    return contamination.find(rows, {"": [row[text] for row in asked]})["benchmarks"][""]["touched"]
-
-
-def _touched_instances(rows: Dataset, asked: list[dict]) -> list[int]:
-    """The same in the embedded world, whose templates make all texts alike: what a row is about decides."""
-    known = {(it.get("family"), it.get("payload")) for it in map(json.loads, filter(None, rows["meta"]))}
-    each = ([row["about"]] if isinstance(row["about"], dict) else row["about"] for row in asked)
-    return [i for i, of in enumerate(each) if any((it["family"], it["payload"]) in known for it in of)]
-
-
-# Writing
+def _touched_instances(rows: Dataset, prompts: list[dict]) -> list[int]:
+    """Find prompts of the embedded world by instance: its texts are all alike."""
+    metas = map(json.loads, filter(None, rows["meta"]))
+    trained = {(meta.get("family"), meta.get("payload")) for meta in metas}
+    abouts = [
+        prompt["about"] if isinstance(prompt["about"], list) else [prompt["about"]] for prompt in prompts
+    ]
+    return [i for i, about in enumerate(abouts) if any((x["family"], x["payload"]) in trained for x in about)]
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
-    """Write scores.parquet, and every metric of it with its bootstrap interval; returns them, a line each: score, low, high."""
+    """Write scores.parquet and its metrics; returns a table of score, low, high."""
     scores.to_parquet(stage.folder / "scores.parquet")
     means, bounds = statistics.means(scores), statistics.bootstrap_interval(scores)
-    table = pd.DataFrame(
-        {name: (mean, *bounds[name]) for name, mean in means.items()}, ["score", "low", "high"]
-    ).T
-    for end in ("score", "low", "high"):
-        stage.write_metrics(
-            {name if end == "score" else f"{name}_{end}": it for name, it in table[end].items()}
-        )
+    table = pd.DataFrame({name: (mean, *bounds[name]) for name, mean in means.items()}).T
+    table.columns = ["score", "low", "high"]
+    for column, suffix in (("score", ""), ("low", "_low"), ("high", "_high")):
+        stage.write_metrics({f"{name}{suffix}": value for name, value in table[column].items()})
     return table

@@ -1,4 +1,9 @@
-"""Scores with intervals: stratified means, and two arms compared on the same rows; responses scored against references."""
+"""Compute means of scores with intervals, and compare two arms on the same rows.
+
+An evaluation stage writes scores.parquet in long form: `metric`, `stratum`, `weight` (of the stratum in that
+metric), `id`, `score` (null where nothing could be read) and, where several rows belong together as the turns
+of one question do, `group`: groups are resampled whole. A metric is the weighted mean of its strata's means.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +15,18 @@ from scipy.stats import t
 RESAMPLES = 2000
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
 FEW = 20  # rows or groups that differ; fewer bound what an interval and a p may claim
-DRAWN = 2_000_000  # scores that resampling holds at once
+MAX_SCORES = 2_000_000  # that resampling holds at once
 
-# An evaluation stage writes scores.parquet in long form: metric, stratum, weight (of the stratum in that
-# metric), id, score (null where nothing could be read), and where several rows belong together, as the turns of
-# one question do, `group`: they are resampled together. A metric is the weighted mean of its strata's means.
+Strata = list[tuple[float, np.ndarray, np.ndarray]]  # weight; sum and number of the scores of each group
 
 
 def means(scores: pd.DataFrame) -> dict[str, float]:
-    """Every metric of a stage's scores."""
-    return {metric: _estimate(_strata(rows)) for metric, rows in scores.groupby("metric")}
+    """Compute every metric of a stage's scores; nan where nothing could be read."""
+    return {metric: _mean(_strata(rows)) for metric, rows in scores.groupby("metric")}
 
 
 def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of every metric, rows resampled within their stratum."""
+    """Compute the 95 % interval of every metric, rows resampled within their stratum."""
     return {
         metric: _percentiles(_resampled(_strata(rows), np.random.default_rng(seed)))
         for metric, rows in scores.groupby("metric")
@@ -31,45 +34,36 @@ def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[f
 
 
 def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b; entry i of both lists is the same seed.
+    """Compute {metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b.
 
-    Rows are paired by metric and id; n of them have a score in both arms and all seeds, the others do not
-    count. p is two-sided, of no difference. The interval resamples seeds, then rows within their stratum;
-    with one seed it holds row sampling only. Where no row has a score in both arms the numbers are None,
-    without p. Raises ValueError when the two arms were not scored on the same rows.
+    Entry i of both lists is the same seed. Rows are paired by metric and id; the n of them with a score in
+    both arms and all seeds count. p is two-sided, of no difference. The interval covers the sampling of rows
+    and, with several seeds, of trainings. Without such rows the numbers are None, and there is no p. Raises
+    ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    return {metric: _difference(rows, seed) for metric, rows in _by_metric(pairs)}
+    return {metric: _difference(tables, seed) for metric, tables in _by_metric(pairs)}
 
 
-def _difference(seeds: list[pd.DataFrame], seed: int) -> dict[str, float | None]:
-    estimate, draws, rows = _drawn(seeds, seed)
-    if not len(rows):
-        return {"difference": None, "low": None, "high": None, "n": 0}
-    low, high, least = _bounds_of_few(estimate, rows)
-    bounds = {"low": min(_percentiles(draws)[0], low), "high": max(_percentiles(draws)[1], high)}
-    return {"difference": estimate} | bounds | {"p": max(_p(draws), least), "n": len(rows)}
+def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
+    """Compute {metric: {"mean", "low", "high"}} of one arm over its seeds.
 
-
-def _bounds_of_few(estimate: float, rows: pd.DataFrame) -> tuple[float, float, float]:
-    """Bound the interval and the p of few rows that differ: (low, high, least p).
-
-    Three rows that one arm won resample to themselves alone. But an outcome that k rows or groups did not
-    show may still have a share of 1 - 0.025 ** (1 / k) (Clopper and Pearson, 1934): the interval reaches to
-    where that share of the largest difference, for or against, would put the mean. No sign test of k rows has
-    a p below 2 / 2 ** k. Both say "no difference" up to k = 5.
+    Intervals are those of `compare`, but end where scores do. A metric in which no row has a score is left
+    out.
     """
-    each = np.concatenate([sums / sizes for _, sums, sizes in _strata(rows)])
-    k = np.count_nonzero(each)
-    if not 0 < k < FEW:
-        return estimate, estimate, 0.0
-    unseen = 1 - 0.025 ** (1 / k)
-    reach = unseen * np.abs(each).max() * k / len(each)
-    return float((1 - unseen) * estimate - reach), float((1 - unseen) * estimate + reach), 2.0 ** (1 - k)
+    results = {}
+    for metric, tables in _by_metric([_read(folder) for folder in folders]):
+        mean, draws, rows = _estimated(tables, seed)
+        if len(rows):
+            low, high = _percentiles(draws)
+            scores = pd.concat(tables)["score"]
+            ends = np.clip([mean, low, high], scores.min(), scores.max())
+            results[metric] = dict(zip(("mean", "low", "high"), map(float, ends), strict=True))
+    return results
 
 
 def holm(ps: list[float]) -> list[float]:
-    """p-values corrected for their number, in their order (Holm, 1979)."""
+    """Correct p-values for their number (Holm, 1979); their order stays."""
     order, corrected, least = sorted(range(len(ps)), key=ps.__getitem__), [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
         least = corrected[i] = max(least, min(1.0, ps[i] * (len(ps) - rank)))
@@ -80,95 +74,106 @@ def _read(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(Path(folder) / "scores.parquet")
 
 
+def _by_metric(tables: list[pd.DataFrame]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
+    """Yield each metric with its rows, one table per seed."""
+    for metric in sorted(set(tables[0]["metric"])):
+        yield metric, [table[table["metric"] == metric] for table in tables]
+
+
 def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    both = a.merge(
-        b, on=["metric", "id"], suffixes=("", "_b"), how="outer", indicator=True, validate="one_to_one"
-    )
-    alone = (both["_merge"] != "both").sum()
-    if alone:
-        raise ValueError(f"{alone} rows were scored in one arm alone: evaluate both on the same rows")
+    """Subtract arm b's scores from arm a's, row by row."""
+    keys = ["metric", "id"]
+    both = a.merge(b, on=keys, suffixes=("", "_b"), how="outer", indicator=True, validate="one_to_one")
+    if unpaired := (both["_merge"] != "both").sum():
+        raise ValueError(f"{unpaired} rows were scored in one arm alone. Evaluate both on the same rows.")
     return both.assign(score=both["score"] - both["score_b"])
 
 
-def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
-    """{metric: {"mean", "low", "high"}} of one arm over its seeds, in the way `compare` makes its intervals, which end where
-    scores do; a metric in which no row has a score is left out."""
-    tables, found = [_read(folder) for folder in folders], {}
-    for metric, seeds in _by_metric(tables):
-        estimate, draws, rows = _drawn(seeds, seed)
-        if len(rows):
-            low, high = _percentiles(draws)
-            scores = pd.concat(seeds)["score"]
-            ends = {"mean": estimate, "low": low, "high": high}
-            found[metric] = {name: min(max(it, scores.min()), scores.max()) for name, it in ends.items()}
-    return found
+def _difference(tables: list[pd.DataFrame], seed: int) -> dict[str, float | None]:
+    mean, draws, rows = _estimated(tables, seed)
+    if not len(rows):
+        return {"difference": None, "low": None, "high": None, "n": 0}
+    low, high, least_p = _bounds_of_few(mean, rows)
+    bounds = {"low": min(_percentiles(draws)[0], low), "high": max(_percentiles(draws)[1], high)}
+    return {"difference": mean} | bounds | {"p": max(_p(draws), least_p), "n": len(rows)}
 
 
-def _by_metric(seeds: list[pd.DataFrame]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
-    """Yield every metric with its rows, a table a seed."""
-    for metric in sorted(set(seeds[0]["metric"])):
-        yield metric, [table[table["metric"] == metric] for table in seeds]
+def _bounds_of_few(mean: float, rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Bound the interval and the p of few rows that differ: (low, high, least p).
 
-
-def _drawn(seeds: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, pd.DataFrame]:
-    """The estimate of one metric, what it might have been, and the rows it rests on.
-
-    Every seed saw the same rows: rows are resampled for the mean over the seeds. What another training could have
-    given is added as a t interval over the seeds would have it, n - 1 degrees of freedom.
+    Three rows that one arm won resample to themselves alone. But an outcome that k rows or groups did not
+    show may still have a share of 1 - 0.025 ** (1 / k) (Clopper and Pearson, 1934): the interval reaches to
+    where that share of the largest difference, for or against, would put the mean. No sign test of k rows has
+    a p below 2 / 2 ** k. Both say "no difference" up to k = 5.
     """
-    rng, whole = np.random.default_rng(seed), _mean_over(seeds).dropna(subset=["score"])
-    effects = np.array([_estimate(_strata(rows[rows["id"].isin(whole["id"])])) for rows in seeds])
-    draws = _resampled(_strata(whole), rng)
-    if len(seeds) > 1:
+    differences = np.concatenate([sums / sizes for _, sums, sizes in _strata(rows)])
+    k = np.count_nonzero(differences)
+    if not 0 < k < FEW:
+        return mean, mean, 0.0
+    unseen = 1 - 0.025 ** (1 / k)
+    reach = unseen * np.abs(differences).max() * k / len(differences)
+    return float((1 - unseen) * mean - reach), float((1 - unseen) * mean + reach), 2.0 ** (1 - k)
+
+
+def _estimated(tables: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, pd.DataFrame]:
+    """Estimate one metric over K seeds: the mean, draws around it, rows scored in all.
+
+    Two independent errors add up in the mean of the seeds' means m_1 … m_K: which rows were drawn, and which
+    trainings were run. `row_draws` resample the rows' means over the seeds (Efron, 1979). For K trainings,
+    (mean(m) - its expectation) / (std(m) / sqrt(K)) follows Student's t with K - 1 degrees of freedom, so
+    `seed_draws` are std(m) / sqrt(K) times 2,000 evenly spaced quantiles of that t, in random order: its
+    exact distribution, without the noise of drawing. Adding a draw of each draws the sum of both errors; the
+    percentiles of these sums are the interval.
+    """
+    rng, rows = np.random.default_rng(seed), _mean_over_seeds(tables).dropna(subset=["score"])
+    seed_means = np.array([_mean(_strata(table[table["id"].isin(rows["id"])])) for table in tables])
+    row_draws, seed_draws = _resampled(_strata(rows), rng), 0.0
+    if len(tables) > 1:
         levels = (np.arange(RESAMPLES) + 0.5) / RESAMPLES
-        spread = effects.std(ddof=1) / np.sqrt(len(seeds))
-        draws += spread * rng.permutation(t.ppf(levels, len(seeds) - 1))
-    return float(effects.mean()), draws, whole
+        standard_error = seed_means.std(ddof=1) / np.sqrt(len(tables))
+        seed_draws = standard_error * rng.permutation(t.ppf(levels, len(tables) - 1))
+    return float(seed_means.mean()), row_draws + seed_draws, rows
 
 
-def _mean_over(seeds: list[pd.DataFrame]) -> pd.DataFrame:
-    """Every row's score as the mean over the seeds, null where one is; raises ValueError where they were not scored on the same rows."""
-    grouped = pd.concat(seeds).groupby(["stratum", "id"], sort=False)
-    if (grouped.size() != len(seeds)).any():
-        raise ValueError("the seeds were not scored on the same rows: evaluate all of them alike")
-    kept = grouped[[name for name in ("weight", "group") if name in seeds[0]]].first()
-    return kept.assign(score=grouped["score"].sum(min_count=len(seeds)) / len(seeds)).reset_index()
-
-
-Strata = list[tuple[float, np.ndarray, np.ndarray]]  # weight; sum and number of the scores of each group
+def _mean_over_seeds(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Average each row's scores over the seeds, null where a seed has none."""
+    grouped = pd.concat(tables).groupby(["stratum", "id"], sort=False)
+    if (grouped.size() != len(tables)).any():
+        raise ValueError("the seeds were not scored on the same rows. Evaluate all of them alike.")
+    others = grouped[[name for name in ("weight", "group") if name in tables[0]]].first()
+    return others.assign(score=grouped["score"].sum(min_count=len(tables)) / len(tables)).reset_index()
 
 
 def _strata(rows: pd.DataFrame) -> Strata:
-    rows, found = rows.dropna(subset=["score"]), []
-    for _, stratum in rows.groupby("stratum"):
+    strata = []
+    for _, stratum in rows.dropna(subset=["score"]).groupby("stratum"):
         sums, sizes = stratum["score"].to_numpy(float), np.ones(len(stratum))
         if "group" in stratum:
-            together = stratum.groupby("group", sort=False)["score"]
-            sums, sizes = together.sum().to_numpy(float), together.size().to_numpy(float)
-        found.append((stratum["weight"].iloc[0], sums, sizes))
-    return found
+            groups = stratum.groupby("group", sort=False)["score"]
+            sums, sizes = groups.sum().to_numpy(float), groups.size().to_numpy(float)
+        strata.append((stratum["weight"].iloc[0], sums, sizes))
+    return strata
 
 
-def _estimate(strata: Strata) -> float:
-    """nan where nothing could be read."""
+def _mean(strata: Strata) -> float:
     total = sum(weight * sums.sum() / sizes.sum() for weight, sums, sizes in strata)
     return float(total / sum(weight for weight, *_ in strata)) if strata else float("nan")
 
 
 def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
-    """Resampled means; a few resamples are drawn at a time, which gives the draws that all at once would."""
-    total = np.zeros(RESAMPLES)
+    """Draw resampled means, a few at a time, which does not change them."""
+    totals = np.zeros(RESAMPLES)
     for weight, sums, sizes in strata:
-        step = max(1, DRAWN // len(sums))
+        step = max(1, MAX_SCORES // len(sums))
         for start in range(0, RESAMPLES, step):
             part = slice(start, min(start + step, RESAMPLES))
             picks = rng.integers(len(sums), size=(part.stop - start, len(sums)))
-            total[part] += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
-    return total / sum(weight for weight, *_ in strata) if strata else np.full(RESAMPLES, np.nan)
+            totals[part] += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
+    return totals / sum(weight for weight, *_ in strata) if strata else np.full(RESAMPLES, np.nan)
 
 
 def _p(draws: np.ndarray) -> float:
-    """How often the draws lie on the rarer side of zero, both sides together; never below what so few draws can show."""
+    """Compute the doubled share of draws on the rarer side of zero, at least one draw."""
     rarer = min((draws <= 0).mean(), (draws >= 0).mean())
     return float(min(1.0, 2 * max(rarer, 1 / RESAMPLES)))
 
@@ -176,7 +181,3 @@ def _p(draws: np.ndarray) -> float:
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(draws, LEVEL)
     return float(low), float(high)
-
-
-# Responses against references: shares in [0, 1]. Each raises ValueError where predictions and references are not
-# as many, where there are none, and where a prediction has no reference.
