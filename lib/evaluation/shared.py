@@ -9,8 +9,8 @@ from datasets import Dataset, concatenate_datasets
 from lib import files, records, show
 from lib.corpus import contamination
 from lib.evaluation import statistics
+from lib.evaluation.registry import JUDGES
 from lib.models.batches import Ended, ended
-from lib.training.settings import JUDGES
 
 TAUGHT = ("corpus_from", "pool_from")  # inputs with rows that a student may have been taught
 

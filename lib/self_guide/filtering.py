@@ -11,6 +11,7 @@ from lib.errors import UserError
 from lib.models.batches import NO_ROOM, Reply
 from lib.self_guide.target import Target
 
+FILTERS = ("empty", "length", "noise", "duplicate")  # in the order in which they are applied
 KEPT, CUT, UNREADABLE, INCONSISTENT = "kept", "cut", "no label", "self-consistency"
 NEXT = "\nInput:"  # how the next demonstration begins
 # Noise, in lower case: how an assistant begins and ends what it says, and what only a prompt holds

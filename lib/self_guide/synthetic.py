@@ -14,6 +14,9 @@ from lib.self_guide.filtering import KEPT
 from lib.self_guide.generate import Labelled, Written
 from lib.self_guide.target import Demo, Instance, Target
 
+TRAINING_BASELINES = ("demos_only", "shuffled_labels", "gold")  # what a student is trained on instead
+PROMPTING_BASELINES = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl")
+PROMPTING_BASELINES += ("synthetic_in_context",)  # how an untrained student is asked
 WORDS = 4  # texts with fewer words, on average, are compared character by character
 SETS = 200  # sets of texts that a diversity is the mean of
 
