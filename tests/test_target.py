@@ -11,6 +11,7 @@ import pytest
 from lib import paths
 from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
+from lib.evaluation import statistics
 from lib.gym import operations, splits, targets
 from lib.self_guide import target
 
@@ -107,11 +108,9 @@ def test_a_single_demonstration_is_enough_and_none_is_refused(tmp_path):
     assert target.load(task_file(tmp_path, instances(40), []), demos=given).target.demos == (("a", "odd"),)
 
 
-@pytest.mark.parametrize(
-    "demo", [{"input": "a"}, {"input": "", "output": "odd"}, {"input": 1, "output": "odd"}, "a"]
-)
+@pytest.mark.parametrize("demo", [{"input": "a"}, {"input": "", "output": "odd"}])
 def test_a_demonstration_that_is_none_is_named(tmp_path, demo):
-    with pytest.raises(UserError, match="number 2: a demonstration has an input and an output"):
+    with pytest.raises(UserError, match="number 2: an input or an output is missing"):
         target.load(task_file(tmp_path, instances(40), [DEMOS[0], demo]))
 
 
@@ -142,19 +141,19 @@ def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
         "labels": ["odd", "even"],
         "gold": str(tmp_path / "gold.jsonl"),
     }
-    material = target.of(VALUES | told)
+    material = target.from_parameters(VALUES | told)
     assert asdict(material.target)["labels"] == ("odd", "even")
     assert [(one.input, one.references) for one in material.test] == [("7", ["odd"]), ("8", ["even"])]
 
 
 def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
     told = {"instruction": "Odd?", "demos": [{"input": "3", "output": "uneven"}], "labels": ["odd", "even"]}
-    with pytest.raises(UserError, match="uneven, which labels lacks"):
-        target.of(VALUES | told)
+    with pytest.raises(UserError, match="demos: the outputs uneven"):
+        target.from_parameters(VALUES | told)
     (tmp_path / "gold.jsonl").write_text('{"instruction": "7", "output": "Odd"}')
     told |= {"demos": [{"input": "3", "output": "odd"}], "gold": str(tmp_path / "gold.jsonl")}
-    with pytest.raises(UserError, match="has the outputs Odd, which labels lacks"):
-        target.of(VALUES | told)
+    with pytest.raises(UserError, match="gold: the outputs Odd"):
+        target.from_parameters(VALUES | told)
 
 
 # The embedded world
@@ -212,19 +211,19 @@ def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
     # by hand: the rows of the test, looked up in the file by their input
     outputs = {one["input"]: one["output"] for one in whole}
     inputs = [one.input for one in material.test]
-    means = ni.statistics.means(
+    means = statistics.means(
         ni.scores("copy_input", material.target, material.test, ni.copy_input(material.test))
     )
     if material.target.labels:
         most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]
         said = ni.scores("majority", material.target, material.test, ni.majority(material.test))
-        assert ni.statistics.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
+        assert statistics.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
     else:
         by_hand = [
             2 * lcs(text, one.references[0]) / (len(text) + len(one.references[0]))
             for text, one in zip(inputs[:20], material.test, strict=False)
         ]
-        few = ni.statistics.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
+        few = statistics.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
         assert few["ni.copy_input.rouge_l_char"] == pytest.approx(sum(by_hand) / 20)
         assert 0 < means["ni.copy_input.rouge_l"] < 1
 

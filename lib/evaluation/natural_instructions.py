@@ -9,14 +9,13 @@ from lib import records
 from lib.evaluation import metrics
 from lib.models.student import Student
 from lib.self_guide import labels
-from lib.self_guide.asking import Asking
-from lib.self_guide.generate import Sampling
-from lib.self_guide.synthetic import PROMPTING_BASELINES
+from lib.self_guide.generate import Sampling, TaskPrompter
+from lib.self_guide.pairs import PROMPTING_BASELINES
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
 
 
-def ways(asking: Asking, skipped: list[str]) -> list[str]:
+def ways(asking: TaskPrompter, skipped: list[str]) -> list[str]:
     """The ways of asking that are tried: without labels there is nothing to constrain, and how likely a label is only a student
     that is loaded here says."""
     cannot = [] if asking.target.labels and isinstance(asking.student, Student) else ["constrained"]
@@ -26,21 +25,23 @@ def ways(asking: Asking, skipped: list[str]) -> list[str]:
 # Ways to do the task without being taught it: a response for each input
 
 
-def zero_shot(asking: Asking, inputs: list[str]) -> list[str]:
+def zero_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
     return asking.responses(inputs, ())
 
 
-def few_shot(asking: Asking, inputs: list[str]) -> list[str]:
+def few_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
     return asking.responses(inputs, asking.target.demos)
 
 
-def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[str]:
+def self_consistency(
+    asking: TaskPrompter, inputs: list[str], sampling: Sampling, filters: list[str]
+) -> list[str]:
     """The filters and the vote that label synthetic inputs, on the inputs themselves. A winner with too small a share is not taught, but it is
     what the student would say: it counts here. Empty where no sample passed."""
-    return [one.output or "" for one in asking.labelled(inputs, sampling, filters)]
+    return [one.output or "" for one in asking.label(inputs, sampling, filters)]
 
 
-def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]:
+def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
     """The label that the student finds the most likely response, after the demonstrations; empty where the prompt leaves no room."""
     every = [
         {"instruction": asking.prompt(text, asking.target.demos)[0]["content"], "response": label}
@@ -59,7 +60,7 @@ def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]
     return [every[at]["response"] if at in losses else "" for at in best]
 
 
-def self_icl(asking: Asking, inputs: list[str], template, shots: int, **drawn) -> list[str]:
+def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **drawn) -> list[str]:
     """Self-ICL (Chen et al., 2023): for every input the student writes some like it, answers them, and is shown these. `drawn` is how they are sampled."""
     alike = asking.new_inputs(inputs, template, shots, **drawn)
     flat = [text for texts in alike for text in texts]
@@ -69,7 +70,7 @@ def self_icl(asking: Asking, inputs: list[str], template, shots: int, **drawn) -
 
 
 def synthetic_in_context(
-    asking: Asking, inputs: list[str], pairs: list[Demo], n: int, seed: int
+    asking: TaskPrompter, inputs: list[str], pairs: list[Demo], n: int, seed: int
 ) -> list[str]:
     """The demonstrations and n synthetic pairs, drawn at random, are shown instead of taught."""
     shown = Random(f"context {seed}").sample(pairs, min(n, len(pairs)))

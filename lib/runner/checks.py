@@ -11,8 +11,8 @@ from lib.gym import EMBEDDED, splits
 from lib.models import prices, weights
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine, check_sampling
-from lib.self_guide.filtering import FILTERS
-from lib.self_guide.synthetic import PROMPTING_BASELINES, TRAINING_BASELINES
+from lib.self_guide.filters import FILTERS
+from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 

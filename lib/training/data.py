@@ -57,9 +57,9 @@ class LengthGroupedSampler(Sampler[int]):
 def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
     """Lay encoded rows side by side in bins of `length` tokens, each in the first bin with room.
 
-    Returns input_ids, labels and position_ids, each [bins, length]. Positions restart at every row: from them,
-    without an attention mask, a model (called with use_cache=False) knows that a row sees itself alone.
-    No row may be longer than `length`.
+    Returns input_ids, labels and position_ids, each [bins, length]. No row may be longer than `length`.
+    Positions restart at every row: by them, without an attention mask and with use_cache=False, each row
+    attends to itself alone.
     """
     bins: list[list[dict]] = []
     for row in rows:

@@ -49,8 +49,8 @@ def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
 def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset, Dataset]:
     """Encode each response with its prompt and without, the same tokens of it in both losses.
 
-    With the prompt as `encode` does; without it behind the beginning-of-sequence token alone. A tokenizer that
-    has none leaves the first token out of both losses, as nothing predicts it.
+    Without its prompt it stands behind the beginning-of-sequence token. Where a tokenizer has none, the first
+    token is in neither loss, as nothing predicts it.
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     conditioned, alone = [], []

@@ -19,7 +19,6 @@ from lib.errors import UserError
 from lib.training.config import TrainingConfig
 
 POLL_S = 0.5
-LAST_LINES = 5  # of a log, in an error
 # stands before the command, whose process then ends with this one, and its children with it
 WITH_PARENT = """import os, sys
 from lib import files
@@ -91,5 +90,5 @@ def _reason(job: Job, folder: Path, code: int) -> str:
     if (folder / "error.txt").exists():
         return (folder / "error.txt").read_text()
     log = folder / "log.txt"
-    lines = "\n".join(log.read_text().strip().splitlines()[-LAST_LINES:])
-    return f"launch={job.config.launch}: it ended with {code}. Read {paths.short(log)}, which ends with:\n{lines}"
+    end = "\n".join(log.read_text().strip().splitlines()[-5:])
+    return f"launch={job.config.launch}: it ended with {code}. Read {paths.short(log)}, which ends:\n{end}"

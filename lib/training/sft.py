@@ -1,4 +1,4 @@
-"""Supervised fine-tuning through TRL, in this process or in several (`accelerate launch -m lib.training.sft`)."""
+"""Supervised fine-tuning through TRL, in this process or as one of several (see lib.training.launch)."""
 
 import gc
 import math
@@ -40,9 +40,9 @@ def train(
 ) -> list[dict]:
     """Fine-tune a student, a folder or a hub name, and save it as safetensors in `folder`/student.
 
-    The optimizer and the schedule are fresh. A training that was stopped resumes from its last checkpoint in
-    `folder`/work. Nothing stays on the device. Returns the losses as [{"step", "loss"}], the last step among
-    them. Raises UserError when the loss is no number, and before the first step where the student could not be
+    The optimizer and the schedule are fresh; a stopped training resumes from its last checkpoint in
+    `folder`/work. Nothing stays on the device. Returns the losses as [{"step", "loss"}], with the last step.
+    Raises UserError when the loss is no number, and before the first step where the student could not be
     saved or would not learn to stop.
     """
     job = launch.Job(str(student), tokenizer, encoded, folder, config, seed)
@@ -71,11 +71,10 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
 
 
 def _check_losses(losses: list[dict], rate: float) -> None:
-    lost = next((entry for entry in losses if not math.isfinite(entry["loss"])), None)
-    if lost:
-        raise UserError(
-            f"learning_rate={rate}: the loss became {lost['loss']} at step {lost['step']}. Lower it."
-        )
+    for entry in losses:
+        if not math.isfinite(entry["loss"]):
+            at = f"{entry['loss']} at step {entry['step']}"
+            raise UserError(f"learning_rate={rate}: the loss became {at}. Lower it.")
 
 
 def _last_checkpoint(folder: Path) -> str | None:
@@ -169,24 +168,22 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         _check_saving(model, job)
         if config.packing:
             data.check_packing(model, encoded)
-    longest = max(map(len, encoded["input_ids"]))
-    pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
-    set_seed(job.seed)  # the adapter is drawn below
+    collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
+    padded = concatenate_datasets([encoded, Dataset.from_dict(PAD_ROW, features=ENCODED)])
+    rank = config.adapter_rank
+    adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    set_seed(job.seed)  # the adapter's weights are drawn below
     trainer = _Trainer(
         model=model.train(),
         processing_class=job.tokenizer,
-        train_dataset=concatenate_datasets([encoded, pad_row]) if _processes() > 1 else encoded,
-        data_collator=partial(data.packed, length=longest) if config.packing else None,
+        train_dataset=padded if _processes() > 1 else encoded,
+        data_collator=collator if config.packing else None,
         callbacks=[Progress(report, config.save_steps)],
         args=arguments,
-        peft_config=_adapter(config.adapter_rank) if config.adapter_rank else None,
+        peft_config=adapter if rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
     return trainer
-
-
-def _adapter(rank: int) -> LoraConfig:
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def _load(job: launch.Job) -> torch.nn.Module:
