@@ -36,10 +36,10 @@ def folder(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
-def train(folder, out, rows=ROWS, chat_template="", **how):
+def train(folder, out, rows=ROWS, chat_template="", **options):
     tokenizer, seen = loading.load_tokenizer(folder, chat_template), []
     encoded = encoding.encode(tokenizer, rows, 64)
-    settings = TrainingConfig(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | how)
+    settings = TrainingConfig(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | options)
     losses = sft.train(folder, tokenizer, encoded, out, settings, 0, lambda *at: seen.append(at))
     return losses, seen, loading.load_model(out / "student").state_dict()
 
@@ -49,10 +49,10 @@ def train(folder, out, rows=ROWS, chat_template="", **how):
     "launch, how",
     [(TWO, {}), (TWO, {"device_rows": 1, "adapter_rank": 4}), (SHARDED, {"packing": True})],
 )
-def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
+def test_two_processes_teach_what_one_does(folder, tmp_path, launch, options):
     """19 rows in steps of 4: the last step of a pass is completed by a row without loss."""
-    losses, _, weights = train(folder, tmp_path / "one", **how)
-    shared, seen, same = train(folder, tmp_path / "two", **how, launch=launch)
+    losses, _, weights = train(folder, tmp_path / "one", **options)
+    shared, seen, same = train(folder, tmp_path / "two", **options, launch=launch)
     assert [entry["step"] for entry in shared] == list(range(1, 11)) and seen[-1] == (10, 10)
     assert [e["loss"] for e in shared] == pytest.approx([e["loss"] for e in losses], rel=1e-3)
     assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
@@ -74,9 +74,10 @@ def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder
 def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_whole(folder, tmp_path):
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
-    how = {"rows": ROWS.select(range(16)), "chat_template": "params/prompts/chat_llama2.jinja", "warmup": 0.3}
-    losses, _, weights = train(bare, tmp_path / "one", **how)
-    shared, seen, same = train(bare, tmp_path / "two", **how, launch=TWO)
+    options = {"chat_template": "params/prompts/chat_llama2.jinja", "warmup": 0.3}
+    options["rows"] = ROWS.select(range(16))
+    losses, _, weights = train(bare, tmp_path / "one", **options)
+    shared, seen, same = train(bare, tmp_path / "two", **options, launch=TWO)
     assert seen[-1] == (8, 8) and [e["loss"] for e in shared] == pytest.approx(
         [e["loss"] for e in losses], rel=1e-3
     )

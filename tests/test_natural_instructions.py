@@ -39,7 +39,7 @@ def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
 
 def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
     sure = Sampling(4, 0.2, 10, 1.1)
-    assert [one.fate for one in asking(embedded).label(["rat"], sure, EVERY)] == ["self-consistency"]
+    assert [each.fate for each in asking(embedded).label(["rat"], sure, EVERY)] == ["self-consistency"]
     assert ni.self_consistency(asking(embedded), ["rat"], sure, EVERY) == ["tar"]
 
 
@@ -87,7 +87,7 @@ def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_
 
 def test_a_gain_is_paired_row_by_row():
     parts = {"": ["tar", "pot"], "few_shot": ["tar", "top"], "gold": ["tar", "top"]}
-    scores = pd.concat([ni.scores(name, REVERSE, TEST, said) for name, said in parts.items()])
+    scores = pd.concat([ni.scores(name, REVERSE, TEST, texts) for name, texts in parts.items()])
     gains = ni.gains(scores, "exact_match")
     assert statistics.means(gains) == {
         "ni.gain_over.few_shot.exact_match": -0.5,
@@ -149,11 +149,11 @@ def test_what_is_right_is_known_in_the_embedded_world_alone():
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
     apart = ["the cat sat here", "a dog ran off now", "why do birds sing so"]
-    found = pairs.diversity(["the cat sat on a mat"] * 5, apart)
-    assert found["inputs"] == pytest.approx(100) and found["demos"] < 10 and found["size"] == 3
+    measures = pairs.diversity(["the cat sat on a mat"] * 5, apart)
+    assert measures["inputs"] == pytest.approx(100) and measures["demos"] < 10 and measures["size"] == 3
 
 
 def test_words_are_compared_by_characters_and_a_single_demonstration_has_no_self_bleu():
-    found = pairs.diversity(["abcd", "abcz", "abcy"], ["abcd"])
-    assert found["size"] == 3 and 0 < found["inputs"] < 100 and "demos" not in found
+    measures = pairs.diversity(["abcd", "abcz", "abcy"], ["abcd"])
+    assert measures["size"] == 3 and 0 < measures["inputs"] < 100 and "demos" not in measures
     assert pairs.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}

@@ -1,4 +1,4 @@
-"""SELF-GUIDE: what the student is asked, what of its words is kept, and what is said where nothing is."""
+"""SELF-GUIDE: the prompts of the student, the filters, the vote, and the error where nothing is kept."""
 
 from random import Random
 
@@ -113,24 +113,24 @@ def test_rounds_show_what_was_kept_before_and_never_more():
     written = generate.write_inputs(
         TARGET, ask, templates, filters.input_filters(TARGET, EVERY), rounds=3, round_prompts=3
     )
-    assert [one.fate for one in written] == ["kept", "empty", "kept"] * 3
+    assert [each.fate for each in written] == ["kept", "empty", "kept"] * 3
     assert all("(none yet)" in prompt for prompt in shown[0])
     assert all("house 0" in prompt or "tree 0" in prompt for prompt in shown[1])
     assert not any("house 2" in prompt for prompt in shown[2])
 
 
 def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
-    asked = []
+    requests = []
 
     def ask(batch, number):
-        asked.extend(turn["content"] for [turn] in batch)
+        requests.extend(turn["content"] for [turn] in batch)
         return replies(*(f"thing {number} {i}" for i in range(len(batch))))
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
     written = generate.write_inputs(YES_NO, ask, templates, filters.input_filters(YES_NO, EVERY), rounds=10)
-    labels = [one.label for one in written]
+    labels = [each.label for each in written]
     assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
-    assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, asked, strict=True))
+    assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, requests, strict=True))
 
 
 def vote(*texts, target=TARGET):
@@ -143,9 +143,9 @@ def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():
 
 
 def test_the_share_is_of_all_samples_those_that_were_dropped_included():
-    one = vote("house", "house", "", "", "", "", "", "", "", "")
-    assert (one.output, one.share, one.fate) == ("house", 0.2, "self-consistency")
-    assert one.samples == {"kept": 2, "empty": 8}
+    winner = vote("house", "house", "", "", "", "", "", "", "", "")
+    assert (winner.output, winner.share, winner.fate) == ("house", 0.2, "self-consistency")
+    assert winner.samples == {"kept": 2, "empty": 8}
 
 
 def test_an_input_without_any_output_says_why():
@@ -154,6 +154,6 @@ def test_an_input_without_any_output_says_why():
 
 
 def test_labels_are_read_from_what_is_said_and_their_length_does_not_count():
-    one = vote("The answer is yes", "yes", "no", "who knows", target=YES_NO)
-    assert (one.output, one.share) == ("yes", 0.5)
-    assert one.samples == {"kept": 3, "no label": 1}
+    winner = vote("The answer is yes", "yes", "no", "who knows", target=YES_NO)
+    assert (winner.output, winner.share) == ("yes", 0.5)
+    assert winner.samples == {"kept": 3, "no label": 1}

@@ -15,9 +15,9 @@ def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
     first = list(sampler)
     second = list(data.LengthGroupedSampler(lengths, batch_size=4, seed=0, epoch=lambda: 1))
     assert sorted(first) == sorted(second) == list(range(1003)) and first != second
-    found = [[lengths[i] for i in first[start : start + 4]] for start in range(0, 1000, 4)]
-    assert sum(max(batch) - min(batch) for batch in found) / len(found) < 5  # 60 for batches by chance
-    means = [sum(batch) for batch in found]
+    batches = [[lengths[i] for i in first[start : start + 4]] for start in range(0, 1000, 4)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 5  # 60 for batches by chance
+    means = [sum(batch) for batch in batches]
     falls = sum(a > b for a, b in zip(means, means[1:], strict=False)) / len(means)
     assert 0.4 < falls < 0.6  # neither up nor down
     assert list(data.LengthGroupedSampler(lengths, 4, seed=0)) == first
@@ -41,26 +41,26 @@ def test_rows_lie_side_by_side_and_their_positions_restart():
         {"input_ids": [9] * 3, "labels": [9] * 3},
         {"input_ids": [6] * 2, "labels": [-100, 6]},
     ]
-    made = {name: values.tolist() for name, values in data.packed(rows, 5).items()}
-    assert made["input_ids"] == [[7, 8, 9, 9, 9], [6, 6, 0, 0, 0]]
-    assert made["labels"] == [
+    columns = {name: values.tolist() for name, values in data.packed(rows, 5).items()}
+    assert columns["input_ids"] == [[7, 8, 9, 9, 9], [6, 6, 0, 0, 0]]
+    assert columns["labels"] == [
         [-100, 8, -100, 9, 9],
         [-100, 6, -100, -100, -100],
     ]  # nothing of its own predicts a first token
-    assert made["position_ids"] == [[0, 1, 0, 1, 2], [0, 1, 0, 1, 2]]
+    assert columns["position_ids"] == [[0, 1, 0, 1, 2], [0, 1, 0, 1, 2]]
 
 
 def test_packed_and_alone_a_row_has_the_same_loss(tmp_path):
-    asked = student.load(tiny.make(tmp_path / "tiny"))
-    encoded = encoding.encode(asked.tokenizer, ROWS, 64)
+    loaded = student.load(tiny.make(tmp_path / "tiny"))
+    encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     first, second, _ = map(len, encoded["input_ids"])
     bins = data.packed(list(encoded), first + second)
     labels = bins.pop("labels")
     assert len(labels) == 2  # two rows in the first bin
     with torch.inference_mode():
-        said = asked.model(**bins, use_cache=False).logits[:, :-1].log_softmax(-1)
+        log_probabilities = loaded.model(**bins, use_cache=False).logits[:, :-1].log_softmax(-1)
     here = labels[:, 1:] != encoding.IGNORED
-    losses = -said[here].gather(1, labels[:, 1:][here][:, None])[:, 0]
-    alone, sizes = encoding.response_losses(asked, encoded), encoding.response_tokens(encoded)
-    found = [part.sum().item() for part in losses.split(sizes)]
-    assert found == pytest.approx(alone, rel=1e-5)
+    losses = -log_probabilities[here].gather(1, labels[:, 1:][here][:, None])[:, 0]
+    alone, sizes = encoding.response_losses(loaded, encoded), encoding.response_tokens(encoded)
+    packed = [part.sum().item() for part in losses.split(sizes)]
+    assert packed == pytest.approx(alone, rel=1e-5)

@@ -46,8 +46,10 @@ class TrainingConfig:
         self._require("neftune", quiet, "its noise depends on padding. Set packing to false.")
         trainable = self.adapter_rank or not self.quantised
         self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
-        known = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
-        self._require("report_to", known, f"it is not installed. Run pip install {' or '.join(REPORTERS)}.")
+        installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
+        self._require(
+            "report_to", installed, f"it is not installed. Run pip install {' or '.join(REPORTERS)}."
+        )
         self.command()
 
     def _require(self, name: str, holds: object, reason: str) -> None:

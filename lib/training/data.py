@@ -75,7 +75,7 @@ def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
     columns = {
         "input_ids": [[token for row in bin for token in row["input_ids"]] for bin in bins],
         "labels": [[label for row in bin for label in (IGNORED, *row["labels"][1:])] for bin in bins],
-        "position_ids": [[place for row in bin for place in range(len(row["input_ids"]))] for bin in bins],
+        "position_ids": [[i for row in bin for i in range(len(row["input_ids"]))] for bin in bins],
     }
     return {name: torch.tensor(values) for name, values in columns.items()}
 
@@ -92,10 +92,10 @@ def check_packing(model: torch.nn.Module, encoded: Dataset) -> None:
     """
     row = torch.tensor(encoded[0]["input_ids"][:CHECKED], device=model.device)
     positions = torch.arange(len(row), device=model.device).repeat(1, 2)
-    one, other = (
+    logits, changed = (
         model(input_ids=torch.cat([before, row])[None], position_ids=positions, use_cache=False).logits
         for before in (row, row.flip(0))
     )
-    difference = (one - other)[0, len(row) :].abs().max()
-    if difference > LEAK * one.abs().max():
+    difference = (logits - changed)[0, len(row) :].abs().max()
+    if difference > LEAK * logits.abs().max():
         raise UserError("packing=True: this student mixes rows that are packed. Set packing to false.")

@@ -169,14 +169,14 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         if config.packing:
             data.check_packing(model, encoded)
     collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
-    padded = concatenate_datasets([encoded, Dataset.from_dict(PAD_ROW, features=ENCODED)])
+    pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
     rank = config.adapter_rank
     adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
     set_seed(job.seed)  # the adapter's weights are drawn below
     trainer = _Trainer(
         model=model.train(),
         processing_class=job.tokenizer,
-        train_dataset=padded if _processes() > 1 else encoded,
+        train_dataset=concatenate_datasets([encoded, pad_row]) if _processes() > 1 else encoded,
         data_collator=collator if config.packing else None,
         callbacks=[Progress(report, config.save_steps)],
         args=arguments,
