@@ -38,7 +38,7 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
-    assert filters.fate(Reply("", "stop", 9, "hm"), "", []) == "cut"  # thoughts alone
+    assert filters.fate(Reply("", "stop", 9, "hm"), "", filters.WHOLE) == "cut"  # thoughts alone
 
 
 def test_a_filter_that_is_not_wanted_lets_pass():
@@ -72,7 +72,7 @@ def test_the_filters_forget_from_one_call_to_the_next():
 
 def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():
     texts = ["", "x" * 500, "y", "z", "w"]
-    bounds = filters.bounds(filters.input_filters(TARGET, EVERY), 500)
+    bounds = filters.bounds(filters.input_filters(TARGET, EVERY))
     with pytest.raises(UserError) as error:
         filters.require_some_kept(fates(texts), texts, bounds)
     for part in ("length", "7 to 19 characters", "none of 5", f"{'x' * 60!r}, 'y', 'z'."):

@@ -25,11 +25,21 @@ PHRASES += ("[task]", "<|", "###")
 
 
 class Filter(NamedTuple):
-    """A condition on a text; `bounds` describes it to a reader."""
+    """A condition on a reply and its cleaned text; `bounds` describes it to a reader."""
 
     name: str
     bounds: str
-    keeps: Callable[[str], bool]
+    keeps: Callable[[Reply, str], bool]
+
+
+def _is_whole(reply: Reply, text: str) -> bool:
+    return not reply.unanswered and (reply.finish != "length" or NEXT_DEMO in reply.text)
+
+
+WHOLE = [  # for every reply
+    Filter(NO_ROOM, "its prompt fits the student's context", lambda reply, _: reply.finish != NO_ROOM),
+    Filter(CUT, "ends within the token limit", _is_whole),
+]
 
 
 def input_filters(target: Target, names: Iterable[str]) -> list[Filter]:
@@ -37,41 +47,40 @@ def input_filters(target: Target, names: Iterable[str]) -> list[Filter]:
     texts = [demo.input for demo in target.demos]
     seen = set(texts)
 
-    def is_new(text: str) -> bool:
+    def is_new(reply: Reply, text: str) -> bool:
         repeated = text in seen
         seen.add(text)
         return not repeated
 
-    filters = [*_filters(texts), Filter("duplicate", "no repeat of an earlier input", is_new)]
-    return [each for each in filters if each.name in names]
+    filters = [*_text_filters(texts), Filter("duplicate", "no repeat of an earlier input", is_new)]
+    return WHOLE + [each for each in filters if each.name in names]
 
 
 def output_filters(target: Target, names: Iterable[str]) -> list[Filter]:
     """Build the filters of outputs: repeats are welcome; a label may have any length, but must be read."""
-    filters = [each for each in _filters([demo.output for demo in target.demos]) if each.name in names]
+    filters = _text_filters([demo.output for demo in target.demos])
+    filters = WHOLE + [each for each in filters if each.name in names]
     if not target.labels:
         return filters
-    is_label = Filter(
-        "no label", "names one of the labels", lambda text: read(text, target.labels) is not None
-    )
+    is_label = Filter("no label", "names a label", lambda _, text: read(text, target.labels) is not None)
     return [each for each in filters if each.name != "length"] + [is_label]
 
 
-def _filters(demonstrated: list[str]) -> list[Filter]:
+def _text_filters(demonstrated: list[str]) -> list[Filter]:
     """Build empty, length and noise; what the demonstrations say themselves is no noise."""
     low, high = length_bounds(demonstrated)
     texts = [text.lower() for text in demonstrated]
     beginnings = tuple(part for part in BEGINNINGS if not any(text.startswith(part) for text in texts))
     phrases = [part for part in PHRASES if not any(part in text for text in texts)]
 
-    def is_clean(text: str) -> bool:
+    def is_clean(reply: Reply, text: str) -> bool:
         lower = text.lower()
         return not lower.startswith(beginnings) and not any(part in lower for part in phrases)
 
     characters = f"{max(0, math.ceil(low))} to {math.floor(high)} characters"
     return [
-        Filter("empty", "not empty", bool),
-        Filter("length", characters, lambda text: low <= len(text) <= high),
+        Filter("empty", "not empty", lambda _, text: bool(text)),
+        Filter("length", characters, lambda _, text: low <= len(text) <= high),
         Filter("noise", "no phrase of an assistant around its answer, nor of the prompt", is_clean),
     ]
 
@@ -91,22 +100,13 @@ def length_bounds(texts: list[str]) -> tuple[float, float]:
 
 
 def fate(reply: Reply, text: str, filters: list[Filter]) -> str:
-    """Return "kept" for one reply, or the first reason to drop it; `text` is its cleaned text."""
-    if reply.finish == NO_ROOM:
-        return NO_ROOM
-    if reply.unanswered or reply.finish == "length" and NEXT_DEMO not in reply.text:
-        return CUT
-    return next((each.name for each in filters if not each.keeps(text)), KEPT)
+    """Return "kept", or the name of the first filter that drops a reply with this cleaned text."""
+    return next((each.name for each in filters if not each.keeps(reply, text)), KEPT)
 
 
-def bounds(filters: list[Filter], tokens: int, least_share: float = 0.0) -> dict[str, str]:
-    """Describe what a kept text fulfils, by fate, in the order of the checks."""
-    return {
-        NO_ROOM: "its prompt leaves room in the student's context",
-        CUT: f"ends within {tokens} tokens",
-        **{each.name: each.bounds for each in filters},
-        INCONSISTENT: f"a least_share of {least_share:.0%} of the samples",
-    }
+def bounds(filters: list[Filter]) -> dict[str, str]:
+    """Describe what a kept text fulfils, by fate."""
+    return {each.name: each.bounds for each in filters} | {INCONSISTENT: "least_share of the samples agree"}
 
 
 def require_some_kept(fates: Iterable[str], texts: Iterable[str], bounds: dict[str, str]) -> None:
