@@ -3,25 +3,23 @@
 import gc
 import math
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from torch.utils.data import Sampler
-from transformers import GenerationConfig, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import is_fsdp_enabled
 from trl import SFTConfig, SFTTrainer
 
-from lib import files, records
-from lib.errors import UserError, one_line
+from lib import files
+from lib.errors import UserError
 from lib.models import chat_template, loading
-from lib.training import data, launch
+from lib.training import data, launch, saving
 from lib.training.config import TrainingConfig
 from lib.training.encoding import ENCODED, IGNORED
 
@@ -61,7 +59,7 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
         trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
         _check_losses(losses, job.config.learning_rate)
-        _save(trainer, job)
+        saving.save(trainer, job)
     finally:  # leave nothing on the device, though an error's traceback may hold the trainer
         trainer.accelerator.free_memory()
         trainer.optimizer = trainer.lr_scheduler = None
@@ -83,89 +81,13 @@ def _last_checkpoint(folder: Path) -> str | None:
     return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
-# Saving
-
-
-def _save(trainer: SFTTrainer, job: launch.Job) -> None:
-    """Save the student with its adapter merged, wherever its weights lie."""
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    final, work = job.folder / "student", job.folder / "work/trainer"
-    folder = work / "adapter" if job.config.adapter_rank else final
-    trainer.save_model(str(folder))
-    if not trainer.is_world_process_zero():
-        return
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"student={job.student}: its weights were not gathered from the processes. Set "
-            "stage3_gather_16bit_weights_on_model_save in DeepSpeed's configuration."
-        )
-    if job.config.adapter_rank:
-        _merged(job, folder).save_pretrained(final)
-    job.tokenizer.save_pretrained(final)
-    (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _merged(job: launch.Job, adapter: Path) -> torch.nn.Module:
-    """Merge the adapter in float32: bfloat16 would round most of it away, 4 bits all of it."""
-    base = loading.load_model(job.student, full_precision=True, device="cpu")
-    _configure(base, job.tokenizer)
-    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
-
-
-def _configure(model: torch.nn.Module, tokenizer) -> list[int]:
-    """Set end tokens that any server stops at, and sampling fields that can be saved; return the former."""
-    ends = chat_template.ends(tokenizer, model.generation_config)
-    for config in (model.generation_config, model.config.get_text_config(), model.config):
-        config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    _make_sampling_valid(model.generation_config)
-    return ends
-
-
-def _make_sampling_valid(generation: GenerationConfig) -> None:
-    """Correct sampling fields without do_sample, as LLaMA 2 and Vicuna have them: they cannot be saved."""
-    try:
-        generation.validate(strict=True)
-    except ValueError:
-        if generation.temperature == 0:  # greedy, which needs none of them
-            generation.temperature = generation.top_p = generation.top_k = None
-        else:
-            generation.do_sample = True
-
-
-def _check_saving(model: torch.nn.Module, job: launch.Job) -> None:
-    """Save the files beside the weights on trial, before a round is trained and then lost."""
-    try:
-        with TemporaryDirectory() as trial:
-            for part in (model.config, model.generation_config, job.tokenizer):
-                part.save_pretrained(trial)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"student={job.student}: it could not be saved after training: {one_line(error)}. Correct its "
-            "configuration files."
-        ) from None
-
-
-def _check_ends(encoded: Dataset, ends: list[int]) -> None:
-    """Raise UserError where no row ends with an end token: the student would learn never to stop."""
-    if not any(row["labels"][-1] in ends for row in records.walk(encoded, "labels")):
-        raise UserError(
-            f"max_length={max(map(len, encoded['input_ids']))}: each of {len(encoded):,} rows is cut before "
-            "its end token, so the student would not learn to stop. Raise it."
-        )
-
-
-# The trainer
-
-
 def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     config, encoded = job.config, job.encoded
     arguments = _sft_arguments(job)  # connects the processes, before loading
     model = _load(job)
-    _check_ends(encoded, _configure(model, job.tokenizer))
+    saving.check_ends(encoded, saving.configure(model, job.tokenizer))
     if _is_first():  # others may hold no weights
-        _check_saving(model, job)
+        saving.check_trial(model, job)
         if config.packing:
             data.check_packing(model, encoded)
     collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
