@@ -64,7 +64,7 @@ def _make_sampling_valid(generation: GenerationConfig) -> None:
             generation.do_sample = True
 
 
-def check_trial(model: torch.nn.Module, job: Job) -> None:
+def try_saving(model: torch.nn.Module, job: Job) -> None:
     """Save the files beside the weights on trial, before a round is trained and then lost."""
     try:
         with TemporaryDirectory() as trial:

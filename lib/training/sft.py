@@ -87,7 +87,7 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     model = _load(job)
     saving.check_ends(encoded, saving.configure(model, job.tokenizer))
     if _is_first():  # others may hold no weights
-        saving.check_trial(model, job)
+        saving.try_saving(model, job)
         if config.packing:
             data.check_packing(model, encoded)
     collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
@@ -146,7 +146,7 @@ class _Trainer(SFTTrainer):
 def _sft_arguments(job: launch.Job) -> SFTConfig:
     config, processes = job.config, _processes()
     steps = math.ceil(len(job.encoded) / config.batch_size) * config.epochs
-    rows = config.device_rows or config.batch_size // processes
+    rows = config.device_rows or max(1, config.batch_size // processes)
     if config.batch_size % (rows * processes):
         raise UserError(
             f"batch_size={config.batch_size}: {processes} processes cannot share it, {rows} rows at a time. "
