@@ -46,7 +46,7 @@ def train(folder, out, rows=ROWS, chat_template="", **options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "launch, how",
+    "launch, options",
     [(TWO, {}), (TWO, {"device_rows": 1, "adapter_rank": 4}), (SHARDED, {"packing": True})],
 )
 def test_two_processes_teach_what_one_does(folder, tmp_path, launch, options):
