@@ -11,9 +11,9 @@ from huggingface_hub import DatasetCard, ModelCard
 from nbconvert.filters import markdown2html
 
 from lib import files, records
+from lib.evaluation.registry import JUDGES
 from lib.report import cards
 from lib.runner import digests, folders, provenance
-from lib.training.settings import JUDGES
 
 CORPUS, JUDGED, POOL, TRAINED = (
     f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")

@@ -59,18 +59,18 @@ DIALOGUES = {"one turn": [], "several turns": TURNS, "a system message": [SYSTEM
 
 
 @pytest.mark.parametrize("turns", DIALOGUES.values(), ids=DIALOGUES)
-@pytest.mark.parametrize("template, told", FORMATS.values(), ids=FORMATS)
-def test_in_every_chat_format_the_loss_is_on_the_last_response_and_its_marker(template, told, turns):
+@pytest.mark.parametrize("template, expected", FORMATS.values(), ids=FORMATS)
+def test_in_every_chat_format_the_loss_is_on_the_last_response_and_its_marker(template, expected, turns):
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
     tokenizer.chat_template = template
     rows = records.build([{"instruction": "Go on", "turns": turns, "response": "I do."}])
     row = encoding.encode(tokenizer, rows, 512)[0]
     prompt = [label for label in row["labels"] if label == encoding.IGNORED]
-    assert learnt(tokenizer, row) == told
+    assert learnt(tokenizer, row) == expected
     assert row["labels"] == prompt + row["input_ids"][len(prompt) :]  # all of it at the end
-    said = [turn["content"] for turn in [*turns, {"content": "Go on"}]]
-    assert all(text in tokenizer.decode(row["input_ids"][: len(prompt)]) for text in said)
+    texts = [turn["content"] for turn in [*turns, {"content": "Go on"}]]
+    assert all(text in tokenizer.decode(row["input_ids"][: len(prompt)]) for text in texts)
 
 
 def test_llama_2_reads_the_system_message_within_the_first_turn():
@@ -104,12 +104,6 @@ def test_a_response_is_taken_by_itself_where_a_token_would_reach_into_it_from_th
     assert row["input_ids"] == [0, 1, 3] and row["labels"] == [-100, 1, 3]
 
 
-def test_labels_stand_where_their_tokens_stand(tokenizer):
-    for row in encoding.encode(tokenizer, ROWS, 64):
-        pairs = zip(row["labels"], row["input_ids"], strict=True)
-        assert all(label in (encoding.IGNORED, token) for label, token in pairs)
-
-
 def test_response_tokens_count_the_end_marker(tokenizer):
     assert encoding.response_tokens(encoding.encode(tokenizer, ROWS, 64)) == [4, 6, 5]
 
@@ -121,51 +115,52 @@ def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
 
 
 def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
-    said = [[{"role": "assistant", "content": row["response"]}] for row in ROWS]
-    columns = {"prompt": [records.messages(row) for row in ROWS], "completion": said}
-    asked = student.load(folder)
+    responses = [[{"role": "assistant", "content": row["response"]}] for row in ROWS]
+    columns = {"prompt": [records.messages(row) for row in ROWS], "completion": responses}
+    loaded = student.load(folder)
     plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none"}
     settings = SFTConfig(output_dir=str(tmp_path), max_length=64, **plain)
     prepared = SFTTrainer(
-        model=asked.model,
-        processing_class=asked.tokenizer,
+        model=loaded.model,
+        processing_class=loaded.tokenizer,
         args=settings,
         train_dataset=Dataset.from_dict(columns),
     ).train_dataset
-    ours = encoding.encode(tokenizer, ROWS, 64)
-    assert ours["input_ids"][:] == prepared["input_ids"][:]
-    assert ours["labels"][:] == prepared["labels"][:]
+    encoded = encoding.encode(tokenizer, ROWS, 64)
+    assert encoded["input_ids"][:] == prepared["input_ids"][:]
+    assert encoded["labels"][:] == prepared["labels"][:]
 
 
 def test_a_row_without_a_response_is_refused_by_id(tokenizer):
     rows = records.build([{"instruction": "x", "response": "y"}, {"instruction": "z"}])
-    with pytest.raises(UserError, match=f"1 rows have no response.*{rows['id'][1]}"):
+    with pytest.raises(UserError, match=f"row={rows['id'][1]}: 1 rows have no response"):
         encoding.encode(tokenizer, rows, 64)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
-    with pytest.raises(UserError, match=f"3 prompts fill max_length=10.*{ROWS['id'][0]}"):
+    with pytest.raises(UserError, match=f"max_length=10: 3 prompts.*{ROWS['id'][0]}"):
         encoding.encode(tokenizer, ROWS, 10)
 
 
 def test_more_rows_than_are_read_at_a_time_keep_their_order(tokenizer):
     numbers = range(1003)
     rows = records.build({"instruction": f"say {i}", "response": f"it is {i}"} for i in numbers)
-    said = [row["labels"] for row in encoding.encode(tokenizer, rows, 64)]
-    told = [tokenizer.decode([label for label in labels if label != encoding.IGNORED]) for labels in said]
-    assert all(f"{i}" in text for i, text in zip(numbers, told, strict=True)) and len(set(told)) == 1003
+    encoded = encoding.encode(tokenizer, rows, 64)
+    assert [learnt(tokenizer, row) for row in encoded] == [f"it is {i}<|end|>" for i in numbers]
 
 
 # Measuring
 
 
 def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
-    asked = student.load(folder)
-    encoded = encoding.encode(asked.tokenizer, ROWS, 64)
-    together = encoding.response_losses(asked, encoded, batch_size=3)
-    alone = [encoding.response_losses(asked, encoded.select([i]))[0] for i in range(3)]
+    loaded = student.load(folder)
+    encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
+    together = encoding.response_losses(loaded, encoded, batch_size=3)
+    alone = [encoding.response_losses(loaded, encoded.select([i]))[0] for i in range(3)]
     assert together == pytest.approx(alone, rel=1e-5)
-    one = torch.tensor([encoded[0]["input_ids"]])
+    ids = torch.tensor([encoded[0]["input_ids"]])
     with torch.inference_mode():
-        said = asked.model(one).logits[0, -5:-1].log_softmax(-1)
-    assert together[0] == pytest.approx(-said.gather(1, one[0, -4:, None]).sum().item(), rel=1e-5)
+        log_probabilities = loaded.model(ids).logits[0, -5:-1].log_softmax(-1)
+    assert together[0] == pytest.approx(
+        -log_probabilities.gather(1, ids[0, -4:, None]).sum().item(), rel=1e-5
+    )

@@ -9,7 +9,7 @@ import torch
 from lib.errors import UserError
 from lib.models import convert, loading, student, weights
 from lib.training import encoding, sft
-from lib.training.settings import Settings
+from lib.training.config import TrainingConfig
 
 HI = [[{"role": "user", "content": "Hi"}]]
 
@@ -71,7 +71,9 @@ def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
     file = tiny.gguf(tmp_path)
     tokenizer = loading.load_tokenizer(file)
     rows = encoding.encode(tokenizer, tiny.ROWS, 64)
-    sft.train(file, tokenizer, rows, tmp_path / "out", Settings(epochs=1, batch_size=1, learning_rate=1e-3))
+    sft.train(
+        file, tokenizer, rows, tmp_path / "out", TrainingConfig(epochs=1, batch_size=1, learning_rate=1e-3)
+    )
     trained = tmp_path / "out/student"
     assert not list(trained.glob("*.gguf")) and (trained / "model.safetensors").is_file()
     before, after = student.load(file), student.load(trained)

@@ -16,7 +16,7 @@ from lib import records
 from lib.errors import UserError
 from lib.models import loading
 from lib.training import encoding, sft
-from lib.training.settings import Settings
+from lib.training.config import TrainingConfig
 
 ROWS = records.build(
     {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
@@ -36,23 +36,23 @@ def folder(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
-def train(folder, out, rows=ROWS, chat_template="", **how):
+def train(folder, out, rows=ROWS, chat_template="", **options):
     tokenizer, seen = loading.load_tokenizer(folder, chat_template), []
     encoded = encoding.encode(tokenizer, rows, 64)
-    settings = Settings(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | how)
+    settings = TrainingConfig(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | options)
     losses = sft.train(folder, tokenizer, encoded, out, settings, 0, lambda *at: seen.append(at))
     return losses, seen, loading.load_model(out / "student").state_dict()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "launch, how",
+    "launch, options",
     [(TWO, {}), (TWO, {"device_rows": 1, "adapter_rank": 4}), (SHARDED, {"packing": True})],
 )
-def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
+def test_two_processes_teach_what_one_does(folder, tmp_path, launch, options):
     """19 rows in steps of 4: the last step of a pass is completed by a row without loss."""
-    losses, _, weights = train(folder, tmp_path / "one", **how)
-    shared, seen, same = train(folder, tmp_path / "two", **how, launch=launch)
+    losses, _, weights = train(folder, tmp_path / "one", **options)
+    shared, seen, same = train(folder, tmp_path / "two", **options, launch=launch)
     assert [entry["step"] for entry in shared] == list(range(1, 11)) and seen[-1] == (10, 10)
     assert [e["loss"] for e in shared] == pytest.approx([e["loss"] for e in losses], rel=1e-3)
     assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
@@ -63,7 +63,7 @@ def test_two_processes_teach_what_one_does(folder, tmp_path, launch, how):
 @pytest.mark.parametrize("lora_r", [0, 2])
 def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder, tmp_path, lora_r):
     program = Path(__file__).with_name("sharded.py")
-    words = [*Settings(launch=TWO).command(), program, folder, str(lora_r), tmp_path]
+    words = [*TrainingConfig(launch=TWO).command(), program, folder, str(lora_r), tmp_path]
     subprocess.run(words, cwd=program.parents[1], check=True, capture_output=True)
     alone = loading.load_model(folder)(torch.tensor([[1, 2, 3]])).logits
     for rank in (0, 1):
@@ -74,9 +74,10 @@ def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder
 def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_whole(folder, tmp_path):
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
-    how = {"rows": ROWS.select(range(16)), "chat_template": "params/prompts/chat_llama2.jinja", "warmup": 0.3}
-    losses, _, weights = train(bare, tmp_path / "one", **how)
-    shared, seen, same = train(bare, tmp_path / "two", **how, launch=TWO)
+    options = {"chat_template": "params/prompts/chat_llama2.jinja", "warmup": 0.3}
+    options["rows"] = ROWS.select(range(16))
+    losses, _, weights = train(bare, tmp_path / "one", **options)
+    shared, seen, same = train(bare, tmp_path / "two", **options, launch=TWO)
     assert seen[-1] == (8, 8) and [e["loss"] for e in shared] == pytest.approx(
         [e["loss"] for e in losses], rel=1e-3
     )
@@ -85,12 +86,12 @@ def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_who
 
 @pytest.mark.slow  # two processes import for half a minute to refuse
 def test_what_a_process_refuses_is_said(folder, tmp_path):
-    with pytest.raises(UserError, match="batch_size is 3: 2 processes cannot share it"):
+    with pytest.raises(UserError, match="batch_size=3: 2 processes cannot share it"):
         train(folder, tmp_path, batch_size=3, launch=TWO)
 
 
 def test_a_command_that_fails_shows_the_end_of_its_log(folder, tmp_path):
-    with pytest.raises(UserError, match=r"(?s)ended with 2; the end of .*work/job/log.txt:.*--nonsense"):
+    with pytest.raises(UserError, match=r"(?s)ended with 2\. Read .*work/job/log.txt.*--nonsense"):
         train(folder, tmp_path, launch=f"{sys.executable} --nonsense")
 
 

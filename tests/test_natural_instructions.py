@@ -8,9 +8,8 @@ from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import targets
 from lib.models import student
-from lib.self_guide import synthetic
-from lib.self_guide.asking import Asking
-from lib.self_guide.generate import Labelled, Sampling, Written
+from lib.self_guide import pairs
+from lib.self_guide.generate import GeneratedInput, LabelledInput, Sampling, TaskPrompter
 from lib.self_guide.target import Demo, Instance, Target
 
 DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
@@ -26,7 +25,7 @@ def embedded():
 
 
 def asking(embedded, target=REVERSE):
-    return Asking(embedded, target, TEMPLATE, {"max_new_tokens": 16})
+    return TaskPrompter(embedded, target, TEMPLATE, {"max_new_tokens": 16})
 
 
 def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
@@ -40,9 +39,7 @@ def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
 
 def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
     sure = Sampling(4, 0.2, 10, 1.1)
-    assert [labelled.fate for labelled in asking(embedded).labelled(["rat"], sure, EVERY)] == [
-        "self-consistency"
-    ]
+    assert [each.fate for each in asking(embedded).label(["rat"], sure, EVERY)] == ["self-consistency"]
     assert ni.self_consistency(asking(embedded), ["rat"], sure, EVERY) == ["tar"]
 
 
@@ -90,7 +87,7 @@ def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_
 
 def test_a_gain_is_paired_row_by_row():
     parts = {"": ["tar", "pot"], "few_shot": ["tar", "top"], "gold": ["tar", "top"]}
-    scores = pd.concat([ni.scores(name, REVERSE, TEST, responses) for name, responses in parts.items()])
+    scores = pd.concat([ni.scores(name, REVERSE, TEST, texts) for name, texts in parts.items()])
     gains = ni.gains(scores, "exact_match")
     assert statistics.means(gains) == {
         "ni.gain_over.few_shot.exact_match": -0.5,
@@ -108,26 +105,26 @@ def test_majority_and_copy_need_no_model():
 
 
 def written(*texts):
-    return [Written(text, "", 0, "kept" if text else "empty") for text in texts]
+    return [GeneratedInput(text, "", 0, "kept" if text else "empty") for text in texts]
 
 
 def labelled(output, share=1.0, fate="kept"):
-    return Labelled(output, share, {}, output or "", fate)
+    return LabelledInput(output, share, {}, output or "", fate)
 
 
 def test_pairs_keep_the_output_that_the_vote_gave_and_lose_the_others():
-    rows = synthetic.inputs(REVERSE, written("rat", "", "pot", "owl"), TEMPLATE)
-    pairs = synthetic.pairs(
+    rows = pairs.input_rows(REVERSE, written("rat", "", "pot", "owl"), TEMPLATE)
+    synthetic = pairs.pair_rows(
         rows, [labelled("tar"), labelled(None, 0, "length"), labelled("lwo", 0.2, "self-consistency")]
     )
-    assert synthetic.texts(rows) == ["rat", "pot", "owl"] and synthetic.as_demos(pairs) == [("rat", "tar")]
-    [row] = pairs
+    assert pairs.input_texts(rows) == ["rat", "pot", "owl"] and pairs.as_demos(synthetic) == [("rat", "tar")]
+    [row] = synthetic
     assert (row["response_from"], row["source"]) == ("student", "self_guide:reverse")
     assert records.messages(row) == asking(None).prompt("rat", DEMOS)
 
 
 def test_a_demonstration_is_taught_after_the_others_alone():
-    rows = synthetic.demos_only(REVERSE, TEMPLATE)
+    rows = pairs.demo_rows(REVERSE, TEMPLATE)
     assert rows["response"][:] == [demo.output for demo in DEMOS]
     assert all(
         f"Output: {demo.output}" not in row["instruction"] for demo, row in zip(DEMOS, rows, strict=True)
@@ -135,13 +132,13 @@ def test_a_demonstration_is_taught_after_the_others_alone():
 
 
 def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
-    pairs = synthetic.gold(REVERSE, [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)], TEMPLATE, 20)
-    shuffled = synthetic.shuffled_labels(pairs, seed=0)
+    gold = pairs.gold_rows(REVERSE, [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)], TEMPLATE, 20)
+    shuffled = pairs.shuffled_rows(gold, seed=0)
     assert (
-        sorted(shuffled["response"]) == sorted(pairs["response"])
-        and shuffled["response"][:] != pairs["response"][:]
+        sorted(shuffled["response"]) == sorted(gold["response"])
+        and shuffled["response"][:] != gold["response"][:]
     )
-    assert shuffled["instruction"][:] == pairs["instruction"][:]
+    assert shuffled["instruction"][:] == gold["instruction"][:]
 
 
 def test_what_is_right_is_known_in_the_embedded_world_alone():
@@ -152,11 +149,11 @@ def test_what_is_right_is_known_in_the_embedded_world_alone():
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
     apart = ["the cat sat here", "a dog ran off now", "why do birds sing so"]
-    result = synthetic.diversity(["the cat sat on a mat"] * 5, apart)
-    assert result["inputs"] == pytest.approx(100) and result["demos"] < 10 and result["size"] == 3
+    measures = pairs.diversity(["the cat sat on a mat"] * 5, apart)
+    assert measures["inputs"] == pytest.approx(100) and measures["demos"] < 10 and measures["size"] == 3
 
 
 def test_words_are_compared_by_characters_and_a_single_demonstration_has_no_self_bleu():
-    result = synthetic.diversity(["abcd", "abcz", "abcy"], ["abcd"])
-    assert result["size"] == 3 and 0 < result["inputs"] < 100 and "demos" not in result
-    assert synthetic.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}
+    measures = pairs.diversity(["abcd", "abcz", "abcy"], ["abcd"])
+    assert measures["size"] == 3 and 0 < measures["inputs"] < 100 and "demos" not in measures
+    assert pairs.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}

@@ -1,4 +1,4 @@
-"""SELF-GUIDE: what the student is asked, what of its words is kept, and what is said where nothing is."""
+"""SELF-GUIDE: the prompts of the student, the filters, the vote, and the error where nothing is kept."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ import pytest
 from lib import prompts
 from lib.errors import UserError
 from lib.models.batches import NO_ROOM, Reply
-from lib.self_guide import filtering, generate
+from lib.self_guide import filters, generate
 from lib.self_guide.target import Demo, Target
 
 EVERY = ["empty", "length", "noise", "duplicate"]
@@ -19,15 +19,14 @@ YES_NO = Target(
 TEMPLATE = prompts.template("self_guide_output")
 
 
-def said(*texts, finish="stop"):
+def replies(*texts, finish="stop"):
     return [Reply(text, finish, 1) for text in texts]
 
 
-def fates(texts, target=TARGET, wanted=EVERY, finish="stop"):
-    among = filtering.input_filters(target, wanted)
-    return [
-        filtering.fate(reply, generate.cleaned(reply.text), among) for reply in said(*texts, finish=finish)
-    ]
+def fates(texts, target=TARGET, names=EVERY, finish="stop"):
+    used = filters.input_filters(target, names)
+    answered = replies(*texts, finish=finish)
+    return [filters.fate(reply, generate.clean_reply(reply.text), used) for reply in answered]
 
 
 def test_each_text_fails_at_the_first_filter_that_it_does_not_pass():
@@ -39,26 +38,26 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
-    assert filtering.fate(Reply("", "stop", 9, "hm"), "", []) == "cut"  # thoughts alone
+    assert filters.fate(Reply("", "stop", 9, "hm"), "", filters.WHOLE) == "cut"  # thoughts alone
 
 
 def test_a_filter_that_is_not_wanted_lets_pass():
-    assert fates(["x", "x"], wanted=["empty"]) == ["kept", "kept"]
+    assert fates(["x", "x"], names=["empty"]) == ["kept", "kept"]
 
 
 def test_length_bounds_are_two_deviations_around_the_mean_and_a_quarter_of_it_at_least():
-    assert filtering.length_bounds(["aaaa", "aaaa", "aaaa"]) == (
+    assert filters.length_bounds(["aaaa", "aaaa", "aaaa"]) == (
         2.0,
         6.0,
     )  # no spread: a quarter of 4 stands in
-    assert filtering.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
+    assert filters.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
         (20 - 2 * 8.165, 20 + 2 * 8.165), abs=0.01
     )
 
 
 def test_the_spread_of_one_or_two_demonstrations_says_nothing():
-    assert filtering.length_bounds(["aaaa"]) == (1.0, 16.0)
-    assert filtering.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
+    assert filters.length_bounds(["aaaa"]) == (1.0, 16.0)
+    assert filters.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
 
 
 def test_what_a_demonstration_says_is_no_noise():
@@ -68,27 +67,17 @@ def test_what_a_demonstration_says_is_no_noise():
 
 
 def test_the_filters_forget_from_one_call_to_the_next():
-    assert (
-        fates(["the blue house"]) == fates(["the blue house"]) == ["kept"]
-    )  # the duplicates of one run are not another's
-    before = filtering.BEGINS, filtering.HOLDS
-    filtering.input_filters(TARGET, EVERY)
-    assert before == (filtering.BEGINS, filtering.HOLDS)
+    assert fates(["the blue house"]) == fates(["the blue house"]) == ["kept"]
 
 
-def test_where_nothing_is_left_the_filter_that_bit_most_names_itself_its_bounds_and_three_victims():
+def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():
     texts = ["", "x" * 500, "y", "z", "w"]
-    among = filtering.input_filters(TARGET, EVERY)
+    bounds = filters.bounds(filters.input_filters(TARGET, EVERY))
     with pytest.raises(UserError) as error:
-        filtering.check_left(fates(texts), texts, filtering.bounds(among, 500), "inputs")
-    assert str(error.value).startswith(
-        'the filter "length" (7 to 19 characters) leaves none of the 5 inputs (empty 1, length 4). Show other demonstrations'
-    )
-    assert str(error.value).endswith(f"{'x' * 60!r}, 'y', 'z'")  # short enough to be shown whole
-
-
-def test_nothing_is_said_where_something_is_left():
-    filtering.check_left(["empty", "kept"], ["", "a"], filtering.bounds([], 500), "inputs")
+        filters.require_some_kept(fates(texts), texts, bounds)
+    for part in ("length", "7 to 19 characters", "none of 5", f"{'x' * 60!r}, 'y', 'z'."):
+        assert part in str(error.value)
+    filters.require_some_kept(["empty", "kept"], ["", "a"], bounds)
 
 
 def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
@@ -118,34 +107,34 @@ def test_rounds_show_what_was_kept_before_and_never_more():
 
     def ask(batch, number):
         shown.append([turn["content"] for [turn] in batch])
-        return said(f"the new house {number}", "", f"the old tree {number}")
+        return replies(f"the new house {number}", "", f"the old tree {number}")
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
     written = generate.write_inputs(
-        TARGET, ask, templates, filtering.input_filters(TARGET, EVERY), rounds=3, prompts_a_round=3
+        TARGET, ask, templates, filters.input_filters(TARGET, EVERY), rounds=3, round_prompts=3
     )
-    assert [one.fate for one in written] == ["kept", "empty", "kept"] * 3
+    assert [each.fate for each in written] == ["kept", "empty", "kept"] * 3
     assert all("(none yet)" in prompt for prompt in shown[0])
     assert all("house 0" in prompt or "tree 0" in prompt for prompt in shown[1])
     assert not any("house 2" in prompt for prompt in shown[2])
 
 
 def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
-    asked = []
+    requests = []
 
     def ask(batch, number):
-        asked.extend(turn["content"] for [turn] in batch)
-        return said(*(f"thing {number} {i}" for i in range(len(batch))))
+        requests.extend(turn["content"] for [turn] in batch)
+        return replies(*(f"thing {number} {i}" for i in range(len(batch))))
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = generate.write_inputs(YES_NO, ask, templates, filtering.input_filters(YES_NO, EVERY), rounds=10)
-    labels = [one.label for one in written]
+    written = generate.write_inputs(YES_NO, ask, templates, filters.input_filters(YES_NO, EVERY), rounds=10)
+    labels = [each.label for each in written]
     assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
-    assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, asked, strict=True))
+    assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, requests, strict=True))
 
 
-def vote(*texts, target=TARGET, least=0.3, wanted=EVERY):
-    return generate.choose_output(target, said(*texts), filtering.output_filters(target, wanted), least)
+def vote(*texts, target=TARGET):
+    return generate.choose_output(target, replies(*texts), filters.output_filters(target, EVERY), 0.3)
 
 
 def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():
@@ -154,9 +143,9 @@ def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():
 
 
 def test_the_share_is_of_all_samples_those_that_were_dropped_included():
-    one = vote("house", "house", "", "", "", "", "", "", "", "")
-    assert (one.output, one.share, one.fate) == ("house", 0.2, "self-consistency")
-    assert one.samples == {"kept": 2, "empty": 8}
+    winner = vote("house", "house", "", "", "", "", "", "", "", "")
+    assert (winner.output, winner.share, winner.fate) == ("house", 0.2, "self-consistency")
+    assert winner.samples == {"kept": 2, "empty": 8}
 
 
 def test_an_input_without_any_output_says_why():
@@ -165,6 +154,6 @@ def test_an_input_without_any_output_says_why():
 
 
 def test_labels_are_read_from_what_is_said_and_their_length_does_not_count():
-    one = vote("The answer is yes", "yes", "no", "who knows", target=YES_NO)
-    assert (one.output, one.share) == ("yes", 0.5)
-    assert one.samples == {"kept": 3, "no label": 1}
+    winner = vote("The answer is yes", "yes", "no", "who knows", target=YES_NO)
+    assert (winner.output, winner.share) == ("yes", 0.5)
+    assert winner.samples == {"kept": 3, "no label": 1}

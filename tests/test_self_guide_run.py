@@ -11,41 +11,24 @@ from lib.gym import operations
 from lib.run import run_study
 
 FIRST = ("first_two", "drop_last")  # the first letter, which is the label
-SMALL = {
-    "student": "lib/gym/student",
-    "input_rounds": "12",
-    "input_tokens": "30",
-    "max_new_tokens": "20",
-    "max_length": "1024",
-}
-SMALL |= {
-    "input_prompt": "gym_input",
-    "input_prompt_label": "gym_input",
-    "output_samples": "4",
-    "test_rows": "40",
-    "validated_rows": "10",
-}
-SMALL |= {
-    "learning_rate": "2e-4",
-    "batch_size": "16",
-    "device_rows": "0",
-    "checkpointing": "false",
-    "input_temperature": "1.0",
-}
+SMALL = {"student": "lib/gym/student", "input_rounds": "12", "input_tokens": "30", "input_temperature": "1.0"}
+SMALL |= {"input_prompt": "gym_input", "input_prompt_label": "gym_input", "output_samples": "4"}
+SMALL |= {"max_new_tokens": "20", "max_length": "1024", "test_rows": "40", "validated_rows": "10"}
+SMALL |= {"learning_rate": "2e-4", "batch_size": "16", "device_rows": "0", "checkpointing": "false"}
 
 
 def words(letters, n):
-    rng, found = Random("words"), set()
-    while len(found) < n:
+    rng, drawn = Random("words"), set()
+    while len(drawn) < n:
         text = operations.word(rng)
-        found |= {text} if text[0] in letters else set()
-    return sorted(found)
+        drawn |= {text} if text[0] in letters else set()
+    return sorted(drawn)
 
 
 def write(folder, instances, demos, definition):
-    told = {"Definition": definition, "Positive Examples": demos, "Instances": instances}
+    task = {"Definition": definition, "Positive Examples": demos, "Instances": instances}
     path = folder / "task7_letters.json.xz"
-    path.write_bytes(lzma.compress(json.dumps(told).encode()))
+    path.write_bytes(lzma.compress(json.dumps(task).encode()))
     return str(path)
 
 
@@ -59,18 +42,10 @@ def test_a_classification_with_a_label_that_gold_lacks_goes_through(tmp_path, mo
     instances = [{"input": text, "output": [text[0]]} for text in words("abc", 120)]
     demos = [{"input": text, "output": text[0]} for text in ("apple", "ball", "cold", "dusk")]
     task = write(tmp_path, instances, demos, [operations.describe(FIRST)])
-    found = run(tmp_path, monkeypatch, task, shots="0")
-    metrics = found["arms"]["main"]["metrics"]
-    lines = [
-        "",
-        "zero_shot.",
-        "few_shot.",
-        "self_consistency.",
-        "constrained.",
-        "self_icl.",
-        "synthetic_in_context.",
-    ]
-    lines += ["demos_only.", "shuffled_labels.", "gold.", "majority.", "copy_input."]
+    summary = run(tmp_path, monkeypatch, task, shots="0")
+    metrics = summary["arms"]["main"]["metrics"]
+    lines = ["", "zero_shot.", "few_shot.", "self_consistency.", "constrained.", "self_icl."]
+    lines += ["synthetic_in_context.", "demos_only.", "shuffled_labels.", "gold.", "majority.", "copy_input."]
     for line in lines:
         for metric in ("exact_match", "exact_match_substring", "parsable"):
             assert 0 <= metrics[f"ni.{line}{metric}"] <= 1, (line, metric)
@@ -78,9 +53,9 @@ def test_a_classification_with_a_label_that_gold_lacks_goes_through(tmp_path, mo
     assert metrics["ni.n"] == 40 and metrics["ni.constrained.parsable"] == 1
     assert metrics["ni.copy_input.parsable"] == 0  # "apple" is not the label "a"
     assert "When does teaching itself" in (tmp_path / "outputs/letters/report.html").read_text()
-    told = {name.partition("pairs.")[2]: n for name, n in metrics.items() if "pairs." in name}
-    lost = sum(n for name, n in told.items() if name.startswith("dropped."))
-    assert told["labelled"] == told["kept"] + lost  # each loss has its cause
+    pairs = {name.partition("pairs.")[2]: n for name, n in metrics.items() if "pairs." in name}
+    lost = sum(n for name, n in pairs.items() if name.startswith("dropped."))
+    assert pairs["labelled"] == pairs["kept"] + lost  # each loss has its cause
 
 
 @pytest.mark.slow
@@ -108,6 +83,6 @@ def test_a_filter_that_rejects_everything_stops_the_run_and_names_itself(tmp_pat
     task = write(tmp_path, instances, demos, [operations.describe(FIRST)])
     with pytest.raises(
         UserError,
-        match=r'the filter "length" \(44 to 130 characters\) leaves none of the 20 inputs .* rejected such as \'.*\', \'.*\', \'.*\'',
+        match=r"fate=length: none of 20 inputs is kept.*44 to 130 characters.*'.*', '.*', '.*'",
     ):
         run(tmp_path, monkeypatch, task, input_rounds="2")

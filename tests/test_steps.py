@@ -6,32 +6,32 @@ import torch
 from tiny import ROWS
 
 from lib.models import student
-from lib.training import encoding, steps
+from lib.training import data, encoding
 
 
 def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
     lengths = [(7 * i) % 100 for i in range(1003)]
-    sampler = steps.LikeLengths(lengths, batch_size=4, seed=0)
+    sampler = data.LengthGroupedSampler(lengths, batch_size=4, seed=0)
     first = list(sampler)
-    second = list(steps.LikeLengths(lengths, batch_size=4, seed=0, which=lambda: 1))
+    second = list(data.LengthGroupedSampler(lengths, batch_size=4, seed=0, epoch=lambda: 1))
     assert sorted(first) == sorted(second) == list(range(1003)) and first != second
-    found = [[lengths[i] for i in first[start : start + 4]] for start in range(0, 1000, 4)]
-    assert sum(max(batch) - min(batch) for batch in found) / len(found) < 5  # 60 for batches by chance
-    means = [sum(batch) for batch in found]
+    batches = [[lengths[i] for i in first[start : start + 4]] for start in range(0, 1000, 4)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 5  # 60 for batches by chance
+    means = [sum(batch) for batch in batches]
     falls = sum(a > b for a, b in zip(means, means[1:], strict=False)) / len(means)
     assert 0.4 < falls < 0.6  # neither up nor down
-    assert list(steps.LikeLengths(lengths, 4, seed=0)) == first
+    assert list(data.LengthGroupedSampler(lengths, 4, seed=0)) == first
 
 
 def test_a_pass_can_be_drawn_again_by_its_number_alone():
     passes = iter([0, 1, 2, 1])
-    sampler = steps.LikeLengths(list(range(50)), 4, seed=3, which=lambda: next(passes))
+    sampler = data.LengthGroupedSampler(list(range(50)), 4, seed=3, epoch=lambda: next(passes))
     drawn = [list(sampler) for _ in range(4)]
     assert drawn[1] == drawn[3] and len(set(map(tuple, drawn))) == 3
 
 
 def test_the_last_batch_is_completed_with_a_row_without_loss_where_batches_must_be_whole():
-    sampler = steps.LikeLengths([5, 6, 7], 4, seed=0, filler=3)
+    sampler = data.LengthGroupedSampler([5, 6, 7], 4, seed=0, pad_row=3)
     assert len(sampler) == 4 and sorted(sampler) == [0, 1, 2, 3] and list(sampler)[3] == 3
 
 
@@ -41,26 +41,26 @@ def test_rows_lie_side_by_side_and_their_positions_restart():
         {"input_ids": [9] * 3, "labels": [9] * 3},
         {"input_ids": [6] * 2, "labels": [-100, 6]},
     ]
-    made = {name: values.tolist() for name, values in steps.packed(rows, 5).items()}
-    assert made["input_ids"] == [[7, 8, 9, 9, 9], [6, 6, 0, 0, 0]]
-    assert made["labels"] == [
+    columns = {name: values.tolist() for name, values in data.packed(rows, 5).items()}
+    assert columns["input_ids"] == [[7, 8, 9, 9, 9], [6, 6, 0, 0, 0]]
+    assert columns["labels"] == [
         [-100, 8, -100, 9, 9],
         [-100, 6, -100, -100, -100],
     ]  # nothing of its own predicts a first token
-    assert made["position_ids"] == [[0, 1, 0, 1, 2], [0, 1, 0, 1, 2]]
+    assert columns["position_ids"] == [[0, 1, 0, 1, 2], [0, 1, 0, 1, 2]]
 
 
 def test_packed_and_alone_a_row_has_the_same_loss(tmp_path):
-    asked = student.load(tiny.make(tmp_path / "tiny"))
-    encoded = encoding.encode(asked.tokenizer, ROWS, 64)
+    loaded = student.load(tiny.make(tmp_path / "tiny"))
+    encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     first, second, _ = map(len, encoded["input_ids"])
-    bins = steps.packed(list(encoded), first + second)
+    bins = data.packed(list(encoded), first + second)
     labels = bins.pop("labels")
     assert len(labels) == 2  # two rows in the first bin
     with torch.inference_mode():
-        said = asked.model(**bins, use_cache=False).logits[:, :-1].log_softmax(-1)
+        log_probabilities = loaded.model(**bins, use_cache=False).logits[:, :-1].log_softmax(-1)
     here = labels[:, 1:] != encoding.IGNORED
-    losses = -said[here].gather(1, labels[:, 1:][here][:, None])[:, 0]
-    alone, sizes = encoding.response_losses(asked, encoded), encoding.response_tokens(encoded)
-    found = [part.sum().item() for part in losses.split(sizes)]
-    assert found == pytest.approx(alone, rel=1e-5)
+    losses = -log_probabilities[here].gather(1, labels[:, 1:][here][:, None])[:, 0]
+    alone, sizes = encoding.response_losses(loaded, encoded), encoding.response_tokens(encoded)
+    packed = [part.sum().item() for part in losses.split(sizes)]
+    assert packed == pytest.approx(alone, rel=1e-5)

@@ -11,6 +11,7 @@ import pytest
 from lib import paths
 from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
+from lib.evaluation import statistics
 from lib.gym import operations, splits, targets
 from lib.self_guide import target
 
@@ -18,15 +19,11 @@ DEMOS = [{"input": f"word {i}", "output": ["odd", "even"][i % 2], "explanation":
 
 
 def task_file(folder, instances, demos=DEMOS, suffix=".json", **more):
-    told = {
-        "Definition": ["Say whether it is odd."],
-        "Positive Examples": demos,
-        "Instances": instances,
-    } | more
+    task = {"Definition": ["Say whether it is odd."], "Positive Examples": demos, "Instances": instances}
     path = folder / f"task1_parity{suffix}"
-    {"": open, ".gz": gzip.open, ".xz": lzma.open}[suffix.removeprefix(".json")](path, "wt").write(
-        json.dumps(told)
-    )
+    write = {".json": open, ".gz": gzip.open, ".xz": lzma.open}[path.suffix]
+    with write(path, "wt") as file:
+        json.dump(task | more, file)
     return str(path)
 
 
@@ -45,15 +42,15 @@ def test_a_task_file_is_a_target_compressed_or_not(tmp_path, suffix):
 def test_a_tenth_is_for_validation_label_by_label_the_same_for_a_seed(tmp_path):
     path = task_file(tmp_path, instances(100))
     _, validation, test, _ = target.load(path)
-    assert Counter(one.references[0] for one in validation) == {"odd": 5, "even": 5}
-    assert len(test) == 90 and not {one.input for one in validation} & {one.input for one in test}
+    assert Counter(each.references[0] for each in validation) == {"odd": 5, "even": 5}
+    assert len(test) == 90 and not {each.input for each in validation} & {each.input for each in test}
     assert target.load(path).validation == validation != target.load(path, seed=1).validation
 
 
 def test_equal_inputs_stay_on_one_side(tmp_path):
-    twice = [dict(one, id=f"{one['id']}-{k}") for one in instances(40) for k in range(2)]
+    twice = [dict(each, id=f"{each['id']}-{k}") for each in instances(40) for k in range(2)]
     _, validation, test, _ = target.load(task_file(tmp_path, twice))
-    assert len(validation) == 8 and not {one.input for one in validation} & {one.input for one in test}
+    assert len(validation) == 8 and not {each.input for each in validation} & {each.input for each in test}
 
 
 def test_a_label_that_a_demonstration_alone_has_is_a_label_and_is_named(tmp_path):
@@ -70,7 +67,7 @@ def test_few_shots_show_every_label_before_one_of_them_twice(tmp_path):
 
 
 def test_several_references_make_a_generation(tmp_path):
-    many = [one | {"output": ["odd", f"it is {one['input']}"]} for one in instances(40)]
+    many = [each | {"output": ["odd", f"it is {each['input']}"]} for each in instances(40)]
     material = target.load(task_file(tmp_path, many))
     assert material.target.labels == () and material.test[0].references[0] == "odd"
 
@@ -107,11 +104,9 @@ def test_a_single_demonstration_is_enough_and_none_is_refused(tmp_path):
     assert target.load(task_file(tmp_path, instances(40), []), demos=given).target.demos == (("a", "odd"),)
 
 
-@pytest.mark.parametrize(
-    "demo", [{"input": "a"}, {"input": "", "output": "odd"}, {"input": 1, "output": "odd"}, "a"]
-)
+@pytest.mark.parametrize("demo", [{"input": "a"}, {"input": "", "output": "odd"}])
 def test_a_demonstration_that_is_none_is_named(tmp_path, demo):
-    with pytest.raises(UserError, match="number 2: a demonstration has an input and an output"):
+    with pytest.raises(UserError, match="number 2: an input or an output is missing"):
         target.load(task_file(tmp_path, instances(40), [DEMOS[0], demo]))
 
 
@@ -136,25 +131,25 @@ def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
         '{"instruction": "Odd?", "input": "7", "output": "odd"}\n{"instruction": "8", "output": "even"}\n'
     )
     given = [{"input": "3", "output": "odd"}]
-    told = {
+    values = {
         "instruction": "Odd?",
         "demos": given,
         "labels": ["odd", "even"],
         "gold": str(tmp_path / "gold.jsonl"),
     }
-    material = target.of(VALUES | told)
+    material = target.from_parameters(VALUES | values)
     assert asdict(material.target)["labels"] == ("odd", "even")
-    assert [(one.input, one.references) for one in material.test] == [("7", ["odd"]), ("8", ["even"])]
+    assert [(each.input, each.references) for each in material.test] == [("7", ["odd"]), ("8", ["even"])]
 
 
 def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
-    told = {"instruction": "Odd?", "demos": [{"input": "3", "output": "uneven"}], "labels": ["odd", "even"]}
-    with pytest.raises(UserError, match="uneven, which labels lacks"):
-        target.of(VALUES | told)
+    values = {"instruction": "Odd?", "demos": [{"input": "3", "output": "uneven"}], "labels": ["odd", "even"]}
+    with pytest.raises(UserError, match="demos: the outputs uneven"):
+        target.from_parameters(VALUES | values)
     (tmp_path / "gold.jsonl").write_text('{"instruction": "7", "output": "Odd"}')
-    told |= {"demos": [{"input": "3", "output": "odd"}], "gold": str(tmp_path / "gold.jsonl")}
-    with pytest.raises(UserError, match="has the outputs Odd, which labels lacks"):
-        target.of(VALUES | told)
+    values |= {"demos": [{"input": "3", "output": "odd"}], "gold": str(tmp_path / "gold.jsonl")}
+    with pytest.raises(UserError, match="gold: the outputs Odd"):
+        target.from_parameters(VALUES | values)
 
 
 # The embedded world
@@ -163,10 +158,10 @@ def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
 def test_a_chain_of_operations_holds_its_test_out_of_what_may_be_learnt():
     material = targets.load("gym:first_two,repeat", split="test")
     assert material.target.instruction == "Keep the first two letters, then write it twice."
-    assert {splits.split_of("first_two repeat", one.input) for one in material.test} == {"test"}
+    assert {splits.split_of("first_two repeat", each.input) for each in material.test} == {"test"}
     learnt = [*material.target.demos, *material.validation]
-    assert {splits.split_of("first_two repeat", one.input) for one in learnt} == {"train"}
-    assert all(one.references == [one.input[:2] * 2] for one in material.test)
+    assert {splits.split_of("first_two repeat", each.input) for each in learnt} == {"train"}
+    assert all(each.references == [each.input[:2] * 2] for each in material.test)
     assert targets.gold("first_two repeat", "Anything at all") == "AnAn"
 
 
@@ -177,11 +172,9 @@ def test_what_is_no_chain_is_refused(source):
 
 
 def test_the_prompt_of_a_corpus_row_is_the_one_that_the_evaluation_asks():
-    told = targets.phrasing("first_two repeat").format(x="horse")
-    assert told.startswith(operations.describe(("first_two", "repeat"))) and told.endswith(
-        "Input: horse\nOutput:"
-    )
-    assert told.count("Output:") == 4
+    prompt = targets.phrasing("first_two repeat").format(x="horse")
+    assert prompt.startswith(operations.describe(("first_two", "repeat")))
+    assert prompt.endswith("Input: horse\nOutput:") and prompt.count("Output:") == 4
 
 
 # Recorded task files
@@ -210,21 +203,21 @@ def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
     assert len(material.validation) == pytest.approx(0.1 * len(whole), rel=0.02, abs=2)
 
     # by hand: the rows of the test, looked up in the file by their input
-    outputs = {one["input"]: one["output"] for one in whole}
-    inputs = [one.input for one in material.test]
-    means = ni.statistics.means(
+    outputs = {each["input"]: each["output"] for each in whole}
+    inputs = [each.input for each in material.test]
+    means = statistics.means(
         ni.scores("copy_input", material.target, material.test, ni.copy_input(material.test))
     )
     if material.target.labels:
         most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]
-        said = ni.scores("majority", material.target, material.test, ni.majority(material.test))
-        assert ni.statistics.means(said)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
+        scores = ni.scores("majority", material.target, material.test, ni.majority(material.test))
+        assert statistics.means(scores)["ni.majority.exact_match"] == pytest.approx(most / len(inputs))
     else:
         by_hand = [
-            2 * lcs(text, one.references[0]) / (len(text) + len(one.references[0]))
-            for text, one in zip(inputs[:20], material.test, strict=False)
+            2 * lcs(text, each.references[0]) / (len(text) + len(each.references[0]))
+            for text, each in zip(inputs[:20], material.test, strict=False)
         ]
-        few = ni.statistics.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
+        few = statistics.means(ni.scores("copy_input", material.target, material.test[:20], inputs[:20]))
         assert few["ni.copy_input.rouge_l_char"] == pytest.approx(sum(by_hand) / 20)
         assert 0 < means["ni.copy_input.rouge_l"] < 1
 

@@ -9,39 +9,42 @@ from lib import records
 from lib.evaluation import metrics
 from lib.models.student import Student
 from lib.self_guide import labels
-from lib.self_guide.asking import Asking
-from lib.self_guide.generate import Sampling
+from lib.self_guide.generate import Sampling, TaskPrompter
+from lib.self_guide.pairs import PROMPTING_BASELINES
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
-from lib.training.settings import WAYS
 
 
-def prompting_baselines(asking: Asking, skipped: list[str]) -> list[str]:
+def prompting_baselines(asking: TaskPrompter, skipped: list[str]) -> list[str]:
     """List the prompting baselines to run.
 
     Constrained decoding needs labels, and a student that is loaded here to say how likely each is.
     """
     constrained = asking.target.labels and isinstance(asking.student, Student)
-    return [name for name in WAYS if name not in skipped and (name != "constrained" or constrained)]
+    return [
+        name for name in PROMPTING_BASELINES if name not in skipped and (name != "constrained" or constrained)
+    ]
 
 
-def zero_shot(asking: Asking, inputs: list[str]) -> list[str]:
+def zero_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
     return asking.responses(inputs, ())
 
 
-def few_shot(asking: Asking, inputs: list[str]) -> list[str]:
+def few_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
     return asking.responses(inputs, asking.target.demos)
 
 
-def self_consistency(asking: Asking, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[str]:
+def self_consistency(
+    asking: TaskPrompter, inputs: list[str], sampling: Sampling, filters: list[str]
+) -> list[str]:
     """Vote on each test input, as on synthetic ones; empty if no sample is left.
 
     A winner with too small a share for training is still the student's response: it counts here.
     """
-    return [labelled.output or "" for labelled in asking.labelled(inputs, sampling, filters)]
+    return [labelled.output or "" for labelled in asking.label(inputs, sampling, filters)]
 
 
-def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]:
+def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
     """Choose the label with the least loss; empty where the prompt leaves no room."""
     choices = [
         {"instruction": asking.prompt(text, asking.target.demos)[0]["content"], "response": label}
@@ -60,7 +63,7 @@ def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]
     return [choices[i]["response"] if i in losses else "" for i in best]
 
 
-def self_icl(asking: Asking, inputs: list[str], template, shots: int, **sampling) -> list[str]:
+def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **sampling) -> list[str]:
     """Run Self-ICL (Chen et al., 2023): the student writes its own demonstrations.
 
     `sampling` is that of their inputs.
@@ -73,7 +76,7 @@ def self_icl(asking: Asking, inputs: list[str], template, shots: int, **sampling
 
 
 def synthetic_in_context(
-    asking: Asking, inputs: list[str], pairs: list[Demo], n: int, seed: int
+    asking: TaskPrompter, inputs: list[str], pairs: list[Demo], n: int, seed: int
 ) -> list[str]:
     """Show the demonstrations and n random synthetic pairs in the prompt."""
     shown = Random(f"context {seed}").sample(pairs, min(n, len(pairs)))

@@ -3,6 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+JUDGES = "judges.json"  # names the judge of an evaluation
+RECORDED = (
+    "model_outputs",
+    "answers",
+    "judgments",
+    "responses",
+)  # parameters that replace a student's answers
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -12,9 +12,9 @@ from lib import files, records, show
 from lib.corpus import contamination, sources
 from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
+from lib.evaluation.registry import JUDGES
 from lib.models.batches import Ended, ended
 from lib.text import clean
-from lib.training.settings import JUDGES
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lib import files
 from lib.evaluation import registry
+from lib.evaluation.registry import JUDGES, RECORDED
 from lib.report import scores, tables
 from lib.report.cards.wording import place
 from lib.runner import folders
-from lib.training.settings import JUDGES, RECORDED
 
 JUDGED = [benchmark for benchmark in registry.BENCHMARKS if benchmark.judged]
 IN_WORDS = {

@@ -11,8 +11,10 @@ from lib.gym import EMBEDDED, splits
 from lib.models import prices, weights
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine, check_sampling
+from lib.self_guide.filters import FILTERS
+from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
-from lib.training.settings import BESIDE, FILTERS, WAYS, Settings, check_labelling
+from lib.training.config import TrainingConfig
 
 
 def start_here(values: dict) -> None:
@@ -29,7 +31,7 @@ def start_here(values: dict) -> None:
     check_sampling(values["samples"], values["temperature"])
     splits.check(values["split"])
     share(values, "oracle_error")
-    Settings(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
+    TrainingConfig(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
 
 
 def data_selection(values: dict) -> None:
@@ -47,12 +49,24 @@ def judging(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     _oracle(values)
     choice(values, "reference", "oracle", "corpus")
-    check_labelling(values["labelled_rows"], values["confident"], values["classifier"])
+    labelling(values)
     check_sampling(values["samples"], values["temperature"])
     share(values, "max_unread")
     choice(values, "judge_scores", "text", "expected")
     choice(values, "unfit_judge", "refuse", "warn")
     asking(values)
+
+
+def labelling(values: dict) -> None:
+    """How tasks are labelled: a classifier needs labels to learn from."""
+    if values["labelled_rows"] < 0:
+        raise UserError(f"labelled_rows={values['labelled_rows']}: it must be 0 or above.")
+    share(values, "confident")
+    classifier = values["classifier"]
+    if classifier and not values["labelled_rows"]:
+        raise UserError(f"classifier={classifier}: it needs labels to learn from. Set labelled_rows above 0.")
+    if classifier:
+        weights.place("classifier", classifier)
 
 
 def choice(values: dict, name: str, *allowed: str) -> None:
@@ -91,7 +105,7 @@ def training(values: dict) -> None:
     for name, least in (("round_rows", 0), ("round_tokens", 0), ("max_length", 2)):
         if values[name] < least:
             raise UserError(f"{name} is {values[name]}: it must be {least} or above")
-    Settings.of(values)
+    TrainingConfig.from_parameters(values)
 
 
 def input_generation(values: dict) -> None:
@@ -130,19 +144,19 @@ def output_generation(values: dict) -> None:
 
 
 def self_training(values: dict) -> None:
-    if strange := set(values["baselines"]) - set(BESIDE):
+    if strange := set(values["baselines"]) - set(TRAINING_BASELINES):
         raise UserError(
-            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(BESIDE)}"
+            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(TRAINING_BASELINES)}"
         )
     weights.place("student", values["student"])
     if values["chat_template"]:
         weights.template(values["chat_template"])
     _prompt(values, "output_prompt")
-    Settings.of(values)
+    TrainingConfig.from_parameters(values)
 
 
 def natural_instructions(values: dict) -> None:
-    others = [name for name in WAYS if name != "few_shot"]
+    others = [name for name in PROMPTING_BASELINES if name != "few_shot"]
     if strange := set(values["skipped"]) - set(others):
         raise UserError(f"skipped has {', '.join(sorted(strange))}: there are {', '.join(others)}")
     for name in ("test_rows", "context_pairs"):

@@ -1,29 +1,30 @@
-"""SELF-GUIDE: what a student is asked when it writes inputs and outputs for a task, and which of them are kept (sections 3.1 to 3.3)."""
+"""A student writes inputs and outputs for a task by SELF-GUIDE's prompts (sections 3.1 to 3.3)."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
-from lib.models.batches import Reply
+from lib.models.batches import NO_ANSWER, Reply
 from lib.self_guide import labels
-from lib.self_guide.filtering import INCONSISTENT, KEPT, NEXT, UNREADABLE, Filter, fate
+from lib.self_guide.filters import INCONSISTENT, KEPT, NEXT_DEMO, Filter, fate, output_filters
 from lib.self_guide.target import Demo, Target
 
-EARLIER = 10  # inputs written before that a prompt shows, at most
+EARLIER = 10  # earlier inputs that a prompt shows, at most
 
 
-class Written(NamedTuple):
-    """An input that the student wrote; its fate is "kept" or the filter that it did not pass."""
+class GeneratedInput(NamedTuple):
+    """An input that the student wrote; its fate is "kept" or the filter that dropped it."""
 
     text: str
-    label: str  # that was asked for; "" where none was
+    label: str  # the label that was requested, or ""
     round: int
     fate: str
 
 
 class Sampling(NamedTuple):
-    """How outputs are drawn, and agreed on."""
+    """How outputs are sampled, and when they agree."""
 
     samples: int = 10
     temperature: float = 0.2
@@ -31,97 +32,145 @@ class Sampling(NamedTuple):
     least_share: float = 0.3  # of all samples, that the most frequent output must have
 
 
-class Labelled(NamedTuple):
-    """An input's most frequent output (None without any), its share of all samples, how these fared, one of them, and the input's fate."""
+class LabelledInput(NamedTuple):
+    """The most frequent output of an input (None without any), and how the samples fared."""
 
     output: str | None
-    share: float
-    samples: Counter
-    example: str
-    fate: str
+    share: float  # of all samples
+    samples: Counter  # their fates
+    example: str  # one of them
+    fate: str  # of the input
 
 
 # Prompts
 
 
 def input_prompt(
-    target: Target, earlier: list[str], label: str, rng: Random, template: Callable
+    target: Target, earlier: Sequence[str], label: str, rng: Random, template: Callable
 ) -> list[dict]:
-    """Ask for one new input: the demonstrations' inputs, shuffled, and 1 to 10 of the earlier ones to differ from."""
+    """Ask for one new input: show the demonstrated inputs, and 1 to 10 earlier ones to differ from."""
     good = rng.sample([demo.input for demo in target.demos], len(target.demos))
     seen = rng.sample(earlier, min(len(earlier), rng.randint(1, EARLIER)))
     shown = {"good": good, "earlier": seen, "inputs": good + seen}
-    parts = {
-        name: "\n".join(f"Input: {text}" for text in texts) or "(none yet)" for name, texts in shown.items()
-    }
+    parts = {name: "\n".join(f"Input: {text}" for text in texts) for name, texts in shown.items()}
+    parts = {name: text or "(none yet)" for name, text in parts.items()}
     return template(instruction=target.instruction, label=label, **parts)
 
 
-def output_prompt(instruction: str, demos: tuple[Demo, ...], text: str, template: Callable) -> list[dict]:
-    """Ask for the output of one input, after demonstrations, of which there may be none."""
+def output_prompt(instruction: str, demos: Sequence[Demo], text: str, template: Callable) -> list[dict]:
+    """Ask for the output of one input, behind the demonstrations, if any."""
     shown = "".join(f"Input: {demo.input}\nOutput: {demo.output}\n" for demo in demos)
     [turn] = template(instruction=instruction, demos=shown, input=text)
     return [turn | {"content": turn["content"].strip()}]
 
 
-def cleaned(text: str) -> str:
-    """A reply without what a base model writes behind it: the next demonstration."""
-    return text.partition(NEXT)[0].strip()
+def clean_reply(text: str) -> str:
+    """Remove the next demonstration, with which a base model continues a reply."""
+    return text.partition(NEXT_DEMO)[0].strip()
 
 
 # Inputs
 
 
-def input_temperature(target: Target, told: float) -> float:
-    """The one that is told, or where that is 0 the paper's: 0.6 for a classification, 1.0 for a generation."""
-    return told or (0.6 if target.labels else 1.0)
+def input_temperature(target: Target, temperature: float) -> float:
+    """Return a temperature above 0, else the paper's: 0.6 for a classification, 1.0 for a generation."""
+    return temperature or (0.6 if target.labels else 1.0)
 
 
 def write_inputs(
     target: Target,
     ask: Callable[[list[list[dict]], int], list[Reply]],
     templates: tuple[Callable, Callable],
-    among: list[Filter],
+    filters: list[Filter],
     rounds: int,
-    prompts_a_round: int = 10,
+    round_prompts: int = 10,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Written]:
-    """All inputs that the student writes, round by round, each round shown some of those that were kept before.
+) -> list[GeneratedInput]:
+    """Have the student write inputs in rounds; each round shows some inputs that earlier ones kept.
 
-    A classification asks for an input of a label that is drawn anew each time (the second template); the label is then forgotten.
+    For a classification each prompt requests an input of a random label, by the second template; the label is
+    not used further. `ask` returns one reply for each prompt of a round.
     """
-    written: list[Written] = []
+    generated: list[GeneratedInput] = []
     for number in range(rounds):
-        rng, kept = Random(f"inputs {seed} {number}"), [one.text for one in written if one.fate == KEPT]
-        wanted = [rng.choice(target.labels) if target.labels else "" for _ in range(prompts_a_round)]
-        asked = [input_prompt(target, kept, label, rng, templates[bool(label)]) for label in wanted]
-        for label, reply in zip(wanted, ask(asked, number), strict=True):
-            text = cleaned(reply.text)
-            written.append(Written(text, label, number, fate(reply, text, among)))
+        rng = Random(f"inputs {seed} {number}")
+        kept = [each.text for each in generated if each.fate == KEPT]
+        requested = [rng.choice(target.labels) if target.labels else "" for _ in range(round_prompts)]
+        prompts = [input_prompt(target, kept, label, rng, templates[bool(label)]) for label in requested]
+        for label, reply in zip(requested, ask(prompts, number), strict=True):
+            text = clean_reply(reply.text)
+            generated.append(GeneratedInput(text, label, number, fate(reply, text, filters)))
         report(number + 1, rounds)
-    return written
+    return generated
 
 
 # Outputs
 
 
-def most_frequent(texts: list[str]) -> str:
-    """Of equally frequent ones the shortest, then the first."""
-    counts = Counter(texts)
-    return min(counts, key=lambda text: (-counts[text], len(text)))
+def choose_output(
+    target: Target, replies: list[Reply], filters: list[Filter], least_share: float
+) -> LabelledInput:
+    """Vote among the outputs that pass the filters; it needs a share of `least_share` of all samples.
 
-
-def choose_output(target: Target, replies: list[Reply], among: list[Filter], least_share: float) -> Labelled:
-    """Self-consistency: the most frequent of the outputs that pass the filters, where it is that share of all samples."""
-    texts = [cleaned(reply.text) for reply in replies]
-    fates = [fate(reply, text, among) for reply, text in zip(replies, texts, strict=True)]
-    said = [labels.read(text, target.labels) if target.labels else text for text in texts]
-    fates = [UNREADABLE if of == KEPT and one is None else of for of, one in zip(fates, said, strict=True)]
-    kept, samples = [one for one, of in zip(said, fates, strict=True) if of == KEPT], Counter(fates)
+    Of equally frequent outputs the shortest wins, then the first.
+    """
+    texts = [clean_reply(reply.text) for reply in replies]
+    fates = [fate(reply, text, filters) for reply, text in zip(replies, texts, strict=True)]
+    kept, samples = [text for text, each in zip(texts, fates, strict=True) if each == KEPT], Counter(fates)
     if not kept:
         [(worst, _)] = samples.most_common(1)
-        return Labelled(None, 0.0, samples, texts[fates.index(worst)], worst)
-    output = most_frequent(kept)
-    share = kept.count(output) / len(replies)
-    return Labelled(output, share, samples, output, KEPT if share >= least_share else INCONSISTENT)
+        return LabelledInput(None, 0.0, samples, texts[fates.index(worst)], worst)
+    votes = Counter(labels.read(text, target.labels) if target.labels else text for text in kept)
+    output = min(votes, key=lambda text: (-votes[text], len(text)))
+    share = votes[output] / len(replies)
+    return LabelledInput(output, share, samples, output, KEPT if share >= least_share else INCONSISTENT)
+
+
+@dataclass(frozen=True)
+class TaskPrompter:
+    """Asks a student about a target task; `options` go to `student.answer` (token limit, folder, ...)."""
+
+    student: object  # from lib.models.student.choose
+    target: Target
+    template: Callable[..., list[dict]]
+    options: dict
+    unanswered: Counter = field(default_factory=Counter)  # responses without an answer, by cause
+
+    def prompt(self, text: str, demos: Sequence[Demo]) -> list[dict]:
+        """Write the prompt of one input."""
+        return output_prompt(self.target.instruction, demos, text, self.template)
+
+    def responses(self, inputs: list[str], demos: Sequence[Demo]) -> list[str]:
+        """Respond greedily behind these demonstrations; "" where the prompt leaves no room."""
+        return self.responses_each(inputs, [demos] * len(inputs))
+
+    def responses_each(self, inputs: list[str], demos: list[Sequence[Demo]]) -> list[str]:
+        """Respond as `responses` does, behind other demonstrations for each input."""
+        replies = self._answer([self.prompt(*pair) for pair in zip(inputs, demos, strict=True)])
+        causes = [NO_ANSWER if reply.unanswered else reply.finish for [reply] in replies]
+        self.unanswered.update(cause for cause in causes if cause != "stop")
+        return [clean_reply(reply.text) for [reply] in replies]
+
+    def label(self, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[LabelledInput]:
+        """Vote on the output of each input, by samples behind the target's demonstrations."""
+        samples, temperature, top_k, least_share = sampling
+        prompts = [self.prompt(text, self.target.demos) for text in inputs]
+        replies = self._answer(prompts, samples=samples, temperature=temperature, top_k=top_k)
+        by_name = output_filters(self.target, filters)
+        return [choose_output(self.target, each, by_name, least_share) for each in replies]
+
+    def new_inputs(self, texts: list[str], template: Callable, samples: int, **options) -> list[list[str]]:
+        """Write up to `samples` inputs similar to each text: no repeats, none empty."""
+        alone = [replace(self.target, demos=(Demo(text, ""),)) for text in texts]
+        prompts = [input_prompt(target, [], "", Random(0), template) for target in alone]
+        replies = self._answer(prompts, samples=samples, **options)
+        written = [dict.fromkeys(clean_reply(reply.text) for reply in each) for each in replies]
+        return [
+            [new for new in each if new and new != text] for text, each in zip(texts, written, strict=True)
+        ]
+
+    def _answer(self, prompts: list[list[dict]], **options) -> list[list[Reply]]:
+        from lib.models import student  # imports torch, which the prompts alone do not need
+
+        return student.answer_fitting(self.student, prompts, **self.options | options)

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from lib.models import weights
-from lib.training import trainers
+from lib.training import sft
 
 logging.disable_progress_bar()  # a stage has one display of its own
 
@@ -56,7 +56,7 @@ def fit(
             args=_arguments(folder, seed, epochs, learning_rate),
             train_dataset=_encode(texts, labels, model, tokenizer),
             data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[trainers.Progress(report)],
+            callbacks=[sft.Progress(report)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -94,7 +94,7 @@ def _encode(texts: list[str], labels: list[str], model, tokenizer) -> Dataset:
 
 
 def _arguments(folder: str, seed: int, epochs: float, learning_rate: float) -> TrainingArguments:
-    return trainers.arguments(
+    return sft.arguments(
         TrainingArguments,
         output_dir=folder,
         num_train_epochs=epochs,

@@ -1,6 +1,6 @@
-"""Rows as a student reads them: token ids, the labels that are in the loss, and how large that loss is."""
+"""Rows as token ids and labels, and the loss of a student on them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 import torch
@@ -19,88 +19,85 @@ ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int
 
 
 def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
-    """Token ids and labels of each row: its prompt, then its response with its end token.
+    """Encode each row as its prompt, then its response with the end token.
 
-    Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end. Raises UserError when a row has no
+    Prompt tokens are labelled -100; tokens beyond `max_length` are cut. Raises UserError when a row has no
     response, or no room for one behind its prompt.
     """
-    if empty := [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]:
-        raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
-    encoded = _encoded(
-        ((start + response)[:max_length], ([IGNORED] * len(start) + response)[:max_length])
-        for start, response in _parts(tokenizer, rows)
+    empty = [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]
+    if empty:
+        raise UserError(f"row={empty[0]}: {len(empty):,} rows have no response to train on. Leave them out.")
+    encoded = _table(
+        ((prompt + response)[:max_length], ([IGNORED] * len(prompt) + response)[:max_length])
+        for prompt, response in _tokenized(tokenizer, rows)
     )
-    said = zip(records.walk(rows, "id"), records.walk(encoded, "labels"), strict=True)
-    if full := [row["id"] for row, one in said if one["labels"][-1] == IGNORED]:
+    pairs = zip(records.walk(rows, "id"), records.walk(encoded, "labels"), strict=True)
+    full = [row["id"] for row, columns in pairs if columns["labels"][-1] == IGNORED]
+    if full:
         raise UserError(
-            f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
+            f"max_length={max_length}: {len(full):,} prompts fill it, the first is row {full[0]}. Raise it."
         )
     return encoded
 
 
 def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
-    """The places of the rows that `encode` cuts nothing of."""
-    parts = enumerate(_parts(tokenizer, rows))
-    return [i for i, (start, response) in parts if len(start) + len(response) <= max_length]
+    """Return the indices of the rows that `encode` does not cut."""
+    sizes = (len(prompt) + len(response) for prompt, response in _tokenized(tokenizer, rows))
+    return [i for i, size in enumerate(sizes) if size <= max_length]
 
 
 def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset, Dataset]:
     """Encode each response with its prompt and without, the same tokens of it in both losses.
 
-    With it as `encode` does; without it, only the marker of a beginning precedes. Of a tokenizer that has none
-    the first token is in neither loss, as nothing predicts it alone.
+    Without its prompt it stands behind the beginning-of-sequence token. Where a tokenizer has none, the first
+    token is in neither loss, as nothing predicts it.
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    given, alone = [], []
+    conditioned, alone = [], []
     for row in records.walk(encode(tokenizer, rows, max_length), *ENCODED):
         size = sum(label != IGNORED for label in row["labels"])
         prompt, response = row["input_ids"][:-size], row["input_ids"][-size:]
         labels = response if start else [IGNORED, *response[1:]]
-        given.append((prompt + response, [IGNORED] * len(prompt) + labels))
+        conditioned.append((prompt + response, [IGNORED] * len(prompt) + labels))
         alone.append((start + response, [IGNORED] * len(start) + labels))
-    return _encoded(given), _encoded(alone)
+    return _table(conditioned), _table(alone)
 
 
-def _encoded(pairs: Iterable[tuple[list[int], list[int]]]) -> Dataset:
-    """Token ids and labels as a table: as Python lists a million rows would take ten times the memory."""
-    schema, parts = ENCODED.arrow_schema, []
-    for some in records.batched(pairs, 1000):
-        columns = {name: [pair[i] for pair in some] for i, name in enumerate(ENCODED)}
-        parts.append(pa.table(columns, schema))
-    table = pa.concat_tables([schema.empty_table(), *parts])
+def _table(pairs: Iterable[tuple[list[int], list[int]]]) -> Dataset:
+    """Collect (input_ids, labels) in Arrow: a million rows as Python lists take ten times the memory."""
+    schema, tables = ENCODED.arrow_schema, []
+    for part in records.batched(pairs, 1000):
+        columns = dict(zip(ENCODED, map(list, zip(*part, strict=True)), strict=True))
+        tables.append(pa.table(columns, schema))
+    table = pa.concat_tables([schema.empty_table(), *tables])
     return Dataset(table, DatasetInfo(features=ENCODED), fingerprint=generate_random_fingerprint())
 
 
-def _parts(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the tokens of each prompt and of its response with the end token, as both stand in the whole text.
+def _tokenized(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the tokens of each prompt, and of its response and end token behind it.
 
-    A text by itself may begin with a token of its own (as LLaMA 2's do). Where one token reaches from the prompt into the response, which
-    no student is ever asked to continue, the response's text is taken by itself all the same.
+    A response alone may begin with an additional token, as with LLaMA 2. It is tokenized alone only where a
+    token would reach from the prompt into the response, which no student is asked to continue.
     """
     ending = chat_template.end(tokenizer)
     eos = [] if ending.text else [ending.id]
-    for some in records.batched(records.walk(rows, "id", *records.SAID, "response"), 1000):
-        prompts, responses = zip(*_texts(tokenizer, some), strict=True)
-        wholes = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
-        for response, start, whole in zip(
-            responses, _tokens(tokenizer, prompts), _tokens(tokenizer, wholes), strict=True
-        ):
-            apart = whole[: len(start)] != start
-            yield start, (_tokens(tokenizer, [response])[0] if apart else whole[len(start) :]) + eos
+    for part in records.batched(records.walk(rows, "id", *records.SAID, "response"), 1000):
+        responses, ids = ([row[name] for row in part] for name in ("response", "id"))
+        texts = list(chat_template.parts(tokenizer, list(map(records.messages, part)), responses, ids))
+        prompts = _tokens(tokenizer, [prompt for prompt, _ in texts])
+        wholes = _tokens(tokenizer, [prompt + response for prompt, response in texts])
+        for prompt, whole, (_, response) in zip(prompts, wholes, texts, strict=True):
+            reaches_over = whole[: len(prompt)] != prompt
+            tokens = _tokens(tokenizer, [response])[0] if reaches_over else whole[len(prompt) :]
+            yield prompt, tokens + eos
 
 
-def _texts(tokenizer, rows: list[dict]) -> Iterator[tuple[str, str]]:
-    conversations = list(map(records.messages, rows))
-    responses, ids = ([row[name] for row in rows] for name in ("response", "id"))
-    return chat_template.parts(tokenizer, conversations, responses, ids)
-
-
-def _tokens(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def response_tokens(encoded: Dataset) -> list[int]:
-    """Tokens in the loss, row by row: the response and its end token."""
+    """Count the tokens in the loss of each row: the response and its end token."""
     return [sum(label != IGNORED for label in row["labels"]) for row in records.walk(encoded, "labels")]
 
 
@@ -111,20 +108,19 @@ def response_losses(
     batch_size: int = 32,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[float]:
-    """The summed loss of each row's response, in nats, in row order."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
-    losses = [0.0] * len(encoded)
+    """Return the summed loss of each row's response, in nats."""
+    lengths = list(map(len, encoded["input_ids"]))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    losses, device = [0.0] * len(order), student.model.device
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         ids, labels = (
-            pad_sequence([torch.tensor(encoded[i][name]) for i in batch], True, fill)
+            pad_sequence([torch.tensor(encoded[i][name]) for i in batch], True, fill).to(device)
             for name, fill in (("input_ids", 0), ("labels", IGNORED))
         )
-        logits = student.model(input_ids=ids.to(student.model.device)).logits[:, :-1].float()
-        flat = cross_entropy(
-            logits.transpose(1, 2), labels[:, 1:].to(logits.device), reduction="none", ignore_index=IGNORED
-        )
-        for i, loss in zip(batch, flat.sum(dim=1).tolist(), strict=True):
+        logits = student.model(input_ids=ids).logits[:, :-1].float().transpose(1, 2)
+        by_token = cross_entropy(logits, labels[:, 1:], reduction="none", ignore_index=IGNORED)
+        for i, loss in zip(batch, by_token.sum(dim=1).tolist(), strict=True):
             losses[i] = loss
         report(min(start + batch_size, len(order)), len(order))
     return losses

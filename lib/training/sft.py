@@ -1,10 +1,8 @@
-"""Supervised fine-tuning through TRL, in this process or in several: `accelerate launch -m lib.training.sft FOLDER` (see lib.training.launch)."""
+"""Supervised fine-tuning through TRL, in this process or as one of several (see lib.training.launch)."""
 
 import gc
-import json
 import math
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,21 +10,21 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from torch.utils.data import Sampler
-from transformers import GenerationConfig, PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations import is_fsdp_enabled
 from trl import SFTConfig, SFTTrainer
 
-from lib import records
-from lib.errors import UserError, one_line
-from lib.files import die_with_parent
+from lib import files
+from lib.errors import UserError
 from lib.models import chat_template, loading
-from lib.training import launch, steps, trainers
+from lib.training import data, launch, saving
+from lib.training.config import TrainingConfig
 from lib.training.encoding import ENCODED, IGNORED
-from lib.training.settings import Settings
 
-Report = Callable[[int, int], None]  # (steps done, of so many)
+Report = Callable[[int, int], None]  # (steps done, steps in total)
+PAD_ROW = {"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}  # fills the last step that processes share
 
 
 def train(
@@ -34,20 +32,20 @@ def train(
     tokenizer,
     encoded: Dataset,
     folder: Path,
-    settings: Settings,
+    config: TrainingConfig,
     seed: int = 0,
     report: Report = lambda done, total: None,
 ) -> list[dict]:
-    """Fine-tune a student, a folder or a hub name, on encoded rows; save it as safetensors in `folder`/student.
+    """Fine-tune a student, a folder or a hub name, and save it as safetensors in `folder`/student.
 
-    The optimizer and the schedule are fresh. With `settings.launch` processes of that command train, else this one; where an
-    earlier one was stopped, it goes on from the last of `settings.save_steps`, which lie in `folder`/work. Nothing is left on the
-    device. Returns the losses as [{"step", "loss"}], the last step among them. Raises UserError when the loss is
-    no number, and before the first step where the student could not be saved or would not learn to stop.
+    The optimizer and the schedule are fresh; a stopped training resumes from its last checkpoint in
+    `folder`/work. Nothing stays on the device. Returns the losses as [{"step", "loss"}], with the last step.
+    Raises UserError when the loss is no number, and before the first step where the student could not be
+    saved or would not learn to stop.
     """
-    job = launch.Job(str(student), tokenizer, encoded, folder, settings, seed)
+    job = launch.Job(str(student), tokenizer, encoded, folder, config, seed)
     try:
-        return launch.train(job, report) if settings.launch else _train(job, report)
+        return launch.train(job, report) if config.launch else _train(job, report)
     finally:
         gc.collect()  # a trainer and its parts refer to each other
         torch.cuda.empty_cache()
@@ -60,232 +58,165 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
     try:
         trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
-        _check_losses(losses, job.settings)
-        _save(trainer, job)
-    finally:
-        _let_go(trainer)
+        _check_losses(losses, job.config.learning_rate)
+        saving.save(trainer, job)
+    finally:  # leave nothing on the device, though an error's traceback may hold the trainer
+        trainer.accelerator.free_memory()
+        trainer.optimizer = trainer.lr_scheduler = None
+        if _processes() == 1:
+            trainer.model.to("cpu").zero_grad()
     return losses
 
 
-def _let_go(trainer: SFTTrainer) -> None:
-    """Leave nothing on the device, though an error's traceback may hold the trainer."""
-    trainer.accelerator.free_memory()
-    trainer.optimizer = trainer.lr_scheduler = None
-    if _world() == 1:
-        trainer.model.to("cpu").zero_grad()
-
-
-def _check_losses(losses: list[dict], settings: Settings) -> None:
-    lost = next((entry for entry in losses if not math.isfinite(entry["loss"])), None)
-    if lost:
-        rate = settings.learning_rate
-        raise UserError(
-            f"the loss became {lost['loss']} at step {lost['step']}: lower learning_rate ({rate})"
-        )
+def _check_losses(losses: list[dict], rate: float) -> None:
+    for entry in losses:
+        if not math.isfinite(entry["loss"]):
+            at = f"{entry['loss']} at step {entry['step']}"
+            raise UserError(f"learning_rate={rate}: the loss became {at}. Lower it.")
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The latest checkpoint that was written to its end: its state comes last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
-
-
-def _save(trainer: SFTTrainer, job: launch.Job) -> None:
-    """The student, wherever its weights lie, with its adapter merged."""
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    final, private = job.folder / "student", job.folder / "work/trainer"
-    place = private / "adapter" if job.settings.adapter_rank else final
-    trainer.save_model(str(place))
-    if not trainer.is_world_process_zero():
-        return
-    if not list(place.glob("*.safetensors")):
-        raise UserError(
-            "the weights were not gathered from the processes: with DeepSpeed's stage 3 set stage3_gather_16bit_weights_on_model_save"
-        )
-    if job.settings.adapter_rank:
-        _merged(job, place).save_pretrained(final)
-    job.tokenizer.save_pretrained(final)
-    (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
-    shutil.rmtree(private, ignore_errors=True)
-
-
-def _merged(job: launch.Job, adapter: Path) -> torch.nn.Module:
-    """The student with its adapter, in float32: in bfloat16 most of what that learned would round away, in 4 bits all."""
-    base = loading.load_model(job.student, full_precision=True, device="cpu")
-    _configure(base, job.tokenizer)
-    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
-
-
-def _configure(model: torch.nn.Module, tokenizer) -> list[int]:
-    """Set end tokens that any server stops at, and sampling fields that can be saved; return the former."""
-    ends = chat_template.ends(tokenizer, model.generation_config)
-    for config in (model.generation_config, model.config.get_text_config(), model.config):
-        config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    _make_sampling_valid(model.generation_config)
-    return ends
-
-
-def _make_sampling_valid(generation: GenerationConfig) -> None:
-    """Correct sampling fields without do_sample, as LLaMA 2 and Vicuna have them: they cannot be saved."""
-    try:
-        generation.validate(strict=True)
-    except ValueError:
-        if generation.temperature == 0:  # greedy, which needs none of them
-            generation.temperature = generation.top_p = generation.top_k = None
-        else:
-            generation.do_sample = True
-
-
-def _check_saving(model: torch.nn.Module, job: launch.Job) -> None:
-    """Save the files beside the weights on trial; raise UserError before a round is trained and then lost."""
-    trial = job.folder / "work/trial"
-    try:
-        for part in (model.config, model.generation_config, job.tokenizer):
-            part.save_pretrained(trial)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"student={job.student}: it could not be saved after training: {one_line(error)}. Correct its "
-            "configuration files."
-        ) from None
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
-
-
-def _check_ends(encoded: Dataset, ends: list[int]) -> None:
-    """Raise UserError where no row ends with an end token: the student would learn never to stop."""
-    if not any(row["labels"][-1] in ends for row in records.walk(encoded, "labels")):
-        raise UserError(
-            f"max_length={max(map(len, encoded['input_ids']))}: each of {len(encoded):,} rows is cut before "
-            "its end token, so the student would not learn to stop. Raise it."
-        )
+    """Find the latest complete checkpoint: its trainer_state.json is written last."""
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(complete, key=lambda path: int(path.name.split("-")[1]))) if complete else None
 
 
 def _trainer(job: launch.Job, report: Report) -> "_Trainer":
-    settings, encoded = job.settings, job.encoded
-    arguments = _arguments(job)  # introduces the processes to each other, which loading asks
+    config, encoded = job.config, job.encoded
+    arguments = _sft_arguments(job)  # connects the processes, before loading
     model = _load(job)
-    _check_ends(encoded, _configure(model, job.tokenizer))
-    collate = None
-    if _first():
-        _check_saving(model, job)
-    if settings.packing:
-        if _first():  # another may have no weights
-            steps.check_packing(model, encoded)
-        collate = partial(steps.packed, length=max(map(len, encoded["input_ids"])))
-    set_seed(job.seed)  # the adapter is drawn below
-    adapter = LoraConfig(
-        r=settings.adapter_rank,
-        lora_alpha=2 * settings.adapter_rank,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    saving.check_ends(encoded, saving.configure(model, job.tokenizer))
+    if _is_first():  # others may hold no weights
+        saving.try_saving(model, job)
+        if config.packing:
+            data.check_packing(model, encoded)
+    collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
+    pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
+    rank = config.adapter_rank
+    adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    set_seed(job.seed)  # the adapter's weights are drawn below
     trainer = _Trainer(
         model=model.train(),
         processing_class=job.tokenizer,
-        train_dataset=concatenate_datasets([encoded, _without_loss()]) if _world() > 1 else encoded,
-        data_collator=collate,
-        callbacks=[_Progress(report, settings.save_steps)],
+        train_dataset=concatenate_datasets([encoded, pad_row]) if _processes() > 1 else encoded,
+        data_collator=collator if config.packing else None,
+        callbacks=[Progress(report, config.save_steps)],
         args=arguments,
-        peft_config=adapter if settings.adapter_rank else None,
+        peft_config=adapter if rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
     return trainer
 
 
 def _load(job: launch.Job) -> torch.nn.Module:
-    """The student on this process's device; where several train it, in memory, and the trainer places it.
+    """Load the student onto this process's device, or into memory where several processes train it.
 
     Where they share the weights (FSDP), only the first reads them: a model may be larger than a device, and
-    several of it larger than the memory.
+    several copies of it larger than the memory.
     """
-    settings = job.settings
-    device = "cpu" if _world() > 1 else ""
+    config, device = job.config, "cpu" if _processes() > 1 else ""
     shared = torch.cuda.is_available() and is_fsdp_enabled()  # accelerate shards on devices only
-    empty = shared and not _first() and not settings.quantised
-    return loading.load_model(job.student, not settings.adapter_rank, settings.quantised, device, empty)
+    empty = shared and not _is_first() and not config.quantised
+    return loading.load_model(job.student, not config.adapter_rank, config.quantised, device, empty)
 
 
-def _world() -> int:
-    """How many processes share a step."""
+def _processes() -> int:
+    """Return how many processes share a step."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
-def _first() -> bool:
-    """Whether this process is alone, or the first of several."""
+def _is_first() -> bool:
+    """Say whether this process is alone, or the first of several."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _without_loss() -> Dataset:
-    """One row that completes the last step of a pass where processes share it."""
-    return Dataset.from_dict({"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}, features=ENCODED)
-
-
-class _Progress(trainers.Progress):
-    def __init__(self, report: Report, save_steps: int):
-        super().__init__(report)
-        self.save_steps = save_steps
-
-    def on_step_end(self, args, state, control, **kwargs):
-        # the last loss, too; and a restart counts losses from its step on
-        saved = self.save_steps and state.global_step % self.save_steps == 0
-        control.should_log |= state.global_step == state.max_steps or bool(saved)
-        super().on_step_end(args, state, control, **kwargs)
 
 
 class _Trainer(SFTTrainer):
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         lengths = list(map(len, self.train_dataset["input_ids"]))
-        step = self._train_batch_size * self.args.gradient_accumulation_steps * _world()
-        filler = len(lengths) - 1 if _world() > 1 else None  # the row without loss
-        in_a_pass = math.ceil(len(lengths[:filler]) / step)
-        # asked, not told by set_epoch, which does not reach a sampler that is resumed in several processes
-        return steps.LikeLengths(
-            lengths[:filler], step, self.args.seed, filler, lambda: self.state.global_step // in_a_pass
+        pad_row = len(lengths) - 1 if _processes() > 1 else None
+        step = self._train_batch_size * self.args.gradient_accumulation_steps * _processes()
+        lengths = lengths[:pad_row]
+        steps_per_epoch = math.ceil(len(lengths) / step)
+        # set_epoch does not reach a sampler that is resumed in several processes
+        return data.LengthGroupedSampler(
+            lengths, step, self.args.seed, pad_row, lambda: self.state.global_step // steps_per_epoch
         )
 
 
-def _arguments(job: launch.Job) -> SFTConfig:
-    settings, world = job.settings, _world()
-    steps = math.ceil(len(job.encoded) / settings.batch_size) * settings.epochs
-    on_device = settings.device_rows or settings.batch_size // world
-    if settings.batch_size % (on_device * world):
+def _sft_arguments(job: launch.Job) -> SFTConfig:
+    config, processes = job.config, _processes()
+    steps = math.ceil(len(job.encoded) / config.batch_size) * config.epochs
+    rows = config.device_rows or max(1, config.batch_size // processes)
+    if config.batch_size % (rows * processes):
         raise UserError(
-            f"batch_size is {settings.batch_size}: {world} processes cannot share it, {on_device} rows at a time"
+            f"batch_size={config.batch_size}: {processes} processes cannot share it, {rows} rows at a time. "
+            "Set a multiple."
         )
-    return trainers.arguments(
+    return arguments(
         SFTConfig,
         output_dir=str(job.folder / "work/trainer"),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        warmup_steps=round(settings.warmup * steps),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        warmup_steps=round(config.warmup * steps),
         lr_scheduler_type="cosine",
-        per_device_train_batch_size=on_device,
-        gradient_accumulation_steps=settings.batch_size // (on_device * world),
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=config.batch_size // (rows * processes),
         max_length=None,  # rows are already cut
-        activation_checkpointing=settings.checkpointing,
-        neftune_noise_alpha=settings.neftune or None,
-        save_strategy="steps" if settings.save_steps else "no",
-        save_steps=settings.save_steps or 1,
+        activation_checkpointing=config.checkpointing,
+        neftune_noise_alpha=config.neftune or None,
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 1,
         save_total_limit=1,
         logging_steps=max(1, int(steps / 40)),
         logging_nan_inf_filter=False,  # it would log a diverged loss as 0
-        report_to=settings.report_to,
+        report_to=config.report_to,
         seed=job.seed,
     )
 
 
-def main(place: Path) -> None:
-    """One of several processes that train together the job that lib.training.launch wrote down in `place`."""
-    die_with_parent(os.getppid())
+# For every trainer of the suite
+
+
+def arguments(kind: type[TrainingArguments], **values) -> TrainingArguments:
+    """Build arguments of a kind: one device, bfloat16 where it has that, and no output of its own."""
+    on_gpu = torch.cuda.is_available()
+    bf16 = on_gpu and torch.cuda.is_bf16_supported()
+    built = kind(bf16=bf16, use_cpu=not on_gpu, disable_tqdm=True, dataloader_pin_memory=False, **values)
+    built._n_gpu = 1  # with several visible ones DataParallel would make larger batches
+    return built
+
+
+class Progress(TrainerCallback):
+    """Reports each step, and has the loss logged at the last one and at each checkpoint."""
+
+    def __init__(self, report: Report, save_steps: int = 0):
+        self.report, self.save_steps = report, save_steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        # a resumed training averages the losses from its checkpoint on
+        saved = self.save_steps and state.global_step % self.save_steps == 0
+        control.should_log |= state.global_step == state.max_steps or bool(saved)
+        self.report(state.global_step, state.max_steps)
+
+
+def main(folder: Path) -> None:
+    """Train the job that `launch.train` wrote in `folder`, as one of its processes."""
+    files.die_with_parent(os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    report = partial(launch.note, place) if _first() else (lambda done, total: None)
-    losses = _train(launch.read(place), report)
-    if _first():
-        (place / "losses.json").write_text(json.dumps(losses))
+    try:
+        losses = _train(launch.read(folder), partial(_write_progress, folder))
+    except UserError as error:
+        (folder / "error.txt").write_text(str(error))
+        sys.exit(1)
+    if _is_first():
+        files.write_json(folder / "losses.json", losses)
+
+
+def _write_progress(folder: Path, done: int, total: int) -> None:
+    if _is_first():
+        files.write_json(folder / "progress.json", {"done": done, "total": total})
 
 
 if __name__ == "__main__":
-    with launch.told(Path(sys.argv[1])):
-        main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

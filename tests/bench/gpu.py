@@ -18,8 +18,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from lib.models import continuous, decoding, loading
-from lib.training import encoding, sft, steps
-from lib.training.settings import Settings
+from lib.training import data, encoding, sft
+from lib.training.config import TrainingConfig
 
 SHAPES = {
     "0.5B (Qwen2.5)": Qwen2Config(
@@ -63,7 +63,7 @@ def saved(shape: PreTrainedConfig, folder: Path) -> Path:
 
 def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
     """Tokens a second over the steps after the first ones, and the most memory in GB; stops before anything is saved."""
-    settings, times = Settings(epochs=1, batch_size=BATCH, **how), []
+    settings, times = TrainingConfig(epochs=1, batch_size=BATCH, **how), []
 
     def report(done: int, total: int) -> None:
         if torch.cuda.is_available():
@@ -86,7 +86,9 @@ def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
     except Enough:
         pass
     lengths = list(map(len, encoded["input_ids"]))
-    order = list(steps.LikeLengths(lengths, BATCH, seed=0))  # as they were taught: of very unlike lengths
+    order = list(
+        data.LengthGroupedSampler(lengths, BATCH, seed=0)
+    )  # as they were taught: of very unlike lengths
     tokens = sum(lengths[i] for i in order[WARM * BATCH : STEPS * BATCH])
     return tokens / (times[-1] - times[WARM - 1]), held()
 

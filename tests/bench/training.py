@@ -17,12 +17,12 @@ from transformers import get_cosine_schedule_with_warmup
 from lib import records
 from lib.models import loading
 from lib.models import student as students
-from lib.training import encoding, sft, steps
-from lib.training.settings import Settings
+from lib.training import data, encoding, sft
+from lib.training.config import TrainingConfig
 
 STUDENT, ROWS, TURNS = "lib/gym/student", 640, 3
 BARE, DEFAULTS = 0.85, 1.5  # times as fast, at least
-SETTINGS = Settings(epochs=1, learning_rate=1e-4, warmup=0.1, batch_size=16)
+SETTINGS = TrainingConfig(epochs=1, learning_rate=1e-4, warmup=0.1, batch_size=16)
 
 
 def material(n: int) -> Dataset:
@@ -45,7 +45,9 @@ def suite(encoded: Dataset, folder: Path) -> None:
 def bare(encoded: Dataset, folder: Path) -> None:
     """What every tutorial writes, on the suite's own batches."""
     model, rows = loading.load_model(STUDENT).train(), list(encoded)
-    order = list(steps.LikeLengths([len(row["input_ids"]) for row in rows], SETTINGS.batch_size, seed=0))
+    order = list(
+        data.LengthGroupedSampler([len(row["input_ids"]) for row in rows], SETTINGS.batch_size, seed=0)
+    )
     batches = [order[i : i + SETTINGS.batch_size] for i in range(0, len(order), SETTINGS.batch_size)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, fused=True)
     schedule = get_cosine_schedule_with_warmup(optimizer, len(batches) // 10, len(batches))

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from lib import files
 from lib.errors import UserError
+from lib.evaluation.registry import JUDGES, RECORDED
 from lib.runner import folders
 from lib.runner.plan import Planned, source
-from lib.training.settings import JUDGES, RECORDED
 
 
 @dataclass(frozen=True)

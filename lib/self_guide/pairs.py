@@ -1,0 +1,116 @@
+"""Synthetic pairs as rows, and the baselines that they are compared with."""
+
+import json
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+from datasets import Dataset
+
+from lib import records
+from lib.self_guide import generate
+from lib.self_guide.filters import KEPT
+from lib.self_guide.generate import GeneratedInput, LabelledInput
+from lib.self_guide.target import Demo, Instance, Target
+
+TRAINING_BASELINES = ("demos_only", "shuffled_labels", "gold")  # what a student is trained on instead
+PROMPTING_BASELINES = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl")
+PROMPTING_BASELINES += ("synthetic_in_context",)  # how an untrained student is asked
+WORDS = 4  # texts with fewer words, on average, are compared character by character
+SETS = 200  # sets of texts that a diversity is the mean of
+
+
+def _row(target: Target, text: str, output: str | None, template: Callable, demos: tuple[Demo, ...]) -> dict:
+    [turn] = generate.output_prompt(target.instruction, demos, text, template)
+    return {
+        "instruction": turn["content"],
+        "response": output,
+        "response_from": "corpus" if output else None,
+        "source": f"self_guide:{target.name}",
+        "meta": json.dumps({"input": text}, ensure_ascii=False),
+    }
+
+
+def input_rows(target: Target, generated: list[GeneratedInput], template: Callable) -> Dataset:
+    """Turn the kept inputs into rows without a response; the input alone is in `meta`."""
+    kept = [each for each in generated if each.fate == KEPT]
+    return records.build(
+        _row(target, each.text, None, template, target.demos) | {"round": each.round} for each in kept
+    )
+
+
+def pair_rows(rows: Dataset, labelled: list[LabelledInput]) -> Dataset:
+    """Keep the rows whose output was kept, with it and its share of the samples."""
+    kept = [i for i, each in enumerate(labelled) if each.fate == KEPT]
+    rows, labelled = records.only(rows, kept), [labelled[i] for i in kept]
+    outputs = [each.output for each in labelled]
+    metas = [
+        json.dumps(json.loads(meta) | {"share": each.share}, ensure_ascii=False)
+        for meta, each in zip(rows["meta"], labelled, strict=True)
+    ]
+    origins = ["student"] * len(kept)
+    return records.update(rows, meta=metas, response=outputs, student_response=outputs, response_from=origins)
+
+
+def input_texts(rows: Dataset) -> list[str]:
+    """Return the inputs of such rows."""
+    return [json.loads(meta)["input"] for meta in rows["meta"]]
+
+
+def as_demos(rows: Dataset) -> list[Demo]:
+    """Return pairs as demonstrations."""
+    return [Demo(*pair) for pair in zip(input_texts(rows), rows["response"], strict=True)]
+
+
+# Baselines of the training
+
+
+def demo_rows(target: Target, template: Callable) -> Dataset:
+    """Turn each demonstration into a row behind the others."""
+    others = [tuple(other for other in target.demos if other != demo) for demo in target.demos]
+    pairs = zip(target.demos, others, strict=True)
+    return records.build(_row(target, *demo, template, shown) for demo, shown in pairs)
+
+
+def shuffled_rows(rows: Dataset, seed: int) -> Dataset:
+    """Give each input the output of another: what form and length alone teach."""
+    outputs = rows["response"][:]
+    Random(f"shuffled {seed}").shuffle(outputs)
+    return records.update(rows, response=outputs)
+
+
+def gold_rows(target: Target, validation: list[Instance], template: Callable, n: int) -> Dataset:
+    """Turn at most n validation instances, with their first reference, into rows."""
+    return records.build(
+        _row(target, instance.input, instance.references[0], template, target.demos)
+        for instance in validation[:n]
+    )
+
+
+# Diversity
+
+
+def diversity(texts: list[str], demos: list[str], seed: int = 0) -> dict[str, float]:
+    """Measure Self-BLEU: the mean BLEU of a text against the others in sets of one size, 0 to 100.
+
+    Returns {"inputs", "size"}, and "demos" of two or more. Texts of few words are compared by characters.
+    """
+    size = min(len(demos) if len(demos) > 1 else 3, len(texts))
+    words = np.mean([len(text.split()) for text in texts + demos])
+    tokenizer = "13a" if words >= WORDS else "char"
+    measures = {"size": size}
+    if size > 1:
+        rng = Random(f"diversity {seed}")
+        sets = [_self_bleu(rng.sample(texts, size), tokenizer) for _ in range(SETS)]
+        measures["inputs"] = float(np.mean(sets))
+    if 1 < len(demos) <= size:
+        measures["demos"] = _self_bleu(demos, tokenizer)
+    return measures
+
+
+def _self_bleu(texts: list[str], tokenizer: str) -> float:
+    from sacrebleu import sentence_bleu  # slow to import
+
+    options = {"tokenize": tokenizer, "use_effective_order": True}
+    others = [texts[:i] + texts[i + 1 :] for i in range(len(texts))]
+    return float(np.mean([sentence_bleu(*pair, **options).score for pair in zip(texts, others, strict=True)]))

@@ -1,0 +1,67 @@
+"""How a student is trained: light to import, so that a run can check it before torch is needed."""
+
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from lib.errors import UserError
+
+REPORTERS = ("tensorboard", "trackio", "wandb")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a student is trained. Raises UserError for values that cannot work."""
+
+    epochs: float = 3.0
+    learning_rate: float = 2e-5  # peak of a cosine schedule
+    warmup: float = 0.03  # share of the steps in which the rate rises
+    batch_size: int = 32  # rows per step
+    device_rows: int = 0  # rows of a step that are on the device at a time; 0 for all of them
+    checkpointing: bool = False  # recompute activations: less memory, about a third more time
+    adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
+    quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) during training
+    neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
+    packing: bool = False  # rows of a step side by side without padding: for GPUs
+    save_steps: int = 0  # steps between checkpoints, from which a restart goes on; 0 for none
+    report_to: str = "none"  # tensorboard, trackio, wandb
+    launch: str = ""  # trains in other processes, such as "accelerate launch --num_processes 8"
+
+    @classmethod
+    def from_parameters(cls, parameters: dict) -> "TrainingConfig":
+        """Take the fields from a notebook's parameters."""
+        return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+
+    def __post_init__(self):
+        for name in ("epochs", "learning_rate", "batch_size"):
+            self._require(name, getattr(self, name) > 0, "it must be above 0.")
+        self._require("warmup", 0 <= self.warmup <= 1, "it is a share of the steps, 0 to 1.")
+        whole = not self.device_rows or self.batch_size % self.device_rows == 0
+        self._require("device_rows", whole, f"it must divide batch_size={self.batch_size}.")
+        quiet = not (self.packing and self.neftune)
+        self._require("neftune", quiet, "its noise depends on padding. Set packing to false.")
+        trainable = self.adapter_rank or not self.quantised
+        self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
+        installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
+        self._require(
+            "report_to", installed, f"it is not installed. Run pip install {' or '.join(REPORTERS)}."
+        )
+        self.command()
+
+    def _require(self, name: str, holds: object, reason: str) -> None:
+        if not holds:
+            raise UserError(f"{name}={getattr(self, name)}: {reason}")
+
+    def command(self) -> list[str]:
+        """Split `launch` into words, the first as the path of a program beside this Python or on PATH."""
+        if not self.launch:
+            return []
+        program, *words = shlex.split(self.launch)
+        folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        path = shutil.which(program, path=folders)
+        self._require("launch", path, f"there is no program {program}. Install it, or give its path.")
+        return [path, *words]
