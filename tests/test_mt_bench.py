@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from chat_server import ChatServer
+from lib.models.student import Student
 
 from lib.errors import UserError
 from lib.evaluation import mt_bench, mt_judging, statistics
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
-from lib.models.student import Student
 
 ASKED = [
     {"question_id": 1, "category": "writing", "turns": ["Write {a} line.", "Now in rhyme."]},
@@ -90,8 +90,9 @@ def test_the_second_turn_follows_the_students_own_answer():
 
 
 def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeypatch):
-    from lib.models import student as students
     from lib.models.batches import Reply
+
+    from lib.models import student as students
 
     calls = []
 

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from lib import paths, prompts, records
+from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import targets
-from lib.models import student
+from lib.models.server import ServerBackend
 from lib.self_guide import synthetic
 from lib.self_guide.asking import Asking
 from lib.self_guide.generate import Labelled, Sampling, Written
@@ -22,7 +22,7 @@ EVERY = ["empty", "length", "noise", "duplicate"]
 
 @pytest.fixture(scope="module")
 def embedded():
-    return student.load(paths.ROOT / "lib/gym/student")
+    return models.load(paths.ROOT / "lib/gym/student")
 
 
 def asking(embedded, target=REVERSE):
@@ -67,7 +67,7 @@ def test_without_labels_there_is_nothing_to_constrain(embedded):
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.ways(asking(student.Served("http://x", "m"), CHOICE), [])
+    assert "constrained" not in ni.ways(asking(ServerBackend("http://x", "m"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

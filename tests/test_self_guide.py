@@ -3,10 +3,10 @@
 from random import Random
 
 import pytest
+from lib.models.batches import NO_ROOM, Reply
 
 from lib import prompts
 from lib.errors import UserError
-from lib.models.batches import NO_ROOM, Reply
 from lib.self_guide import filtering, generate
 from lib.self_guide.target import Demo, Target
 
