@@ -9,8 +9,7 @@ from random import Random
 import numpy as np
 from scipy.stats import spearmanr
 
-from lib import corpus, records
-from lib.models import student as students
+from lib import corpus, models, records
 from lib.tapir import selection
 
 SHARE, RESAMPLES, LONGEST = (
@@ -25,7 +24,7 @@ def main(student: str, n: int = 0) -> None:
     theirs = set(corpus.load("$RECORDED_DATA/instructions/cherry_alpaca_5_percent.json.xz")["id"])
     short = [i for i, row in enumerate(rows) if row["response"] and records.characters(row) <= LONGEST]
     rows = records.only(rows, Random(0).sample(short, n) if n else short)
-    scores = np.array(selection.ifd(rows, students.load(student), 1024))
+    scores = np.array(selection.ifd(rows, models.load(student), 1024))
     scores[scores > 1] = -1  # what IFD leaves out
     cherry = np.array([row_id in theirs for row_id in rows["id"]])
     rng = np.random.default_rng(0)

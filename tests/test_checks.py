@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError
-from lib.models import student
 from lib.run import run_study
 from lib.runner import checks, params, preflight
 from lib.runner.plan import plan
@@ -237,7 +236,7 @@ def test_a_way_of_loading_that_there_is_not_is_refused(name, value):
 def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"engine=ray: Ray is not installed. Run pip install -e '.\[scale\]'"):
-        student.choose("lib/gym/student", "ray")
+        models.choose("lib/gym/student", "ray")
 
 
 def test_a_ledger_that_is_only_read_must_be_there_before_anything_is_taught(tmp_path):

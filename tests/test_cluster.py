@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tiny import answer
 
+from lib import models
 from lib.errors import UserError
-from lib.models import student
 
 if not find_spec("ray"):
     pytest.skip("Ray is not installed: pip install -e '.[scale]'", allow_module_level=True)
@@ -25,11 +26,11 @@ SMALL |= {"include_log_monitor": False, "no_monitor": True}
 
 @pytest.fixture(scope="module")
 def local():
-    return student.answer(student.load(STUDENT), PROMPTS, **HOW)
+    return answer(models.load(STUDENT), PROMPTS, **HOW)
 
 
-def spread(**how) -> student.Spread:
-    return student.choose(STUDENT, "ray", **how)
+def spread(**how):
+    return models.choose(STUDENT, "ray", **how)
 
 
 def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_same(local, monkeypatch):
@@ -37,7 +38,7 @@ def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_s
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     try:
-        assert student.answer(spread(actors=1), PROMPTS, **HOW) == local
+        assert answer(spread(actors=1), PROMPTS, **HOW) == local
     finally:
         cluster.ray.shutdown()
 
@@ -93,7 +94,7 @@ def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_h
         if len(seen) == 3:
             nodes.kill_one()
 
-    replies = student.answer(spread(), PROMPTS, report=report, **HOW)
+    replies = answer(spread(), PROMPTS, report=report, **HOW)
     assert not nodes.second and seen == list(range(2, 25, 2))
     assert replies == local
 
@@ -104,11 +105,11 @@ def test_a_poisoned_prompt_costs_its_batch_alone_and_the_same_call_asks_for_that
     poison = PROMPTS[7][0]["content"].replace("q", "\ud800")  # half a character: no tokenizer takes it
     prompts = [*PROMPTS[:7], [{"role": "user", "content": poison}], *PROMPTS[8:]]
     with pytest.raises(UserError, match=r"1 of 12 batches \(2 prompts\) have no replies, .* TypeError"):
-        student.answer(spread(), prompts, folder=tmp_path, **HOW)
+        answer(spread(), prompts, folder=tmp_path, **HOW)
     assert len(list(tmp_path.iterdir())) == 11
     with pytest.raises(UserError, match=r"1 of 1 batches"):
-        student.answer(spread(), prompts, folder=tmp_path, **HOW)
-    assert student.answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
+        answer(spread(), prompts, folder=tmp_path, **HOW)
+    assert answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
 
 
 def test_a_batch_whose_process_dies_every_time_is_given_up_and_the_others_are_answered(nodes, monkeypatch):
@@ -123,17 +124,18 @@ def test_a_batch_whose_process_dies_every_time_is_given_up_and_the_others_are_an
     monkeypatch.setattr(cluster, "Answering", Deadly)
     seen = []
     with pytest.raises(UserError, match=r"1 of 12 batches"):
-        student.answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **HOW)
+        answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **HOW)
     assert seen[-1] == (22, 24)
 
 
 def test_a_node_that_lacks_the_student_is_named(nodes, tmp_path):
-    asked = spread()._replace(place=str(tmp_path / "nowhere"))
+    asked = spread()
+    asked.place = str(tmp_path / "nowhere")
     with pytest.raises(UserError, match="the node .* cannot load the student: the student folder .*nowhere"):
-        student.answer(asked, PROMPTS, **HOW)
+        answer(asked, PROMPTS, **HOW)
 
 
 def test_a_prompt_without_room_is_not_asked(nodes):
     long = [{"role": "user", "content": "long " * 2000}]
-    (reply,), (none,) = student.answer_fitting(spread(), [PROMPTS[0], long], max_new_tokens=8)
-    assert reply.text and none.finish == "no room"
+    (reply,), (none,) = answer(spread(), [PROMPTS[0], long], max_new_tokens=8, skip_long=True)
+    assert reply.text and none.finish_reason == "no room"

@@ -4,7 +4,8 @@ import pytest
 import tiny
 import torch
 
-from lib.models import decoding, student
+from lib import models
+from lib.models import decoding
 
 TEXTS = [
     "Reverse it. word",
@@ -18,7 +19,7 @@ LIMIT = decoding.ROOM + 20  # the cache has to grow
 
 @pytest.fixture(scope="module")
 def asked():
-    return student.load("lib/gym/student")
+    return models.load("lib/gym/student")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_the_samples_of_a_prompt_stand_together(asked, prompts):
 
 
 def test_sampling_follows_the_tempered_distribution(tmp_path):
-    asked = student.load(tiny.make(tmp_path / "tiny"))
+    asked = models.load(tiny.make(tmp_path / "tiny"))
     prompt = asked.tokenizer("a", return_tensors="pt", add_special_tokens=False)
     with torch.inference_mode():
         expected = (asked.model(**prompt).logits[0, -1] / 0.5).softmax(0)

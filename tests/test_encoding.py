@@ -7,14 +7,14 @@ import tiny
 import torch
 from datasets import Dataset
 from tiny import ROWS, TURNS
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import Tokenizer, normalizers
+from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from lib import paths, records
+from lib import models, paths, records
 from lib.errors import UserError
 from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
-from lib.models import student
 from lib.training import encoding
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(folder):
-    return student.load(folder).tokenizer
+    return models.load(folder).tokenizer
 
 
 def learnt(tokenizer, row):
@@ -85,7 +85,7 @@ def test_llama_2_reads_the_system_message_within_the_first_turn():
 
 def test_a_response_has_the_tokens_that_it_has_behind_its_prompt():
     """LLaMA 2's tokenizer puts a mark before every text: a response by itself would begin with one that no student says."""
-    words = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")], byte_fallback=False))
+    words = Tokenizer(kinds.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")], byte_fallback=False))
     words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -97,7 +97,7 @@ def test_a_response_has_the_tokens_that_it_has_behind_its_prompt():
 
 
 def test_a_response_is_taken_by_itself_where_a_token_would_reach_into_it_from_the_prompt():
-    words = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    words = Tokenizer(kinds.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     row = encoding.encode(tokenizer, records.build([{"instruction": "a", "response": "b"}]), 64)[0]
@@ -117,7 +117,7 @@ def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
 def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
     responses = [[{"role": "assistant", "content": row["response"]}] for row in ROWS]
     columns = {"prompt": [records.messages(row) for row in ROWS], "completion": responses}
-    loaded = student.load(folder)
+    loaded = models.load(folder)
     plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none"}
     settings = SFTConfig(output_dir=str(tmp_path), max_length=64, **plain)
     prepared = SFTTrainer(
@@ -153,7 +153,7 @@ def test_more_rows_than_are_read_at_a_time_keep_their_order(tokenizer):
 
 
 def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
-    loaded = student.load(folder)
+    loaded = models.load(folder)
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     together = encoding.response_losses(loaded, encoded, batch_size=3)
     alone = [encoding.response_losses(loaded, encoded.select([i]))[0] for i in range(3)]

@@ -5,9 +5,11 @@ import json
 import pytest
 import tiny
 import torch
+from tiny import answer
 
+from lib import models
 from lib.errors import UserError
-from lib.models import convert, loading, student, weights
+from lib.models import convert, loading, weights
 from lib.training import encoding, sft
 from lib.training.config import TrainingConfig
 
@@ -17,18 +19,18 @@ HI = [[{"role": "user", "content": "Hi"}]]
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_gguf_file_is_loaded_by_its_path_or_by_the_folder_that_holds_nothing_else(tmp_path, kind):
     file = tiny.gguf(tmp_path)
-    loaded = student.load(file if kind == "file" else tmp_path)
+    loaded = models.load(file if kind == "file" else tmp_path)
     assert loaded.model.dtype == torch.float32
     assert (loaded.tokenizer.eos_token, loaded.tokenizer.pad_token) == ("<|end|>", "<|pad|>")
-    ((reply,),) = student.answer(loaded, HI, max_new_tokens=3)
-    assert reply.tokens <= 3
+    ((reply,),) = answer(loaded, HI, max_new_tokens=3)
+    assert reply.completion_tokens <= 3
 
 
 def test_of_several_gguf_files_one_must_be_named(tmp_path):
     for name in ("q4.gguf", "q8.gguf"):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"holds 2 GGUF files \(q4.gguf, q8.gguf\). Name the path of one"):
-        student.load(tmp_path)
+        models.load(tmp_path)
     assert weights.place("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
 
 
@@ -36,7 +38,7 @@ def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
     tiny.make(tmp_path)
     (tmp_path / "q4.gguf").touch()
     assert weights.source(weights.place("student", tmp_path)) == (str(tmp_path), {})
-    assert student.load(tmp_path)
+    assert models.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatc
 def test_a_file_that_is_no_gguf_is_named(tmp_path):
     (tmp_path / "q4.gguf").write_bytes(b"no GGUF")
     with pytest.raises(UserError, match=r"the student .*q4.gguf cannot be loaded"):
-        student.load(tmp_path / "q4.gguf")
+        models.load(tmp_path / "q4.gguf")
 
 
 def test_packed_weights_are_not_packed_again(tmp_path):
@@ -76,7 +78,7 @@ def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
     )
     trained = tmp_path / "out/student"
     assert not list(trained.glob("*.gguf")) and (trained / "model.safetensors").is_file()
-    before, after = student.load(file), student.load(trained)
+    before, after = models.load(file), models.load(trained)
     assert after.tokenizer("thé <|end|>")["input_ids"] == before.tokenizer("thé <|end|>")["input_ids"]
     assert after.tokenizer.chat_template == before.tokenizer.chat_template
     assert not torch.equal(after.model.lm_head.weight, before.model.lm_head.weight)
@@ -85,7 +87,7 @@ def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
 def test_a_converted_student_is_an_ordinary_folder_that_a_second_call_leaves_as_it_is(tmp_path):
     file, folder = tiny.gguf(tmp_path), tmp_path / "converted"
     convert.convert(str(file), folder)
-    packed, converted = student.load(file), student.load(folder)
+    packed, converted = models.load(file), models.load(folder)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     end = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
     assert end == packed.tokenizer.eos_token_id

@@ -10,7 +10,7 @@ from lib.errors import UserError
 from lib.evaluation import mt_bench, mt_judging, statistics
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
-from lib.models.student import Student
+from lib.models.types import Completion, SamplingParams
 
 QUESTIONS = [
     {"question_id": 1, "category": "writing", "turns": ["Write {a} line.", "Now in rhyme."]},
@@ -89,18 +89,15 @@ def test_the_second_turn_follows_the_students_own_answer():
     assert mt_bench.conversation(["One?", "Two?"], []) == messages[:1]
 
 
-def test_a_student_answers_both_turns_at_the_temperature_of_the_category(monkeypatch):
-    from lib.models import student as students
-    from lib.models.batches import Reply
-
+def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
     calls = []
 
-    def answer(student, prompts, temperature, seed, **sampling):
-        calls.append((temperature, [prompt[-1]["content"] for prompt in prompts]))
-        return [[Reply(f"to {prompt[-1]['content']}", "length", 1, "hm")] for prompt in prompts]
+    class Student:
+        def generate(self, prompts, params):
+            calls.append((params.temperature, [prompt[-1]["content"] for prompt in prompts]))
+            return [[Completion(f"to {prompt[-1]['content']}", "hm", "length")] for prompt in prompts]
 
-    monkeypatch.setattr(students, "answer", answer)
-    turns, ended = mt_bench.respond(QUESTIONS, Student(None, None), 0)
+    turns, ended = mt_bench.respond(QUESTIONS, Student(), SamplingParams())
     assert calls == [
         (0.0, ["What is 2 + 2?"]),
         (0.7, ["Write {a} line."]),

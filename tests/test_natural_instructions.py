@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
-from lib import paths, prompts, records
+from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import targets
-from lib.models import student
+from lib.models.server import ServerBackend
+from lib.models.types import SamplingParams
 from lib.self_guide import pairs
 from lib.self_guide.generate import GeneratedInput, LabelledInput, Sampling, TaskPrompter
 from lib.self_guide.target import Demo, Instance, Target
@@ -21,11 +22,11 @@ EVERY = ["empty", "length", "noise", "duplicate"]
 
 @pytest.fixture(scope="module")
 def embedded():
-    return student.load(paths.ROOT / "lib/gym/student")
+    return models.load(paths.ROOT / "lib/gym/student")
 
 
 def asking(embedded, target=REVERSE):
-    return TaskPrompter(embedded, target, TEMPLATE, {"max_new_tokens": 16})
+    return TaskPrompter(embedded, target, TEMPLATE, SamplingParams(max_tokens=16))
 
 
 def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
@@ -66,7 +67,7 @@ def test_without_labels_there_is_nothing_to_constrain(embedded):
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.prompting_baselines(asking(student.Served("http://x", "m"), CHOICE), [])
+    assert "constrained" not in ni.prompting_baselines(asking(ServerBackend("http://x", "m"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

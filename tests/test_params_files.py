@@ -3,9 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError
-from lib.models import student
 from lib.runner.plan import plan
 from lib.runner.study import load
 from lib.tapir import tasks
@@ -106,6 +105,6 @@ def test_vicuna_is_asked_in_its_own_format():
 
 
 def test_a_student_is_loaded_with_the_template_that_is_named():
-    assert "[INST]" in student.load(EMBEDDED, chat_template=TEMPLATE).tokenizer.chat_template
+    assert "[INST]" in models.load(EMBEDDED, chat_template=TEMPLATE).tokenizer.chat_template
     with pytest.raises(UserError, match="the chat template nowhere.jinja cannot be read"):
-        student.load(EMBEDDED, chat_template="nowhere.jinja")
+        models.load(EMBEDDED, chat_template="nowhere.jinja")

@@ -8,11 +8,11 @@ import llama_server
 import pytest
 from chat_server import ChatServer
 from scripted import Script
+from tiny import answer
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError
 from lib.evaluation import alpaca
-from lib.models import student as students
 from lib.models.convert import convert
 from lib.run import run_study
 
@@ -98,9 +98,9 @@ def run(tmp_path, monkeypatch):
 def test_the_student_that_make_smollm2_makes_answers_and_stops_by_itself(student):
     asked = ["What is the capital of France?", "Name the largest planet in our solar system."]
     prompts = [[{"role": "user", "content": text}] for text in asked]
-    replies = [reply for (reply,) in students.answer(students.load(student), prompts, max_new_tokens=40)]
+    replies = [reply for (reply,) in answer(models.load(student), prompts, max_new_tokens=40)]
     assert "Paris" in replies[0].text and "planet" in replies[1].text
-    assert not any(reply.cut for reply in replies)
+    assert not any(reply.truncated for reply in replies)
 
 
 @pytest.fixture

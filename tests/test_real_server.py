@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from llama_server import free_port, wait
+from tiny import answer
 
-from lib import records
+from lib import models, records
 from lib.errors import UserError
 from lib.gym import world
-from lib.models import student as students
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.run import run_study
 
 pytestmark = pytest.mark.slow  # a server that imports for ten seconds before it answers
@@ -71,14 +72,14 @@ def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url
 def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_path):
     prompts = [records.messages(row) for row in world.evaluation_set("dev", 1)][:24]
     how = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
-    here = students.answer(students.choose(STUDENT), prompts, max_new_tokens=64)
-    there = students.answer(students.choose(STUDENT, "server", url), prompts, **how)
+    here = answer(models.choose(STUDENT), prompts, max_new_tokens=64)
+    there = answer(models.choose(STUDENT, "server", url), prompts, **how)
     assert there == here and len({reply.text for (reply,) in here}) > 12
-    gone = students.Served("http://127.0.0.1:9/v1", str(STUDENT))
-    assert students.answer(gone, prompts, **how) == here  # nothing is left to be asked
+    gone = ServerBackend("http://127.0.0.1:9/v1", str(STUDENT))
+    assert answer(gone, prompts, **how) == here  # nothing is left to be asked
 
 
 def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):
     copy = shutil.copytree(STUDENT, tmp_path / "copy")
     with pytest.raises(UserError, match=f"refuses {copy} .*: start one with vllm serve {copy}"):
-        students.answer(students.choose(copy, "server", url), [[{"role": "user", "content": "hi"}]])
+        answer(models.choose(copy, "server", url), [[{"role": "user", "content": "hi"}]])

@@ -9,11 +9,12 @@ import pytest
 import tiny
 from hostile import HOSTILE
 from peft import LoraConfig, get_peft_model
+from tiny import answer
 
-from lib import corpus, paths, prompts, records, run
+from lib import corpus, models, paths, prompts, records, run
 from lib.corpus import contamination, duplicates
 from lib.errors import UserError
-from lib.models import loading, student
+from lib.models import loading
 from lib.runner import folders
 from lib.stage import open_stage
 from lib.text import clean
@@ -70,7 +71,7 @@ def test_the_pickle_of_these_tests_does_run_code_where_it_is_loaded(tmp_path):
 def test_pickles_beside_safetensors_are_not_loaded(folder, mark):
     names = ["pytorch_model.bin", "training_args.bin", "adapter_model.bin", "optimizer.pt", "scheduler.pth"]
     put_pickles(folder, mark, *names)
-    assert student.answer(student.load(folder), HI, max_new_tokens=1)
+    assert answer(models.load(folder), HI, max_new_tokens=1)
 
 
 def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder, mark):
@@ -78,11 +79,11 @@ def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder,
         loading.load_model(folder), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
     )
     adapter.save_pretrained(folder)
-    assert student.answer(student.load(folder), HI, max_new_tokens=1)
+    assert answer(models.load(folder), HI, max_new_tokens=1)
     (folder / "adapter_model.safetensors").unlink()
     put_pickles(folder, mark, "adapter_model.bin")
     with pytest.raises(UserError, match="cannot be loaded"):
-        student.load(folder)
+        models.load(folder)
 
 
 def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark):
@@ -93,7 +94,7 @@ def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark)
     told = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(told))
     assert (folder / "model.safetensors.index.json").is_file()
-    assert student.answer(student.load(folder), HI, max_new_tokens=1)
+    assert answer(models.load(folder), HI, max_new_tokens=1)
 
 
 @pytest.mark.parametrize("named", ["evil.bin", "../evil.safetensors", "/etc/evil.safetensors", "evil.pt\nx"])
@@ -104,7 +105,7 @@ def test_an_index_that_leads_to_other_weights_is_refused(folder, mark, named):
         json.dumps({"metadata": {}, "weight_map": {"a": named}})
     )
     with pytest.raises(UserError, match="only safetensors beside it are loaded") as error:
-        student.load(folder)
+        models.load(folder)
     assert str(error.value).isprintable()
 
 
@@ -112,7 +113,7 @@ def test_safetensors_of_another_name_do_not_let_a_pickle_in(folder, mark):
     (folder / "model.safetensors").rename(folder / "decoy.safetensors")
     put_pickles(folder, mark, "pytorch_model.bin")
     with pytest.raises(UserError, match="cannot be loaded"):
-        student.load(folder)
+        models.load(folder)
 
 
 def put_code(folder: Path, mark: Path) -> None:
@@ -139,10 +140,10 @@ def test_the_code_of_a_folder_is_not_run_and_nobody_is_asked_whether_to(folder, 
         auto_map={"AutoConfig": "theirs.C", "AutoModelForCausalLM": "theirs.M"},
     )
     if kind == "llama":  # which transformers has itself
-        assert student.load(folder)
+        assert models.load(folder)
     else:
         with pytest.raises(UserError, match="cannot be loaded"):
-            student.load(folder)
+            models.load(folder)
 
 
 def test_the_code_of_a_tokenizer_is_not_run_either(folder, mark, monkeypatch):
@@ -151,7 +152,7 @@ def test_the_code_of_a_tokenizer_is_not_run_either(folder, mark, monkeypatch):
     told = {"auto_map": {"AutoTokenizer": ["theirs.T", None]}, "tokenizer_class": "Theirs"}
     changed(folder / "tokenizer_config.json", **told)
     with pytest.raises(UserError, match="cannot be loaded"):
-        student.load(folder)
+        models.load(folder)
 
 
 TEMPLATES = [
@@ -168,7 +169,7 @@ TEMPLATES = [
 def test_a_hostile_chat_template_is_kept_in_its_sandbox_and_is_one_error(folder, mark, template):
     (folder / "chat_template.jinja").write_text(template.replace("MARK", str(mark)))
     with pytest.raises(UserError, match="chat template cannot write a prompt of user") as error:
-        student.load(folder)
+        models.load(folder)
     assert str(error.value).isprintable()
 
 
@@ -178,7 +179,7 @@ def test_rows_that_a_template_refuses_are_one_error_that_counts_and_names_them(f
     (folder / "chat_template.jinja").write_text(refusing + whole)
     rows = records.build([{"instruction": "Hi"}, {"instruction": "which system?"}])
     with pytest.raises(UserError, match=f"no system.* 1 of 2 .* the first is row {rows['id'][1]}"):
-        student.respond(rows, student.load(folder), max_new_tokens=1)
+        models.respond(rows, models.load(folder), max_new_tokens=1)
 
 
 def test_what_a_row_says_is_no_template():

@@ -6,10 +6,9 @@ import pytest
 import tiny
 import torch
 
-from lib import records
+from lib import models, records
 from lib.errors import UserError
 from lib.models import loading
-from lib.models import student as students
 from lib.tapir import curriculum, ratings, selection
 from lib.training import encoding
 
@@ -114,7 +113,7 @@ def student(tmp_path_factory):
 
 
 def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
-    rows, asked = told(3, 8), students.load(student)
+    rows, asked = told(3, 8), models.load(student)
     tokenizer, model = asked.tokenizer, asked.model
 
     def mean_loss(start: str, text: str) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 from lib import prompts
 from lib.errors import UserError
-from lib.models.batches import NO_ROOM, Reply
+from lib.models.types import NO_ROOM, Completion
 from lib.self_guide import filters, generate
 from lib.self_guide.target import Demo, Target
 
@@ -20,7 +20,7 @@ TEMPLATE = prompts.template("self_guide_output")
 
 
 def replies(*texts, finish="stop"):
-    return [Reply(text, finish, 1) for text in texts]
+    return [Completion(text, finish_reason=finish) for text in texts]
 
 
 def fates(texts, target=TARGET, names=EVERY, finish="stop"):
@@ -38,7 +38,7 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
-    assert filters.fate(Reply("", "stop", 9, "hm"), "", filters.WHOLE) == "cut"  # thoughts alone
+    assert filters.fate(Completion("", "hm"), "", filters.WHOLE) == "cut"  # thoughts alone
 
 
 def test_a_filter_that_is_not_wanted_lets_pass():

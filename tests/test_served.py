@@ -12,18 +12,23 @@ import pytest
 import tiny
 from aiohttp import web
 from chat_server import ChatServer
+from tiny import answer
 
-from lib import records
+from lib import models, records
 from lib.errors import UserError
-from lib.models import served, student
+from lib.models import server as servers
+from lib.models.local import LocalBackend
+from lib.models.server import ServerBackend
+from lib.models.types import SamplingParams
 
 PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(10)]
 CODE = """
 from pathlib import Path
-from lib import student
+from lib.models.server import ServerBackend
+from lib.models.types import SamplingParams
 prompts = [[{{"role": "user", "content": f"question {{i}}"}}] for i in range({n})]
-asked = student.Served({url!r}, "the-student", 4)
-student.answer(asked, prompts, batch_size=5, folder=Path({folder!r}))
+backend = ServerBackend({url!r}, "the-student", 4)
+backend.generate(prompts, SamplingParams(), batch_size=5, folder=Path({folder!r}))
 """
 
 
@@ -53,7 +58,7 @@ def server():
 
 @pytest.fixture
 def asked(server):
-    return student.Served(server.url, "the-student", concurrency=4)
+    return ServerBackend(server.url, "the-student", concurrency=4)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +74,13 @@ def texts(replies) -> list[list[str]]:
 
 
 def test_every_prompt_gets_its_own_replies_in_its_own_place(asked):
-    replies = student.answer(asked, PROMPTS, samples=3, temperature=0.7, batch_size=4)
+    replies = answer(asked, PROMPTS, samples=3, temperature=0.7, batch_size=4)
     assert texts(replies) == [[prompt[0]["content"]] * 3 for prompt in PROMPTS]
-    assert all(reply[1:] == ("stop", 5, "") for row in replies for reply in row)
+    assert all(reply[1:] == ("", "stop", 10, 5) for row in replies for reply in row)
 
 
 def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
-    student.answer(asked, PROMPTS[:1], temperature=0.7, max_new_tokens=9)
+    answer(asked, PROMPTS[:1], temperature=0.7, max_new_tokens=9)
     (body,) = server.bodies
     assert body.pop("seed") < 2**31
     assert body == {"model": "the-student", "messages": PROMPTS[0]} | {
@@ -86,32 +91,32 @@ def test_a_call_names_the_student_its_sampling_and_its_limit(asked, server):
 
 
 def test_top_k_is_asked_for_where_it_is_set(asked, server):
-    student.answer(asked, PROMPTS[:1], temperature=0.7, top_k=40, max_new_tokens=9)
+    answer(asked, PROMPTS[:1], temperature=0.7, top_k=40, max_new_tokens=9)
     assert server.bodies[0]["top_k"] == 40
 
 
 def test_every_reply_has_a_seed_of_its_own_which_repeats(asked, server):
     how = {"samples": 3, "temperature": 1.0, "batch_size": 4}
-    first, again, other = (student.answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))
+    first, again, other = (answer(asked, PROMPTS, seed=seed, **how) for seed in (1, 1, 2))
     assert first == again != other
     assert len({body["seed"] for body in server.bodies[:30]}) == 30
 
 
 def test_connections_wait_for_no_batch_to_end(asked, server):
     server.delay_s = 0.02
-    student.answer(asked, PROMPTS, batch_size=1)
+    answer(asked, PROMPTS, batch_size=1)
     assert server.most == 4
 
 
 def test_a_reply_that_the_limit_cut_is_marked(asked, server):
     server.fault = lambda body, nth: "length"
-    ((reply,),) = student.answer(asked, PROMPTS[:1])
-    assert reply.finish == "length"
+    ((reply,),) = answer(asked, PROMPTS[:1])
+    assert reply.finish_reason == "length"
 
 
 def test_half_a_surrogate_pair_is_asked_and_stored_as_a_replacement_character(asked, server, tmp_path):
     server.reply = lambda body: f"{body['messages'][0]['content']} \udc00"
-    ((reply,),) = student.answer(asked, [[{"role": "user", "content": "half \ud800"}]], folder=tmp_path)
+    ((reply,),) = answer(asked, [[{"role": "user", "content": "half \ud800"}]], folder=tmp_path)
     assert reply.text == "half \ufffd \ufffd"
 
 
@@ -119,15 +124,15 @@ def test_the_key_of_another_endpoint_is_not_sent(asked, server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "the-oracles")
     server.fault = lambda body, nth: "401"
     with pytest.raises(UserError, match="no: Bearer none"):
-        student.answer(asked, PROMPTS[:1])
-    monkeypatch.setenv(served.KEY, "the-servers")
+        answer(asked, PROMPTS[:1])
+    monkeypatch.setenv(servers.KEY, "the-servers")
     with pytest.raises(UserError, match=r"no: Bearer \[key\]"):
-        student.answer(asked, PROMPTS[:1])
+        answer(asked, PROMPTS[:1])
 
 
 def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
     rows = records.build([{"instruction": "one", "student_response": "kept"}, {"instruction": "two"}])
-    answered, counts = student.respond(rows, asked, samples=2, temperature=1.0)
+    answered, counts = models.respond(rows, asked, SamplingParams(n=2, temperature=1.0))
     samples = json.loads(answered["meta"][1])["samples"]
     assert answered["student_response"][:] == ["kept", samples[0]] and samples[0].startswith("two ")
     assert counts == {"responses": 2, "cut": 0, "unanswered": 0, "tokens": 10} and len(set(samples)) == 2
@@ -139,10 +144,10 @@ def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
 def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "model.safetensors").write_bytes(b"no weights at all")
-    asked = student.choose(copy, "server", "http://localhost:8000/v1/", concurrency=7)
-    assert asked == ("http://localhost:8000/v1", str(copy), 7)
-    assert student.choose("org/name", "server", "http://localhost:8000/v1").name == "org/name"
-    assert isinstance(student.choose(folder), student.Student)
+    asked = models.choose(copy, "server", "http://localhost:8000/v1/", concurrency=7)
+    assert (asked.url, asked.name, asked.concurrency) == ("http://localhost:8000/v1", str(copy), 7)
+    assert models.choose("org/name", "server", "http://localhost:8000/v1").name == "org/name"
+    assert isinstance(models.choose(folder), LocalBackend)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_
 )
 def test_what_a_server_can_t_be_asked_with_is_refused(folder, how, said):
     with pytest.raises(UserError, match=said):
-        student.choose(folder, "server", **how)
+        models.choose(folder, "server", **how)
 
 
 # Stopping
@@ -164,20 +169,20 @@ def test_what_a_server_can_t_be_asked_with_is_refused(folder, how, said):
 
 def test_a_second_start_asks_nothing(asked, server, tmp_path):
     how = {"samples": 2, "temperature": 1.0, "batch_size": 4, "folder": tmp_path}
-    first = student.answer(asked, PROMPTS, **how)
+    first = answer(asked, PROMPTS, **how)
     assert len(server.bodies) == 20
-    assert student.answer(asked, PROMPTS, **how) == first and len(server.bodies) == 20
+    assert answer(asked, PROMPTS, **how) == first and len(server.bodies) == 20
 
 
 def test_what_was_answered_before_a_failure_is_not_asked_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(served, "TRIES", 1)
-    asked = student.Served(server.url, "the-student", concurrency=1)
+    monkeypatch.setattr(servers, "TRIES", 1)
+    asked = ServerBackend(server.url, "the-student", concurrency=1)
     server.fault = lambda body, nth: "500" if len(server.bodies) > 7 else None
     with pytest.raises(UserError, match=f"student_url {server.url} failed .*500"):
-        student.answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
+        answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     server.fault = lambda body, nth: None
-    replies = student.answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
+    replies = answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
     assert texts(replies) == [[prompt[0]["content"]] for prompt in PROMPTS]
     assert len(server.bodies) == 8 + 4  # seven of them and the failure, then the last two batches
 
@@ -194,7 +199,7 @@ def test_a_killed_process_leaves_its_whole_batches(server, asked, tmp_path):
     kept, before = len(list(tmp_path.glob("*.parquet"))), len(server.bodies)
     server.delay_s = 0
     prompts = [[{"role": "user", "content": f"question {i}"}] for i in range(200)]
-    replies = student.answer(asked, prompts, batch_size=5, folder=tmp_path)
+    replies = answer(asked, prompts, batch_size=5, folder=tmp_path)
     assert texts(replies) == [[prompt[0]["content"]] for prompt in prompts]
     assert 3 <= kept < 40 and len(server.bodies) == before + 200 - 5 * kept
 
@@ -205,7 +210,7 @@ def test_an_interrupt_ends_the_calls_and_keeps_the_whole_batches(asked, server, 
 
     server.delay_s = 0.05
     with pytest.raises(KeyboardInterrupt):
-        student.answer(asked, PROMPTS * 20, batch_size=4, folder=tmp_path, report=interrupt)
+        answer(asked, PROMPTS * 20, batch_size=4, folder=tmp_path, report=interrupt)
     time.sleep(0.2)
     assert server.running == 0 and len(server.bodies) < 200 and list(tmp_path.glob("*.parquet"))
 
@@ -214,25 +219,25 @@ def test_an_interrupt_ends_the_calls_and_keeps_the_whole_batches(asked, server, 
 
 
 def test_a_server_that_can_t_be_reached_is_named(monkeypatch):
-    monkeypatch.setattr(served, "TRIES", 1)
+    monkeypatch.setattr(servers, "TRIES", 1)
     with pytest.raises(
         UserError, match="student_url http://127.0.0.1:9/v1 failed .Cannot connect to host 127"
     ):
-        student.answer(student.Served("http://127.0.0.1:9/v1", "m"), PROMPTS)
+        answer(ServerBackend("http://127.0.0.1:9/v1", "m"), PROMPTS)
 
 
 def test_a_server_that_stays_silent_is_given_up(asked, server, monkeypatch):
-    monkeypatch.setattr(served, "TRIES", 1)
-    monkeypatch.setattr(served, "TIMEOUT", openai.Timeout(0.2))
+    monkeypatch.setattr(servers, "TRIES", 1)
+    monkeypatch.setattr(servers, "TIMEOUT", openai.Timeout(0.2))
     server.fault = lambda body, nth: "hang"
     with pytest.raises(UserError, match="failed .*[Tt]imeout"):
-        student.answer(asked, PROMPTS)
+        answer(asked, PROMPTS)
 
 
 def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_one(asked, server):
     server.fault = lambda body, nth: "404"
     with pytest.raises(UserError) as error:
-        student.answer(asked, PROMPTS)
+        answer(asked, PROMPTS)
     assert f"student_url {server.url} refuses the-student (" in str(error.value)
     assert "it serves other-model: start one with vllm serve the-student" in str(error.value)
 
@@ -240,14 +245,14 @@ def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_o
 def test_a_refusal_by_the_right_server_is_told_as_it_is(asked, server):
     server.served, server.fault = ("the-student",), lambda body, nth: "404"
     with pytest.raises(UserError, match=r"refuses the-student [^;]*$"):
-        student.answer(asked, PROMPTS)
+        answer(asked, PROMPTS)
 
 
 @pytest.mark.parametrize("fault, said", [("html", "no JSON"), ("no choices", "no chat completion")])
 def test_a_reply_that_is_none_is_shown(asked, server, fault, said):
     server.fault = lambda body, nth: fault
     with pytest.raises(UserError, match=said):
-        student.answer(asked, PROMPTS)
+        answer(asked, PROMPTS)
 
 
 def said(content: object, finish: str = "stop", usage: tuple = (10, 5), **message) -> dict:
@@ -261,8 +266,8 @@ def said(content: object, finish: str = "stop", usage: tuple = (10, 5), **messag
 def test_thoughts_are_kept_apart_and_found_again_by_a_second_start(asked, server, tmp_path):
     server.reply = lambda body: "<think>They ask.</think>\n\nyes"
     for _ in range(2):
-        ((reply,),) = student.answer(asked, PROMPTS[:1], folder=tmp_path)
-        assert reply == ("yes", "stop", 5, "They ask.") and not reply.unanswered
+        ((reply,),) = answer(asked, PROMPTS[:1], folder=tmp_path)
+        assert reply == ("yes", "They ask.", "stop", 10, 5) and not reply.thoughts_alone
     assert len(server.bodies) == 1
 
 
@@ -276,14 +281,16 @@ def test_thoughts_are_kept_apart_and_found_again_by_a_second_start(asked, server
 )
 def test_a_thought_that_never_ends_is_a_reply_without_text_and_counted(asked, server, told):
     server.reply = lambda body: told
-    rows, counts = student.respond(records.build([{"instruction": "one"}, {"instruction": "two"}]), asked)
+    rows, counts = models.respond(
+        records.build([{"instruction": "one"}, {"instruction": "two"}]), asked, SamplingParams()
+    )
     assert rows["student_response"][:] == ["", ""] and counts["unanswered"] == 2
 
 
 @pytest.mark.parametrize("finish, end", [("eos", "stop"), ("max_tokens", "length")])
 def test_how_a_reply_ended_is_read_as_of_any_other_model(asked, server, finish, end):
     server.reply = lambda body: said("yes", finish)
-    assert student.answer(asked, PROMPTS[:1])[0][0].finish == end
+    assert answer(asked, PROMPTS[:1])[0][0].finish_reason == end
 
 
 @pytest.mark.parametrize(
@@ -300,7 +307,7 @@ def test_a_reply_that_answers_nothing_is_an_error_and_none_of_its_batch_is_kept(
     server.reply = lambda body: told
     prompt = [{"role": "user", "content": "word " * 2000}]
     with pytest.raises(UserError, match=cause):
-        student.answer(asked, [prompt], folder=tmp_path)
+        answer(asked, [prompt], folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -310,4 +317,4 @@ def test_a_server_that_counts_no_tokens_is_refused(asked, server):
         "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
     }
     with pytest.raises(UserError, match="a reply without its usage in tokens"):
-        student.answer(asked, PROMPTS)
+        answer(asked, PROMPTS)

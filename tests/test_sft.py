@@ -18,9 +18,9 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from lib import records
+from lib import models, records
 from lib.errors import UserError
-from lib.models import loading, student
+from lib.models import loading
 from lib.training import encoding, sft
 from lib.training.config import TrainingConfig
 
@@ -46,7 +46,7 @@ def train(folder, out, rows=ROWS, seed=0, report=lambda done, total: None, **opt
 
 
 def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
-    loaded = student.load(folder)
+    loaded = models.load(folder)
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     expected = sum(encoding.response_losses(loaded, encoded)) / sum(encoding.response_tokens(encoded))
     losses = sft.train(folder, loaded.tokenizer, encoded, tmp_path, TrainingConfig(epochs=1, batch_size=3))
@@ -56,7 +56,7 @@ def test_the_first_loss_is_that_of_the_responses_alone(folder, tmp_path):
 def test_a_few_steps_lower_the_loss_of_what_is_taught(folder, trained):
     out, losses = trained
     assert [entry["step"] for entry in losses] == list(range(1, 17))  # 8 epochs of 2 steps
-    before, after = student.load(folder), student.load(out / "student")
+    before, after = models.load(folder), models.load(out / "student")
     encoded = encoding.encode(before.tokenizer, ROWS, 64)
     assert sum(encoding.response_losses(after, encoded)) < sum(encoding.response_losses(before, encoded)) / 3
 
@@ -96,7 +96,7 @@ STEPS = {"rows": MANY, "epochs": 2, "batch_size": 4}
 
 
 def weights(folder):
-    return student.load(folder / "student").model.state_dict()
+    return models.load(folder / "student").model.state_dict()
 
 
 def apart(first, second) -> float:
@@ -124,11 +124,11 @@ def test_what_saves_memory_or_time_changes_no_weight_by_more_than_rounding(folde
 def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
     losses = train(folder, tmp_path, epochs=16, adapter_rank=4, learning_rate=2e-2)
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
-    before, after = student.load(folder).model.state_dict(), weights(tmp_path)
+    before, after = models.load(folder).model.state_dict(), weights(tmp_path)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert before.keys() == after.keys() and changed
     assert not any("embed" in name or "norm" in name or "lm_head" in name for name in changed)
-    loaded = student.load(tmp_path / "student")
+    loaded = models.load(tmp_path / "student")
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     mean = sum(encoding.response_losses(loaded, encoded)) / sum(encoding.response_tokens(encoded))
     assert mean < losses[0]["loss"] * 0.6  # what is saved is what was taught
@@ -155,7 +155,7 @@ def test_values_that_cannot_work_are_refused_by_name(options):
 def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_weights(folder, tmp_path):
     losses = train(folder, tmp_path, epochs=16, learning_rate=2e-2, adapter_rank=4, quantised=True)
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
-    before, after = student.load(folder).model.state_dict(), weights(tmp_path)
+    before, after = models.load(folder).model.state_dict(), weights(tmp_path)
     assert before.keys() == after.keys() and all(weight.dtype == torch.float32 for weight in after.values())
     same = [name for name in before if torch.equal(before[name], after[name])]
     assert same and all("embed" in name or "norm" in name or "lm_head" in name for name in same)
@@ -177,7 +177,7 @@ def test_sampling_fields_that_cannot_be_saved_lose_no_round(folder, tmp_path, fi
     saved = GenerationConfig.from_pretrained(tmp_path / "student")
     saved.validate(strict=True)
     assert bool(saved.do_sample) == bool(fields.get("temperature", 1.0))
-    assert student.load(tmp_path / "student")
+    assert models.load(tmp_path / "student")
 
 
 def test_a_student_that_cannot_be_saved_is_not_trained(folder, tmp_path):

@@ -5,7 +5,7 @@ import tiny
 import torch
 from tiny import ROWS
 
-from lib.models import student
+from lib import models
 from lib.training import data, encoding
 
 
@@ -51,7 +51,7 @@ def test_rows_lie_side_by_side_and_their_positions_restart():
 
 
 def test_packed_and_alone_a_row_has_the_same_loss(tmp_path):
-    loaded = student.load(tiny.make(tmp_path / "tiny"))
+    loaded = models.load(tiny.make(tmp_path / "tiny"))
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     first, second, _ = map(len, encoded["input_ids"])
     bins = data.packed(list(encoded), first + second)

@@ -8,6 +8,7 @@ import torch
 
 from lib import paths, records
 from lib.gym.pretrain import byte_tokenizer, fresh_model
+from lib.models.types import SamplingParams
 
 GYM = paths.ROOT / "lib/gym/student"
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
@@ -85,3 +86,9 @@ def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return folder / name
+
+
+def answer(backend, prompts, samples=1, temperature=0.0, max_new_tokens=256, top_k=0, seed=0, **options):
+    """Generate with a notebook's names of the sampling parameters."""
+    params = SamplingParams(samples, temperature, top_k, max_new_tokens, seed)
+    return backend.generate(prompts, params, **options)

@@ -14,8 +14,9 @@ from huggingface_hub import hf_hub_download
 from lib.errors import UserError
 from lib.evaluation import annotators, shared
 from lib.models import prices
-from lib.models.batches import Ended
+from lib.models.backend import Backend
 from lib.models.chat import Endpoint
+from lib.models.types import Ended, SamplingParams
 from lib.oracle import estimate
 
 COLUMNS = ("instruction", "output", "dataset", "generator")
@@ -36,9 +37,11 @@ def outputs(source: str, parameter: str) -> list[dict]:
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 
-def respond(prompts: list[dict], student, generator: str, **sampling) -> tuple[list[dict], Ended]:
+def respond(
+    prompts: list[dict], student: Backend, generator: str, params: SamplingParams, **options
+) -> tuple[list[dict], Ended]:
     """Generate a student's outputs, and count how they ended (`shared.responses`)."""
-    texts, ended = shared.responses([row["instruction"] for row in prompts], student, **sampling)
+    texts, ended = shared.responses([row["instruction"] for row in prompts], student, params, **options)
     rows = [row | {"output": texts[row["instruction"]].strip(), "generator": generator} for row in prompts]
     return [{column: row[column] for column in COLUMNS} for row in rows], ended
 

@@ -3,9 +3,12 @@
 80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats.
 """
 
+from dataclasses import replace
+
 from lib.errors import UserError
 from lib.evaluation import shared
-from lib.models.batches import Ended, Reply, ended
+from lib.models.backend import Backend
+from lib.models.types import Completion, Ended, SamplingParams, ended
 from lib.prompts import filled
 
 TURNS = (1, 2)
@@ -51,22 +54,21 @@ def judge_prompts(source: str) -> dict[str, dict]:
     return {row["name"]: row for row in shared.load_records(source, "judge_prompts", "name", **fields)}
 
 
-def respond(questions: list[dict], student, seed: int, **sampling) -> tuple[dict[int, list[str]], Ended]:
+def respond(
+    questions: list[dict], student: Backend, params: SamplingParams, **options
+) -> tuple[dict[int, list[str]], Ended]:
     """Generate both turns of a student's answers, at the temperature of the category.
 
-    Returns them by question, and how many were cut or hold thoughts alone. `sampling` goes to
-    `student.answer`.
+    Returns them by question, and how many were cut or hold thoughts alone. `options` go to `generate`.
     """
-    from lib.models import student as students
-
     turns: dict[int, list[str]] = {row["question_id"]: [] for row in questions}
-    replies: list[Reply] = []
+    replies: list[Completion] = []
     temperatures = {row["question_id"]: TEMPERATURES.get(row["category"], 0.0) for row in questions}
     for _ in TURNS:
         for temperature in sorted(set(temperatures.values())):
             alike = [row for row in questions if temperatures[row["question_id"]] == temperature]
             prompts = [conversation(row["turns"], turns[row["question_id"]]) for row in alike]
-            batch = students.answer(student, prompts, temperature=temperature, seed=seed, **sampling)
+            batch = student.generate(prompts, replace(params, temperature=temperature), **options)
             for row, (reply,) in zip(alike, batch, strict=True):
                 turns[row["question_id"]].append(reply.text)
                 replies.append(reply)

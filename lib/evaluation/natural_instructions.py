@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib import records
 from lib.evaluation import metrics
-from lib.models.student import Student
+from lib.models.local import LocalBackend
 from lib.self_guide import labels
 from lib.self_guide.generate import Sampling, TaskPrompter
 from lib.self_guide.pairs import PROMPTING_BASELINES
@@ -20,7 +20,7 @@ def prompting_baselines(asking: TaskPrompter, skipped: list[str]) -> list[str]:
 
     Constrained decoding needs labels, and a student that is loaded here to say how likely each is.
     """
-    constrained = asking.target.labels and isinstance(asking.student, Student)
+    constrained = asking.target.labels and isinstance(asking.student, LocalBackend)
     return [
         name for name in PROMPTING_BASELINES if name not in skipped and (name != "constrained" or constrained)
     ]

@@ -8,12 +8,13 @@ from pathlib import Path
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
-from lib import files, records, show
+from lib import files, models, records, show
 from lib.corpus import contamination, sources
 from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
-from lib.models.batches import Ended, ended
+from lib.models.backend import Backend
+from lib.models.types import Ended, SamplingParams, ended
 from lib.text import clean
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
@@ -66,23 +67,21 @@ def write_lines(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def student(student: object, parameters: dict):
+def student(student: object, parameters: dict) -> Backend:
     """Choose the student to ask by a notebook's parameters."""
-    from lib.models import student as students
-
     names = ("engine", "student_url", "chat_template", "concurrency", "actors")
-    return students.choose(student, *(parameters[name] for name in names))
+    return models.choose(student, *(parameters[name] for name in names))
 
 
-def responses(prompts: list[str], student, **sampling) -> tuple[dict[str, str], Ended]:
-    """Generate a student's responses to prompts of one turn.
+def responses(
+    prompts: list[str], student: Backend, params: SamplingParams, **options
+) -> tuple[dict[str, str], Ended]:
+    """Generate a student's responses to prompts of one turn; `options` go to `generate`.
 
-    Returns them by prompt, and how many were cut or hold thoughts alone. `sampling` goes to `student.answer`.
+    Returns them by prompt, and how many were cut or hold thoughts alone.
     """
-    from lib.models import student as students
-
     messages = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
-    replies = [reply for (reply,) in students.answer(student, messages, **sampling)]
+    replies = [reply for (reply,) in student.generate(messages, params, **options)]
     return dict(zip(prompts, (reply.text for reply in replies), strict=True)), ended(replies)
 
 

@@ -6,9 +6,11 @@ Exact match, greedy, on compositions of two operations that pre-training never s
 import sys
 from random import Random
 
+from lib import models
 from lib.gym import operations
 from lib.gym.pretrain import story
-from lib.models import student as students
+from lib.models.backend import Backend
+from lib.models.types import SamplingParams
 
 Case = tuple[list[dict], str]  # a prompt and the one right reply
 WORDS = 20  # inputs a composition
@@ -59,14 +61,15 @@ def late(n: int = 50) -> list[Case]:
     return [(before + asked, text) for asked, text in echo(20, 40, n)]
 
 
-def exact_match(student: students.Student, cases: list[Case]) -> float:
+def exact_match(student: Backend, cases: list[Case]) -> float:
     """Share of cases whose greedy reply is the right one to the byte."""
     limit = max(len(made.encode()) for _, made in cases) + 2
-    replies = students.answer(student, [prompt for prompt, _ in cases], max_new_tokens=limit, batch_size=64)
+    prompts = [prompt for prompt, _ in cases]
+    replies = student.generate(prompts, SamplingParams(max_tokens=limit), batch_size=64)
     return sum(reply.text == made for (reply,), (_, made) in zip(replies, cases, strict=True)) / len(cases)
 
 
-def table(student: students.Student) -> dict[str, float]:
+def table(student: Backend) -> dict[str, float]:
     """Exact match by skill."""
     seen = Random("seen").sample(operations.compositions(), 20)
     unseen = held_out()
@@ -92,5 +95,5 @@ def table(student: students.Student) -> dict[str, float]:
 if __name__ == "__main__":
     where = sys.argv[1] if len(sys.argv) > 1 else "lib/gym/student"
     print(f"{len(held_out())} compositions held out of {len(held_out()) + len(operations.compositions())}")
-    for skill, share in table(students.load(where)).items():
+    for skill, share in table(models.load(where)).items():
         print(f"{share:6.3f}  {skill}")

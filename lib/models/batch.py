@@ -30,7 +30,7 @@ class Batch:
         self.endpoint, self.done, self.ledger = endpoint, done, endpoint.ledger
         self.answered = len(done)  # so far, as the API counts them
 
-    async def order(self, missing: Iterator, waiting: set[str]) -> None:
+    async def order(self, missing: Iterable, waiting: set[str]) -> None:
         """Have batches made of each (key, request); their tokens go to `waiting`. Raises UserError over the budget."""
         async with self._client():
             for part in self._files(missing):
@@ -65,7 +65,7 @@ class Batch:
                 "from here; with oracle_batch=false it orders nothing more"
             ) from None
 
-    def _files(self, missing: Iterator) -> Iterator[list[tuple[Asked, bytes]]]:
+    def _files(self, missing: Iterable) -> Iterator[list[tuple[Asked, bytes]]]:
         """The calls in parts of a file's size, each with its line."""
         part, size = [], 0
         for name, request in missing:
@@ -106,7 +106,9 @@ class Batch:
 
     async def _collect(self, token: str) -> None:
         """Wait for a batch, and store its replies as its note goes."""
-        batch_id, ordered = self.ledger.batch(token)
+        if not (noted := self.ledger.batch(token)):
+            return
+        batch_id, ordered = noted
         batch = await self._ended(token, batch_id)
         if batch.status == "failed":
             self.ledger.forget(token)
@@ -114,22 +116,22 @@ class Batch:
             raise UserError(
                 f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        calls, replies, lost = {}, {}, []
+        calls, answers, lost = {}, {}, []
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in (await self.client.files.content(name)).content.splitlines():
                 if not (result := _result(line, ordered)):
                     continue
                 asked, response = result
                 try:
-                    answer = self.endpoint.answer(asked, response, share=prices.batch_share())
-                    calls[asked.key], replies[asked.key] = answer
+                    call, answer = self.endpoint.answer(asked, response, share=prices.batch_share())
+                    calls[asked.key], answers[asked.key] = call, answer
                 except Unusable as error:
-                    replies[asked.key] = self.endpoint.unanswered(error)
+                    answers[asked.key] = self.endpoint.unanswered(error)
                     lost += filter(None, [self.endpoint.lost(asked, error.tokens, prices.batch_share())])
         self.ledger.store(calls.values(), collected=token)
         self.ledger.lose(lost)
         self.endpoint.made += len(calls)
-        self.done |= replies
+        self.done |= answers
 
     async def _ended(self, token: str, batch_id: str):
         """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""

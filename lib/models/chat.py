@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import openai
@@ -19,7 +19,7 @@ from lib.models.live import Live
 
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
 NO_RESULT = "its batch ended without a result"
-LOOK_AHEAD = 500  # requests that are looked up in the ledger at a time
+PART = 10_000  # requests that are in memory at a time
 FEWEST = 20  # calls that are worth a batch: fewer are made at once
 
 
@@ -56,6 +56,13 @@ class Reply(NamedTuple):
 
     text: str | None
     finish: str
+
+
+class Answer(NamedTuple):
+    """A reply, and the whole response that it was read from; None where the call failed."""
+
+    reply: Reply
+    response: dict | None
 
 
 class OverBudget(UserError):
@@ -109,42 +116,22 @@ class Endpoint:
         report: Callable[[int], None] = lambda done: None,
         at_once: bool = False,
     ) -> list[Reply]:
-        """A reply to each request, in order; those in the ledger are not asked again, equal ones once.
+        """Return a reply to each request, in order; stored calls are not made again, equal ones once.
 
-        Requests are taken as they are needed, so that a generator of them is never in memory as a whole; `report` is told how
-        many are answered; `at_once` makes calls live even with `batch`. Raises UserError when `ledger_only` lacks a call, when the endpoint refuses the key or the model or
-        stays silent, and OverBudget. What was answered until then is stored.
+        `report` is told how many are answered; `at_once` makes live calls even with `batch`. Raises UserError
+        where `ledger_only` lacks a call, where the endpoint refuses the key or the model or stays silent, and
+        OverBudget. What was answered until then is stored.
         """
-        names: list[str] = []
-        done: dict[str, Reply] = {}
-        waiting: set[str] = set()
-        missing = self._missing(requests, names, done, waiting)
-        if self.ledger_only:
-            self._refuse(sum(1 for _ in missing), len(names))
-            return [done[name] for name in names]
-        if self.ledger.nameless(self.url):
-            with self.ledger.writing():
-                background.run(Batch(self, {}).find_again(), lambda: None)
-        first = list(islice(missing, FEWEST))
-        if first or waiting:
-            with self.ledger.writing():
-                self._ask(first, missing, done, waiting, report, self.batch and not at_once)
-        report(len(names))
-        return [done[name] if name in done else self.unanswered(NO_RESULT) for name in names]
+        return [answer.reply for part in self._answers(requests, report, at_once) for answer in part]
 
     def responses(
         self,
-        requests: list[Request],
+        requests: Iterable[Request],
         report: Callable[[int], None] = lambda done: None,
         at_once: bool = False,
     ) -> list[dict | None]:
-        """All that the endpoint said to each request, in order, logprobs included; None where a call failed. See `chat`."""
-        replies = self.chat(requests, report, at_once)
-        names = [key(self.url, self.model, request.content) for request in requests]
-        stored = dict(self.ledger.find(set(names)))
-        return [
-            None if reply.text is None else stored[name] for name, reply in zip(names, replies, strict=True)
-        ]
+        """Return the whole response to each request, log-probabilities included; None for a failed call. See `chat`."""
+        return [answer.response for part in self._answers(requests, report, at_once) for answer in part]
 
     def account(self) -> dict[str, float | None]:
         """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
@@ -153,76 +140,91 @@ class Endpoint:
         account = {"calls": calls, "usd": usd, "cached": self.cached, "failed": self.failed}
         return {f"oracle.{name}": value for name, value in account.items()}
 
-    def _ask(
-        self, first: list, missing: Iterator, done: dict, waiting: set[str], report: Callable, by_batch: bool
-    ) -> None:
-        """Have the missing calls made or ordered, and collect what is ordered, even where that had to stop: what a batch may cost
-        is set aside until then."""
-        live, batch, calls = Live(self, done), Batch(self, done), chain(first, missing)
-        by_batch, stopped = by_batch and len(first) == FEWEST, None
+    def _answers(
+        self, requests: Iterable[Request], report: Callable[[int], None], at_once: bool
+    ) -> Iterator[list[Answer]]:
+        """Yield the answers to one part of the requests after the other: a corpus of calls does not fit in memory."""
+        by_batch, number, lacking = self.batch and not at_once, 0, 0
+        requests = iter(requests)
+        while part := list(islice(requests, None if by_batch else PART)):
+            names = [key(self.url, self.model, request.content) for request in part]
+            calls = dict(zip(names, part, strict=True))
+            answers = self._stored(calls)
+            if self.ledger_only:
+                lacking += sum(name not in answers for name in names)
+            elif len(answers) < len(calls):
+                self._ask(calls, answers, lambda done, before=number: report(before + done), by_batch)
+            number += len(part)
+            report(number)
+            if not lacking:
+                yield [answers[name] if name in answers else self.unanswered(NO_RESULT) for name in names]
+        if lacking:
+            raise UserError(
+                f"ledger_only=true: {lacking:,} of {number:,} calls are not in the ledger {self.ledger.path}. Ask for "
+                "them with ledger_only=false."
+            )
+
+    def _stored(self, calls: dict[str, Request]) -> dict[str, Answer]:
+        """Read the calls that the ledger holds. An unusable reply was stored by an older version."""
+        answers = {}
+        for name, response in self.ledger.find(calls):
+            try:
+                completion = self._read(response, calls[name].body)
+                answers[name] = Answer(Reply(completion.text, completion.finish_reason), response)
+            except Unusable as error:
+                answers[name] = self.unanswered(error)
+        self.cached += len(answers)
+        return answers
+
+    def _ask(self, calls: dict, answers: dict, report: Callable[[int], None], by_batch: bool) -> None:
+        """Send missing requests, live or as batches, then collect every submitted batch, even after an error."""
+        if self.ledger.nameless(self.url):
+            background.run(Batch(self, {}).find_again(), lambda: None)
+        ordered = self.ledger.ordered(calls.keys() - answers.keys())
+        missing = {name: calls[name] for name in calls if name not in answers and name not in ordered}
+        waiting, stopped = set(ordered.values()), None
+        live, batch = Live(self, answers), Batch(self, answers)
         try:
-            if by_batch:
-                background.run(batch.order(calls, waiting), lambda: report(batch.answered))
-            elif first:
-                background.run(live.ask(calls), lambda: report(live.answered))
+            if by_batch and len(missing) >= FEWEST:
+                background.run(batch.order(missing.items(), waiting), lambda: report(batch.answered))
+            elif missing:
+                background.run(live.ask(missing), lambda: report(len(answers)))
         except UserError as error:
-            stopped = error
+            stopped = error  # a batch's money is set aside until it is collected
+        finally:
+            self.ledger.checkpoint()
         if waiting:
             background.run(batch.collect(waiting), lambda: report(batch.answered))
+            self.ledger.checkpoint()
+            answers |= self._stored({name: calls[name] for name in calls if name not in answers})
         if stopped:
             raise stopped
 
-    def _missing(
-        self, requests: Iterable[Request], names: list, done: dict, waiting: set[str]
-    ) -> Iterator[tuple[str, Request]]:
-        """(key, request) of each call that is neither stored nor in a batch under way.
-
-        All keys go to `names`, stored replies to `done`, the tokens of batches that hold calls to `waiting`.
-        """
-        requests, seen = iter(requests), set()
-        while some := list(islice(requests, LOOK_AHEAD)):
-            keys = [key(self.url, self.model, request.content) for request in some]
-            names += keys
-            fresh = {n: r for n, r in zip(keys, some, strict=True) if n not in seen}
-            seen |= fresh.keys()
-            found = {name: self._stored(response, fresh[name]) for name, response in self.ledger.find(fresh)}
-            done |= found
-            self.cached += len(found)
-            ordered = {} if self.ledger_only else self.ledger.ordered(fresh.keys() - found.keys())
-            waiting |= set(ordered.values())
-            yield from ((n, r) for n, r in fresh.items() if n not in found and n not in ordered)
-
-    def _refuse(self, missing: int, total: int) -> None:
-        if missing:
-            raise UserError(
-                f"{missing:,} of {total:,} calls are not in the ledger {self.ledger.path}, and ledger_only asks none"
-            )
-
-    # what both ways of asking need
+    # for both ways of asking
 
     def connect(self) -> openai.AsyncOpenAI:
         return transport.connect(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
 
     def body(self, request: Request) -> dict:
-        """What is sent."""
+        """Return what is sent."""
         return {"model": self.model, **request.body}
 
     def asked(self, name: str, request: Request, share: float = 1.0) -> Asked:
-        """A call as it stands before it is answered; `share` is that of the full price."""
-        most = (prices.usd(self.price, prices.tokens(request.messages), request.limit) or 0) * share
+        """Describe a call before it is answered; `share` is that of the full price."""
+        most_usd = (prices.usd(self.price, prices.tokens(request.messages), request.limit) or 0) * share
         content = json.dumps(request.content, ensure_ascii=False)
-        return Asked(name, request.purpose, self.run, self.stage, content, most)
+        return Asked(name, request.purpose, self.run, self.stage, content, most_usd)
 
     def answer(
         self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0
-    ) -> tuple[Call, Reply]:
-        """An answered call as the ledger keeps it, and the reply; `share` is that of the full price.
+    ) -> tuple[Call, Answer]:
+        """Return an answered call for the ledger, and its answer; `share` is that of the full price.
 
         Raises Unusable for a response that answers nothing.
         """
         request = json.loads(asked.request)
-        said = self._read(response, {"messages": request["messages"], **request["sampling"]})
-        tokens = completions.usage(response) or self._reckoned(asked, said)
+        completion = self._read(response, {"messages": request["messages"], **request["sampling"]})
+        tokens = completions.usage(response) or self._estimated(asked, completion)
         call = Call(
             key=asked.key,
             endpoint=self.url,
@@ -231,58 +233,50 @@ class Endpoint:
             run=asked.run,
             stage=asked.stage,
             request=asked.request,
-            response=json.dumps(response),  # in ASCII: whatever it holds can be stored
-            finish=said.finish_reason,
+            response=json.dumps(response),  # in ASCII: any text can be stored
+            finish=completion.finish_reason,
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
-            usd=self.cost(tokens, share),
+            usd=self._usd(tokens, share),
             seconds=round(seconds, 3),
             made_at=_now(),
         )
-        return call, Reply(said.text, said.finish_reason)
+        return call, Answer(Reply(completion.text, completion.finish_reason), response)
 
     @staticmethod
-    def _reckoned(asked: Asked, said: Completion) -> list[int]:
-        """About as many tokens as a call took whose endpoint does not say."""
-        texts = asked.request, said.reasoning + said.text
+    def _estimated(asked: Asked, completion: Completion) -> list[int]:
+        """Estimate the tokens of a call whose endpoint does not count them."""
+        texts = asked.request, completion.reasoning + completion.text
         return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in texts]
 
-    def cost(self, tokens: tuple[int, int] | None, share: float = 1.0) -> float | None:
-        """USD of so many tokens; None where they or the price are unknown."""
-        usd = tokens and prices.usd(self.price, *tokens)
+    def _usd(self, tokens: tuple[int, int], share: float) -> float | None:
+        """Return the price of tokens; None where it is unknown."""
+        usd = prices.usd(self.price, *tokens)
         return usd and usd * share
 
     @staticmethod
     def _read(response: object, body: dict) -> Completion:
-        """What a chat completion says. Raises Unusable also where all that it says are thoughts."""
-        said = completions.read(response, body)
-        if said.finish_reason == "stop" and said.reasoning and not said.text:
+        """Read a chat completion. Raises Unusable for one that holds thoughts alone, too."""
+        completion = completions.read(response, body)
+        if completion.finish_reason == "stop" and completion.reasoning and not completion.text:
             raise Unusable("the reply holds no text, its thoughts alone", completions.usage(response))
-        return said
-
-    def _stored(self, response: dict, request: Request) -> Reply:
-        """The reply of a stored call; one that cannot be used was stored by an older version."""
-        try:
-            said = self._read(response, request.body)
-        except Unusable as error:
-            return self.unanswered(error)
-        return Reply(said.text, said.finish_reason)
+        return completion
 
     def lost(self, asked: Asked, tokens: tuple[int, int] | None, share: float = 1.0) -> Lost | None:
-        """What was paid for a reply that cannot be used, as the ledger keeps it."""
+        """Describe the cost of an unusable reply for the ledger; None where it states no tokens."""
         if not tokens:
             return None
-        usd = self.cost(tokens, share)
+        usd = self._usd(tokens, share)
         return Lost(self.model, asked.purpose, self.run, self.stage, *tokens, usd, _now())
 
-    def unanswered(self, error: object) -> Reply:
+    def unanswered(self, error: object) -> Answer:
         """Count a call that failed for good; it is not stored."""
         cause = transport.masked(error, self.key_from)
         self.failures[cause] += 1
-        return Reply(None, f"failed: {cause}")
+        return Answer(Reply(None, f"failed: {cause}"), None)
 
     def over_budget(self, spent: float) -> OverBudget:
-        """What is raised where the next call could exceed the budget."""
+        """Return the error for a budget that the next call could exceed."""
         return OverBudget(
             f"the budget of USD {self.budget_usd:g} for the run {self.run} is spent (USD {spent:.2f}): "
             "raise budget_usd, and the same command goes on from here"

@@ -8,11 +8,17 @@ import logging
 import os
 import platform
 import warnings
-from functools import partial
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from transformers import AutoConfig
 
 from lib import paths
 from lib.errors import UserError, one_line
-from lib.models.batches import Batch, How, Keep, Reply
+from lib.models import loading, weights
+from lib.models.backend import Backend, Batch
+from lib.models.local import CONTINUOUS, PADDED, LocalBackend, context
+from lib.models.types import Completion, SamplingParams
 
 os.environ.update(
     {
@@ -58,53 +64,65 @@ def gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def answer(student, batches: dict[int, Batch], how: How, keep: Keep) -> None:
-    """Give `keep` the replies to each batch as they come; a batch that was lost with its node is asked again.
+class RayBackend(Backend):
+    """A student that actors on the nodes load from `place`: its folder or hub name."""
 
-    Raises UserError where no actor can load the student and, once all others are kept, for batches that failed.
-    """
-    left, failures = dict(batches), {}
-    for _ in range(PASSES):
-        try:
-            for row in _answered(student, left, how):
-                if row["failure"]:
-                    failures[row["number"]] = row["failure"]
-                else:
-                    keep(
-                        row["number"],
-                        [[Reply(*reply) for reply in each] for each in json.loads(row["replies"])],
-                    )
-                    del left[row["number"]]
-        except ray.exceptions.RayError as error:
-            failures |= dict.fromkeys(left, _line(error))
-        if not left:
-            return
-    cause = failures.get(min(left), "its process died")
-    prompts = sum(len(batch.texts) for batch in left.values())
-    raise UserError(
-        f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, the first because of "
-        f"{cause}. The others are kept: the same command asks for these alone."
-    )
+    def __init__(self, place: str, tokenizer, context: int | None, actors: int = 0):
+        self.place, self.tokenizer, self.context, self.actors = place, tokenizer, context, actors
 
+    @property
+    def batch_size(self) -> int:
+        return CONTINUOUS if gpus() else PADDED  # as each node would have them
 
-def _answered(student, batches: dict[int, Batch], how: How):
-    """Yield {number, replies, failure} for each batch in any order, but not for one whose process died."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars, context.print_on_execution_start = False, False
-    context.max_errored_blocks = -1  # a block is a batch
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    actors, share = _pool(student.actors)
-    rows = [{"number": number, "batch": json.dumps(batch)} for number, batch in batches.items()]
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        answered = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            Answering,
-            fn_constructor_args=(student, how),
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1),
-            max_restarts=-1,
-            max_task_retries=0,  # or Ray Data waits for the node that died
-            **share,
+    def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
+        """Call `keep` for each batch as it comes; a batch that was lost with its node is asked again.
+
+        Raises UserError where no actor can load the student and, once all others are kept, for batches that failed.
+        """
+        left, failures = dict(batches), {}
+        for _ in range(PASSES):
+            try:
+                for row in self._answered(left, params):
+                    if row["failure"]:
+                        failures[row["number"]] = row["failure"]
+                    else:
+                        replies = json.loads(row["completions"])
+                        keep(
+                            row["number"],
+                            [[Completion(*each) for each in of_prompt] for of_prompt in replies],
+                        )
+                        del left[row["number"]]
+            except ray.exceptions.RayError as error:
+                failures |= dict.fromkeys(left, _line(error))
+            if not left:
+                return
+        cause = failures.get(min(left), "its process died")
+        prompts = sum(len(batch.prompts) for batch in left.values())
+        raise UserError(
+            f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, the first "
+            f"because of {cause}. The others are kept: the same command asks for these alone."
         )
-    return answered.iter_rows()
+
+    def _answered(self, batches: dict[int, Batch], params: SamplingParams) -> Iterator[dict]:
+        """Yield {number, completions, failure} for each batch in any order, but not for one whose process died."""
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars, context.print_on_execution_start = False, False
+        context.max_errored_blocks = -1  # a block is a batch
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        actors, resources = _pool(self.actors)
+        rows = [{"number": number, "batch": json.dumps(batch)} for number, batch in batches.items()]
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                Answering,
+                fn_constructor_args=(self.place, self.tokenizer, params),
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1
+                ),
+                max_restarts=-1,
+                max_task_retries=0,  # or Ray Data waits for the node that died
+                **resources,
+            )
+        return dataset.iter_rows()
 
 
 def _pool(actors: int) -> tuple[int, dict]:
@@ -119,24 +137,21 @@ def _pool(actors: int) -> tuple[int, dict]:
 class Answering:
     """An actor that holds the student. An error is the batch's own, and part of its row."""
 
-    def __init__(self, student, how: How):
-        from lib.models import loaded
-        from lib.models.loading import load_model
-
-        self.how, self.failure = how, ""
+    def __init__(self, place: str, tokenizer, params: SamplingParams):
+        self.params, self.failure = params, ""
         try:
-            self.answer = partial(loaded.answer_batch, load_model(student.place), student.tokenizer)
+            self.backend = LocalBackend(loading.load_model(place), tokenizer)
         except Exception as error:
             self.failure = f"the node {platform.node()}, which cannot load the student: {_line(error)}"
 
     def __call__(self, row: dict) -> dict:
-        replies, failure = [], self.failure
+        completions, failure = [], self.failure
         if not failure:
             try:
-                replies = self.answer(Batch(*json.loads(row["batch"])), self.how)
+                completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
             except Exception as error:
                 failure = f"{type(error).__name__}: {_line(error)}"
-        return {"number": row["number"], "replies": json.dumps(replies), "failure": failure}
+        return {"number": row["number"], "completions": json.dumps(completions), "failure": failure}
 
 
 def _line(error: BaseException) -> str:
@@ -144,3 +159,11 @@ def _line(error: BaseException) -> str:
     lines = str(error).strip().split("\n")
     traceback = any(line.lstrip().startswith(("Traceback", 'File "')) for line in lines)
     return one_line(lines[-1 if traceback else 0] or type(error).__name__)
+
+
+def spread(student: str | Path, chat_template: str, actors: int) -> RayBackend:
+    """Return the backend of a student that the cluster's nodes load."""
+    with weights.loading("student", student) as place:
+        folder, file = weights.source(place)
+        config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
+    return RayBackend(place, loading.load_tokenizer(student, chat_template), context(config), actors)

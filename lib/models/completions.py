@@ -1,8 +1,8 @@
 """Read what a model says: its thoughts, its text, and whether the reply is whole."""
 
 import re
-from typing import NamedTuple
 
+from lib.models.types import Completion
 from lib.text import clean, split_thoughts
 
 WHOLE = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}  # finish reasons of OpenAI, TGI, Anthropic
@@ -17,16 +17,6 @@ SHOWN = 2000  # characters of a strange reply, until its keys are masked
 TOKENS_A_WORD, TOKENS_A_CHARACTER = 2 / 3, 1 / 3
 UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff])(?!\1)")
 SMALLEST_CONTEXT = 256  # tokens; a server that states fewer for a long prompt does not count them
-
-
-class Completion(NamedTuple):
-    """One reply, read. `finish_reason` is "stop" where it is whole, "length" where its limit cut it."""
-
-    text: str
-    reasoning: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
 
 
 class Unusable(Exception):

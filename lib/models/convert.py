@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
+from lib import models
 from lib.errors import UserError
-from lib.models import student as students
 
 
 def convert(gguf: str, folder: Path) -> None:
     """Save the student as safetensors in bfloat16, with all that belongs to it, unless the folder exists."""
     if folder.exists():
         return
-    unpacked = students.load(gguf)
+    unpacked = models.load(gguf)
     part = folder.with_name(f"{folder.name}.part")  # a folder that exists is whole
     unpacked.model.to(torch.bfloat16).save_pretrained(part)
     unpacked.tokenizer.save_pretrained(part)

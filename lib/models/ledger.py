@@ -7,16 +7,17 @@ noted before it is made.
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import files
 from lib.errors import UserError
 
 SCHEMA = 1  # part of every key: what a call means may change
 TOGETHER = 500  # keys that are looked up at a time
+WAIT_S = 60  # for another process to end its transaction
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, stage TEXT,
     request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL,
@@ -90,13 +91,14 @@ def fits(call: Call) -> bool:
 
 
 class Ledger:
-    """An open ledger. One process at a time writes to it; any number may read.
+    """An open ledger. Several processes may read and write it at once.
 
     Raises UserError where it cannot be opened, read or written.
     """
 
     def __init__(self, path: str | Path, read_only: bool = False):
         self.path, self.read_only = Path(path), read_only
+        self._lock = threading.Lock()
         if read_only and not self.path.is_file():
             raise UserError(f"the ledger {path} does not exist, and read-only nothing can be asked")
         try:
@@ -106,7 +108,7 @@ class Ledger:
 
     def _writer(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=WAIT_S, check_same_thread=False)
         # half a second for 100,000 calls; nothing is paid into a damaged file
         [(said,)] = db.execute("PRAGMA quick_check(1)")
         if said != "ok":
@@ -131,17 +133,6 @@ class Ledger:
                 failure = error
         raise failure
 
-    @contextmanager
-    def writing(self):
-        """The right to write, for as long as calls are made. Raises UserError naming the process that has it."""
-        with files.lock(self.path.with_name(self.path.name + ".lock"), 0, f"the ledger {self.path}"):
-            try:
-                yield
-            finally:
-                # so that the one file is all there is; on a full disk what is stored stays in the file beside it
-                with suppress(sqlite3.Error):
-                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def _unusable(self, how: str, error: Exception) -> UserError:
         return UserError(
             f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the permissions; of a damaged "
@@ -150,9 +141,9 @@ class Ledger:
 
     @contextmanager
     def _change(self):
-        """One transaction. Raises UserError where it cannot be written."""
+        """Open a transaction. Raises UserError where the file cannot be written."""
         try:
-            with self._db:
+            with self._lock, self._db:
                 yield
         except sqlite3.DatabaseError as error:
             raise self._unusable("written", error) from None
@@ -265,11 +256,13 @@ class Ledger:
         """The token of the batch that each of these calls is in, for those that are in one."""
         return dict(self._among("SELECT key, token FROM under_way", keys))
 
-    def batch(self, token: str) -> tuple[str, dict[str, Asked]]:
-        """The id of a batch and its calls by key."""
-        (batch_id,) = self._row("SELECT id FROM batches WHERE token = ?", (token,))
+    def batch(self, token: str) -> tuple[str, dict[str, Asked]] | None:
+        """Return the id of a batch and its calls by key; None once another process has collected it."""
+        row = self._row("SELECT id FROM batches WHERE token = ?", (token,))
+        if not row:
+            return None
         calls = self._rows(f"SELECT {', '.join(Asked._fields)} FROM under_way WHERE token = ?", (token,))
-        return batch_id, {call[0]: Asked(*call) for call in calls}
+        return row[0], {call[0]: Asked(*call) for call in calls}
 
     def under_way(self) -> int:
         """Calls in batches that were not collected yet."""
@@ -278,6 +271,11 @@ class Ledger:
     def forget(self, token: str) -> None:
         """Take the note of a batch away: it was never made, or is gone."""
         self.store([], collected=token)
+
+    def checkpoint(self) -> None:
+        """Move what is stored into the one file, so that it can be copied; on a full disk it stays in -wal."""
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         self._db.close()

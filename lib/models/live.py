@@ -1,4 +1,4 @@
-"""Calls made at once, many side by side: the quick way to replies."""
+"""Send requests to an endpoint, many at once, and store every answered call before its reply is used."""
 
 import asyncio
 import re
@@ -12,91 +12,88 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from lib.errors import UserError
 from lib.models import prices, transport
 from lib.models.completions import Unusable
-from lib.models.writer import Writer
+from lib.models.ledger import Call
 
 REFUSALS = (401, 403, 404)  # of the key, or of the model
 INVALID = (400, 422)  # of the request
 TOO_LONG = re.compile("context|too (?:long|large)|exceed", re.IGNORECASE)  # of one prompt, not of all
-SILENCE = 20  # so many failed calls in a row, or as many as run at once, mean that the endpoint is down
-FEW = 5  # so many calls, all of them failed, mean the same
+SILENCE = 20  # failed calls in a row, or as many as run at once, that mean that the endpoint is down
+FEW = 5  # calls that mean the same where all of them failed
 
 
 class Live:
-    """Asks an endpoint what is missing until it is all answered, or there is a reason to stop."""
+    """Asks an endpoint until every request is answered, or there is a reason to stop."""
 
     def __init__(self, endpoint, done: dict):
         self.endpoint, self.done = endpoint, done
         self.spent = endpoint.ledger.spent(endpoint.run)  # by oracle and judge, who share the budget
         self.stop: UserError | None = None
         self.in_a_row = self.succeeded = 0
-        self.last = ""  # failure
+        self.failure = ""  # the last one
+        self.unstored: dict[str, Call] = {}
 
-    @property
-    def answered(self) -> int:
-        return len(self.done)
-
-    async def ask(self, missing: Iterator) -> None:
-        """Answer each (key, request) into `done`. Raises what made it stop, once the calls under way are stored."""
-        self.stopped = asyncio.Event()
+    async def ask(self, missing: dict) -> None:
+        """Answer {key: request} into `done`. Raises the reason to stop, once the calls under way are stored."""
+        self.stopped, self.storing = asyncio.Event(), asyncio.Lock()
         limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
-        self.pace = [_Pace(limit, self.stopped) for limit in limits]
-        async with (
-            self.endpoint.connect() as self.client,
-            Writer(self.endpoint.ledger) as self.writer,
-            asyncio.TaskGroup() as group,
-        ):
-            for _ in range(self.endpoint.concurrency):
-                group.create_task(self._work(missing))
+        self.paces = [_Pace(limit, self.stopped) for limit in limits]
+        waiting = iter(missing.items())
+        try:
+            async with self.endpoint.connect() as self.client, asyncio.TaskGroup() as group:
+                for _ in range(min(self.endpoint.concurrency, len(missing))):
+                    group.create_task(self._work(waiting))
+        finally:
+            self._write(list(self.unstored.values()))  # answered when the stage was interrupted
         if not self.stop and not self.succeeded and self.in_a_row >= FEW:
             self._end(f"all {self.in_a_row} calls failed")
         if self.stop:
             raise self.stop
 
-    async def _work(self, missing: Iterator) -> None:
-        """Ask one after the other; a call that is under way is always finished."""
+    async def _work(self, waiting: Iterator) -> None:
+        """Ask one request after the other; a call that is under way is always finished."""
         while not self.stop:
             try:
-                name, request = next(missing)
+                name, request = next(waiting)
                 await self._reply(name, request)
             except StopIteration:
                 return
             except UserError as error:
                 self._halt(error)
-            except Exception as error:  # the others must not lose their replies to it
-                said = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
+            except Exception as error:  # the other calls must not lose their replies to it
+                cause = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
                 self._halt(
-                    UserError(f"calls to {self.endpoint.url} had to stop: {said}. What was stored is kept")
+                    UserError(f"calls to {self.endpoint.url} had to stop: {cause}. What was stored is kept.")
                 )
 
-    def _halt(self, why: UserError) -> None:
-        self.stop = self.stop or why
+    def _halt(self, reason: UserError) -> None:
+        self.stop = self.stop or reason
         self.stopped.set()
 
     async def _reply(self, name: str, request) -> None:
         budget = self.endpoint.budget_usd
         if budget is not None and self.spent >= budget:
             raise self.endpoint.over_budget(self.spent)
-        await self.pace[0].wait(1)
-        await self.pace[1].wait(prices.tokens(request.messages) + request.limit / 2)
+        await self.paces[0].wait(1)
+        await self.paces[1].wait(prices.tokens(request.messages) + request.limit / 2)
         if self.stop:
             return
         asked = self.endpoint.asked(name, request)
         try:
-            call, reply = await self._send(asked, request)
+            call, answer = await self._send(asked, request)
         except (openai.APIError, Unusable) as error:
             await self._pay(asked, error)
             self.done[name] = self._failure(error, request)
             return
         self.in_a_row, self.succeeded = 0, self.succeeded + 1
         self.spent += call.usd or 0
-        await self.writer.store(call)
+        await self._store(call)
         self.endpoint.made += 1
-        self.done[name] = reply
+        self.done[name] = answer
 
     async def _send(self, asked, request) -> tuple:
-        """The answered call and its reply. The SDK asks again after what HTTP reports.
+        """Return the answered call and its answer. The SDK asks again after an error that HTTP reports.
 
-        Here a reply that cannot be used is asked again, unless it states tokens: those were paid.
+        Here an unusable reply is asked again, unless it states tokens: those were paid.
         """
         body, started = self.endpoint.body(request), time.monotonic()
         async for attempt in AsyncRetrying(
@@ -110,35 +107,63 @@ class Live:
                 response = transport.parsed(raw.content)
                 return self.endpoint.answer(asked, response, time.monotonic() - started)
 
+    async def _store(self, call: Call) -> None:
+        """Return once the call is on the disk. One transaction holds all that came in while the last was written."""
+        self.unstored[call.key] = call
+        async with self.storing:
+            if call.key in self.unstored:
+                calls = list(self.unstored.values())
+                try:
+                    await asyncio.to_thread(self._write, calls)
+                finally:
+                    for each in calls:
+                        del self.unstored[each.key]
+
+    def _write(self, calls: list[Call]) -> None:
+        """Store calls together. Where that fails each is stored by itself, and the first error raised."""
+        try:
+            self.endpoint.ledger.store(calls)
+        except Exception:
+            errors = [error for call in calls if (error := self._write_one(call))]
+            if errors:
+                raise errors[0] from None
+
+    def _write_one(self, call: Call) -> Exception | None:
+        try:
+            self.endpoint.ledger.store([call])
+        except Exception as error:
+            return error
+        return None
+
     async def _pay(self, asked, error: Exception) -> None:
-        """Count what a reply cost that cannot be used."""
+        """Count the cost of an unusable reply."""
         if lost := self.endpoint.lost(asked, getattr(error, "tokens", None)):
             self.spent += lost.usd or 0
-            await self.writer.lose(lost)
+            await asyncio.to_thread(self.endpoint.ledger.lose, [lost])
 
     def _failure(self, error: Exception, request):
         self.in_a_row += 1
-        reply = self.endpoint.unanswered(error)
-        self.last = reply.finish
+        answer = self.endpoint.unanswered(error)
+        self.failure = answer.reply.finish
         refused = getattr(error, "status_code", 0)
         if refused in REFUSALS and not self.succeeded:
-            self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.last}"))
+            self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.failure}"))
         elif refused in INVALID and (name := _refused(error, request.sampling)):
             self._halt(
                 UserError(
                     f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
-                    f"{request.sampling[name]!r}: {self.last}. Set reasoning=true for an oracle that takes "
+                    f"{request.sampling[name]!r}: {self.failure}. Set reasoning=true for an oracle that takes "
                     "no temperature and no max_tokens, or name another judge_model or evaluation_judge"
                 )
             )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
             self._end(f"{self.in_a_row} calls in a row failed")
-        return reply
+        return answer
 
     def _end(self, what: str) -> None:
         self._halt(
             UserError(
-                f"{what} at {self.endpoint.url}, the last with: {self.last}. What was answered is kept: the same command "
+                f"{what} at {self.endpoint.url}, the last with: {self.failure}. What was answered is kept: the same command "
                 "goes on from here"
             )
         )

@@ -1,7 +1,6 @@
 """Load a student: its model and its tokenizer, from a folder, a GGUF file or the hub."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from accelerate import init_empty_weights
@@ -13,39 +12,6 @@ from lib.models import chat_template as templates
 from lib.models import weights
 
 logging.disable_progress_bar()  # a stage has one display of its own
-
-
-class Student(NamedTuple):
-    """A causal language model and its tokenizer, ready to be asked."""
-
-    model: torch.nn.Module
-    tokenizer: object
-
-
-class Served(NamedTuple):
-    """A student that the server at `url` answers for, as the model `name`: its folder or hub name."""
-
-    url: str
-    name: str
-    concurrency: int = 64  # calls at once
-
-
-class Spread(NamedTuple):
-    """A student that actors on a Ray cluster's nodes load, each from `place`: its folder or hub name."""
-
-    place: str
-    tokenizer: object
-    context: int | None  # tokens; None where the model does not say
-    actors: int = 0  # 0 for one a GPU or, without any, one a pair of CPUs
-
-
-def load(student: str | Path, chat_template: str = "") -> Student:
-    """Load a student from a folder or by its hub name, to be asked.
-
-    `chat_template` is a template file for a student that brings none, or in place of its own.
-    Raises UserError when it cannot be loaded, the folder has no safetensors weights or the tokenizer no chat template.
-    """
-    return Student(load_model(student), load_tokenizer(student, chat_template))
 
 
 def load_model(

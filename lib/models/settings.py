@@ -7,14 +7,6 @@ from lib.errors import UserError
 ENGINES = ("local", "server", "ray")  # this process, a server, the nodes of a cluster
 
 
-def check_sampling(samples: int, temperature: float) -> None:
-    """Raises UserError for samples that are none, or that would all be the same."""
-    if samples < 1:
-        raise UserError(f"samples is {samples}: it must be 1 or more")
-    if samples > 1 and not temperature:
-        raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
-
-
 def check_engine(engine: str, student_url: str, chat_template: str, concurrency: int, actors: int) -> None:
     """Raises UserError for an engine that is none, or is not installed, and for what does not go with it."""
     if engine not in ENGINES:

@@ -10,7 +10,8 @@ from lib.errors import UserError
 from lib.gym import EMBEDDED, splits
 from lib.models import prices, weights
 from lib.models.ledger import Ledger
-from lib.models.settings import check_engine, check_sampling
+from lib.models.settings import check_engine
+from lib.models.types import check_samples
 from lib.self_guide.filters import FILTERS
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
@@ -28,7 +29,7 @@ def start_here(values: dict) -> None:
             raise UserError(f"{name} is {values[name]}: it must be 1 or more")
     tasks.load_taxonomy(values["tasks"])
     weights.place("student", values["student"])
-    check_sampling(values["samples"], values["temperature"])
+    check_samples(values["samples"], values["temperature"])
     splits.check(values["split"])
     share(values, "oracle_error")
     TrainingConfig(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
@@ -50,7 +51,7 @@ def judging(values: dict) -> None:
     _oracle(values)
     choice(values, "reference", "oracle", "corpus")
     labelling(values)
-    check_sampling(values["samples"], values["temperature"])
+    check_samples(values["samples"], values["temperature"])
     share(values, "max_unread")
     choice(values, "judge_scores", "text", "expected")
     choice(values, "unfit_judge", "refuse", "warn")
@@ -135,7 +136,7 @@ def input_generation(values: dict) -> None:
 
 
 def output_generation(values: dict) -> None:
-    check_sampling(values["output_samples"], values["output_temperature"])
+    check_samples(values["output_samples"], values["output_temperature"])
     share(values, "least_share")
     for name, least in (("output_top_k", 0), ("validated_rows", 0), ("max_new_tokens", 1)):
         if values[name] < least:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.errors import UserError
-from lib.models.batches import NO_ROOM, Reply
+from lib.models.types import NO_ROOM, Completion
 from lib.self_guide.labels import read
 from lib.self_guide.target import Target
 
@@ -29,15 +29,15 @@ class Filter(NamedTuple):
 
     name: str
     bounds: str
-    keeps: Callable[[Reply, str], bool]
+    keeps: Callable[[Completion, str], bool]
 
 
-def _is_whole(reply: Reply, text: str) -> bool:
-    return not reply.unanswered and (reply.finish != "length" or NEXT_DEMO in reply.text)
+def _is_whole(reply: Completion, text: str) -> bool:
+    return not reply.thoughts_alone and (reply.finish_reason != "length" or NEXT_DEMO in reply.text)
 
 
 WHOLE = [  # for every reply
-    Filter(NO_ROOM, "its prompt fits the student's context", lambda reply, _: reply.finish != NO_ROOM),
+    Filter(NO_ROOM, "its prompt fits the student's context", lambda reply, _: reply.finish_reason != NO_ROOM),
     Filter(CUT, "ends within the token limit", _is_whole),
 ]
 
@@ -47,7 +47,7 @@ def input_filters(target: Target, names: Iterable[str]) -> list[Filter]:
     texts = [demo.input for demo in target.demos]
     seen = set(texts)
 
-    def is_new(reply: Reply, text: str) -> bool:
+    def is_new(reply: Completion, text: str) -> bool:
         repeated = text in seen
         seen.add(text)
         return not repeated
@@ -73,7 +73,7 @@ def _text_filters(demonstrated: list[str]) -> list[Filter]:
     beginnings = tuple(part for part in BEGINNINGS if not any(text.startswith(part) for text in texts))
     phrases = [part for part in PHRASES if not any(part in text for text in texts)]
 
-    def is_clean(reply: Reply, text: str) -> bool:
+    def is_clean(reply: Completion, text: str) -> bool:
         lower = text.lower()
         return not lower.startswith(beginnings) and not any(part in lower for part in phrases)
 
@@ -99,7 +99,7 @@ def length_bounds(texts: list[str]) -> tuple[float, float]:
     return mean - 2 * deviation, mean + 2 * deviation
 
 
-def fate(reply: Reply, text: str, filters: list[Filter]) -> str:
+def fate(reply: Completion, text: str, filters: list[Filter]) -> str:
     """Return "kept", or the name of the first filter that drops a reply with this cleaned text."""
     return next((each.name for each in filters if not each.keeps(reply, text)), KEPT)
 

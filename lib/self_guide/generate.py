@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
-from lib.models.batches import NO_ANSWER, Reply
+from lib.models.backend import Backend
+from lib.models.types import NO_TEXT, Completion, SamplingParams
 from lib.self_guide import labels
 from lib.self_guide.filters import INCONSISTENT, KEPT, NEXT_DEMO, Filter, fate, output_filters
 from lib.self_guide.target import Demo, Target
@@ -79,7 +80,7 @@ def input_temperature(target: Target, temperature: float) -> float:
 
 def write_inputs(
     target: Target,
-    ask: Callable[[list[list[dict]], int], list[Reply]],
+    ask: Callable[[list[list[dict]], int], list[Completion]],
     templates: tuple[Callable, Callable],
     filters: list[Filter],
     rounds: int,
@@ -109,7 +110,7 @@ def write_inputs(
 
 
 def choose_output(
-    target: Target, replies: list[Reply], filters: list[Filter], least_share: float
+    target: Target, replies: list[Completion], filters: list[Filter], least_share: float
 ) -> LabelledInput:
     """Vote among the outputs that pass the filters; it needs a share of `least_share` of all samples.
 
@@ -129,12 +130,13 @@ def choose_output(
 
 @dataclass(frozen=True)
 class TaskPrompter:
-    """Asks a student about a target task; `options` go to `student.answer` (token limit, folder, ...)."""
+    """Asks a student about a target task; `options` go to `generate` (folder, report)."""
 
-    student: object  # from lib.models.student.choose
+    student: Backend
     target: Target
     template: Callable[..., list[dict]]
-    options: dict
+    params: SamplingParams
+    options: dict = field(default_factory=dict)
     unanswered: Counter = field(default_factory=Counter)  # responses without an answer, by cause
 
     def prompt(self, text: str, demos: Sequence[Demo]) -> list[dict]:
@@ -148,7 +150,7 @@ class TaskPrompter:
     def responses_each(self, inputs: list[str], demos: list[Sequence[Demo]]) -> list[str]:
         """Respond as `responses` does, behind other demonstrations for each input."""
         replies = self._answer([self.prompt(*pair) for pair in zip(inputs, demos, strict=True)])
-        causes = [NO_ANSWER if reply.unanswered else reply.finish for [reply] in replies]
+        causes = [NO_TEXT if reply.thoughts_alone else reply.finish_reason for [reply] in replies]
         self.unanswered.update(cause for cause in causes if cause != "stop")
         return [clean_reply(reply.text) for [reply] in replies]
 
@@ -156,21 +158,20 @@ class TaskPrompter:
         """Vote on the output of each input, by samples behind the target's demonstrations."""
         samples, temperature, top_k, least_share = sampling
         prompts = [self.prompt(text, self.target.demos) for text in inputs]
-        replies = self._answer(prompts, samples=samples, temperature=temperature, top_k=top_k)
+        replies = self._answer(prompts, n=samples, temperature=temperature, top_k=top_k)
         by_name = output_filters(self.target, filters)
         return [choose_output(self.target, each, by_name, least_share) for each in replies]
 
-    def new_inputs(self, texts: list[str], template: Callable, samples: int, **options) -> list[list[str]]:
+    def new_inputs(self, texts: list[str], template: Callable, samples: int, **sampling) -> list[list[str]]:
         """Write up to `samples` inputs similar to each text: no repeats, none empty."""
         alone = [replace(self.target, demos=(Demo(text, ""),)) for text in texts]
         prompts = [input_prompt(target, [], "", Random(0), template) for target in alone]
-        replies = self._answer(prompts, samples=samples, **options)
+        replies = self._answer(prompts, n=samples, **sampling)
         written = [dict.fromkeys(clean_reply(reply.text) for reply in each) for each in replies]
         return [
             [new for new in each if new and new != text] for text, each in zip(texts, written, strict=True)
         ]
 
-    def _answer(self, prompts: list[list[dict]], **options) -> list[list[Reply]]:
-        from lib.models import student  # imports torch, which the prompts alone do not need
-
-        return student.answer_fitting(self.student, prompts, **self.options | options)
+    def _answer(self, prompts: list[list[dict]], **sampling) -> list[list[Completion]]:
+        params = replace(self.params, **sampling)
+        return self.student.generate(prompts, params, skip_long=True, **self.options)

@@ -6,7 +6,7 @@ from random import Random
 
 from datasets import Dataset
 
-from lib import records
+from lib import models, records
 from lib.corpus import duplicates
 from lib.corpus.novelty import Known
 from lib.errors import UserError
@@ -93,9 +93,8 @@ def by_ifd(rows: Dataset, place: Path | None, max_length: int) -> list[int]:
     """
     if place is None:
         raise UserError("selection ifd needs a student: name it with student_from")
-    from lib.models import student
 
-    scores = [-1.0 if score > 1 else score for score in ifd(rows, student.load(place), max_length)]
+    scores = [-1.0 if score > 1 else score for score in ifd(rows, models.load(place), max_length)]
     _varies(scores, "ifd", "IFD")
     return [i for i in _largest(scores, _size(rows)) if scores[i] >= 0]
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lib import records
 from lib.errors import UserError
 from lib.models import chat_template
-from lib.models.student import Student
+from lib.models.local import LocalBackend
 
 IGNORED = -100  # label of a token without loss
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
@@ -103,7 +103,7 @@ def response_tokens(encoded: Dataset) -> list[int]:
 
 @torch.inference_mode()
 def response_losses(
-    student: Student,
+    student: LocalBackend,
     encoded: Dataset,
     batch_size: int = 32,
     report: Callable[[int, int], None] = lambda done, total: None,

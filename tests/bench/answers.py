@@ -6,10 +6,12 @@ import time
 
 import transformers
 from bench.lines import compared
+from tiny import answer
 
-from lib import records
+from lib import models, records
 from lib.gym import world
-from lib.models import student as students
+from lib.models import local
+from lib.models.local import LocalBackend
 
 PROMPTS, TURNS, MAX_NEW_TOKENS = 1000, 3, 128
 LEAST = 2.5  # times as fast
@@ -21,11 +23,11 @@ def prompts(n: int) -> list[list[dict]]:
     return [records.messages(rows[i]) for i in range(n)]
 
 
-def suite(asked: students.Student, told: list[list[dict]]) -> list[str]:
-    return [reply.text for (reply,) in students.answer(asked, told, max_new_tokens=MAX_NEW_TOKENS)]
+def suite(asked: LocalBackend, told: list[list[dict]]) -> list[str]:
+    return [reply.text for (reply,) in answer(asked, told, max_new_tokens=MAX_NEW_TOKENS)]
 
 
-def usual(asked: students.Student, told: list[list[dict]], batch_size: int = 16) -> list[str]:
+def usual(asked: LocalBackend, told: list[list[dict]], batch_size: int = 16) -> list[str]:
     """The pipeline at its customary size of batch, prompts as they come."""
     ask = transformers.pipeline(
         "text-generation", model=asked.model, tokenizer=asked.tokenizer, batch_size=batch_size
@@ -34,10 +36,10 @@ def usual(asked: students.Student, told: list[list[dict]], batch_size: int = 16)
     return [said["generated_text"] for (said,) in ask(told, **how)]
 
 
-def tuned(asked: students.Student, told: list[list[dict]]) -> list[str]:
+def tuned(asked: LocalBackend, told: list[list[dict]]) -> list[str]:
     """The pipeline with the suite's size of batch, long prompts first."""
     order = sorted(range(len(told)), key=lambda i: -len(told[i][-1]["content"]))
-    made = dict(zip(order, usual(asked, [told[i] for i in order], students.PADDED), strict=True))
+    made = dict(zip(order, usual(asked, [told[i] for i in order], local.PADDED), strict=True))
     return [made[i] for i in range(len(told))]
 
 
@@ -48,7 +50,7 @@ def timed(work, *given) -> tuple[float, list[str]]:
 
 
 def measure(n: int = PROMPTS) -> list[dict]:
-    asked, told, taken = students.load("lib/gym/student"), prompts(n), {suite: [], usual: [], tuned: []}
+    asked, told, taken = models.load("lib/gym/student"), prompts(n), {suite: [], usual: [], tuned: []}
     for _ in range(TURNS):  # in turns: a machine's mood falls on both
         texts = {}
         for work, seconds in taken.items():
@@ -61,5 +63,5 @@ def measure(n: int = PROMPTS) -> list[dict]:
         compared(
             f"{what}, {equal:.1%} of the texts equal", "s", ours, theirs, f"{pipeline}, batch 16", LEAST
         ),
-        compared(what, "s", ours, at_best, f"{pipeline}, batch {students.PADDED}, sorted by length"),
+        compared(what, "s", ours, at_best, f"{pipeline}, batch {local.PADDED}, sorted by length"),
     ]

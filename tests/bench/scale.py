@@ -101,8 +101,7 @@ def bytes_a_call(given: float, said: float) -> float:
         ledger = Ledger(Path(folder) / "sample.sqlite")
         long = "word" * round(given)
         asked = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
-        with ledger.writing():
-            ledgers.fill(Endpoint("m", ledger, ledgers.URL, ledger_only=True), asked, "word" * round(said))
+        ledgers.fill(Endpoint("m", ledger, ledgers.URL, ledger_only=True), asked, "word" * round(said))
         ledger.close()
         return ledger.path.stat().st_size / SAMPLE
 

@@ -14,9 +14,8 @@ from datasets import Dataset
 from reasoning_gym.data import read_data_file
 from transformers import get_cosine_schedule_with_warmup
 
-from lib import records
+from lib import models, records
 from lib.models import loading
-from lib.models import student as students
 from lib.training import data, encoding, sft
 from lib.training.config import TrainingConfig
 
@@ -75,7 +74,7 @@ def defaults(encoded: Dataset, folder: Path, **how) -> None:
         "disable_tqdm": True,
     }
     how = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here, **how)
-    asked = students.load(STUDENT)
+    asked = models.load(STUDENT)
     trainer = trl.SFTTrainer(
         model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded
     )

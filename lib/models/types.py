@@ -1,0 +1,75 @@
+"""Requests to a model and their completions, with the names of vLLM and the OpenAI API."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lib.errors import UserError
+
+NO_ROOM = "no room"  # finish_reason of a prompt that fills the model's context: it was not sent
+NO_TEXT = "no answer"  # how a completion is counted that holds thoughts alone
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How completions are drawn. Raises UserError for values that no draw can have."""
+
+    n: int = 1  # completions per prompt
+    temperature: float = 0.0  # 0 is greedy
+    top_k: int = 0  # 0 draws from all tokens
+    max_tokens: int = 256
+    seed: int = 0
+
+    def __post_init__(self):
+        check_samples(self.n, self.temperature)
+        if self.max_tokens < 1:
+            raise UserError(
+                f"max_new_tokens={self.max_tokens}: a completion has one token at least. Raise it."
+            )
+
+
+def check_samples(samples: int, temperature: float) -> None:
+    """Raise UserError for no samples, and for several that would all be the same."""
+    if samples < 1:
+        raise UserError(f"samples is {samples}: it must be 1 or more")
+    if samples > 1 and not temperature:
+        raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
+
+
+class Completion(NamedTuple):
+    """One completion. `finish_reason` is "stop" where it is whole, "length" where max_tokens cut it, or NO_ROOM.
+
+    `reasoning` holds the thoughts before the text: kept, but never judged, trained on or scored. Tokens are
+    None where a server does not count them.
+    """
+
+    text: str
+    reasoning: str = ""
+    finish_reason: str = "stop"
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether max_tokens cut the completion, or the prompt left no room for one."""
+        return self.finish_reason != "stop"
+
+    @property
+    def thoughts_alone(self) -> bool:
+        """Whether no text follows the thoughts."""
+        return bool(self.reasoning) and not self.text
+
+
+class Ended(NamedTuple):
+    """Numbers of truncated completions, and of completions that hold thoughts alone."""
+
+    cut: int
+    unanswered: int
+
+
+def ended(completions: Iterable[Completion]) -> Ended:
+    """Count how completions ended."""
+    completions = list(completions)
+    return Ended(
+        sum(each.truncated for each in completions), sum(each.thoughts_alone for each in completions)
+    )
