@@ -6,14 +6,13 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from tiny import ROWS, TURNS
+from tiny import CHAT_TEMPLATE, ROWS, TURNS, byte_tokenizer
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from lib import paths, records
 from lib.errors import UserError
-from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
 from lib.models import student
 from lib.training import encoding
 

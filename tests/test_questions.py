@@ -5,12 +5,12 @@ import json
 import pandas as pd
 
 from lib.evaluation import ifeval, mt_judging, statistics
-from lib.gym import questions, splits, world
+from lib.gym import questions, split_of, world
 
 
 def test_all_stand_ins_are_held_out_and_those_that_the_gym_evaluates():
     asked = questions.instructions("dev", 2)
-    assert {splits.split_of(row["about"]["family"], row["about"]["payload"]) for row in asked} == {"dev"}
+    assert {split_of(row["about"]["family"], row["about"]["payload"]) for row in asked} == {"dev"}
     trained = [
         text
         for text, meta in zip(

@@ -8,10 +8,11 @@ from importlib.resources import files
 import pytest
 import tiny
 import torch
+from tiny import byte_tokenizer
 
 from lib import records
 from lib.errors import UserError
-from lib.gym.pretrain import byte_tokenizer, chat
+from lib.gym.pretrain import chat
 from lib.models import continuous, loaded, loading, student
 
 TEXTS = [
