@@ -127,7 +127,7 @@ def test_a_task_that_a_row_has_is_kept():
 
 def test_expansion_keeps_family_level_and_split_and_never_repeats_what_is_known():
     parents = rows_of("spell_backward", level=2, n=300)
-    expander = ExactOracle(known=set(payloads(parents)))
+    expander = ExactOracle(seen=set(payloads(parents)))
     first, dropped = expander.expand(parents)
     second, _ = expander.expand(parents)
     made = payloads(first) + payloads(second)
@@ -150,7 +150,7 @@ def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():
 def test_asking_once_more_after_a_duplicate_is_another_draw():
     parent = rows_of("chain_sum", n=1)
     child, _ = ExactOracle().expand(parent)
-    expander = ExactOracle(known=set(payloads(child)))
+    expander = ExactOracle(seen=set(payloads(child)))
     assert expander.expand(parent)[1] == {"duplicate": 1}
     again, _ = expander.expand(parent)
     assert payloads(again) != payloads(child)

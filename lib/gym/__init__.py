@@ -1,4 +1,4 @@
-"""The embedded world: tasks with exact answers, an exact oracle, a student of 1.3 M parameters."""
+"""The embedded world: exact tasks, an exact oracle, a student of 1.3 M parameters."""
 
 import hashlib
 

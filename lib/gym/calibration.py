@@ -1,4 +1,4 @@
-"""Compare MFD with the student's true failure rate, which only the embedded world knows."""
+"""Compare MFD with the true failure rate, which only the embedded world knows."""
 
 import json
 from pathlib import Path

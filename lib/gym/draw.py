@@ -1,4 +1,4 @@
-"""Instances and their phrasings: pre-training, corpus, expansion and evaluation all draw here."""
+"""Draw and phrase instances, for corpus, expansion, evaluation and pre-training."""
 
 from collections.abc import Iterator
 from random import Random
@@ -13,7 +13,7 @@ MISSES = 100  # repeats in a row before a cell counts as used up
 
 
 def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator[Exercise]:
-    """Draw instances of a split without end, with repeats; `family` may be a chain of operations."""
+    """Draw instances of a family or chain in a split, without end and with repeats."""
     if operations.is_chain(family):
         chain_pairs = operations.pairs_of_split(family, rng, split)
         instances = (Exercise(family, 1, text, {"x": text}, out, "") for text, out in chain_pairs)
@@ -28,9 +28,9 @@ def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator
 def distinct(
     family: str, level: int, rng: Random, split: str, n: int, seen: set[str] | None = None
 ) -> list[Exercise]:
-    """Draw `n` instances that differ from each other and from the keys in `seen`, which grows.
+    """Draw `n` different instances, none of them in `seen`, and add their keys to it.
 
-    Raises UserError when a hundred draws in a row bring nothing new.
+    Raises UserError after a hundred repeats in a row.
     """
     seen, instances, misses = set() if seen is None else seen, [], 0
     for instance in draw(family, level, rng, split):
@@ -46,7 +46,7 @@ def distinct(
 
 
 def phrase(instance: Exercise, rng: Random, held_out: bool = False) -> str:
-    """Write the instruction for an instance in one of its family's trained or held-out phrasings."""
+    """Write an instance's instruction in one of its family's phrasings."""
     text = rng.choice(phrasings(instance.family, held_out)).format(**instance.slots)
     return text[0].upper() + text[1:]
 

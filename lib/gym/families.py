@@ -24,7 +24,7 @@ CONSTRAINTS = {
 
 @dataclass(frozen=True)
 class Exercise:
-    """One instance, before it is phrased. `payload` identifies its content, whatever the phrasing."""
+    """An instance before it is phrased; `payload` identifies its content."""
 
     family: str
     level: int
@@ -76,7 +76,7 @@ def dataset(family: str, level: int):
 
 @cache
 def common_words(longest: int = 6) -> list[str]:
-    """List the lower-case words of 3 to `longest` letters in reasoning-gym's story, mostly common English."""
+    """List the words of 3 to `longest` letters in reasoning-gym's story, in lower case."""
     words = reasoning_gym.create_dataset("word_sorting", min_word_length=3, max_word_length=longest).words
     return sorted({word.lower() for word in words if word.isalpha() and word.isascii()})
 
@@ -104,14 +104,14 @@ def format_constraints(n: int, rng: Random) -> readers.Reading:
 
 
 def parse_constraints(payload: str) -> tuple[str, list[str], int | None, str | None]:
-    """Read the rules, the words, and, where the rules set them, the number of words and the prefix."""
+    """Read rules and words and, where the rules set them, number of words and prefix."""
     rules, words = payload.removeprefix("constraints=").split(" | x=")
     count, prefix = re.search(r"exactly (\d+) words", rules), re.search(r"the word (\w+):", rules)
     return rules, words.split(), int(count[1]) if count else None, prefix[1] if prefix else None
 
 
 def obeys(payload: str, text: str) -> bool:
-    """Check a text against a payload's constraints; any n of the words in their order are right."""
+    """Check a text against constraints; any n of the words in their order are right."""
     rules, words, count, prefix = parse_constraints(payload)
     if prefix:
         head, _, text = text.partition(": ")

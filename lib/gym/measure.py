@@ -1,4 +1,4 @@
-"""Measure the embedded student's skills before any fine-tuning: `python -m lib.gym.measure [STUDENT]`.
+"""Measure what pre-training taught: `python -m lib.gym.measure [STUDENT]`.
 
 Exact match of greedy replies on string operations, among them compositions held out of pre-training.
 """

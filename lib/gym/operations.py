@@ -1,4 +1,4 @@
-"""String operations, named and composed: taught in pre-training, except for held-out compositions."""
+"""String operations and their compositions; one pair in ten is never pre-trained."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -49,17 +49,17 @@ def describe(names: tuple[str, ...]) -> str:
 
 @cache
 def compositions(split: str = "train") -> list[tuple[str, str]]:
-    """List the ordered pairs of two operations in a split; one pair in ten is held out."""
+    """List the ordered pairs of operations in a split."""
     return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
 
 
 def is_chain(family: str) -> bool:
-    """Check whether a family's name is a chain of operations, such as "reverse double"."""
+    """Check whether a name is a chain of operations, such as "reverse double"."""
     return bool(family) and all(name in OPERATIONS for name in family.split())
 
 
 def check_chain(chain: str) -> None:
-    """Raise UserError unless a chain names known operations and leaves something of a word."""
+    """Raise UserError unless a chain's operations exist and leave part of a word."""
     if not is_chain(chain) or not apply(tuple(chain.split()), "bcdfg"):
         names = ", ".join(OPERATIONS)
         raise UserError(
@@ -68,7 +68,7 @@ def check_chain(chain: str) -> None:
 
 
 def word(rng: Random) -> str:
-    """Draw a lower-case string of 3 to 5 letters: an English word or, half of the time, random letters."""
+    """Draw 3 to 5 lower-case letters: an English word or, half of the time, random."""
     if rng.random() < 0.5:
         return rng.choice(common_words(5))
     return "".join(rng.choices(LETTERS, k=rng.randint(3, 5)))
@@ -85,7 +85,7 @@ def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
 
 
 def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, str]]:
-    """Draw (input, output) pairs whose input belongs to a split of the chain, without end."""
+    """Draw (input, output) pairs with inputs of a split, without end."""
     while True:
         [(text, output)] = pairs(tuple(chain.split()), rng, 1)
         if split_of(chain, text) == split:
@@ -93,7 +93,7 @@ def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, s
 
 
 def as_turns(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
-    """Build a prompt with the instruction as system message and demonstrations as earlier turns."""
+    """Build a prompt: the instruction as system message, demonstrations as turns."""
     turns = [{"role": "system", "content": instruction}] if instruction else []
     for demo, output in demos:
         turns += [{"role": "user", "content": demo}, {"role": "assistant", "content": output}]

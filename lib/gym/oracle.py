@@ -1,4 +1,4 @@
-"""The exact oracle of the embedded world: knows every answer, and can be as fallible as a real oracle."""
+"""The exact oracle: knows every answer, and can be as fallible as a real oracle."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ LEVELS = 3  # of each family
 
 
 def about(meta: str) -> dict:
-    """Read the instance that a row's meta holds. Raises UserError for a row of another source."""
+    """Read a row's instance. Raises UserError for a row of another source."""
     instance = json.loads(meta or "{}")
     if not {"family", "level", "answer", "steps"} <= instance.keys():
         raise UserError("oracle=exact: only rows of source=gym have known answers. Name an LLM as oracle.")
@@ -29,16 +29,16 @@ def about(meta: str) -> dict:
 
 @dataclass
 class ExactOracle:
-    """Answer, score, classify, rate, expand and refine rows of the embedded world, in whole batches.
+    """Answer, score, classify, rate, expand and refine rows of the embedded world.
 
     `judge_noise` multiplies the fitted spread and position edge; `oracle_error` is the share of wrong
-    oracle responses. Both 0: an exact judge. `known` holds instance keys that expansion may not repeat.
+    oracle responses. Both 0: an exact judge. `seen` holds instance keys that expansion may not repeat.
     """
 
     judge_noise: float = 1.0
     oracle_error: float = 0.0
     seed: int = 0
-    known: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
     drawn: int = 0  # expansions so far: expanding the same parent again gives another instance
     calls: int = 0  # questions answered, verdicts included
 
@@ -71,9 +71,10 @@ class ExactOracle:
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has no verdicts.
+        """Judge the oracle's response against the student's, where a row has no verdicts.
 
-        A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
+        Both orders are judged. A score is 1 + 9 x credit. Of several student responses in `meta.samples`
+        the mean credit counts.
         """
         columns = ("id", "meta", "oracle_response", "student_response", "verdicts")
         verdicts = [row["verdicts"] or self._judge(row) for row in records.walk(rows, *columns)]
@@ -121,21 +122,22 @@ class ExactOracle:
         return min(high, max(low, round(2 * rating) / 2))  # raters use halves
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
-        """Exclude the instances of these rows from expansion; a text benchmark holds no instance."""
-        self.known |= {f"{it['family']} {it['payload']}" for it in map(about, rows["meta"])}
+        """Exclude these rows' instances from expansion; text benchmarks hold none."""
+        instances = map(about, rows["meta"])
+        self.seen |= {f"{instance['family']} {instance['payload']}" for instance in instances}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
-        """Draw one new instance of each row's family and level; also count the rejected ones by cause."""
+        """Draw a new instance of each row's family and level; count rejected ones by cause."""
         children, drops = [], Counter()
         for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
             rng, instance = Random(f"expand {self.seed} {parent} {self.drawn}"), about(meta)
             self.drawn += 1
             self.calls += 1
             fresh = next(draw.draw(instance["family"], instance["level"], rng))
-            if fresh.key in self.known:
+            if fresh.key in self.seen:
                 drops["duplicate"] += 1
                 continue
-            self.known.add(fresh.key)
+            self.seen.add(fresh.key)
             child = world.row(fresh, draw.phrase(fresh, rng), None)
             child["oracle_response"] = self._answer(vars(fresh), child["instruction"])
             child |= {"task": draw.task(fresh.family), "source": f"expanded:{parent}", "hard": hard}
@@ -143,7 +145,7 @@ class ExactOracle:
         return records.build(children), drops
 
     def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
-        """Write each response in its task's style; None where there are no worked steps to add."""
+        """Add worked steps where a task's style asks; None where there are none to add."""
         refined = []
         for task, meta, response in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
             steps = about(meta)["steps"] if styles[task] == "worked" else ""
@@ -156,7 +158,7 @@ class ExactOracle:
         return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
 
     def _answer(self, instance: dict, key: str) -> str:
-        """Write the right terse response or, with probability `oracle_error`, one to another instance."""
+        """Write the right response or, with probability `oracle_error`, a wrong one."""
         family, level, answer = (instance[name] for name in ("family", "level", "answer"))
         rng = Random(f"oracle {self.seed} {key}")
         if rng.random() < self.oracle_error:

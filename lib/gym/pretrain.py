@@ -1,4 +1,4 @@
-"""Pre-train the embedded student from scratch: `python -m lib.gym.pretrain --out FOLDER --fast`.
+"""Pre-train a student: `python -m lib.gym.pretrain --out FOLDER --fast`.
 
 Config, tokenizer and chat template are those of lib/gym/student: a Llama of 1.3 M parameters over bytes.
 It is trained on packed documents of short exercises with loss on all tokens.
@@ -30,7 +30,7 @@ def chat(messages: list[dict], reply: str) -> str:
 
 
 def chain(rng: Random, length: int) -> tuple[str, ...]:
-    """Draw operations that leave something of a word, none of them neighbours in a held-out pair."""
+    """Draw operations that leave part of a word and hold no held-out pair."""
     while True:
         names = tuple(rng.choices(list(operations.OPERATIONS), k=length))
         neighbours = [" ".join(pair) for pair in pairwise(names)]
@@ -40,7 +40,7 @@ def chain(rng: Random, length: int) -> tuple[str, ...]:
 
 
 def operation_episode(rng: Random) -> str:
-    """Ask for operations by name (in half of the episodes), by up to 6 demonstrations, or by both."""
+    """Ask for operations by name, by up to 6 demonstrations, or by both."""
     names = chain(rng, rng.choices([1, 2, 3], weights=[15, 60, 25])[0])
     named = rng.random() < 0.5
     count = rng.choice([0, 0, 0, 1, 2, 3, 4]) if named else rng.randint(2, 6)
@@ -71,7 +71,7 @@ def basic_skill(rng: Random) -> str:
 
 @cache
 def story() -> str:
-    """Read Jules Verne's "In the Year 2889", which reasoning-gym carries (public domain)."""
+    """Read Jules Verne's "In the Year 2889" (public domain) from reasoning-gym."""
     return " ".join(read_data_file("in_the_year_2889.txt").split())
 
 
@@ -82,9 +82,10 @@ def passage(rng: Random, shortest: int, longest: int) -> str:
 
 
 def echo(rng: Random, longest: int) -> str:
-    """Ask to repeat a text of 8 to `longest` characters that cannot be guessed, more often a short one.
+    """Ask to repeat a text that cannot be guessed.
 
-    Characters that all differ teach copying first: one earlier byte is enough to find the place.
+    It has 8 to `longest` characters, more often few. Characters that all differ teach copying first: one
+    earlier byte is enough to find the place.
     """
     length, kind = round(8 * (longest / 8) ** rng.random()), rng.random()
     if kind < 0.3:
@@ -134,7 +135,7 @@ def batch(tokenizer, seed: str, length: int) -> torch.Tensor:
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Use Muon for the matrices inside the layers, AdamW for embeddings, norms and the head."""
+    """Use Muon for the matrices inside the layers, AdamW for all other weights."""
     inside = [p for name, p in model.named_parameters() if "layers" in name and p.ndim == 2]
     outside = [p for name, p in model.named_parameters() if "layers" not in name or p.ndim != 2]
     return [

@@ -1,4 +1,4 @@
-"""Stand-ins for AlpacaEval, MT-Bench and IFEval in the embedded world, in their modules' formats.
+"""Stand-ins for AlpacaEval, MT-Bench and IFEval in the embedded world.
 
 Held-out instances of the taught families, judged exactly where a judge is needed. These scores show that an
 evaluation runs and rank students of this world; they say nothing about the benchmarks.
@@ -16,7 +16,7 @@ TIE = 1.5
 
 
 def instructions(split: str, per_cell: int) -> list[dict]:
-    """Draw prompts of one turn: {"instruction", "dataset": the family, "about": the instance}."""
+    """Draw prompts: {"instruction", "dataset": the family, "about": the instance}."""
     rows = world.taught_set(split, per_cell)
     metas = map(json.loads, rows["meta"])
     return [
@@ -37,7 +37,7 @@ def prefer(pairs: pd.DataFrame, prompts: list[dict]) -> pd.DataFrame:
 
 
 def conversations(split: str, per_cell: int) -> list[dict]:
-    """Draw two turns each of one family and level, as MT-Bench's questions with "about" for each turn."""
+    """Draw MT-Bench questions: two turns of one family and level, each with "about"."""
     rows = instructions(split, 2 * per_cell)
     return [
         {
@@ -66,7 +66,7 @@ def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
 
 
 def constrained(split: str, per_cell: int) -> list[dict]:
-    """Draw prompts whose constraints IFEval's checkers know: words to keep, their number, no commas."""
+    """Draw prompts whose constraints IFEval's checkers know."""
     rows = [row for row in instructions(split, per_cell) if row["dataset"] == "format_constraints"]
     return [
         {"key": n, "prompt": row["instruction"], "about": row["about"]} | _checks(row["about"]["payload"])

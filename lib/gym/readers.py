@@ -1,4 +1,4 @@
-"""Readers of reasoning-gym's items, each named after its family: slots, answer and worked steps."""
+"""Read reasoning-gym's items; each function is named after its family."""
 
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 

@@ -1,4 +1,4 @@
-"""Chains of operations as target tasks for SELF-GUIDE, where every output is known to be right or wrong."""
+"""Chains of operations as target tasks for SELF-GUIDE."""
 
 from random import Random
 
@@ -25,7 +25,7 @@ def load(source: str, shots: int = 3, split: str = "dev") -> Material:
 
 
 def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] | None:
-    """Check each output; None for a target outside the embedded world, where right outputs are unknown."""
+    """Check each output; None for a target outside the embedded world."""
     if not target.exact:
         return None
     names = tuple(target.name.split())

@@ -1,4 +1,4 @@
-"""What students of the embedded world meet: a corpus as uneven and terse as Alpaca, and evaluation sets."""
+"""Build a corpus as uneven and terse as Alpaca, and evaluation sets with credit."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ ANSWER = "Answer: "  # begins the last line of a response
 
 
 def corpus_shares(chains: tuple[str, ...] = ()) -> dict[tuple[str, int], float]:
-    """Return the corpus's share of each (family, level), or of each chain of operations."""
+    """Return the corpus's share of each (family, level), or of each chain."""
     if chains:
         return {(chain, 1): 1 / len(chains) for chain in chains}
     return {(name, n): CORPUS_MIX[name] * share for name in CORPUS_MIX for n, share in LEVEL_SHARES.items()}
@@ -42,9 +42,10 @@ def row(instance: Exercise, instruction: str, response: str | None, kind: str = 
 def corpus(
     n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = (), chains: tuple[str, ...] = ()
 ) -> Dataset:
-    """Draw about `n` rows with terse corpus responses, a share `noise` of them wrong, in random order.
+    """Draw about `n` rows with terse responses, a share `noise` of them wrong.
 
-    With `chains` the rows are about these chains of operations, else about the families of CORPUS_MIX.
+    The order is random. With `chains` the rows are about these chains of operations, else about the
+    families of CORPUS_MIX.
     """
     if unknown := set(leave_out) - set(CORPUS_MIX):
         raise UserError(f"leave_out={sorted(unknown)}: no such family. Choose from {', '.join(CORPUS_MIX)}.")
@@ -75,7 +76,7 @@ def taught_set(split: str, per_cell: int) -> Dataset:
 
 
 def evaluation_set(split: str, per_cell: int) -> Dataset:
-    """Draw held-out instances of `split` ("dev" or "test"), the same for every student.
+    """Draw held-out instances of `split`, "dev" or "test", for every student alike.
 
     `meta.kind` names the set of a row: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
@@ -99,13 +100,13 @@ def _evaluation_rng(split: str) -> Random:
 def _held_out(
     kind: str, cells: list[tuple[str, int]], n: int, split: str, rng: Random, seen: set[str]
 ) -> list[dict]:
-    """Draw `n` rows without responses for each cell; all instances come before all phrasings."""
+    """Draw `n` instances of each cell, then phrase them all."""
     instances = [x for family, level in cells for x in draw.distinct(family, level, rng, split, n, seen)]
     return [row(x, draw.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
 
 
 def _operation(split: str, rng: Random) -> dict:
-    """Draw a taught composition on a word of the split, named by the system message as in pre-training."""
+    """Draw a pre-trained composition on a word of the split, as pre-training asks it."""
     names = rng.choice(operations.compositions())
     text, output = next(operations.pairs_of_split(" ".join(names), rng, split))
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output, "")
@@ -114,7 +115,7 @@ def _operation(split: str, rng: Random) -> dict:
 
 
 def _is_operation(family: str) -> bool:
-    """Check whether a family's response is a changed word alone, without an answer line."""
+    """Check whether a response is a changed word alone, without an answer line."""
     return family == "operations" or operations.is_chain(family)
 
 
