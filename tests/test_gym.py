@@ -57,7 +57,7 @@ def evaluation():
 
 
 def test_about_one_instance_in_ten_is_held_out_half_of_it_for_each_use():
-    counts = Counter(split_of(c[0], one.payload) for c in CELLS for one in instances(*c))
+    counts = Counter(split_of(c[0], instance.payload) for c in CELLS for instance in instances(*c))
     total = sum(counts.values())
     assert counts["train"] / total == pytest.approx(0.9, abs=0.02)
     assert counts["dev"] / total == pytest.approx(0.05, abs=0.015)
@@ -65,13 +65,13 @@ def test_about_one_instance_in_ten_is_held_out_half_of_it_for_each_use():
 
 def test_train_dev_and_test_share_no_instance_at_any_level():
     for family in FAMILIES:
-        found = {split: set() for split in ("train", "dev", "test")}
+        drawn = {split: set() for split in ("train", "dev", "test")}
         for level in range(1, len(FAMILIES[family].levels) + 1):
-            for split, seen in found.items():
+            for split, seen in drawn.items():
                 rng = Random(f"{split} {level}")
-                seen |= {one.payload for one in draw.distinct(family, level, rng, split, 60)}
-        assert not found["train"] & (found["dev"] | found["test"])
-        assert not found["dev"] & found["test"]
+                seen |= {instance.payload for instance in draw.distinct(family, level, rng, split, 60)}
+        assert not drawn["train"] & (drawn["dev"] | drawn["test"])
+        assert not drawn["dev"] & drawn["test"]
 
 
 def test_corpus_and_expansion_share_no_instance_with_either_evaluation_set(corpus, evaluation):
@@ -83,15 +83,14 @@ def test_corpus_and_expansion_share_no_instance_with_either_evaluation_set(corpu
 
 
 def test_dev_and_test_share_no_instance_but_of_what_only_pre_training_taught(evaluation):
-    assert {family for family, _ in payloads(evaluation["dev"]) & payloads(evaluation["test"])} <= {
-        "operations"
-    }
+    shared = payloads(evaluation["dev"]) & payloads(evaluation["test"])
+    assert {family for family, _ in shared} <= {"operations"}
 
 
 def test_no_evaluation_set_asks_the_same_thing_twice(evaluation):
     for rows in evaluation.values():
-        asked = [key for key in payloads(rows) if key[0] != "operations"]
-        assert len(asked) == sum(about["family"] != "operations" for about in abouts(rows))
+        keys = [key for key in payloads(rows) if key[0] != "operations"]
+        assert len(keys) == sum(about["family"] != "operations" for about in abouts(rows))
 
 
 def test_evaluation_keeps_the_unseen_apart_from_the_taught(evaluation):
@@ -176,9 +175,9 @@ SOLVERS = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_agree_with_an_independent_computation(family):
     for level in range(1, len(FAMILIES[family].levels) + 1):
-        for one in instances(family, level):
-            about = {"family": family, "answer": one.answer, "payload": one.payload}
-            assert world.credit(about, f"Answer: {SOLVERS[family](**one.slots)}") == 1, one
+        for instance in instances(family, level):
+            about = {"family": family, "answer": instance.answer, "payload": instance.payload}
+            assert world.credit(about, f"Answer: {SOLVERS[family](**instance.slots)}") == 1, instance
 
 
 # Worked steps
@@ -215,15 +214,16 @@ CONCLUSIONS = {  # what worked steps lead to
 @pytest.mark.parametrize("family", STEPPED)
 def test_worked_steps_are_right_and_lead_to_the_answer(family):
     for level in range(1, len(FAMILIES[family].levels) + 1):
-        for one in instances(family, level):
-            assert CONCLUSIONS[family](one.steps.splitlines(), one.slots) == one.answer, one
+        for instance in instances(family, level):
+            steps = instance.steps.splitlines()
+            assert CONCLUSIONS[family](steps, instance.slots) == instance.answer, instance
 
 
 def test_each_letter_is_counted_in_the_word_that_is_spelled_out():
-    for one in instances("letter_counting", 2):
-        words = [counted(line) for line in one.steps.splitlines()]
-        assert " ".join("".join(letters) for letters, _ in words) == one.slots["x"]
-        assert all(letters.count(one.slots["letter"]) == count for letters, count in words)
+    for instance in instances("letter_counting", 2):
+        words = [counted(line) for line in instance.steps.splitlines()]
+        assert " ".join("".join(letters) for letters, _ in words) == instance.slots["x"]
+        assert all(letters.count(instance.slots["letter"]) == count for letters, count in words)
 
 
 # Credit

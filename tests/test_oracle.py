@@ -19,12 +19,11 @@ STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/
 
 def rows_of(family, level=1, n=3, **columns):
     """Corpus-like rows with a right oracle response."""
-    rng = Random(0)
-    made = draw.distinct(family, level, rng, "train", n)
-    right = [{"oracle_response": f"Answer: {one.answer}"} | columns for one in made]
-    return records.build(
-        world.row(one, draw.phrase(one, rng), None) | more for one, more in zip(made, right, strict=True)
-    )
+    rng, rows = Random(0), []
+    for instance in draw.distinct(family, level, rng, "train", n):
+        response = {"oracle_response": f"Answer: {instance.answer}"} | columns
+        rows.append(world.row(instance, draw.phrase(instance, rng), None) | response)
+    return records.build(rows)
 
 
 def with_samples(rows, right):
@@ -130,9 +129,9 @@ def test_expansion_keeps_family_level_and_split_and_never_repeats_what_is_known(
     expander = ExactOracle(seen=set(payloads(parents)))
     first, dropped = expander.expand(parents)
     second, _ = expander.expand(parents)
-    made = payloads(first) + payloads(second)
+    children = payloads(first) + payloads(second)
     assert len(first) + dropped["duplicate"] == 300
-    assert len(set(made)) == len(made) and not set(made) & set(payloads(parents))
+    assert len(set(children)) == len(children) and not set(children) & set(payloads(parents))
     for about in map(json.loads, first["meta"]):
         assert (about["family"], about["level"]) == ("spell_backward", 2)
         assert split_of(about["family"], about["payload"]) == "train"
@@ -160,23 +159,25 @@ def test_asking_once_more_after_a_duplicate_is_another_draw():
 
 
 def test_refinement_adds_worked_steps_only_where_the_style_asks_and_there_are_any():
-    asked = [rows_of(name, n=1) for name in ("chain_sum", "word_sequence_reversal", "format_constraints")]
-    stepped, stepless, plain = (ExactOracle().refine(ExactOracle().classify(r), STYLES)[0] for r in asked)
-    about = json.loads(asked[0]["meta"][0])
-    assert stepped == f"{about['steps']}\nAnswer: {about['answer']}"
-    assert stepless is None and plain is None
-    unstyled = ExactOracle().refine(ExactOracle().classify(asked[0]), {"Arithmetic": "none"})
-    assert unstyled == [None]
+    def refined(family, styles=STYLES):
+        rows = ExactOracle().classify(rows_of(family, n=1))
+        return ExactOracle().refine(rows, styles)[0]
+
+    about = json.loads(rows_of("chain_sum", n=1)["meta"][0])
+    assert refined("chain_sum") == f"{about['steps']}\nAnswer: {about['answer']}"
+    assert refined("chain_sum", {"Arithmetic": "none"}) is None
+    assert refined("word_sequence_reversal") is None and refined("format_constraints") is None
 
 
 def test_the_same_seed_gives_the_same_oracle_and_another_seed_another():
     def everything(seed):
-        made = ExactOracle(oracle_error=0.5, seed=seed)
-        rows = made.score(made.answer(with_samples(rows_of("word_sorting", n=20), 2)))
-        return rows.to_list(), made.expand(rows)[0].to_list()
+        exact = ExactOracle(oracle_error=0.5, seed=seed)
+        rows = exact.score(exact.answer(with_samples(rows_of("word_sorting", n=20), 2)))
+        return rows.to_list(), exact.expand(rows)[0].to_list()
 
-    assert everything(1) == everything(1)
-    assert all(one != other for one, other in zip(everything(1), everything(2), strict=True))
+    first, second = everything(1), everything(2)
+    assert first == everything(1)
+    assert first[0] != second[0] and first[1] != second[1]
 
 
 def test_an_exact_judge_rates_right_responses_highest_and_complexity_by_level():
@@ -186,10 +187,7 @@ def test_an_exact_judge_rates_right_responses_highest_and_complexity_by_level():
     assert [value == 5.0 for value in exact.rate(rows, "accuracy")] == right
     assert [value == 6.0 for value in exact.rate(rows, "quality")] == right
     levels = [json.loads(meta)["level"] for meta in rows["meta"]]
-    assert {(level, value) for level, value in zip(levels, exact.rate(rows, "complexity"), strict=True)} == {
-        (1, 2.5),
-        (2, 4.5),
-    }
+    assert set(zip(levels, exact.rate(rows, "complexity"), strict=True)) == {(1, 2.5), (2, 4.5)}
 
 
 def test_the_noise_of_ratings_is_the_judges_on_their_scale():

@@ -58,7 +58,7 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
     if family == "format_constraints":
         slots, answer, steps = format_constraints(FAMILIES[family].levels[level - 1]["constraints"], rng)
     else:
-        item = dataset(family, level)[rng.randrange(SPACE)]
+        item = _dataset(family, level)[rng.randrange(SPACE)]
         slots, answer, steps = getattr(readers, family)(item)
     x = " ".join(_sorted_parts(FAMILIES[family].parts, slots["x"]))
     payload = " | ".join(f"{name}={value}" for name, value in sorted((slots | {"x": x}).items()))
@@ -66,7 +66,7 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
 
 
 @cache
-def dataset(family: str, level: int):
+def _dataset(family: str, level: int):
     """Create the reasoning-gym data set of a family and level."""
     settings = FAMILIES[family].settings | FAMILIES[family].levels[level - 1]
     if "transformation" in settings:

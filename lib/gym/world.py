@@ -1,7 +1,6 @@
 """Build a corpus as uneven and terse as Alpaca, and evaluation sets with credit."""
 
 import json
-from dataclasses import asdict
 from random import Random
 
 import pandas as pd
@@ -26,17 +25,10 @@ def corpus_shares(chains: tuple[str, ...] = ()) -> dict[tuple[str, int], float]:
 
 def row(instance: Exercise, instruction: str, response: str | None, kind: str = "") -> dict:
     """Build a row whose `meta` holds what the exact oracle knows of its instance."""
-    meta = asdict(instance) | {"kind": kind}
-    del meta["slots"]
-    return {
-        "instruction": instruction,
-        "response": response,
-        "corpus_response": response,
-        "response_from": "corpus" if response else None,
-        "source": "gym",
-        "licence": "Apache-2.0",
-        "meta": json.dumps(meta, ensure_ascii=False),
-    }
+    meta = {name: value for name, value in vars(instance).items() if name != "slots"} | {"kind": kind}
+    texts = {"instruction": instruction, "response": response, "corpus_response": response}
+    source = {"source": "gym", "licence": "Apache-2.0", "response_from": "corpus" if response else None}
+    return texts | source | {"meta": json.dumps(meta, ensure_ascii=False)}
 
 
 def corpus(
@@ -71,7 +63,7 @@ def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
 
 def taught_set(split: str, per_cell: int) -> Dataset:
     """Draw the "trained" rows of `evaluation_set` alone."""
-    rng = _evaluation_rng(split)
+    rng = Random(f"evaluation {split}")
     return records.build(_held_out("trained", draw.cells(), per_cell, split, rng, set()))
 
 
@@ -81,7 +73,7 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     `meta.kind` names the set of a row: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
-    rng, seen, half = _evaluation_rng(split), set(), max(1, per_cell // 2)
+    rng, seen, half = Random(f"evaluation {split}"), set(), max(1, per_cell // 2)
     unseen = draw.cells(trained=False)
     levels = [cell for cell in unseen if FAMILIES[cell[0]].trained]
     families = [cell for cell in unseen if cell not in levels]
@@ -92,15 +84,11 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
 
 
-def _evaluation_rng(split: str) -> Random:
-    check_split(split)
-    return Random(f"evaluation {split}")
-
-
 def _held_out(
     kind: str, cells: list[tuple[str, int]], n: int, split: str, rng: Random, seen: set[str]
 ) -> list[dict]:
     """Draw `n` instances of each cell, then phrase them all."""
+    check_split(split)
     instances = [x for family, level in cells for x in draw.distinct(family, level, rng, split, n, seen)]
     return [row(x, draw.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
 
