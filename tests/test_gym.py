@@ -14,11 +14,11 @@ import pytest
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
 from lib.errors import UserError
-from lib.gym import draw, families, split_of, world
+from lib.gym import families, split_of, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 
-CELLS = draw.cells() + draw.cells(trained=False)
+CELLS = families.cells() + families.cells(trained=False)
 STEPPED = [name for name in FAMILIES if families.exercise(name, 1, Random(0)).steps]
 
 
@@ -69,7 +69,7 @@ def test_train_dev_and_test_share_no_instance_at_any_level():
         for level in range(1, len(FAMILIES[family].levels) + 1):
             for split, seen in drawn.items():
                 rng = Random(f"{split} {level}")
-                seen |= {instance.payload for instance in draw.distinct(family, level, rng, split, 60)}
+                seen |= {instance.payload for instance in families.distinct(family, level, rng, split, 60)}
         assert not drawn["train"] & (drawn["dev"] | drawn["test"])
         assert not drawn["dev"] & drawn["test"]
 
@@ -97,7 +97,7 @@ def test_evaluation_keeps_the_unseen_apart_from_the_taught(evaluation):
     for about in abouts(evaluation["test"]):
         cell = (about["family"], about["level"])
         taught = about["kind"] in ("trained", "unseen_phrasing")
-        assert about["family"] == "operations" or taught == (cell in draw.cells())
+        assert about["family"] == "operations" or taught == (cell in families.cells())
 
 
 def test_a_space_that_is_used_up_is_an_error_that_names_it():
@@ -106,7 +106,7 @@ def test_a_space_that_is_used_up_is_an_error_that_names_it():
             return 0
 
     with pytest.raises(UserError, match="chain_sum level 1"):
-        draw.distinct("chain_sum", 1, Stuck(), "train", 2)
+        families.distinct("chain_sum", 1, Stuck(), "train", 2)
 
 
 # Wordings
@@ -114,7 +114,7 @@ def test_a_space_that_is_used_up_is_an_error_that_names_it():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_eight_wordings_of_the_same_content_two_of_them_held_out(family):
-    held_out, trained = draw.phrasings(family, held_out=True), draw.phrasings(family)
+    held_out, trained = families.phrasings(family, held_out=True), families.phrasings(family)
     wordings = trained + held_out
     needed = [set(re.findall(r"{(\w+)}", text)) for text in wordings]
     assert len(set(wordings)) == len(wordings) >= 8
@@ -125,7 +125,7 @@ def test_every_family_has_eight_wordings_of_the_same_content_two_of_them_held_ou
 
 def test_no_corpus_row_is_asked_in_a_held_out_wording(corpus, evaluation):
     def asked_by(instruction, about, held_out):  # in the payload, x is in another order
-        wordings = draw.phrasings(about["family"], held_out)
+        wordings = families.phrasings(about["family"], held_out)
         texts = (text.format(**slots(about) | {"x": "§"}) for text in wordings)
         return any(re.fullmatch(re.escape(t).replace("§", ".+"), instruction, re.I | re.S) for t in texts)
 

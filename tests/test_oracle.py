@@ -9,7 +9,7 @@ import pytest
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, oracle, split_of, world
+from lib.gym import families, oracle, split_of, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 from lib.tapir import judge, tasks
@@ -20,9 +20,9 @@ STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/
 def rows_of(family, level=1, n=3, **columns):
     """Corpus-like rows with a right oracle response."""
     rng, rows = Random(0), []
-    for instance in draw.distinct(family, level, rng, "train", n):
+    for instance in families.distinct(family, level, rng, "train", n):
         response = {"oracle_response": f"Answer: {instance.answer}"} | columns
-        rows.append(world.row(instance, draw.phrase(instance, rng), None) | response)
+        rows.append(world.row(instance, families.phrase(instance, rng), None) | response)
     return records.build(rows)
 
 

@@ -1,6 +1,7 @@
-"""Task families, as world.yaml describes them, and one instance of any of them."""
+"""Draw and phrase instances of the task families that world.yaml describes."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,14 @@ import reasoning_gym
 import yaml
 from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
-from lib.gym import readers
+from lib.errors import UserError
+from lib.gym import operations, readers, split_of, targets
 
 SPACE = 2**40  # size of a reasoning-gym data set; item i is drawn with seed i
 WORLD = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"))
+ACCEPTED = {("letter_counting", "1"): 0.2}  # share by answer; else "1" would be right three times in four
+HELD_OUT_PHRASINGS = 2  # the last two of each family
+MISSES = 100  # repeats in a row before a cell counts as used up
 CONSTRAINTS = {
     "upper": "use upper case",
     "first": "give exactly {n} words",
@@ -53,6 +58,68 @@ class Family:
 FAMILIES = {name: Family(**entry) for name, entry in WORLD["families"].items()}
 
 
+def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator[Exercise]:
+    """Draw instances of a family or chain in a split, without end and with repeats."""
+    if operations.is_chain(family):
+        chain_pairs = operations.pairs_of_split(family, rng, split)
+        instances = (Exercise(family, 1, text, {"x": text}, out, "") for text, out in chain_pairs)
+    else:
+        instances = iter(lambda: exercise(family, level, rng), None)
+    for instance in instances:
+        accepted = ACCEPTED.get((family, instance.answer), 1)
+        if split_of(family, instance.payload) == split and rng.random() < accepted:
+            yield instance
+
+
+def distinct(
+    family: str, level: int, rng: Random, split: str, n: int, seen: set[str] | None = None
+) -> list[Exercise]:
+    """Draw `n` different instances, none of them in `seen`, and add their keys to it.
+
+    Raises UserError after a hundred repeats in a row.
+    """
+    seen, instances, misses = set() if seen is None else seen, [], 0
+    for instance in draw(family, level, rng, split):
+        if len(instances) == n:
+            return instances
+        misses = misses + 1 if instance.key in seen else 0
+        if misses == MISSES:
+            cell = f"{family} level {level}"
+            raise UserError(f"{cell}: no {n} distinct {split} instances. Ask for at most {len(instances)}.")
+        if not misses:
+            seen.add(instance.key)
+            instances.append(instance)
+
+
+def phrase(instance: Exercise, rng: Random, held_out: bool = False) -> str:
+    """Write an instance's instruction in one of its family's phrasings."""
+    text = rng.choice(phrasings(instance.family, held_out)).format(**instance.slots)
+    return text[0].upper() + text[1:]
+
+
+def phrasings(family: str, held_out: bool = False) -> list[str]:
+    """List a family's phrasings; a chain of operations has one, SELF-GUIDE's prompt."""
+    if operations.is_chain(family):
+        return [targets.phrasing(family)]
+    every = FAMILIES[family].phrasings
+    return every[-HELD_OUT_PHRASINGS:] if held_out else every[:-HELD_OUT_PHRASINGS]
+
+
+def task(family: str) -> str:
+    """Return the taxonomy's label of a family; a chain of operations is its own label."""
+    return family if operations.is_chain(family) else FAMILIES[family].task
+
+
+def cells(trained: bool = True) -> list[tuple[str, int]]:
+    """List the (family, level) pairs that students are trained on, or all others."""
+    return [
+        (name, level)
+        for name, family in FAMILIES.items()
+        for level in range(1, len(family.levels) + 1)
+        if (family.trained and level < len(family.levels)) == trained
+    ]
+
+
 def exercise(family: str, level: int, rng: Random) -> Exercise:
     """Draw one instance of a family (levels count from 1), from any split."""
     if family == "format_constraints":
@@ -74,13 +141,6 @@ def _dataset(family: str, level: int):
     return reasoning_gym.create_dataset(family, seed=0, size=SPACE, **settings)
 
 
-@cache
-def common_words(longest: int = 6) -> list[str]:
-    """List the words of 3 to `longest` letters in reasoning-gym's story, in lower case."""
-    words = reasoning_gym.create_dataset("word_sorting", min_word_length=3, max_word_length=longest).words
-    return sorted({word.lower() for word in words if word.isalpha() and word.isascii()})
-
-
 def _sorted_parts(pattern: str, text: str) -> list[str]:
     if not pattern:
         return [text]
@@ -92,7 +152,7 @@ def _sorted_parts(pattern: str, text: str) -> list[str]:
 
 def format_constraints(n: int, rng: Random) -> readers.Reading:
     """Draw words and `n` of the CONSTRAINTS."""
-    words = rng.sample(common_words(), rng.randint(3, 5))
+    words = rng.sample(operations.common_words(), rng.randint(3, 5))
     drawn = rng.sample(sorted(CONSTRAINTS), n)
     count, prefix = rng.randint(1, len(words) - 1), rng.choice(["list", "words", "result"])
     shown = words[:count] if "first" in drawn else words

@@ -5,9 +5,10 @@ from functools import cache
 from itertools import permutations
 from random import Random
 
+import reasoning_gym
+
 from lib.errors import UserError
 from lib.gym import split_of
-from lib.gym.families import common_words
 
 VOWELS = "aeiouAEIOU"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -65,6 +66,13 @@ def check_chain(chain: str) -> None:
         raise UserError(
             f"{chain!r}: not a chain of operations that leaves something of a word. Name some of {names}."
         )
+
+
+@cache
+def common_words(longest: int = 6) -> list[str]:
+    """List the words of 3 to `longest` letters in reasoning-gym's story, in lower case."""
+    words = reasoning_gym.create_dataset("word_sorting", min_word_length=3, max_word_length=longest).words
+    return sorted({word.lower() for word in words if word.isalpha() and word.isascii()})
 
 
 def word(rng: Random) -> str:

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, world
+from lib.gym import families, world
 from lib.tapir import judge, ratings
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
@@ -67,7 +67,7 @@ class ExactOracle:
         given = rows["task"][:]
         self.calls += given.count(None)
         each = zip(given, rows["meta"], strict=True)
-        tasks = [draw.task(about(meta)["family"]) if task is None else task for task, meta in each]
+        tasks = [families.task(about(meta)["family"]) if task is None else task for task, meta in each]
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset) -> Dataset:
@@ -133,14 +133,14 @@ class ExactOracle:
             rng, instance = Random(f"expand {self.seed} {parent} {self.drawn}"), about(meta)
             self.drawn += 1
             self.calls += 1
-            fresh = next(draw.draw(instance["family"], instance["level"], rng))
+            fresh = next(families.draw(instance["family"], instance["level"], rng))
             if fresh.key in self.seen:
                 drops["duplicate"] += 1
                 continue
             self.seen.add(fresh.key)
-            child = world.row(fresh, draw.phrase(fresh, rng), None)
+            child = world.row(fresh, families.phrase(fresh, rng), None)
             child["oracle_response"] = self._answer(vars(fresh), child["instruction"])
-            child |= {"task": draw.task(fresh.family), "source": f"expanded:{parent}", "hard": hard}
+            child |= {"task": families.task(fresh.family), "source": f"expanded:{parent}", "hard": hard}
             children.append(child)
         return records.build(children), drops
 

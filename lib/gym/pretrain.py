@@ -15,7 +15,7 @@ import torch
 from reasoning_gym.data import read_data_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, get_linear_schedule_with_warmup
 
-from lib.gym import draw, operations, split_of
+from lib.gym import families, operations, split_of
 
 STUDENT = Path(__file__).with_name("student")
 CONTEXT = 1024  # tokens, of one byte each
@@ -63,7 +63,7 @@ def exchange(rng: Random) -> str:
 
 def basic_skill(rng: Random) -> str:
     """Write a family's exercise in shorthand, in none of the phrasings of the corpus."""
-    instance = next(draw.draw(*rng.choice(draw.cells()), rng))
+    instance = next(families.draw(*rng.choice(families.cells()), rng))
     steps = f"{instance.steps}\n" if instance.steps and rng.random() < 0.5 else ""
     slots = " | ".join(f"{name}={value}" for name, value in sorted(instance.slots.items()))
     return f"<|bos|>{instance.family} | {slots}\n{steps}= {instance.answer}\n"
@@ -102,8 +102,8 @@ def echo(rng: Random, longest: int) -> str:
 
 def new_input(rng: Random) -> str:
     """Show inputs of one kind and ask for another one."""
-    cell = rng.choice(draw.cells())
-    kinds = [lambda: operations.word(rng), lambda: next(draw.draw(*cell, rng)).slots["x"]]
+    cell = rng.choice(families.cells())
+    kinds = [lambda: operations.word(rng), lambda: next(families.draw(*cell, rng)).slots["x"]]
     kind = rng.choice(kinds)
     shown = "".join(f"Input: {kind()}\n" for _ in range(rng.randint(2, 6)))
     return chat([{"role": "user", "content": f"{shown}Give one more input."}], kind())

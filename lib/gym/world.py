@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import check_split, draw, operations
+from lib.gym import check_split, families, operations
 from lib.gym.families import FAMILIES, WORLD, Exercise, obeys
 
 CORPUS_MIX: dict[str, float] = WORLD["corpus_mix"]  # share of each family
@@ -47,24 +47,24 @@ def corpus(
     for (family, level), share in corpus_shares(chains).items():
         if family in leave_out:
             continue
-        for instance in draw.distinct(family, level, rng, "train", round(n * share), seen):
+        for instance in families.distinct(family, level, rng, "train", round(n * share), seen):
             wrong = rng.random() < noise
             answer = wrong_answer(family, level, instance.answer, rng) if wrong else instance.answer
-            rows.append(row(instance, draw.phrase(instance, rng), terse(family, answer)))
+            rows.append(row(instance, families.phrase(instance, rng), terse(family, answer)))
     rng.shuffle(rows)
     return records.build(rows)
 
 
 def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
     """Draw the answer of another instance of the cell that differs from `answer`."""
-    answers = (instance.answer for instance in draw.draw(family, level, rng))
+    answers = (instance.answer for instance in families.draw(family, level, rng))
     return next(other for other in answers if other != answer)
 
 
 def taught_set(split: str, per_cell: int) -> Dataset:
     """Draw the "trained" rows of `evaluation_set` alone."""
     rng = Random(f"evaluation {split}")
-    return records.build(_held_out("trained", draw.cells(), per_cell, split, rng, set()))
+    return records.build(_held_out("trained", families.cells(), per_cell, split, rng, set()))
 
 
 def evaluation_set(split: str, per_cell: int) -> Dataset:
@@ -74,13 +74,13 @@ def evaluation_set(split: str, per_cell: int) -> Dataset:
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
     rng, seen, half = Random(f"evaluation {split}"), set(), max(1, per_cell // 2)
-    unseen = draw.cells(trained=False)
+    trained, unseen = families.cells(), families.cells(trained=False)
     levels = [cell for cell in unseen if FAMILIES[cell[0]].trained]
-    families = [cell for cell in unseen if cell not in levels]
-    rows = _held_out("trained", draw.cells(), per_cell, split, rng, seen)
+    others = [cell for cell in unseen if cell not in levels]
+    rows = _held_out("trained", trained, per_cell, split, rng, seen)
     rows += _held_out("unseen_level", levels, half, split, rng, seen)
-    rows += _held_out("unseen_family", families, per_cell, split, rng, seen)
-    rows += _held_out("unseen_phrasing", draw.cells(), half, split, rng, seen)
+    rows += _held_out("unseen_family", others, per_cell, split, rng, seen)
+    rows += _held_out("unseen_phrasing", trained, half, split, rng, seen)
     return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
 
 
@@ -89,8 +89,8 @@ def _held_out(
 ) -> list[dict]:
     """Draw `n` instances of each cell, then phrase them all."""
     check_split(split)
-    instances = [x for family, level in cells for x in draw.distinct(family, level, rng, split, n, seen)]
-    return [row(x, draw.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
+    instances = [x for family, level in cells for x in families.distinct(family, level, rng, split, n, seen)]
+    return [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
 
 
 def _operation(split: str, rng: Random) -> dict:
