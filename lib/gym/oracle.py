@@ -70,29 +70,34 @@ class ExactOracle:
         tasks = [families.task(about(meta)["family"]) if task is None else task for task, meta in each]
         return records.update(rows, task=tasks)
 
-    def score(self, rows: Dataset) -> Dataset:
-        """Judge the oracle's response against the student's, where a row has no verdicts.
-
-        Both orders are judged. A score is 1 + 9 x credit. Of several student responses in `meta.samples`
-        the mean credit counts.
-        """
-        columns = ("id", "meta", "oracle_response", "student_response", "verdicts")
-        verdicts = [row["verdicts"] or self._judge(row) for row in records.walk(rows, *columns)]
+    def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
+        """Judge column `reference` against student_response where a row has no verdicts."""
+        verdicts = rows["verdicts"][:]
+        missing = [i for i, given in enumerate(verdicts) if not given]
+        fresh = self.compare(rows.select(missing), reference, "student_response")
+        for i, row_verdicts in zip(missing, fresh, strict=True):
+            verdicts[i] = row_verdicts
         return judge.apply(records.update(rows, verdicts=verdicts))
 
-    def _judge(self, row: dict) -> list[dict]:
-        """Return the verdicts of one row in both orders."""
+    def compare(self, rows: Dataset, a: str, b: str) -> list[list[dict]]:
+        """Judge columns `a` and `b` in both orders; the order oracle_first shows `a` first.
+
+        A score is 1 + 9 x credit; a student_response scores the mean credit of `meta.samples`, if any.
+        """
+        return [self._compare(row, a, b) for row in records.walk(rows, "id", "meta", a, b)]
+
+    def _compare(self, row: dict, a: str, b: str) -> list[dict]:
         self.calls += len(judge.ORDERS)
         instance = about(row["meta"])
-        samples = instance.get("samples") or [row["student_response"]]
-        student = 1 + 9 * sum(world.credit(instance, text or "") for text in samples) / len(samples)
-        oracle = 1 + 9 * world.credit(instance, row["oracle_response"])
-        pair = f"{row['id']} {row['oracle_response']} {samples}"
-        return [self._verdict(pair, order, oracle, student) for order in judge.ORDERS]
+        samples = (instance.get("samples") if b == "student_response" else None) or [row[b]]
+        score_a = 1 + 9 * world.credit(instance, row[a])
+        score_b = 1 + 9 * sum(world.credit(instance, text or "") for text in samples) / len(samples)
+        pair = f"{row['id']} {row[a]} {samples}"
+        return [self._verdict(pair, order, score_a, score_b) for order in judge.ORDERS]
 
-    def _verdict(self, pair: str, order: str, oracle: float, student: float) -> dict:
+    def _verdict(self, pair: str, order: str, a: float, b: float) -> dict:
         """Return the verdict on two scores, with noise on each, in one order."""
-        first, second = (oracle, student) if order == "oracle_first" else (student, oracle)
+        first, second = (a, b) if order == "oracle_first" else (b, a)
         rng = Random(f"judge {self.seed} {pair} {order} 1")
         rng.random()  # once decided whether a reply is unreadable: recorded figures rest on the draws below
         edge = self.judge_noise * FIRST_EDGE / 2
