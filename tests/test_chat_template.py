@@ -4,11 +4,11 @@ import re
 from importlib.resources import files
 
 import pytest
+from tiny import CHAT_TEMPLATE, byte_tokenizer
 from transformers import GenerationConfig
 
 from lib import paths, records
 from lib.errors import UserError
-from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
 from lib.models import chat_template
 from lib.training import encoding
 

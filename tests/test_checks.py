@@ -161,7 +161,7 @@ WRONG_OF_SELF_GUIDE = [
     ({"a_before-dashes-mirror.task": ""}, "name one task"),
     ({"instruction": "Do it."}, "name one task"),
     ({"labels": "[a, b]"}, "labels is of an instruction, and of no use here"),
-    ({"split": "valid"}, "split is 'valid'"),
+    ({"split": "valid"}, "split=valid"),
     ({"kind": "regression"}, "kind is 'regression'"),
     ({"gold": "./nowhere.json"}, "gold is of an instruction, and of no use here"),
     ({"demos": "[{input: a, output: b}]"}, "demos is of an instruction"),

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from datasets import Dataset
-from tiny import ROWS, TURNS
+from tiny import CHAT_TEMPLATE, ROWS, TURNS, byte_tokenizer
 from tokenizers import Tokenizer, normalizers
 from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
@@ -14,7 +14,6 @@ from trl import SFTConfig, SFTTrainer
 
 from lib import models, paths, records
 from lib.errors import UserError
-from lib.gym.pretrain import CHAT_TEMPLATE, byte_tokenizer
 from lib.training import encoding
 
 SYSTEM = {"role": "system", "content": "Be brief."}

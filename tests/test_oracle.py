@@ -9,7 +9,7 @@ import pytest
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, oracle, splits, world
+from lib.gym import families, oracle, split_of, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 from lib.tapir import judge, tasks
@@ -19,12 +19,11 @@ STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/
 
 def rows_of(family, level=1, n=3, **columns):
     """Corpus-like rows with a right oracle response."""
-    rng = Random(0)
-    made = draw.distinct(family, level, rng, "train", n)
-    right = [{"oracle_response": f"Answer: {one.answer}"} | columns for one in made]
-    return records.build(
-        world.row(one, draw.phrase(one, rng), None) | more for one, more in zip(made, right, strict=True)
-    )
+    rng, rows = Random(0), []
+    for instance in families.distinct(family, level, rng, "train", n):
+        response = {"oracle_response": f"Answer: {instance.answer}"} | columns
+        rows.append(world.row(instance, families.phrase(instance, rng), None) | response)
+    return records.build(rows)
 
 
 def with_samples(rows, right):
@@ -39,16 +38,6 @@ def with_samples(rows, right):
 
 def payloads(rows):
     return [f"{about['family']} {about['payload']}" for about in map(json.loads, rows["meta"])]
-
-
-# Labelling
-
-
-def test_a_label_that_a_row_has_is_kept_and_not_asked_for():
-    it = ExactOracle()
-    rows = records.update(rows_of("chain_sum", n=3), task=["Mine", None, None])
-    assert it.classify(rows)["task"][:] == ["Mine"] + [draw.task("chain_sum")] * 2
-    assert it.calls == 2
 
 
 # Judging
@@ -78,39 +67,19 @@ def test_a_verdict_shows_the_response_of_its_order_first():
 def test_the_noise_is_the_fitted_one_away_from_the_ends_of_the_scale():
     embedded = ExactOracle()
     verdicts = [
-        {"verdicts": [v for order in judge.ORDERS for v in embedded._verdicts(str(i), order, 5.5, 5.5)]}
+        {"verdicts": [embedded._verdict(str(i), order, 5.5, 5.5) for order in judge.ORDERS]}
         for i in range(3000)
     ]
     measured = judge.noise(records.build({"instruction": "x"} | one for one in verdicts))
     assert measured["spread"] == pytest.approx(oracle.SPREAD, abs=0.07)
     assert measured["edge"] == pytest.approx(oracle.FIRST_EDGE, abs=0.05)
-    assert measured["unread"] == oracle.UNREAD
+    assert measured["unread"] == 0
 
 
 def test_noise_stays_on_the_scale_and_in_whole_points():
     judged = ExactOracle(judge_noise=3).score(with_samples(rows_of("chain_sum", n=50), 2))
     replies = [verdict["reply"] for verdicts in judged["verdicts"] for verdict in verdicts]
     assert all(re.fullmatch(r"([1-9]|10) ([1-9]|10)", reply) for reply in replies)
-
-
-def test_a_score_is_null_unless_both_orders_were_read(monkeypatch):
-    monkeypatch.setattr(oracle, "UNREAD", 0.5)
-    judged = ExactOracle().score(with_samples(rows_of("chain_sum", n=100), 2))
-    read = [{v["order"] for v in vs if judge.read_scores(v["reply"])} for vs in judged["verdicts"]]
-    assert 0 < sum(len(orders) == 2 for orders in read) < 100
-    for orders, student, told in zip(read, judged["student_score"], judged["oracle_score"], strict=True):
-        assert (student is None) == (told is None) == (len(orders) < 2)
-
-
-def test_an_unreadable_verdict_is_asked_for_once_more(monkeypatch):
-    monkeypatch.setattr(oracle, "UNREAD", 1.0)
-    judged = ExactOracle().score(with_samples(rows_of("chain_sum", n=1), 2))
-    assert [(v["order"], v["attempt"]) for v in judged["verdicts"][0]] == [
-        ("oracle_first", 1),
-        ("oracle_first", 2),
-        ("student_first", 1),
-        ("student_first", 2),
-    ]
 
 
 # Answering
@@ -136,7 +105,7 @@ def test_a_response_that_a_row_brings_is_kept():
 
 
 def test_a_row_of_another_world_is_refused():
-    with pytest.raises(UserError, match="embedded world alone"):
+    with pytest.raises(UserError, match="source=gym"):
         ExactOracle().answer(records.build([{"instruction": "Name a city."}]))
 
 
@@ -157,15 +126,15 @@ def test_a_task_that_a_row_has_is_kept():
 
 def test_expansion_keeps_family_level_and_split_and_never_repeats_what_is_known():
     parents = rows_of("spell_backward", level=2, n=300)
-    expander = ExactOracle(known=set(payloads(parents)))
+    expander = ExactOracle(seen=set(payloads(parents)))
     first, dropped = expander.expand(parents)
     second, _ = expander.expand(parents)
-    made = payloads(first) + payloads(second)
+    children = payloads(first) + payloads(second)
     assert len(first) + dropped["duplicate"] == 300
-    assert len(set(made)) == len(made) and not set(made) & set(payloads(parents))
+    assert len(set(children)) == len(children) and not set(children) & set(payloads(parents))
     for about in map(json.loads, first["meta"]):
         assert (about["family"], about["level"]) == ("spell_backward", 2)
-        assert splits.split_of(about["family"], about["payload"]) == "train"
+        assert split_of(about["family"], about["payload"]) == "train"
 
 
 def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():
@@ -180,7 +149,7 @@ def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():
 def test_asking_once_more_after_a_duplicate_is_another_draw():
     parent = rows_of("chain_sum", n=1)
     child, _ = ExactOracle().expand(parent)
-    expander = ExactOracle(known=set(payloads(child)))
+    expander = ExactOracle(seen=set(payloads(child)))
     assert expander.expand(parent)[1] == {"duplicate": 1}
     again, _ = expander.expand(parent)
     assert payloads(again) != payloads(child)
@@ -190,23 +159,25 @@ def test_asking_once_more_after_a_duplicate_is_another_draw():
 
 
 def test_refinement_adds_worked_steps_only_where_the_style_asks_and_there_are_any():
-    asked = [rows_of(name, n=1) for name in ("chain_sum", "word_sequence_reversal", "format_constraints")]
-    stepped, stepless, plain = (ExactOracle().refine(ExactOracle().classify(r), STYLES)[0] for r in asked)
-    about = json.loads(asked[0]["meta"][0])
-    assert stepped == f"{about['steps']}\nAnswer: {about['answer']}"
-    assert stepless is None and plain is None
-    unstyled = ExactOracle().refine(ExactOracle().classify(asked[0]), {"Arithmetic": "none"})
-    assert unstyled == [None]
+    def refined(family, styles=STYLES):
+        rows = ExactOracle().classify(rows_of(family, n=1))
+        return ExactOracle().refine(rows, styles)[0]
+
+    about = json.loads(rows_of("chain_sum", n=1)["meta"][0])
+    assert refined("chain_sum") == f"{about['steps']}\nAnswer: {about['answer']}"
+    assert refined("chain_sum", {"Arithmetic": "none"}) is None
+    assert refined("word_sequence_reversal") is None and refined("format_constraints") is None
 
 
 def test_the_same_seed_gives_the_same_oracle_and_another_seed_another():
     def everything(seed):
-        made = ExactOracle(oracle_error=0.5, seed=seed)
-        rows = made.score(made.answer(with_samples(rows_of("word_sorting", n=20), 2)))
-        return rows.to_list(), made.expand(rows)[0].to_list()
+        exact = ExactOracle(oracle_error=0.5, seed=seed)
+        rows = exact.score(exact.answer(with_samples(rows_of("word_sorting", n=20), 2)))
+        return rows.to_list(), exact.expand(rows)[0].to_list()
 
-    assert everything(1) == everything(1)
-    assert all(one != other for one, other in zip(everything(1), everything(2), strict=True))
+    first, second = everything(1), everything(2)
+    assert first == everything(1)
+    assert first[0] != second[0] and first[1] != second[1]
 
 
 def test_an_exact_judge_rates_right_responses_highest_and_complexity_by_level():
@@ -216,10 +187,7 @@ def test_an_exact_judge_rates_right_responses_highest_and_complexity_by_level():
     assert [value == 5.0 for value in exact.rate(rows, "accuracy")] == right
     assert [value == 6.0 for value in exact.rate(rows, "quality")] == right
     levels = [json.loads(meta)["level"] for meta in rows["meta"]]
-    assert {(level, value) for level, value in zip(levels, exact.rate(rows, "complexity"), strict=True)} == {
-        (1, 2.5),
-        (2, 4.5),
-    }
+    assert set(zip(levels, exact.rate(rows, "complexity"), strict=True)) == {(1, 2.5), (2, 4.5)}
 
 
 def test_the_noise_of_ratings_is_the_judges_on_their_scale():

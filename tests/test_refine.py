@@ -5,7 +5,6 @@ import json
 import pytest
 
 from lib import records
-from lib.gym import oracle as oracles
 from lib.gym import world
 from lib.gym.oracle import ExactOracle
 from lib.tapir import refine, tasks
@@ -69,9 +68,12 @@ def test_a_noisy_judge_rejects_some_right_rewrites(rows):
     assert 0 < counts["rejected"] < counts["kept"]
 
 
-def test_an_unread_verdict_keeps_the_first_response(rows, monkeypatch):
-    monkeypatch.setattr(oracles, "UNREAD", 1.0)
-    refined, counts, _ = refine.refine(rows, ExactOracle(), TAXONOMY)
+def test_an_unread_verdict_keeps_the_first_response(rows):
+    class Unreadable(ExactOracle):
+        def _verdict(self, *pair):
+            return super()._verdict(*pair) | {"reply": "Both responses have their merits."}
+
+    refined, counts, _ = refine.refine(rows, Unreadable(), TAXONOMY)
     assert counts["unread"] == counts["refined"] > 0 and counts["kept"] == counts["rejected"] == 0
     assert set(refined["response_from"]) == {"oracle"}
 

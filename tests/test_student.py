@@ -8,11 +8,11 @@ from importlib.resources import files
 import pytest
 import tiny
 import torch
-from tiny import answer
+from tiny import answer, byte_tokenizer
 
 from lib import models, records
 from lib.errors import UserError
-from lib.gym.pretrain import byte_tokenizer, chat
+from lib.gym.pretrain import chat
 from lib.models import loading, local
 from lib.models.local import LocalBackend
 from lib.models.server import ServerBackend

@@ -58,7 +58,7 @@ def test_a_label_that_the_taxonomy_lacks_is_refused():
 
 
 def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
-    pool, account = tasks.rebalance(corpus, ExactOracle(known=known_to(corpus)), HALVES, 40, seed=0)
+    pool, account = tasks.rebalance(corpus, ExactOracle(seen=known_to(corpus)), HALVES, 40, seed=0)
     assert Counter(pool["task"]) == {"Arithmetic": 20, "Rewriting": 20}
     assert account["Arithmetic"] == {"parents": 7, "expanded": 13, "short": 0}
     assert account["Rewriting"] == {"parents": 20, "expanded": 0, "short": 0}
@@ -66,7 +66,7 @@ def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
 
 
 def test_a_pool_never_holds_an_instance_twice_nor_one_left_in_the_corpus(corpus):
-    pool, _ = tasks.rebalance(corpus, ExactOracle(known=known_to(corpus)), HALVES, 400, seed=0)
+    pool, _ = tasks.rebalance(corpus, ExactOracle(seen=known_to(corpus)), HALVES, 400, seed=0)
     made = pool.filter(lambda row: row["source"].startswith("expanded:"))
     assert len(set(pool["id"])) == len(known_to(pool)) == 400
     assert not known_to(made) & known_to(corpus)
@@ -79,7 +79,7 @@ def test_each_rejected_row_is_counted_once_and_made_up_for():
     first, _ = tasks.rebalance(parents, ExactOracle(), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0)
     known = known_to(first)
     pool, account = tasks.rebalance(
-        parents, ExactOracle(known=set(known)), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0
+        parents, ExactOracle(seen=set(known)), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0
     )
     made = account["Arithmetic"]["expanded"]
     assert account["Arithmetic"]["dropped: duplicate"] == 30 - len(parents)  # the first try, all known by now
@@ -96,7 +96,7 @@ def test_a_task_without_parents_stays_short_and_says_so(corpus):
 
 def test_a_pool_is_a_function_of_its_seeds(corpus):
     def pool(seed):
-        oracle = ExactOracle(seed=seed, known=known_to(corpus))
+        oracle = ExactOracle(seed=seed, seen=known_to(corpus))
         return tasks.rebalance(corpus, oracle, HALVES, 40, seed=seed)[0]["id"][:]
 
     assert pool(1) == pool(1)

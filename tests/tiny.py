@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lib import paths, records
-from lib.gym.pretrain import byte_tokenizer, fresh_model
 from lib.models.types import SamplingParams
 
 GYM = paths.ROOT / "lib/gym/student"
+CHAT_TEMPLATE = (GYM / "chat_template.jinja").read_text()
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
 ROWS = records.build(
     [
@@ -34,6 +35,11 @@ NAMES = {  # of weights, as transformers and llama.cpp have them
 }
 
 
+def byte_tokenizer():
+    """The embedded student's tokenizer: one token a byte (256 of them) and six markers."""
+    return AutoTokenizer.from_pretrained(GYM)
+
+
 def ended_elsewhere(folder: Path) -> Path:
     """The embedded student, whose configs name another end token than its template writes (as Qwen2.5's base model's do)."""
     shutil.copytree(GYM, folder)
@@ -46,10 +52,8 @@ def ended_elsewhere(folder: Path) -> Path:
 
 def make(folder: Path) -> Path:
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
-    markers = [tokenizer.convert_tokens_to_ids(token) for token in ("<|bos|>", "<|end|>", "<|pad|>")]
-    fresh_model(len(tokenizer), *markers).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig.from_pretrained(GYM)).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder
 
 
@@ -60,7 +64,7 @@ def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     vocabulary = [*tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "th"]
-    model = fresh_model(len(vocabulary), *tokenizer.convert_tokens_to_ids(["<|bos|>", "<|end|>", "<|pad|>"]))
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(GYM, vocab_size=len(vocabulary)))
     writer, config = GGUFWriter(folder / name, "llama"), model.config
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)

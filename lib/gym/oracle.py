@@ -1,197 +1,171 @@
-"""The exact oracle of the embedded world: it knows the answers, and can be as fallible as a real one."""
+"""The exact oracle: knows every answer, and can be as fallible as a real oracle."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
-from typing import NoReturn
 
 from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, world
-from lib.gym.families import Exercise
+from lib.gym import families, world
 from lib.tapir import judge, ratings
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
-FIRST_EDGE = -0.163  # points by which the response shown first is ahead: those judges favour the second
-ROUNDING = 1 / 12  # variance that rounding to whole points adds by itself
+FIRST_EDGE = -0.163  # points of advantage of the response shown first: GPT-4 favours the second
+ROUNDING = 1 / 12  # variance that rounding to whole points adds
 LEVELS = 3  # of each family
-UNREAD = 0.0  # share of replies without readable scores: 0 of 956
 
 
 def about(meta: str) -> dict:
-    """The instance that a row keeps. Raises UserError for a row of another world: its answer is not known here."""
-    try:
-        kept = json.loads(meta)
-        return kept if {"family", "level", "answer", "steps"} <= kept.keys() else _stranger()
-    except ValueError:
-        _stranger()
-
-
-def _stranger() -> NoReturn:
-    raise UserError(
-        "the embedded oracle knows rows of the embedded world alone: for others name an LLM oracle"
-    )
+    """Read a row's instance. Raises UserError for a row of another source."""
+    instance = json.loads(meta or "{}")
+    if not {"family", "level", "answer", "steps"} <= instance.keys():
+        raise UserError("oracle=exact: only rows of source=gym have known answers. Name an LLM as oracle.")
+    return instance
 
 
 @dataclass
 class ExactOracle:
-    """Answers, scores, classifies, expands and refines rows of the embedded world, whole batches at a time.
+    """Answer, score, classify, rate, expand and refine rows of the embedded world.
 
-    `judge_noise` multiplies the fitted spread, position edge and unread share; `oracle_error` is the share of
-    wrong oracle responses. Both 0: an exact judge. `known` holds payloads that expansion may not repeat.
+    `judge_noise` multiplies the fitted spread and position edge; `oracle_error` is the share of wrong
+    oracle responses. Both 0: an exact judge. `seen` holds instance keys that expansion may not repeat.
     """
 
     judge_noise: float = 1.0
     oracle_error: float = 0.0
     seed: int = 0
-    known: set[str] = field(default_factory=set)
-    drawn: int = 0  # expansions so far, so that asking once more is another draw
-    calls: int = 0  # questions answered, judgements included
+    seen: set[str] = field(default_factory=set)
+    drawn: int = 0  # expansions so far: expanding the same parent again gives another instance
+    calls: int = 0  # questions answered, verdicts included
 
     def account(self) -> dict[str, float]:
-        """What the oracle was asked, as metrics."""
+        """Return the number of questions as a metric."""
         return {"oracle.calls": self.calls}
 
     def describe(self) -> str:
-        """The account in one sentence."""
+        """Describe the account in one sentence."""
         return f"The embedded oracle answered {self.calls:,} questions."
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
-        """Nothing to say: it costs nothing, whatever is asked."""
+        """Return an empty estimate: this oracle is free."""
         return ""
 
     def answer(self, rows: Dataset) -> Dataset:
-        """Add oracle_response where a row lacks one, terse: the answer line alone."""
-        told = [
-            text or self._told(meta, row_id)
-            for text, meta, row_id in zip(rows["oracle_response"], rows["meta"], rows["id"], strict=True)
-        ]
-        self.calls += sum(text is None for text in rows["oracle_response"])
-        return records.update(rows, oracle_response=told)
+        """Add a terse oracle_response where a row lacks one."""
+        given = rows["oracle_response"][:]
+        self.calls += given.count(None)
+        each = zip(given, rows["meta"], rows["id"], strict=True)
+        answers = [text or self._answer(about(meta), row_id) for text, meta, row_id in each]
+        return records.update(rows, oracle_response=answers)
 
     def classify(self, rows: Dataset) -> Dataset:
-        """Add the task of each row that lacks one."""
-        pairs = list(zip(rows["task"], rows["meta"], strict=True))
-        self.calls += sum(task is None for task, _ in pairs)
-        tasks = [draw.task(about(meta)["family"]) if task is None else task for task, meta in pairs]
+        """Add the task where a row lacks one."""
+        given = rows["task"][:]
+        self.calls += given.count(None)
+        each = zip(given, rows["meta"], strict=True)
+        tasks = [families.task(about(meta)["family"]) if task is None else task for task, meta in each]
         return records.update(rows, task=tasks)
 
-    def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.
+    def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
+        """Judge column `reference` against student_response where a row has no verdicts."""
+        verdicts = rows["verdicts"][:]
+        missing = [i for i, given in enumerate(verdicts) if not given]
+        fresh = self.compare(rows.select(missing), reference, "student_response")
+        for i, row_verdicts in zip(missing, fresh, strict=True):
+            verdicts[i] = row_verdicts
+        return judge.apply(records.update(rows, verdicts=verdicts))
 
-        A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
-        An unreadable reply is asked for once more.
+    def compare(self, rows: Dataset, a: str, b: str) -> list[list[dict]]:
+        """Judge columns `a` and `b` in both orders; the order oracle_first shows `a` first.
+
+        A score is 1 + 9 x credit; a student_response scores the mean credit of `meta.samples`, if any.
         """
-        needed = rows.select_columns(["id", "meta", "oracle_response", "student_response", "verdicts"])
-        return judge.apply(
-            records.update(rows, verdicts=[row["verdicts"] or self._judge(row) for row in needed])
-        )
+        return [self._compare(row, a, b) for row in records.walk(rows, "id", "meta", a, b)]
 
-    def _judge(self, row: dict) -> list[dict]:
-        """The verdicts of one row, in both orders."""
-        known = about(row["meta"])
-        samples = known.get("samples") or [row["student_response"]]
-        right = sum(world.credit(known, text or "") for text in samples) / len(samples)
-        scores = 1 + 9 * world.credit(known, row["oracle_response"]), 1 + 9 * right
-        pair = f"{row['id']} {row['oracle_response']} {samples}"
-        made = [verdict for order in judge.ORDERS for verdict in self._verdicts(pair, order, *scores)]
-        self.calls += len(made)
-        return made
+    def _compare(self, row: dict, a: str, b: str) -> list[dict]:
+        self.calls += len(judge.ORDERS)
+        instance = about(row["meta"])
+        samples = (instance.get("samples") if b == "student_response" else None) or [row[b]]
+        score_a = 1 + 9 * world.credit(instance, row[a])
+        score_b = 1 + 9 * sum(world.credit(instance, text or "") for text in samples) / len(samples)
+        pair = f"{row['id']} {row[a]} {samples}"
+        return [self._verdict(pair, order, score_a, score_b) for order in judge.ORDERS]
 
-    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
-        """A rating of each row on one of `ratings.SCALES`, with the judge's noise: complexity is the level, the other two say
-        whether the row's response is right."""
-        low, high = ratings.SCALES[scale]
-        self.calls += len(rows)
-        return [
-            self._rated(scale, row["id"], low + (high - low) * self._worth(scale, row))
-            for row in records.walk(rows, "id", "meta", "response")
-        ]
-
-    def _worth(self, scale: str, row: dict) -> float:
-        """Where on a scale a row lies, 0 to 1."""
-        known = about(row["meta"])
-        return (
-            known["level"] / LEVELS if scale == "complexity" else world.credit(known, row["response"] or "")
-        )
-
-    def _rated(self, scale: str, row_id: str, value: float) -> float:
-        low, high = ratings.SCALES[scale]
-        spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long
-        noisy = value + Random(f"rate {self.seed} {scale} {row_id}").gauss(0, spread)
-        return min(high, max(low, round(2 * noisy) / 2))  # raters use halves
-
-    def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
-        """Remember what these rows are about: expansion repeats none of it. Instances cannot be those of a text benchmark."""
-        self.known |= {f"{it['family']} {it['payload']}" for it in map(about, rows["meta"])}
-
-    def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
-        """One new instance for each row: same family, same level; plus the rejected ones by cause."""
-        made, drops = [], Counter()
-        for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
-            it = about(meta)
-            rng = Random(f"expand {self.seed} {parent} {self.drawn}")
-            self.drawn += 1
-            self.calls += 1
-            instance = next(draw.draw(it["family"], it["level"], rng))
-            key = f"{instance.family} {instance.payload}"
-            if key in self.known:
-                drops["duplicate"] += 1
-                continue
-            self.known.add(key)
-            made.append(self._child(instance, parent, rng) | {"hard": hard})
-        return records.build(made), drops
-
-    def _child(self, instance: Exercise, parent: str, rng: Random) -> dict:
-        fresh = world.row(instance, draw.phrase(instance, rng), None)
-        told = self._told(fresh["meta"], fresh["instruction"])
-        return fresh | {
-            "oracle_response": told,
-            "task": draw.task(instance.family),
-            "source": f"expanded:{parent}",
-        }
-
-    def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
-        """The refined response of each row in the style of its task; None where there is nothing to refine."""
-        refined = []
-        for task, meta, told in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
-            steps = about(meta)["steps"] if styles[task] == "worked" else ""
-            refined.append(f"{steps}\n{told}" if steps else None)
-        self.calls += sum(text is not None for text in refined)
-        return refined
-
-    def without_samples(self, meta: str) -> str:
-        return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
-
-    def _told(self, meta: str, row_id: str) -> str:
-        """The oracle's terse response: right, or with probability `oracle_error` that to another instance."""
-        it, rng = about(meta), Random(f"oracle {self.seed} {row_id}")
-        wrong = rng.random() < self.oracle_error
-        answer = world.wrong_answer(it["family"], it["level"], it["answer"], rng) if wrong else it["answer"]
-        return world.terse(it["family"], answer)
-
-    def _verdicts(self, pair: str, order: str, oracle: float, student: float) -> list[dict]:
-        """The judge's reply in one order, asked a second time where the first can't be read."""
-        made = []
-        for attempt in (1, 2):
-            rng = Random(f"judge {self.seed} {pair} {order} {attempt}")
-            reply = self._reply(rng, *((oracle, student) if order == judge.ORDERS[0] else (student, oracle)))
-            made.append({"order": order, "attempt": attempt, "reply": reply, "finish": "stop"})
-            if judge.read_scores(reply):
-                break
-        return made
-
-    def _reply(self, rng: Random, first: float, second: float) -> str:
-        if rng.random() < self.judge_noise * UNREAD:
-            return "Both responses have their merits."
+    def _verdict(self, pair: str, order: str, a: float, b: float) -> dict:
+        """Return the verdict on two scores, with noise on each, in one order."""
+        first, second = (a, b) if order == "oracle_first" else (b, a)
+        rng = Random(f"judge {self.seed} {pair} {order} 1")
+        rng.random()  # once decided whether a reply is unreadable: recorded figures rest on the draws below
         edge = self.judge_noise * FIRST_EDGE / 2
         spread = self.judge_noise * (SPREAD**2 - ROUNDING) ** 0.5
         noisy = [score + rng.gauss(0, spread) for score in (first + edge, second - edge)]
-        shown = [min(10.0, max(1.0, score)) for score in noisy]
+        scores = [min(10.0, max(1.0, score)) for score in noisy]
         if self.judge_noise:
-            shown = [round(score) for score in shown]  # 94 % of the recorded scores are whole points
-        return " ".join(f"{score:g}" for score in shown)
+            scores = [round(score) for score in scores]  # 94 % of the recorded scores are whole points
+        reply = " ".join(f"{score:g}" for score in scores)
+        return {"order": order, "attempt": 1, "reply": reply, "finish": "stop"}
+
+    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
+        """Rate each row on one of `ratings.SCALES`, with the judge's noise.
+
+        Complexity is the level; the other scales rate whether the row's response is right.
+        """
+        self.calls += len(rows)
+        return [self._rating(scale, row) for row in records.walk(rows, "id", "meta", "response")]
+
+    def _rating(self, scale: str, row: dict) -> float:
+        (low, high), instance = ratings.SCALES[scale], about(row["meta"])
+        is_complexity = scale == "complexity"
+        share = instance["level"] / LEVELS if is_complexity else world.credit(instance, row["response"] or "")
+        spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long
+        noise = Random(f"rate {self.seed} {scale} {row['id']}").gauss(0, spread)
+        rating = low + (high - low) * share + noise
+        return min(high, max(low, round(2 * rating) / 2))  # raters use halves
+
+    def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
+        """Exclude these rows' instances from expansion; text benchmarks hold none."""
+        instances = map(about, rows["meta"])
+        self.seen |= {f"{instance['family']} {instance['payload']}" for instance in instances}
+
+    def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
+        """Draw a new instance of each row's family and level; count rejected ones by cause."""
+        children, drops = [], Counter()
+        for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
+            rng, instance = Random(f"expand {self.seed} {parent} {self.drawn}"), about(meta)
+            self.drawn += 1
+            self.calls += 1
+            fresh = next(families.draw(instance["family"], instance["level"], rng))
+            if fresh.key in self.seen:
+                drops["duplicate"] += 1
+                continue
+            self.seen.add(fresh.key)
+            child = world.row(fresh, families.phrase(fresh, rng), None)
+            child["oracle_response"] = self._answer(vars(fresh), child["instruction"])
+            child |= {"task": families.task(fresh.family), "source": f"expanded:{parent}", "hard": hard}
+            children.append(child)
+        return records.build(children), drops
+
+    def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
+        """Add worked steps where a task's style asks; None where there are none to add."""
+        refined = []
+        for task, meta, response in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
+            steps = about(meta)["steps"] if styles[task] == "worked" else ""
+            refined.append(f"{steps}\n{response}" if steps else None)
+        self.calls += len(refined) - refined.count(None)
+        return refined
+
+    def without_samples(self, meta: str) -> str:
+        """Drop a row's sampled student responses, so that its one response is judged."""
+        return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
+
+    def _answer(self, instance: dict, key: str) -> str:
+        """Write the right response or, with probability `oracle_error`, a wrong one."""
+        family, level, answer = (instance[name] for name in ("family", "level", "answer"))
+        rng = Random(f"oracle {self.seed} {key}")
+        if rng.random() < self.oracle_error:
+            answer = world.wrong_answer(family, level, answer, rng)
+        return world.terse(family, answer)

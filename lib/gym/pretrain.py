@@ -1,117 +1,77 @@
-"""Make the embedded student, once: `python -m lib.gym.pretrain --out lib/gym/student`.
+"""Pre-train a student: `python -m lib.gym.pretrain --out FOLDER --fast`.
 
-A Llama of 1.3 M parameters over bytes, trained on packed documents of short exercises with loss on all
-tokens. Everything is counted in steps; nothing is downloaded.
+Config, tokenizer and chat template are those of lib/gym/student: a Llama of 1.3 M parameters over bytes.
+It is trained on packed documents of short exercises with loss on all tokens.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import torch
 from reasoning_gym.data import read_data_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    get_linear_schedule_with_warmup,
-)
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, get_linear_schedule_with_warmup
 
-from lib.gym import draw, operations
+from lib.gym import families, operations, split_of
 
-CONTEXT = 1024  # bytes
+STUDENT = Path(__file__).with_name("student")
+CONTEXT = 1024  # tokens, of one byte each
+BATCH = 4096  # tokens of a step
 PRINTABLE = "".join(map(chr, range(33, 127)))
-SPECIAL = ["<|pad|>", "<|bos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
-    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
-    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte (256 of them) and six markers; any text can be written and read back."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bytewise.decoder = decoders.ByteLevel()
-    bytewise.add_special_tokens(SPECIAL)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bytewise,
-        pad_token="<|pad|>",
-        bos_token="<|bos|>",
-        eos_token="<|end|>",
-        additional_special_tokens=SPECIAL[2:5],
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def fresh_model(vocabulary: int, bos: int, eos: int, pad: int) -> LlamaForCausalLM:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-            max_position_embeddings=CONTEXT,
-            initializer_range=0.05,  # 0.02 learns these tasks far later
-            tie_word_embeddings=False,
-            bos_token_id=bos,
-            eos_token_id=eos,
-            pad_token_id=pad,
-        )
-    )
 
 
 def chat(messages: list[dict], reply: str) -> str:
-    """A conversation as the chat template writes it."""
+    """Write a conversation as the chat template does."""
     turns = messages + [{"role": "assistant", "content": reply}]
     return "<|bos|>" + "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in turns)
 
 
+def chain(rng: Random, length: int) -> tuple[str, ...]:
+    """Draw operations that leave part of a word and hold no held-out pair."""
+    while True:
+        names = tuple(rng.choices(list(operations.OPERATIONS), k=length))
+        neighbours = [" ".join(pair) for pair in pairwise(names)]
+        trained = all(split_of("operations", pair) == "train" for pair in neighbours)
+        if trained and operations.apply(names, "bcdfg"):
+            return names
+
+
 def operation_episode(rng: Random) -> str:
-    """Operations from their name (in half of the episodes), from up to 6 demonstrations, or from both."""
-    names = operations.chain(rng, rng.choices([1, 2, 3], weights=[15, 60, 25])[0])
+    """Ask for operations by name, by up to 6 demonstrations, or by both."""
+    names = chain(rng, rng.choices([1, 2, 3], weights=[15, 60, 25])[0])
     named = rng.random() < 0.5
     count = rng.choice([0, 0, 0, 1, 2, 3, 4]) if named else rng.randint(2, 6)
-    *demos, (text, made) = operations.pairs(names, rng, count + 1)
+    *demos, (text, output) = operations.pairs(names, rng, count + 1)
     layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
-    return chat(layout(demos, text, operations.describe(names) if named else ""), made)
+    return chat(layout(demos, text, operations.describe(names) if named else ""), output)
 
 
 def exchange(rng: Random) -> str:
-    """An operation on a word, then another one on what came out, and perhaps a third."""
-    names = operations.chain(rng, rng.choice([2, 2, 3]))
-    ((text, _),) = operations.pairs(names, rng, 1)
+    """Ask for an operation on a word, then for one or two more on its output."""
+    names = chain(rng, rng.choice([2, 2, 3]))
+    [(text, output)] = operations.pairs(names, rng, 1)
     turns = [{"role": "user", "content": f"{operations.describe(names[:1])} {text}"}]
-    for done, name in enumerate(names[1:], 1):
-        turns += [
-            {"role": "assistant", "content": operations.apply(names[:done], text)},
-            {"role": "user", "content": f"Now {operations.describe((name,)).lower()}"},
-        ]
-    return chat(turns, operations.apply(names, text))
+    for n, name in enumerate(names[1:], 1):
+        so_far, request = operations.apply(names[:n], text), operations.describe((name,)).lower()
+        turns.append({"role": "assistant", "content": so_far})
+        turns.append({"role": "user", "content": f"Now {request}"})
+    return chat(turns, output)
 
 
 def basic_skill(rng: Random) -> str:
-    """A family's exercise in shorthand, not in any of the wordings a student is later asked in."""
-    family, level = rng.choice(draw.cells())
-    instance = next(draw.draw(family, level, rng))
+    """Write a family's exercise in shorthand, in none of the phrasings of the corpus."""
+    instance = next(families.draw(*rng.choice(families.cells()), rng))
     steps = f"{instance.steps}\n" if instance.steps and rng.random() < 0.5 else ""
     slots = " | ".join(f"{name}={value}" for name, value in sorted(instance.slots.items()))
-    return f"<|bos|>{family} | {slots}\n{steps}= {instance.answer}\n"
+    return f"<|bos|>{instance.family} | {slots}\n{steps}= {instance.answer}\n"
 
 
 @cache
 def story() -> str:
-    """Jules Verne's "In the Year 2889", which reasoning-gym carries (public domain)."""
+    """Read Jules Verne's "In the Year 2889" (public domain) from reasoning-gym."""
     return " ".join(read_data_file("in_the_year_2889.txt").split())
 
 
@@ -122,15 +82,16 @@ def passage(rng: Random, shortest: int, longest: int) -> str:
 
 
 def echo(rng: Random, longest: int) -> str:
-    """A text to repeat, short ones more often: characters, words or prose, so that it can't be guessed.
+    """Ask to repeat a text that cannot be guessed.
 
-    Characters that all differ teach copying first: one byte back is enough to know where one is.
+    It has 8 to `longest` characters, more often few. Characters that all differ teach copying first: one
+    earlier byte is enough to find the place.
     """
     length, kind = round(8 * (longest / 8) ** rng.random()), rng.random()
     if kind < 0.3:
         text = "".join(rng.sample(PRINTABLE, min(length, len(PRINTABLE))))
     elif kind < 0.5:
-        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz    ", k=length)).strip()
+        text = "".join(rng.choices(operations.LETTERS + "    ", k=length)).strip()
     else:
         words = passage(rng, length, length + 20).split()
         if kind < 0.9:
@@ -140,16 +101,16 @@ def echo(rng: Random, longest: int) -> str:
 
 
 def new_input(rng: Random) -> str:
-    """Inputs that belong together, and one more of the kind."""
-    family, level = rng.choice(draw.cells())
-    kinds = [lambda: operations.word(rng), lambda: next(draw.draw(family, level, rng)).slots["x"]]
-    kind, heading = rng.choice(kinds), "Give one more input."
+    """Show inputs of one kind and ask for another one."""
+    cell = rng.choice(families.cells())
+    kinds = [lambda: operations.word(rng), lambda: next(families.draw(*cell, rng)).slots["x"]]
+    kind = rng.choice(kinds)
     shown = "".join(f"Input: {kind()}\n" for _ in range(rng.randint(2, 6)))
-    return chat([{"role": "user", "content": f"{shown}{heading}"}], kind())
+    return chat([{"role": "user", "content": f"{shown}Give one more input."}], kind())
 
 
 def documents(rng: Random, length: int) -> Iterator[str]:
-    """Documents without end; `length` is the context they are packed into."""
+    """Draw documents without end, to be packed into contexts of `length` tokens."""
     longest = min(500, length // 2 - 20)
     kinds = [
         (58, lambda: operation_episode(rng)),
@@ -159,69 +120,59 @@ def documents(rng: Random, length: int) -> Iterator[str]:
         (3, lambda: f"<|bos|>{passage(rng, 20, longest)}"),
         (3, lambda: new_input(rng)),
     ]
-    weights, makers = zip(*kinds, strict=True)
+    weights, writers = zip(*kinds, strict=True)
     while True:
-        yield rng.choices(makers, weights)[0]()
+        yield rng.choices(writers, weights)[0]()
 
 
-def batch(tokenizer, step: int, seed: int, rows: int, length: int) -> torch.Tensor:
-    """Packed token ids [rows, length] of a step: a function of seed and step alone."""
-    rng = Random(f"{seed} {step}")
+def batch(tokenizer, seed: str, length: int) -> torch.Tensor:
+    """Pack documents into token ids [BATCH / length, length]."""
     ids: list[int] = []
-    for text in documents(rng, length):
+    for text in documents(Random(seed), length):
         ids += tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) >= rows * length:
-            return torch.tensor(ids[: rows * length]).view(rows, length)
+        if len(ids) >= BATCH:
+            return torch.tensor(ids[:BATCH]).view(-1, length)
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings, norms and the head."""
+    """Use Muon for the matrices inside the layers, AdamW for all other weights."""
     inside = [p for name, p in model.named_parameters() if "layers" in name and p.ndim == 2]
-    around = [p for name, p in model.named_parameters() if "layers" not in name or p.ndim != 2]
+    outside = [p for name, p in model.named_parameters() if "layers" not in name or p.ndim != 2]
     return [
         torch.optim.Muon(inside, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(around, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+        torch.optim.AdamW(outside, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
 
 
-def pretrain(out: Path, steps: int, seed: int = 0, tokens: int = 4096, fast: bool = False) -> None:
-    """Train from scratch: the first 80 % of the steps on short contexts, the rest on the whole one."""
+def pretrain(out: Path, steps: int, seed: int, fast: bool) -> None:
+    """Train 80 % of the steps on a quarter of the context, the rest on all of it."""
     torch.manual_seed(seed)
-    tokenizer = byte_tokenizer()
-    ids = [tokenizer.convert_tokens_to_ids(token) for token in ("<|bos|>", "<|end|>", "<|pad|>")]
-    model = fresh_model(len(tokenizer), *ids)
+    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(STUDENT))
     updates = optimizers(model)
     updates += [get_linear_schedule_with_warmup(optimizer, 300, steps) for optimizer in updates]
-    compiled = torch.compile(model) if fast else model  # pays on the short contexts alone
-    started, running = time.time(), 0.0
+    compiled = torch.compile(model) if fast else model  # pays on short contexts only
     for step in range(steps):
-        length = CONTEXT // 4 if step < 0.8 * steps else CONTEXT
-        x = batch(tokenizer, step, seed, tokens // length, length)
-        forward = compiled if length < CONTEXT else model
+        is_short = step < 0.8 * steps
+        x = batch(tokenizer, f"{seed} {step}", CONTEXT // 4 if is_short else CONTEXT)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            loss = forward(input_ids=x, labels=x, use_cache=False).loss
+            loss = (compiled if is_short else model)(input_ids=x, labels=x, use_cache=False).loss
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for update in updates:
             update.step()
-        running = loss.item() if not step else 0.98 * running + 0.02 * loss.item()
         if step % 100 == 99:
-            print(
-                f"step {step + 1} of {steps}, loss {running:.3f}, {time.time() - started:.0f} s", flush=True
-            )
+            print(f"step {step + 1} of {steps}, loss {loss.item():.3f}", flush=True)
         if step % 1000 == 999 or step + 1 == steps:
             model.save_pretrained(out)
             tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--out", type=Path, required=True)
-    arguments.add_argument("--steps", type=int, default=14_000)
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument(
-        "--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)"
-    )
-    given = arguments.parse_args()
-    pretrain(given.out, given.steps, given.seed, fast=given.fast)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=14_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)")
+    pretrain(**vars(parser.parse_args()))

@@ -1,7 +1,7 @@
-"""Stand-ins for AlpacaEval, MT-Bench and IFEval in the embedded world, in the formats that their modules read.
+"""Stand-ins for AlpacaEval, MT-Bench and IFEval in the embedded world.
 
-Held-out instances of the taught families; where a judge is needed, it is exact. They show that an evaluation runs, and rank
-students of this world; they say nothing of the benchmarks.
+Held-out instances of the taught families, judged exactly where a judge is needed. These scores show that an
+evaluation runs and rank students of this world; they say nothing about the benchmarks.
 """
 
 import json
@@ -9,36 +9,36 @@ import json
 import pandas as pd
 
 from lib.evaluation import mt_bench, mt_judging
-from lib.gym import formats, world
+from lib.gym import world
+from lib.gym.families import parse_constraints
 
 TIE = 1.5
 
 
 def instructions(split: str, per_cell: int) -> list[dict]:
-    """One turn each: {"instruction", "dataset": the family, "about": the instance}."""
+    """Draw prompts: {"instruction", "dataset": the family, "about": the instance}."""
     rows = world.taught_set(split, per_cell)
-    known = map(json.loads, rows["meta"])
+    metas = map(json.loads, rows["meta"])
     return [
         {"instruction": text, "dataset": about["family"], "about": about}
-        for text, about in zip(rows["instruction"], known, strict=True)
+        for text, about in zip(rows["instruction"], metas, strict=True)
     ]
 
 
-def prefer(pairs: pd.DataFrame, asked: list[dict]) -> pd.DataFrame:
-    """The pairs with `preference`: 2 where the second output alone is right, 1 where the first alone is, else a tie, 1.5."""
-    about = {row["instruction"]: row["about"] for row in asked}
-    gains = [
-        world.credit(about[row.instruction], row.output_2)
-        - world.credit(about[row.instruction], row.output_1)
-        for row in pairs.itertuples()
-    ]
-    return pairs.assign(preference=[TIE + gain / 2 for gain in gains], judge="exact", raw_completion=None)
+def prefer(pairs: pd.DataFrame, prompts: list[dict]) -> pd.DataFrame:
+    """Add `preference`: 1 or 2 where only that output is right, else a tie, 1.5."""
+    about = {row["instruction"]: row["about"] for row in prompts}
+    preferences = []
+    for row in pairs.itertuples():
+        instance = about[row.instruction]
+        gain = world.credit(instance, row.output_2) - world.credit(instance, row.output_1)
+        preferences.append(TIE + gain / 2)
+    return pairs.assign(preference=preferences, judge="exact", raw_completion=None)
 
 
 def conversations(split: str, per_cell: int) -> list[dict]:
-    """Two turns of one family and level: {"question_id", "category": the family, "turns", "about": the instance of each turn}."""
+    """Draw MT-Bench questions: two turns of one family and level, each with "about"."""
     rows = instructions(split, 2 * per_cell)
-    pairs = zip(rows[::2], rows[1::2], strict=True)
     return [
         {
             "question_id": n,
@@ -46,51 +46,41 @@ def conversations(split: str, per_cell: int) -> list[dict]:
             "turns": [first["instruction"], second["instruction"]],
             "about": [first["about"], second["about"]],
         }
-        for n, (first, second) in enumerate(pairs, 1)
+        for n, (first, second) in enumerate(zip(rows[::2], rows[1::2], strict=True), 1)
     ]
 
 
-def rated(asked: list[dict], answered: dict[int, list[str]]) -> pd.DataFrame:
-    """An exact judge's verdicts, as `mt_judging` has them: 10 for a right answer, 1 for a wrong one."""
-    shown = {
-        (row["question_id"], turn): [
-            {"role": "user", "content": _told(row["turns"], answered[row["question_id"]], turn)}
-        ]
-        for row in asked
-        for turn in mt_bench.TURNS
-    }
-    verdicts = mt_judging.needed(asked, shown, "exact")
-    about = {row["question_id"]: row["about"] for row in asked}
-    right = [
-        world.credit(about[line.question_id][line.turn - 1], answered[line.question_id][line.turn - 1])
-        for line in verdicts.itertuples()
-    ]
-    replies = [f"Rating: [[{1 + 9 * credit:g}]]" for credit in right]
+def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
+    """Rate each answer exactly, as a table of `mt_judging`: 10 if right, else 1."""
+    shown, replies = {}, []
+    for question in questions:
+        exchanges = list(zip(question["turns"], answers[question["question_id"]], strict=True))
+        texts = [f"User: {prompt}\n\nStudent: {answer}" for prompt, answer in exchanges]
+        for turn, (_, answer) in zip(mt_bench.TURNS, exchanges, strict=True):
+            prompt = [{"role": "user", "content": "\n\n".join(texts[:turn])}]
+            shown[question["question_id"], turn] = prompt
+            credit = world.credit(question["about"][turn - 1], answer)
+            replies.append(f"Rating: [[{1 + 9 * credit:g}]]")
+    verdicts = mt_judging.needed(questions, shown, "exact")
     return mt_judging.rated(verdicts, replies, ["stop"] * len(replies))
 
 
-def _told(turns: list[str], answers: list[str], turn: int) -> str:
-    """A conversation up to the answer of a turn."""
-    told = list(zip(turns, answers, strict=True))[:turn]
-    return "\n\n".join(f"User: {question}\n\nStudent: {answer}" for question, answer in told)
-
-
 def constrained(split: str, per_cell: int) -> list[dict]:
-    """Prompts with constraints that IFEval's checkers know: words to keep, how many words at most, a prefix, no commas."""
+    """Draw prompts whose constraints IFEval's checkers know."""
     rows = [row for row in instructions(split, per_cell) if row["dataset"] == "format_constraints"]
     return [
-        {"key": n, "prompt": row["instruction"], "about": row["about"]} | _checkable(row["about"]["payload"])
+        {"key": n, "prompt": row["instruction"], "about": row["about"]} | _checks(row["about"]["payload"])
         for n, row in enumerate(rows)
     ]
 
 
-def _checkable(payload: str) -> dict:
-    """The constraints of a payload that a checker of IFEval knows."""
-    asked, words, exactly, prefix = formats.read(payload)
-    beside = 2 if prefix else 1  # words beside those asked for: the answer's marker, and the prefix
-    most = (exactly or len(words)) + beside
-    checks = [("length_constraints:number_words", {"relation": "less than", "num_words": most + 1})]
-    checks += [] if exactly else [("keywords:existence", {"keywords": words})]
+def _checks(payload: str) -> dict:
+    """Translate a payload's constraints for IFEval's checkers."""
+    rules, words, count, prefix = parse_constraints(payload)
+    extra = 2 if prefix else 1  # words of a right answer beside those listed: "Answer:", and the prefix
+    limit = {"relation": "less than", "num_words": (count or len(words)) + extra + 1}
+    checks = [("length_constraints:number_words", limit)]
+    checks += [] if count else [("keywords:existence", {"keywords": words})]
     checks += [("keywords:existence", {"keywords": [prefix]})] if prefix else []
-    checks += [] if "commas" in asked else [("punctuation:no_comma", {})]
-    return {"instruction_id_list": [name for name, _ in checks], "kwargs": [told for _, told in checks]}
+    checks += [] if "commas" in rules else [("punctuation:no_comma", {})]
+    return {"instruction_id_list": [name for name, _ in checks], "kwargs": [kwargs for _, kwargs in checks]}

@@ -1,63 +1,55 @@
-"""Chains of operations as target tasks: SELF-GUIDE is shown them, and knows whether what it wrote is right."""
+"""Chains of operations as target tasks for SELF-GUIDE."""
 
 from random import Random
 
 from lib import prompts
 from lib.gym import EMBEDDED, operations
-from lib.gym.splits import split_of
 from lib.self_guide import generate
 from lib.self_guide.target import Demo, Instance, Material, Target
 
-VALIDATION, TEST = 100, 200  # instances of each
-PROMPT = "self_guide_output"
-
-
-def chain(source: str) -> str:
-    """The chain that a source names. Raises UserError where it is none."""
-    found = " ".join(source.removeprefix(EMBEDDED).replace(",", " ").split())
-    operations.check_chain(found)
-    return found
+VALIDATION, TEST = 100, 200  # instances
 
 
 def load(source: str, shots: int = 3, split: str = "dev") -> Material:
-    """A chain as a target: its name as the instruction, demonstrations and validation from what may be learnt, the test from `split`."""
-    name = chain(source)
-    target = _target(name, shots)
+    """Load "gym:<chain of operations>" as a target task.
+
+    Demonstrations and validation come from the train split, the test from `split`. Raises UserError for
+    an unknown operation.
+    """
+    chain = " ".join(source.removeprefix(EMBEDDED).replace(",", " ").split())
+    operations.check_chain(chain)
+    target = _target(chain, shots)
     shown = {demo.input for demo in target.demos}
-    return Material(
-        target, _instances(name, "train", VALIDATION, shown), _instances(name, split, TEST, shown)
-    )
+    validation = _instances(chain, "train", VALIDATION, shown)
+    return Material(target, validation, _instances(chain, split, TEST, shown))
 
 
-def gold(name: str, text: str) -> str:
-    """What a chain makes of any text; empty where nothing is left."""
-    return operations.apply(tuple(name.split()), text)
-
-
-def right(target: Target, texts: list[str], outputs: list[str]) -> list[bool] | None:
-    """Whether each output is right, where that is known for any input: in the embedded world."""
+def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] | None:
+    """Check each output; None for a target outside the embedded world."""
     if not target.exact:
         return None
-    return [gold(target.name, text) == output for text, output in zip(texts, outputs, strict=True)]
+    names = tuple(target.name.split())
+    return [operations.apply(names, text) == output for text, output in zip(inputs, outputs, strict=True)]
 
 
-def phrasing(name: str) -> str:
-    """The prompt of a chain, with {x} for the word."""
-    target = _target(name, 3)
-    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", prompts.template(PROMPT))
+def phrasing(chain: str) -> str:
+    """Write a chain's prompt, with {x} for the word."""
+    target, template = _target(chain, 3), prompts.template("self_guide_output")
+    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", template)
     return turn["content"]
 
 
-def _target(name: str, shots: int) -> Target:
-    demos = _instances(name, "train", shots or 3, set(), "demonstrations")
-    instruction = operations.describe(tuple(name.split()))
-    return Target(name, instruction, tuple(Demo(one.input, one.references[0]) for one in demos), exact=True)
+def _target(chain: str, shots: int) -> Target:
+    instances = _instances(chain, "train", shots or 3, set(), "demonstrations")
+    demos = tuple(Demo(instance.input, instance.references[0]) for instance in instances)
+    return Target(chain, operations.describe(tuple(chain.split())), demos, exact=True)
 
 
-def _instances(name: str, split: str, n: int, without: set[str], tag: str = "") -> list[Instance]:
-    rng, found = Random(f"target {name} {split} {tag}"), {}
-    while len(found) < n:
-        [(text, made)] = operations.pairs(tuple(name.split()), rng, 1)
-        if text not in without and split_of(name, text) == split:
-            found[text] = Instance(f"{name} {text}", text, [made])
-    return list(found.values())
+def _instances(chain: str, split: str, n: int, excluded: set[str], tag: str = "") -> list[Instance]:
+    """Draw `n` instances with different inputs, none of them excluded."""
+    instances = {}
+    for text, output in operations.pairs_of_split(chain, Random(f"target {chain} {split} {tag}"), split):
+        if text not in excluded:
+            instances[text] = Instance(f"{chain} {text}", text, [output])
+        if len(instances) == n:
+            return list(instances.values())

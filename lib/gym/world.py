@@ -1,6 +1,6 @@
-"""What a student of the embedded world meets: a corpus as uneven and terse as Alpaca, and the evaluation sets."""
+"""Build a corpus as uneven and terse as Alpaca, and evaluation sets with credit."""
 
-from collections.abc import Callable, Iterator
+import json
 from random import Random
 
 import pandas as pd
@@ -8,179 +8,150 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import draw, operations, splits
-from lib.gym.families import FAMILIES, Exercise
-from lib.gym.formats import obeys
+from lib.gym import check_split, families, operations
+from lib.gym.families import FAMILIES, WORLD, Exercise, obeys
 
-CORPUS_MIX = {  # share of each family: much of what is easy, little of what is not
-    "spell_backward": 0.20,
-    "word_sequence_reversal": 0.20,
-    "needle_haystack": 0.16,
-    "word_sorting": 0.10,
-    "number_filtering": 0.09,
-    "letter_counting": 0.07,
-    "format_constraints": 0.06,
-    "number_sorting": 0.06,
-    "chain_sum": 0.04,
-    "leg_counting": 0.02,
-}
-EASY_SHARE = 0.6  # of a family's rows, at level 1; the rest at level 2
-ANSWER = "Answer: "  # a response ends in one such line
+CORPUS_MIX: dict[str, float] = WORLD["corpus_mix"]  # share of each family
+LEVEL_SHARES = {1: 0.6, 2: 0.4}  # of a family's rows
+ANSWER = "Answer: "  # begins the last line of a response
 
 
 def corpus_shares(chains: tuple[str, ...] = ()) -> dict[tuple[str, int], float]:
-    """The share of each (family, level) cell in the corpus, or of each chain of operations in one of these alone."""
+    """Return the corpus's share of each (family, level), or of each chain."""
     if chains:
         return {(chain, 1): 1 / len(chains) for chain in chains}
-    levels = {1: EASY_SHARE, 2: 1 - EASY_SHARE}
-    return {(name, level): share * levels[level] for name, share in CORPUS_MIX.items() for level in levels}
+    return {(name, n): CORPUS_MIX[name] * share for name in CORPUS_MIX for n, share in LEVEL_SHARES.items()}
 
 
 def row(instance: Exercise, instruction: str, response: str | None, kind: str = "") -> dict:
-    text = {"instruction": instruction, "response": response, "corpus_response": response}
-    about = {"source": "gym", "licence": "Apache-2.0", "meta": draw.meta(instance, kind)}
-    return text | about | {"response_from": "corpus" if response else None}
+    """Build a row whose `meta` holds what the exact oracle knows of its instance."""
+    meta = {name: value for name, value in vars(instance).items() if name != "slots"} | {"kind": kind}
+    texts = {"instruction": instruction, "response": response, "corpus_response": response}
+    source = {"source": "gym", "licence": "Apache-2.0", "response_from": "corpus" if response else None}
+    return texts | source | {"meta": json.dumps(meta, ensure_ascii=False)}
 
 
 def corpus(
     n: int, seed: int, noise: float = 0.1, leave_out: tuple[str, ...] = (), chains: tuple[str, ...] = ()
 ) -> Dataset:
-    """About `n` rows with terse corpus responses, a share `noise` of them wrong, in random order; with `chains` they are about these chains of
-    operations, else about the families."""
+    """Draw about `n` rows with terse responses, a share `noise` of them wrong.
+
+    The order is random. With `chains` the rows are about these chains of operations, else about the
+    families of CORPUS_MIX.
+    """
     if unknown := set(leave_out) - set(CORPUS_MIX):
-        raise UserError(
-            f"leave_out names {', '.join(sorted(unknown))}: the families are {', '.join(CORPUS_MIX)}"
-        )
+        raise UserError(f"leave_out={sorted(unknown)}: no such family. Choose from {', '.join(CORPUS_MIX)}.")
     for chain in chains:
         operations.check_chain(chain)
     rng, seen, rows = Random(f"corpus {seed}"), set(), []
     for (family, level), share in corpus_shares(chains).items():
         if family in leave_out:
             continue
-        instances = draw.distinct(family, level, rng, "train", round(n * share), seen)
-        for instance in instances:
-            shown = (
-                wrong_answer(family, level, instance.answer, rng) if rng.random() < noise else instance.answer
-            )
-            rows.append(row(instance, draw.phrase(instance, rng), terse(family, shown)))
+        for instance in families.distinct(family, level, rng, "train", round(n * share), seen):
+            wrong = rng.random() < noise
+            answer = wrong_answer(family, level, instance.answer, rng) if wrong else instance.answer
+            rows.append(row(instance, families.phrase(instance, rng), terse(family, answer)))
     rng.shuffle(rows)
     return records.build(rows)
 
 
 def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
-    """The answer of another instance of the cell: of the right kind, and surely not `answer`."""
-    return next(other.answer for other in draw.draw(family, level, rng) if other.answer != answer)
+    """Draw the answer of another instance of the cell that differs from `answer`."""
+    answers = (instance.answer for instance in families.draw(family, level, rng))
+    return next(other for other in answers if other != answer)
 
 
 def taught_set(split: str, per_cell: int) -> Dataset:
-    """Held-out instances of `split` of every taught family and level: the "trained" rows of `evaluation_set`."""
-    splits.check(split)
-    return records.build(
-        _asked("trained", draw.cells(), per_cell, split, Random(f"evaluation {split}"), set())
-    )
+    """Draw the "trained" rows of `evaluation_set` alone."""
+    rng = Random(f"evaluation {split}")
+    return records.build(_held_out("trained", families.cells(), per_cell, split, rng, set()))
 
 
 def evaluation_set(split: str, per_cell: int) -> Dataset:
-    """Held-out instances of `split` ("dev" or "test"), the same for every student.
+    """Draw held-out instances of `split`, "dev" or "test", for every student alike.
 
-    `meta.kind` says which set a row belongs to: "trained" cells, "unseen_level", "unseen_family",
+    `meta.kind` names the set of a row: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
-    splits.check(split)
-    rng, seen = Random(f"evaluation {split}"), set()
-    trained, outside = draw.cells(), draw.cells(trained=False)
-    levels = [cell for cell in outside if FAMILIES[cell[0]].trained]
-    families = [cell for cell in outside if not FAMILIES[cell[0]].trained]
-    half = max(1, per_cell // 2)
-    rows = _asked("trained", trained, per_cell, split, rng, seen)
-    rows += _asked("unseen_level", levels, half, split, rng, seen)
-    rows += _asked("unseen_family", families, per_cell, split, rng, seen)
-    rows += _asked("unseen_phrasing", trained, half, split, rng, seen, draw.held_out_phrasings)
+    rng, seen, half = Random(f"evaluation {split}"), set(), max(1, per_cell // 2)
+    trained, unseen = families.cells(), families.cells(trained=False)
+    levels = [cell for cell in unseen if FAMILIES[cell[0]].trained]
+    others = [cell for cell in unseen if cell not in levels]
+    rows = _held_out("trained", trained, per_cell, split, rng, seen)
+    rows += _held_out("unseen_level", levels, half, split, rng, seen)
+    rows += _held_out("unseen_family", others, per_cell, split, rng, seen)
+    rows += _held_out("unseen_phrasing", trained, half, split, rng, seen)
     return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
 
 
-def _asked(
-    kind: str,
-    cells: list[tuple[str, int]],
-    n: int,
-    split: str,
-    rng: Random,
-    seen: set[str],
-    wordings: Callable[[str], list[str]] = draw.trained_phrasings,
+def _held_out(
+    kind: str, cells: list[tuple[str, int]], n: int, split: str, rng: Random, seen: set[str]
 ) -> list[dict]:
-    instances = [one for family, level in cells for one in draw.distinct(family, level, rng, split, n, seen)]
-    return [row(one, draw.phrase(one, rng, wordings), None, kind) for one in instances]
+    """Draw `n` instances of each cell, then phrase them all."""
+    check_split(split)
+    instances = [x for family, level in cells for x in families.distinct(family, level, rng, split, n, seen)]
+    return [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
 
 
 def _operation(split: str, rng: Random) -> dict:
-    """A taught composition on a word that belongs to the split, asked as pre-training does: named by the system."""
+    """Draw a pre-trained composition on a word of the split, as pre-training asks it."""
     names = rng.choice(operations.compositions())
-    text, made = next(
-        pair for pair in _endless(names, rng) if splits.split_of(" ".join(names), pair[0]) == split
-    )
-    instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, made, "")
-    *system, _ = operations.as_turns([], text, operations.describe(names))
+    text, output = next(operations.pairs_of_split(" ".join(names), rng, split))
+    instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output, "")
+    system = operations.as_turns([], text, operations.describe(names))[:-1]
     return row(instance, text, None, "forgetting") | {"turns": system}
 
 
-def _endless(names: tuple[str, str], rng: Random) -> Iterator[tuple[str, str]]:
-    while True:
-        yield from operations.pairs(names, rng, 1)
-
-
-def operates(family: str) -> bool:
-    """Whether rows of a family are words to be changed, whose response is the new word alone."""
+def _is_operation(family: str) -> bool:
+    """Check whether a response is a changed word alone, without an answer line."""
     return family == "operations" or operations.is_chain(family)
 
 
 def terse(family: str, answer: str) -> str:
-    """The shortest response that gives an answer."""
-    return answer if operates(family) else ANSWER + answer
+    """Write the shortest response that gives an answer."""
+    return answer if _is_operation(family) else ANSWER + answer
 
 
 def extract(response: str) -> str | None:
-    """The answer of a response: what follows "Answer:" in its last such line; None where there is none."""
-    lines = [line for line in response.splitlines() if line.strip().lower().startswith("answer:")]
-    return lines[-1].strip()[len("answer:") :].strip() if lines else None
-
-
-def _normal(text: str, family: str) -> str:
-    text = " ".join(text.split()).removesuffix(".")
-    if operates(family):  # here the letter case is the task
-        return text
-    text = ", ".join(part.strip() for part in text.casefold().split(","))
-    return (
-        text.rstrip("0").rstrip(".") if "." in text and text.replace(".", "").lstrip("-").isdigit() else text
-    )
+    """Return what follows "Answer:" in a response's last such line, or None."""
+    lines = [line.strip() for line in response.splitlines() if line.strip().lower().startswith("answer:")]
+    return lines[-1][len("answer:") :].strip() if lines else None
 
 
 def credit(about: dict, response: str) -> float:
-    """1.0 where the response's answer is right, else 0.0; `about` is a row's meta.
+    """Score a response as 1.0 (right) or 0.0; `about` is its row's meta.
 
-    Right is what equals the instance's answer after normalising, or what meets its format constraints.
+    An answer is right if it equals the instance's after normalising, or meets its format constraints.
     """
-    found = extract(response)
-    if found is None and operates(about["family"]):
-        found = response
-    if found is None:
+    family, answer = about["family"], extract(response)
+    if answer is None and _is_operation(family):
+        answer = response
+    if answer is None:
         return 0.0
-    if about["family"] == "format_constraints":
-        return float(obeys(about["payload"], found))
-    return float(_normal(found, about["family"]) == _normal(about["answer"], about["family"]))
+    if family == "format_constraints":
+        return float(obeys(about["payload"], answer))
+    return float(_normalised(answer, family) == _normalised(about["answer"], family))
+
+
+def _normalised(text: str, family: str) -> str:
+    text = " ".join(text.split()).removesuffix(".")
+    if _is_operation(family):  # the letter case is part of the task
+        return text
+    text = ", ".join(part.strip() for part in text.casefold().split(","))
+    is_decimal = "." in text and text.replace(".", "").lstrip("-").isdigit()
+    return text.rstrip("0").rstrip(".") if is_decimal else text
 
 
 def score_table(replies: pd.DataFrame) -> pd.DataFrame:
-    """Credits in the long form that lib.evaluation.statistics reads; `replies` has kind, family, level, id and credit.
+    """Bring credits into the long form of lib.evaluation.statistics.
 
-    "gym.accuracy" weighs every taught cell alike, "gym.corpus_mix" as the corpus does; the other kinds
-    ("gym.unseen_level", …) weigh their cells alike.
+    `replies` has kind, family, level, id and credit. "gym.accuracy" weighs all trained cells alike,
+    "gym.corpus_mix" as the corpus does; "gym.unseen_level" and the others weigh their cells alike.
     """
     cells = list(zip(replies["family"], replies["level"], strict=True))
-    long = pd.DataFrame({"id": replies["id"], "score": replies["credit"]})
-    long["stratum"] = [f"{family} {level}" for family, level in cells]
-    names = replies["kind"].map(lambda kind: "gym.accuracy" if kind == "trained" else f"gym.{kind}")
-    trained = (replies["kind"] == "trained").to_numpy()
-    mixed = long[trained].assign(
-        metric="gym.corpus_mix", weight=[corpus_shares()[c] for c, t in zip(cells, trained, strict=True) if t]
-    )
-    return pd.concat([long.assign(metric=names, weight=1.0), mixed], ignore_index=True)
+    table = pd.DataFrame({"id": replies["id"], "score": replies["credit"]})
+    table["stratum"] = [f"{family} {level}" for family, level in cells]
+    kinds, shares = replies["kind"].replace("trained", "accuracy"), corpus_shares()
+    alike = table.assign(metric="gym." + kinds, weight=1.0)
+    mixed = table.assign(metric="gym.corpus_mix", weight=[shares.get(cell, 0.0) for cell in cells])
+    return pd.concat([alike, mixed[replies["kind"] == "trained"]], ignore_index=True)

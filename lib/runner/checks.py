@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError
-from lib.gym import EMBEDDED, splits
+from lib.gym import EMBEDDED, check_split
 from lib.models import prices, weights
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine
@@ -30,7 +30,7 @@ def start_here(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     weights.place("student", values["student"])
     check_samples(values["samples"], values["temperature"])
-    splits.check(values["split"])
+    check_split(values["split"])
     share(values, "oracle_error")
     TrainingConfig(**{name: values[name] for name in ("epochs", "learning_rate", "batch_size")})
 
@@ -120,7 +120,7 @@ def input_generation(values: dict) -> None:
     if given := [name for name in useless if values[name] not in ("", [], "auto")]:
         whose = "an instruction" if values["task"] else "a task file"
         raise UserError(f"{given[0]} is of {whose}, and of no use here: leave it out")
-    splits.check(values["split"])
+    check_split(values["split"])
     if values["kind"] not in ("auto", "classification", "generation"):
         raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
     for name in ("task", "gold"):
