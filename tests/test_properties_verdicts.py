@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lib.evaluation import mt_judging
 from lib.oracle import replies
 from lib.self_guide import labels
-from lib.tapir import judge, ratings
+from lib.tapir import judge
 
 NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
 ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")
@@ -60,8 +60,8 @@ numberless = st.lists(parts | texts, max_size=12).map(
 def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
     for score in judge.read_scores(reply) or ():
         assert 0 <= score <= 10 and stands(score, reply)
-    for scale, (low, high) in ratings.SCALES.items():
-        rating = ratings.read(reply, scale)
+    for scale, (low, high) in judge.SCALES.items():
+        rating = judge.read_rating(reply, scale)
         assert rating is None or low <= rating <= high and stands(rating, reply.strip().partition("\n")[0])
     rated = mt_judging.read_rating(reply)
     assert rated is None or 0 <= rated <= 10 and stands(rated, reply)
@@ -81,7 +81,7 @@ def stands(score: float, text: str) -> bool:
 @always(200, 2000, reply=numberless)
 def test_without_a_number_there_is_no_score(reply):
     assert judge.read_scores(reply) is None and mt_judging.read_rating(reply) is None
-    assert all(ratings.read(reply, scale) is None for scale in ratings.SCALES)
+    assert all(judge.read_rating(reply, scale) is None for scale in judge.SCALES)
 
 
 wordy = st.text("abcdefg hijklm,.!?\n", max_size=40)
@@ -108,12 +108,12 @@ def test_statements_that_differ_are_none(pair, zero):
     assert judge.read_scores(f"Let me see.\n{each}\n") is None
 
 
-@always(100, 1000, rating=scores, scale=st.sampled_from(list(ratings.SCALES)), more=wordy)
+@always(100, 1000, rating=scores, scale=st.sampled_from(list(judge.SCALES)), more=wordy)
 def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
-    low, high = ratings.SCALES[scale]
+    low, high = judge.SCALES[scale]
     inside = rating if low <= rating <= high else None
     for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}", "{} (out of {high:g})"):
-        assert ratings.read(f"{form.format(rating, high=high)}\n{more}", scale) == inside
+        assert judge.read_rating(f"{form.format(rating, high=high)}\n{more}", scale) == inside
     for form in (
         "{}/100",
         "{}-9",
@@ -124,7 +124,7 @@ def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
         "Step {}",
         "-{}",
     ):
-        assert ratings.read(form.format(rating), scale) is None
+        assert judge.read_rating(form.format(rating), scale) is None
 
 
 @always(100, 1000, rating=scores, before=wordy, after=wordy)
@@ -135,7 +135,7 @@ def test_the_rating_of_mt_bench_is_the_first_in_double_brackets(rating, before, 
 
 READERS = {
     "scores": judge.read_scores,
-    "rating": lambda text: ratings.read(text, "accuracy"),
+    "rating": lambda text: judge.read_rating(text, "accuracy"),
     "mt_bench": mt_judging.read_rating,
     "label": lambda text: replies.label(text, NAMES),
     "answer": lambda text: labels.read(text, ANSWERS),

@@ -10,7 +10,7 @@ from lib import records
 from lib.errors import UserError
 from lib.models import loading
 from lib.models import student as students
-from lib.tapir import curriculum, ratings, selection
+from lib.tapir import curriculum, judge, selection
 from lib.training import encoding
 
 
@@ -236,8 +236,8 @@ def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
     ],
 )
 def test_a_rating_is_read_from_the_first_line_alone_or_not_at_all(reply, scale, rating):
-    assert ratings.read(reply, scale) == rating
+    assert judge.read_rating(reply, scale) == rating
 
 
 def test_the_examples_in_the_docstring_hold():
-    assert not doctest.testmod(ratings).failed
+    assert not doctest.testmod(judge).failed

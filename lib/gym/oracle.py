@@ -12,7 +12,7 @@ from lib import records
 from lib.errors import UserError
 from lib.gym import draw, world
 from lib.gym.families import Exercise
-from lib.tapir import judge, ratings
+from lib.tapir import judge
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
@@ -80,32 +80,37 @@ class ExactOracle:
         tasks = [draw.task(about(meta)["family"]) if task is None else task for task, meta in pairs]
         return records.update(rows, task=tasks)
 
-    def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has no verdicts yet.
+    def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
+        """Compare column `reference` with student_response where a row has no verdicts yet."""
+        verdicts = rows["verdicts"][:]
+        needed = [i for i, row_verdicts in enumerate(verdicts) if not row_verdicts]
+        fresh = self.compare(rows.select(needed), reference, "student_response")
+        for i, row_verdicts in zip(needed, fresh, strict=True):
+            verdicts[i] = row_verdicts
+        return judge.apply(records.update(rows, verdicts=verdicts))
 
-        A score is 1 + 9 x credit; where `meta.samples` holds several student responses, their mean credit.
-        An unreadable reply is asked for once more.
+    def compare(self, rows: Dataset, a: str, b: str) -> list[list[dict]]:
+        """Judge the responses in columns `a` and `b` in both orders; the order oracle_first shows `a` first.
+
+        A score is 1 + 9 x credit; of the student's response the mean credit of `meta.samples`, where it holds some. An
+        unreadable reply is requested once more.
         """
-        needed = rows.select_columns(["id", "meta", "oracle_response", "student_response", "verdicts"])
-        return judge.apply(
-            records.update(rows, verdicts=[row["verdicts"] or self._judge(row) for row in needed])
-        )
+        return [self._compare(row, a, b) for row in rows.select_columns(["id", "meta", a, b])]
 
-    def _judge(self, row: dict) -> list[dict]:
-        """The verdicts of one row, in both orders."""
+    def _compare(self, row: dict, a: str, b: str) -> list[dict]:
         known = about(row["meta"])
-        samples = known.get("samples") or [row["student_response"]]
+        samples = (known.get("samples") if b == "student_response" else None) or [row[b]]
         right = sum(world.credit(known, text or "") for text in samples) / len(samples)
-        scores = 1 + 9 * world.credit(known, row["oracle_response"]), 1 + 9 * right
-        pair = f"{row['id']} {row['oracle_response']} {samples}"
-        made = [verdict for order in judge.ORDERS for verdict in self._verdicts(pair, order, *scores)]
-        self.calls += len(made)
-        return made
+        scores = 1 + 9 * world.credit(known, row[a]), 1 + 9 * right
+        pair = f"{row['id']} {row[a]} {samples}"
+        verdicts = [verdict for order in judge.ORDERS for verdict in self._verdicts(pair, order, *scores)]
+        self.calls += len(verdicts)
+        return verdicts
 
     def rate(self, rows: Dataset, scale: str) -> list[float | None]:
-        """A rating of each row on one of `ratings.SCALES`, with the judge's noise: complexity is the level, the other two say
+        """A rating of each row on one of `judge.SCALES`, with the judge's noise: complexity is the level, the other two say
         whether the row's response is right."""
-        low, high = ratings.SCALES[scale]
+        low, high = judge.SCALES[scale]
         self.calls += len(rows)
         return [
             self._rated(scale, row["id"], low + (high - low) * self._worth(scale, row))
@@ -120,7 +125,7 @@ class ExactOracle:
         )
 
     def _rated(self, scale: str, row_id: str, value: float) -> float:
-        low, high = ratings.SCALES[scale]
+        low, high = judge.SCALES[scale]
         spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long
         noisy = value + Random(f"rate {self.seed} {scale} {row_id}").gauss(0, spread)
         return min(high, max(low, round(2 * noisy) / 2))  # raters use halves
@@ -163,9 +168,6 @@ class ExactOracle:
             refined.append(f"{steps}\n{told}" if steps else None)
         self.calls += sum(text is not None for text in refined)
         return refined
-
-    def without_samples(self, meta: str) -> str:
-        return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
 
     def _told(self, meta: str, row_id: str) -> str:
         """The oracle's terse response: right, or with probability `oracle_error` that to another instance."""
