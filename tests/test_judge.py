@@ -95,6 +95,9 @@ NATURAL = [  # forms of judges that did as they were asked, in their own way
     '{"scores": [8, 7]}',
     '{"first": 8, "second": 7}',
     '{"assistant_1": 8, "assistant_2": 7, "explanation": "Both',
+    "8 7</s>",
+    "8 7<|im_end|>",
+    "Response 1: 8\nResponse 2: 7",
     "[THINK]9 9[/THINK]8 7",
     "analysisBoth are good.assistantfinal8 7",
 ]
@@ -146,6 +149,16 @@ UNREAD = [
     "For the input\n" + '{"a": 3, "b": 4} both fail.',
     "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
     "<think>8 7",
+    # of judges that answer, count or contradict themselves instead of scoring the pair
+    "Sure, here is the answer:\n3 5",
+    "Certainly! The roots are:\n2\n3",
+    "1 8\n2 7",
+    "Answers:\nAssistant 1: 4\nAssistant 2: 5\nThe correct answer is 4.",
+    "Number of errors:\nAssistant 1: 2 (minor)\nAssistant 2: 5 (major)",
+    "Assistant 1: 7 (correct)\nAssistant 2: 9 (incorrect; 3 + 4 = 7)",
+    "Assistant 1: 8 (out of 20)\nAssistant 2: 7 (out of 20)",
+    "| | Accuracy | Overall |\n| Assistant 1 | 3 | 8 |\n| Assistant 2 | 9 | 4 |",
+    "Helpfulness: Assistant 1: 8, Assistant 2: 7.\nOverall, Assistant 1: 3/10. So Assistant 1 deserves 4/10.",
 ]
 
 
@@ -272,31 +285,7 @@ def test_noise_recovers_what_was_planted():
     assert measured.position_bias == pytest.approx(0.3, abs=0.04)
 
 
-# texts of judges that answer, count or contradict themselves instead of scoring the pair
-NO_SCORES = [
-    "Sure, here is the answer:\n3 5",
-    "Certainly! The roots are:\n2\n3",
-    "1 8\n2 7",
-    "Answers:\nAssistant 1: 4\nAssistant 2: 5\nThe correct answer is 4.",
-    "Number of errors:\nAssistant 1: 2 (minor)\nAssistant 2: 5 (major)",
-    "Assistant 1: 7 (correct)\nAssistant 2: 9 (incorrect; 3 + 4 = 7)",
-    "Assistant 1: 8 (out of 20)\nAssistant 2: 7 (out of 20)",
-    "| | Accuracy | Overall |\n| Assistant 1 | 3 | 8 |\n| Assistant 2 | 9 | 4 |",
-    "Helpfulness: Assistant 1: 8, Assistant 2: 7.\nOverall, Assistant 1: 3/10. So Assistant 1 deserves 4/10.",
-]
-
-
-@pytest.mark.parametrize("text", NO_SCORES)
-def test_numbers_that_are_no_scores_of_the_pair_are_not_read(text):
-    assert judge.read_scores(text) is None
-
-
 @pytest.mark.parametrize("name", ["assistant", "id"])
 def test_scores_in_a_list_of_objects_are_those_of_the_sides_that_they_name(name):
     text = json.dumps([{name: 2, "score": 7}, {name: 1, "score": 8}])
     assert judge.read_scores(text) == judge.read_scores(f'{{"scores": {text}}}') == (8, 7)
-
-
-@pytest.mark.parametrize("text", ["8 7</s>", "8 7<|im_end|>", "Response 1: 8\nResponse 2: 7"])
-def test_natural_forms_of_small_judges_are_read(text):
-    assert judge.read_scores(text) == (8, 7)

@@ -1,6 +1,7 @@
 """Whatever a judge says: the scores that it states, or none; and no reply keeps its reader busy."""
 
 import contextlib
+import re
 import signal
 
 import pytest
@@ -16,47 +17,29 @@ NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
 ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")
 scores = st.integers(0, 10) | st.integers(0, 100).map(lambda tenth: tenth / 10)
 # what verdicts are made of, in any order
-parts = st.sampled_from(
-    [*NAMES, *ANSWERS, "Assistant 1", "Assistant 2", "'s score", "Score", "Rating", "tuple", "not", "non"]
-    + [
-        ": ",
-        ", ",
-        " ",
-        "\n",
-        "(",
-        ")",
-        "[[",
-        "]]",
-        "[",
-        "]",
-        "**",
-        "/10",
-        "/5",
-        " out of ",
-        "-",
-        "–",
-        ".",
-        "<think>",
-    ]
-    + [
-        "</think>",
-        "<instruction>",
-        "</instruction>",
-        "<input>",
-        "</input>",
-        "I'm sorry, but",
-        "3,5",
-        "9 8",
-        "١",
-    ]
-)
-said = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
+WORDS = [
+    "Assistant 1",
+    "Assistant 2",
+    "'s score",
+    "Score",
+    "Rating",
+    "tuple",
+    "not",
+    "non",
+    "/10",
+    "/5",
+    " out of ",
+]
+SIGNS = [": ", ", ", " ", "\n", "(", ")", "[[", "]]", "[", "]", "**", "-", "–", ".", "3,5", "9 8", "١"]
+TAGS = ["<think>", "</think>", "<instruction>", "</instruction>", "<input>", "</input>", "I'm sorry, but"]
+parts = st.sampled_from([*NAMES, *ANSWERS, *WORDS, *SIGNS, *TAGS])
+replies_of_parts = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
 numberless = st.lists(parts | texts, max_size=12).map(
     lambda each: "".join(c for c in "".join(each) if c not in "0123456789")
 )
 
 
-@always(300, 3000, reply=said)
+@always(300, 3000, reply=replies_of_parts)
 def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
     for score in judge.read_scores(reply) or ():
         assert 0 <= score <= 10 and stands(score, reply)
@@ -74,7 +57,7 @@ def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
 
 def stands(score: float, text: str) -> bool:
     """Whether a number of this value is written in a text."""
-    written = judge.re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
+    written = re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
     return any(float(number) == score for number in written)
 
 
@@ -95,12 +78,10 @@ def test_scores_stated_in_the_form_asked_for_are_read_as_they_are(a, b, how, mor
     assert judge.read_scores(f"<think>{a + 1} {b}</think>\n{how.format(a, b, more)}") == (a, b)
 
 
-@always(
-    200,
-    1500,
-    pair=st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True),
-    zero=st.booleans(),
-)
+different = st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True)
+
+
+@always(200, 1500, pair=different, zero=st.booleans())
 def test_statements_that_differ_are_none(pair, zero):
     tuples = " ".join(f"The tuple is ({a}{'.0' * (zero and isinstance(a, int))}, {b})." for a, b in pair)
     assert judge.read_scores(f"Let me see.\n{tuples}") is None
@@ -114,16 +95,8 @@ def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
     inside = rating if low <= rating <= high else None
     for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}", "{} (out of {high:g})"):
         assert judge.read_rating(f"{form.format(rating, high=high)}\n{more}", scale) == inside
-    for form in (
-        "{}/100",
-        "{}-9",
-        "{} – 9",
-        "{},7",
-        "{} (out of 10)",
-        "{} of my rules say",
-        "Step {}",
-        "-{}",
-    ):
+    others = "{}/100", "{}-9", "{} – 9", "{},7", "{} (out of 10)", "{} of my rules say", "Step {}", "-{}"
+    for form in others:
         assert judge.read_rating(form.format(rating), scale) is None
 
 
@@ -162,44 +135,17 @@ UNITS = [
     "\n",
     "tuple ",
     "not ",
-    "not-",
-    "Code ",
 ]
-UNITS += [
-    "Assistant 1: 8\nAssistant 2: 9\n",
-    "Assistant 1:",
-    "<instruction>",
-    "<instruction></instruction><input>",
-    "</think>",
-]
-UNITS += [
-    "<instruction></instruction>\n",
-    "i am so very ",
-    "score",
-    "Score: ",
-    "é\u0301",
-    "C++",
-    "\u202e",
-    "\x00",
-]
-HEADS = [
-    "",
-    "score:",
-    "tuple",
-    "[[1",
-    "[1",
-    "not",
-    "<instruction>",
-    "<instruction></instruction>",
-    "Assistant 1: 8",
-    "1 1",
-    "4",
-]
+UNITS += ["not-", "Code ", "Assistant 1: 8\nAssistant 2: 9\n", "Assistant 1:", "</think>", "i am so very "]
+UNITS += ["<instruction>", "<instruction></instruction>\n", "<instruction></instruction><input>", "score"]
+UNITS += ["Score: ", "é\u0301", "C++", "\u202e", "\x00"]
+HEADS = ["", "score:", "tuple", "[[1", "[1", "not", "<instruction>", "<instruction></instruction>"]
+HEADS += ["Assistant 1: 8", "1 1", "4"]
 
 
 @contextlib.contextmanager
 def ending(seconds: int):
-    """What does not come to an end fails. No speed is asked for: a reader that looks at each sign once takes a hundredth of it."""
+    """Fail after so many seconds: a reader that looks at each sign once takes a hundredth of them."""
 
     def fail(*_):
         raise AssertionError(f"no end after {seconds} s")

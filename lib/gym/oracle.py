@@ -92,8 +92,8 @@ class ExactOracle:
     def compare(self, rows: Dataset, a: str, b: str) -> list[list[dict]]:
         """Judge the responses in columns `a` and `b` in both orders; the order oracle_first shows `a` first.
 
-        A score is 1 + 9 x credit; of the student's response the mean credit of `meta.samples`, where it holds some. An
-        unreadable reply is requested once more.
+        A score is 1 + 9 x credit; of the student's response the mean credit of `meta.samples`, where it holds
+        some. An unreadable reply is requested once more.
         """
         return [self._compare(row, a, b) for row in rows.select_columns(["id", "meta", a, b])]
 

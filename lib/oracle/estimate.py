@@ -1,4 +1,4 @@
-"""Estimate what a stage is about to ask, before its first call: calls, tokens, money and minutes."""
+"""Estimate the calls, tokens, money and minutes of a stage before its first call."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ HEAD = "| | model | calls | prompt tokens | completion tokens | USD |\n| --- | -
 
 
 class Ahead(NamedTuple):
-    """The calls of one purpose with the tokens of all of them; `usd` is None where the price is unknown."""
+    """Calls of one purpose and all their tokens; `usd` is None for an unknown price."""
 
     purpose: str
     model: str
@@ -28,7 +28,7 @@ class Ahead(NamedTuple):
 
 
 def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, int]) -> list[Ahead]:
-    """Estimate so many calls of each purpose about such rows; `prompts` are the templates by purpose.
+    """Estimate `calls` by purpose about such rows; `prompts` are their templates.
 
     Lengths come from the rows and, once it holds ENOUGH calls of that purpose, from the ledger, as do the
     seconds.
@@ -55,7 +55,7 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
 
 
 def ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
-    """Estimate so many calls with about so many tokens each; the ledger's means of such calls count more."""
+    """Estimate calls of so many tokens each; the ledger's means count more."""
     mean, seconds = _means(endpoint, purpose)
     completion = mean or completion
     usd = prices.usd(endpoint.price, calls * prompt, calls * completion)
@@ -68,7 +68,7 @@ def ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) 
 
 
 def _means(endpoint, purpose: str) -> tuple[float | None, float | None]:
-    """Return the mean completion tokens and seconds of such calls in the ledger; None where they are few."""
+    """Return the ledger's mean completion tokens and seconds; None for few calls."""
     calls, *means = endpoint.ledger.means(endpoint.model, purpose)
     return tuple(means) if calls >= ENOUGH else (None, None)
 
@@ -79,24 +79,24 @@ def _tokens(characters) -> float:
 
 
 def describe(ahead: list[Ahead], endpoint) -> str:
-    """Return one sentence, and below it a table by purpose (markdown); empty where nothing is asked."""
+    """Return a sentence and a table by purpose (markdown); empty for no calls."""
     if not ahead or endpoint.ledger_only:
         return ""
-    priced = [one.usd for one in ahead if one.usd is not None]
+    priced = [cost.usd for cost in ahead if cost.usd is not None]
     money = f"USD {sum(priced):,.2f}" if len(priced) == len(ahead) else "at an unknown price"
-    minutes = sum(one.minutes for one in ahead)
+    minutes = sum(cost.minutes for cost in ahead)
     time = f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
     time = "in batches, each within a day" if endpoint.batch else time
-    calls, tokens = sum(one.calls for one in ahead), sum(sum(one[3:5]) for one in ahead)
+    calls, tokens = sum(cost.calls for cost in ahead), sum(sum(cost[3:5]) for cost in ahead)
     sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), endpoint)}"
     rows = "\n".join(map(_line, ahead))
     return f"{sentence}\n\n{HEAD}\n{rows}\n\nWhat the ledger holds already is not asked again."
 
 
-def _line(one: Ahead) -> str:
-    usd = "unknown" if one.usd is None else f"{one.usd:,.2f}"
-    sizes = f"{one.calls:,} | {one.prompt_tokens:,.0f} | {one.completion_tokens:,.0f}"
-    return f"| {one.purpose} | {one.model} | {sizes} | {usd} |"
+def _line(cost: Ahead) -> str:
+    usd = "unknown" if cost.usd is None else f"{cost.usd:,.2f}"
+    sizes = f"{cost.calls:,} | {cost.prompt_tokens:,.0f} | {cost.completion_tokens:,.0f}"
+    return f"| {cost.purpose} | {cost.model} | {sizes} | {usd} |"
 
 
 def _budget(usd: float, endpoint) -> str:

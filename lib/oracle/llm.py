@@ -1,23 +1,23 @@
-"""A strong model behind an endpoint: it answers, judges, labels, rates, expands and refines rows."""
+"""A strong model answers, judges, labels, rates, expands and refines rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 
 from datasets import Dataset
 
 from lib import prompts, records, show
-from lib.corpus import duplicates
 from lib.corpus.novelty import Known
-from lib.errors import UserError
-from lib.models import completions
 from lib.models.chat import Endpoint, Reply, Request
 from lib.oracle import estimate, expected, replies
+from lib.oracle.expansion import PARENT, Expansion, reason_to_drop
 from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # whole responses held at a time: with their log-probabilities they are long
+JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
 COLUMNS = ("task", "response", "oracle_response", *records.SAID)  # that prompts are filled with
 
 
@@ -37,8 +37,7 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    known: Known = field(default_factory=Known)
-    expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
+    expansion: Expansion = field(default_factory=Expansion)
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
     judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
@@ -48,14 +47,10 @@ class LLMOracle:
     def __post_init__(self):
         self.judge = self.judge or self.endpoint
 
-    # What the stage spends
-
     def account(self) -> dict[str, float | None]:
-        """Count the stage's calls, their money, replies from the ledger, and calls without a reply, as metrics."""
-        counts = {
-            f"oracle.{name}": sum(getattr(endpoint, name) for endpoint in self._endpoints())
-            for name in ("cached", "failed")
-        }
+        """Count calls, their money, replies from the ledger and calls without a reply."""
+        names, endpoints = ("cached", "failed"), self._endpoints()
+        counts = {f"oracle.{name}": sum(getattr(endpoint, name) for endpoint in endpoints) for name in names}
         return self.endpoint.account() | counts | {"oracle.cut_responses": self.cut}
 
     def _endpoints(self) -> Iterable[Endpoint]:
@@ -64,94 +59,75 @@ class LLMOracle:
     def describe(self) -> str:
         """Return the account as one sentence."""
         n = {name.partition(".")[2]: value for name, value in self.account().items()}
-        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
         money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
         parts = [f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"]
         parts += [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
-        parts += [
-            f"the most frequent cause ({n:,}): {show.code(cause)}" for cause, n in causes.most_common(1)
-        ]
-        parts += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
-        return " ".join(filter(None, ["; ".join(parts) + ".", self.warning]))
+        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
+        for cause, count in causes.most_common(1):
+            parts.append(f"the most frequent cause ({count:,}): {show.code(cause)}")
+        if self.cut:
+            limit = f"oracle_max_tokens={self.max_tokens}"
+            parts.append(f"{self.cut:,} responses were cut at {limit} and are not used: raise it")
+        return f"{'; '.join(parts)}. {self.warning}".strip()
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
-        """Estimate so many calls by purpose (answer, classify, judge, rate, expand, refine), as markdown."""
-        names = {"classify": "classify", "judge": self._judge_prompt(), "rate": "rate_accuracy"}
-        names |= {"expand": "expand", "refine": "refine_worked"}
+        """Estimate so many calls by purpose (answer, judge, rate, …), as markdown."""
+        names = {"classify": "classify", "expand": "expand", "judge": JUDGE_PROMPTS[self.judge_scores]}
+        names |= {"rate": "rate_accuracy", "refine": "refine_worked"}
         texts = {purpose: prompts.text(name) for purpose, name in names.items()}
         texts["classify"] += prompts.listed(self.labels)
         return estimate.describe(estimate.estimate(self, rows, texts, calls), self.endpoint)
 
-    # Answer, label, rate, refine
-
     def answer(self, rows: Dataset) -> Dataset:
-        """Add oracle_response where a row lacks one; null for no reply, an empty or a cut one."""
-        responses = self._fill(rows["oracle_response"][:], rows, "answer", records.messages, _whole, 1)
+        """Add oracle_response where it is null; no, empty or cut replies leave it null."""
+        responses = self._fill("answer", rows["oracle_response"][:], rows, records.messages)
         return records.update(rows, oracle_response=responses)
 
     def classify(self, rows: Dataset) -> Dataset:
-        """Add the task of each row that lacks one; null where the reply names none of the labels, or several."""
-        prompt, labels = prompts.template("classify"), prompts.listed(self.labels)
-
-        def messages(row: dict) -> list[dict]:
-            return prompt(labels=labels, instruction=prompts.conversation(row))
-
-        def read(reply: Reply) -> str | None:
-            return replies.label(reply.text or "", self.labels)
-
-        return records.update(rows, task=self._fill(rows["task"][:], rows, "classify", messages, read))
+        """Add each missing task; null where the reply names no label, or several."""
+        chat = partial(_chat, prompts.template("classify"), labels=prompts.listed(self.labels))
+        read = partial(replies.label, labels=self.labels)
+        return records.update(rows, task=self._fill("classify", rows["task"][:], rows, chat, read))
 
     def rate(self, rows: Dataset, scale: str) -> list[float | None]:
-        """Rate each row and its response on one of `judge.SCALES`; None where no rating could be read."""
-        prompt = prompts.template(f"rate_{scale}")
-
-        def messages(row: dict) -> list[dict]:
-            return prompt(conversation=prompts.conversation(row), response=row["response"])
-
-        def read(reply: Reply) -> float | None:
-            return judge.read_rating(reply.text or "", scale)
-
-        return self._fill([None] * len(rows), rows, "rate", messages, read)
+        """Rate each row's response on one of `judge.SCALES`; None where it is unread."""
+        chat = partial(_chat, prompts.template(f"rate_{scale}"))
+        return self._fill("rate", [None] * len(rows), rows, chat, partial(judge.read_rating, scale=scale))
 
     def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
-        """Rewrite each response in its task's style; None for no style, no whole reply, a refusal or a copy."""
-        styled = [styles.get(task, "none") for task in rows["task"]]
-        templates = {style: prompts.template(f"refine_{style}") for style in {*styled} - {"none"}}
-
-        def messages(row: dict) -> list[dict]:
-            fill = templates[styles[row["task"]]]
-            return fill(conversation=prompts.conversation(row), response=row["oracle_response"])
-
-        texts = ["" if style == "none" else None for style in styled]
-        texts = self._fill(texts, rows, "refine", messages, _whole, 1)
-        pairs = zip(texts, rows["oracle_response"], strict=True)
-        return [
-            None if not text or replies.is_refusal(text) or replies.same(text, first) else text
-            for text, first in pairs
-        ]
+        """Rewrite responses in their tasks' styles; None for no style, refusals, copies."""
+        fill = {
+            task: prompts.template(f"refine_{style}") for task, style in styles.items() if style != "none"
+        }
+        texts: list[str | None] = [None if task in fill else "" for task in rows["task"]]
+        self._fill("refine", texts, rows, lambda row: _chat(fill[row["task"]], row, "oracle_response"))
+        for i, first in enumerate(rows["oracle_response"]):
+            if not texts[i] or replies.is_refusal(texts[i]) or replies.same(texts[i], first):
+                texts[i] = None
+        return texts
 
     def _fill(
         self,
+        purpose: str,
         values: list,
         rows: Dataset,
-        purpose: str,
-        messages: Callable[[dict], list[dict]],
-        read: Callable[[Reply], object],
-        attempts: int = ATTEMPTS,
+        chat: Callable[[dict], list[dict]],
+        read: Callable[[str], object] | None = None,
     ) -> list:
-        """Replace each None in `values` by what `read` makes of the reply to its row's messages."""
-        for attempt in range(1, attempts + 1):
+        """Replace each None in `values` by what `read` finds in the reply to its chat.
+
+        Without `read` it is the whole response, requested once.
+        """
+        for attempt in range(1, ATTEMPTS + 1 if read else 2):
             missing = [i for i, value in enumerate(values) if value is None]
-            chats = map(messages, _at(rows, missing, *COLUMNS))
+            chats = map(chat, _at(rows, missing, *COLUMNS))
             answers = self._ask(purpose, chats, len(missing), repeat(attempt))
             for i, reply in zip(missing, answers, strict=True):
-                values[i] = read(reply)
+                values[i] = read(reply.text or "") if read else _whole(reply)
         return values
 
-    # Judge
-
     def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
-        """Compare column `reference` with student_response where a row has both and no verdicts yet.
+        """Compare column `reference` with student_response where verdicts are missing.
 
         Where `unfit_judge` is set, the first pairs are judged before all others. Raises UnfitJudge after them
         for a judge whose verdicts cannot be read or do not depend on the responses.
@@ -166,27 +142,25 @@ class LLMOracle:
             for i, row_verdicts in zip(part, fresh, strict=True):
                 verdicts[i] = row_verdicts
             if is_pilot:
-                self._check_judge(records.update(rows.select(part), verdicts=fresh))
+                self.warning = fitness.check(
+                    records.update(rows.select(part), verdicts=fresh), self.judge.model
+                )
+                if self.warning and self.unfit_judge == "refuse":
+                    raise fitness.UnfitJudge(self.warning)
         return judge.apply(records.update(rows, verdicts=verdicts))
 
-    def _check_judge(self, rows: Dataset) -> None:
-        self.warning = fitness.check(rows, self.judge.model)
-        if self.warning and self.unfit_judge == "refuse":
-            raise fitness.UnfitJudge(self.warning)
-
     def compare(self, rows: Dataset, a: str, b: str, at_once: bool = False) -> list[list[dict]]:
-        """Judge the responses in columns `a` and `b` in both orders; none where a row lacks one of them.
+        """Judge columns `a` and `b` in both orders; no verdicts where either is null.
 
         The order oracle_first shows `a` first. A verdict that cannot be read is requested once more.
         """
-        request = self._expected if self.judge_scores == "expected" else self._stated
-        prompt, verdicts = prompts.template(self._judge_prompt()), [[] for _ in range(len(rows))]
+        prompt, verdicts = prompts.template(JUDGE_PROMPTS[self.judge_scores]), [[] for _ in range(len(rows))]
         complete = [i for i, row in enumerate(records.walk(rows, a, b)) if None not in row.values()]
         pending = [(i, order) for i in complete for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
             shown = zip(_at(rows, (i for i, _ in pending), a, b, *records.SAID), pending, strict=True)
             chats = (prompt(**_pair(row, a, b, order)) for row, (_, order) in shown)
-            answers = request(chats, len(pending), attempt, at_once)
+            answers = self._verdicts(chats, len(pending), attempt, at_once)
             unread = []
             for (i, order), answer in zip(pending, answers, strict=True):
                 if answer:
@@ -195,103 +169,49 @@ class LLMOracle:
             pending = unread
         return verdicts
 
-    def _judge_prompt(self) -> str:
-        return "judge_expected" if self.judge_scores == "expected" else "judge"
-
-    def _stated(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
-        """Ask for verdicts in words; None where a call failed."""
-        answers = self._ask("judge", chats, total, repeat(attempt), at_once=at_once)
-        return [reply.text is not None and {"reply": reply.text, "finish": reply.finish} for reply in answers]
-
-    def _expected(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
-        """Ask for two scores and their log-probabilities; None where a call failed."""
+    def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
+        """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
+        if self.judge_scores == "text":
+            answers = self._ask("judge", chats, total, repeat(attempt), at_once)
+            return [None if text is None else {"reply": text, "finish": finish} for text, finish in answers]
         verdicts: list[dict | None] = []
         self.report(0, total, "judge")
-        requests = (Request(messages, "judge", attempt, expected.SAMPLING) for messages in chats)
+        requests = (Request(chat, "judge", attempt, expected.SAMPLING) for chat in chats)
         for part in records.batched(requests, CHUNK):
             responses = self.judge.responses(part, at_once=at_once)
             self.failed["judge"] += responses.count(None)
-            pairs = zip(part, responses, strict=True)
-            verdicts += [response and self._expectation(request, response) for request, response in pairs]
+            for request, response in zip(part, responses, strict=True):
+                verdicts.append(response and expected.verdict(response, request, self.judge))
             self.report(len(verdicts), total, "judge")
         return verdicts
 
-    def _expectation(self, request: Request, response: dict) -> dict:
-        reply = completions.read(response, request.body)
-        tokens = (response["choices"][0].get("logprobs") or {}).get("content")
-        if not tokens and reply.text:
-            raise UserError(
-                f"judge_scores=expected: {self.judge.model} at {self.judge.url} gives no log-probabilities. "
-                "Set judge_scores=text, or serve the judge with them."
-            )
-        scores = expected.scores(reply.text, tokens or [])
-        return {"reply": reply.text, "finish": reply.finish_reason, "expected": scores and list(scores)}
-
-    # Expand
-
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
-        """Let expansion repeat neither these instructions, nor near copies, nor the prompts of benchmarks."""
-        self.known, self.expanded = Known(benchmarks), Counter()
-        self.known.add_rows(rows)
+        """Let expansion repeat none of these instructions and no prompt of a benchmark."""
+        self.expansion = Expansion(Known(benchmarks))
+        self.expansion.novelty.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
-        """Return a new row with a response for each parent that yields one, and the dropped ones by cause."""
-        prompt, parents = (
-            prompts.template("expand"),
-            rows.select_columns(["id", "task", "hard", *records.SAID]),
-        )
-        chats = (
-            prompt(
-                task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
-            )
-            for row in parents
-        )
-        answers = self._ask("expand", chats, len(rows), map(self._count, rows["id"]), temperature=1.0)
+        """Expand each parent to a new, answered row; count the dropped ones by cause."""
+        prompt, parents = prompts.template("expand"), rows.select_columns([*PARENT, *records.SAID])
+        questions = (prompts.conversation(row | {"input": ""}) for row in parents)
+        pairs = zip(parents, questions, strict=True)
+        chats = (prompt(task=row["task"], instruction=text, input=row["input"]) for row, text in pairs)
+        answers = self._ask("expand", chats, len(rows), map(self.expansion.attempt, rows["id"]))
         children, tasks, drops = [], [], Counter()
         for parent, reply in zip(parents, answers, strict=True):
-            child = self._child(parent, reply)
+            child = self.expansion.child(parent, reply)
             if isinstance(child, str):
                 drops[child] += 1
             else:
                 children.append(child)
                 tasks.append(parent["task"])
         answered = self.answer(self.classify(records.build(children)))
-        causes = list(map(_why_not, answered["task"], tasks, answered["oracle_response"]))
+        causes = list(map(reason_to_drop, answered["task"], tasks, answered["oracle_response"]))
         drops.update(filter(None, causes))
         return answered.select([i for i, cause in enumerate(causes) if not cause]), drops
 
-    def _count(self, parent: str) -> int:
-        """Return how often this parent has been expanded, this time included."""
-        self.expanded[parent] += 1
-        return self.expanded[parent]
-
-    def _child(self, parent: dict, reply: Reply) -> dict | str:
-        """Return the row of an expansion, or why there is none."""
-        if reply.text is None:
-            return "filtered" if "content_filter" in reply.finish else "no reply"
-        if reply.finish == "length":
-            return "cut"
-        if replies.is_refusal(reply.text):
-            return "refusal"
-        if not (new := replies.new_instruction(reply.text)):
-            return "unreadable"
-        child = {"instruction": new[0], "input": new[1], "source": f"expanded:{parent['id']}"}
-        if replies.same(prompts.conversation(child), prompts.conversation(parent)):
-            return "copy of its parent"
-        text = duplicates.full_text([], *new)
-        if cause := self.known.why_not(text):
-            return cause
-        self.known.add(text)
-        return child | {"hard": parent["hard"]}
-
     def _ask(
-        self,
-        purpose: str,
-        chats: Iterable[list[dict]],
-        total: int,
-        attempts: Iterable[int],
-        temperature: float = 0.0,
-        at_once: bool = False,
+        self, purpose: str, chats: Iterable, total: int, attempts: Iterable[int], at_once: bool = False
     ) -> list[Reply]:
         """Ask the endpoint that the purpose belongs to, and count what failed or was cut."""
         if not total:
@@ -299,7 +219,7 @@ class LLMOracle:
         is_judge = purpose in estimate.JUDGED
         endpoint = self.judge if is_judge else self.endpoint
         limit = self.judge_max_tokens if is_judge else self.max_tokens
-        sampling = {"temperature": temperature, "max_tokens": limit}
+        sampling = {"temperature": 1.0 if purpose == "expand" else 0.0, "max_tokens": limit}
         if self.reasoning and endpoint is self.endpoint:
             sampling = {"max_completion_tokens": limit}
         requests = (Request(chat, purpose, n, sampling) for chat, n in zip(chats, attempts, strict=False))
@@ -311,17 +231,14 @@ class LLMOracle:
         return answers
 
 
-def _why_not(task: str | None, wanted: str, response: str | None) -> str:
-    """Say why a new row is dropped; empty where it is kept."""
-    if task != wanted:
-        return "another task"
-    if not response:
-        return "no response"
-    return "refusal" if replies.is_refusal(response) else ""
+def _chat(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
+    """Fill a prompt about a row and the response in this column."""
+    conversation = prompts.conversation(row)
+    return prompt(conversation=conversation, instruction=conversation, response=row[response], **parts)
 
 
 def _whole(reply: Reply) -> str | None:
-    """Return a response that ended by itself: training on a cut one would teach to stop in the middle."""
+    """Return a response that ended by itself: a cut one teaches to stop in the middle."""
     return (reply.text or "").strip() or None if reply.finish == "stop" else None
 
 

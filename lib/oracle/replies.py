@@ -1,4 +1,4 @@
-"""Read an oracle's replies, however hostile: a label, a new instruction, a refusal."""
+"""Read an oracle's replies: a label, a new instruction, a refusal."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-", 
 
 
 def label(reply: str, labels: Sequence[str]) -> str | None:
-    """Return the one label of a reply, in its first line or else anywhere; None for none or several.
+    """Return the label of a reply's first line, or of all; None for none or several.
 
     >>> label("**Math**.", ["Math", "Reasoning"])
     'Math'
@@ -32,7 +32,7 @@ def label(reply: str, labels: Sequence[str]) -> str | None:
 
 
 def _labels_in(text: str, labels: Sequence[str]) -> set[str]:
-    """Find labels, none of them inside a longer one that stands there: "Code Debug" is not "Code"."""
+    """Find labels that are not part of longer ones: "Code Debug" is not "Code"."""
     stated = set()
     for name in sorted(labels, key=len, reverse=True):
         pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
@@ -43,7 +43,7 @@ def _labels_in(text: str, labels: Sequence[str]) -> set[str]:
 
 
 def new_instruction(reply: str) -> tuple[str, str] | None:
-    """Return (instruction, input) of a reply to the expansion prompt; None without a complete instruction.
+    """Return (instruction, input) of an expansion; None for no complete instruction.
 
     Of several the last one counts: the others were drafts.
     """

@@ -1,4 +1,4 @@
-"""Measure from its two orders how far a judge can be trusted, and whether it is fit to choose rows by."""
+"""Measure from its two orders whether a judge is fit to choose rows by."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class UnfitJudge(UserError):
 
 
 class Agreement(NamedTuple):
-    """What the two orders say, over the pairs that were read in both: two verdicts per pair."""
+    """What the two orders say, over pairs that were read in both."""
 
     pairs: int
     same: int  # pairs whose two orders have the same outcome; a tie is an outcome, too
@@ -29,9 +29,7 @@ class Agreement(NamedTuple):
     second: int
     position_bias: float  # mean advantage, in points, of the response shown first
     spread: float  # sd, in points, of a score in one order around its mean, were the errors independent
-    length_correlation: (
-        float  # Spearman's, of oracle - student in score (mean of both orders) and in characters
-    )
+    length_correlation: float  # Spearman: oracle - student in score (mean of orders), in characters
     hard_overlap: dict[int, float]  # Jaccard, by threshold, of the pairs that each order alone calls hard
 
     @property
@@ -47,7 +45,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
-    """Compare the two orders' gaps, oracle - student; `reference` is the column judged against the student."""
+    """Compare the gaps, `reference`'s score - student's, of both orders."""
     scores = [judge.latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
     both = {i: pair for i, pair in enumerate(scores) if pair.keys() >= set(judge.ORDERS)}
     gaps = np.array([[pair[order][0] - pair[order][1] for order in judge.ORDERS] for pair in both.values()])
@@ -69,8 +67,8 @@ def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
     )
 
 
-def _spearman(one, other) -> float:
-    return float(pd.Series(one).rank().corr(pd.Series(other, dtype=float).rank()))
+def _spearman(a, b) -> float:
+    return float(pd.Series(a).rank().corr(pd.Series(b, dtype=float).rank()))
 
 
 def _overlap(hard: np.ndarray) -> float:
@@ -79,7 +77,7 @@ def _overlap(hard: np.ndarray) -> float:
 
 
 def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
-    """Return the mean (oracle, student) score by the order shown, over the verdicts read."""
+    """Return the mean (oracle, student) score by order, over the verdicts read."""
     scores = [judge.latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
     by_order = {order: [pair[order] for pair in scores if order in pair] for order in judge.ORDERS}
     return {
@@ -89,12 +87,12 @@ def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
 
 
 def check(rows: Dataset, model: str) -> str:
-    """Return why the judge `model` is unfit to choose rows by, with the ways out; empty for a fit one."""
+    """Say why the judge `model` is unfit, with the ways out; empty for a fit one."""
     trust, reasons = agreement(rows), []
     decided, most = trust.first + trust.second, max(trust.first, trust.second)
     if decided >= FEWEST and most >= ONE_PLACE * decided:
-        place = "first" if most == trust.first else "second"
-        reasons += [f"it prefers the response shown {place} in {most} of {decided} verdicts with a winner"]
+        side = "first" if most == trust.first else "second"
+        reasons += [f"it prefers the response shown {side} in {most} of {decided} verdicts with a winner"]
     if trust.pairs and trust.same <= trust.same_by_chance:
         reasons += [
             f"its two orders have the same outcome in {trust.same} of {trust.pairs} pairs, where a judge "

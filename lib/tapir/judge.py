@@ -1,4 +1,4 @@
-"""Read a judge's replies: the two scores of a pair, the rating of a row, and how many could be read."""
+"""Read a judge's replies: the scores of a pair, the rating of a row; count them."""
 
 import json
 import re
@@ -40,9 +40,8 @@ STATED = [
     re.compile(rf"(?:scores|ratings) (?:are|would be) {PAIR} for both"),
     re.compile(rf"(?:scores|ratings) (?:for|of) both (?:are|would be) {PAIR}(?![\w%])"),
 ]
-# "The output tuple is (10, 1)"
-TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)")
-# "Assistant 1: 3/10 - The", "Assistant 1's score: 3", '"assistant_1": 3,'; not "Assistant 1: 3 errors", "… 3,5"
+TUPLE = re.compile(rf"\btuple\b(?:(?!\btuple\b)[^()\n])*+\({NUMBER}, *{NUMBER}\)")  # "The tuple is (10, 1)"
+# "Assistant 1: 3/10 - A", "Assistant 1's score: 3", '"assistant_1": 3,'; not "Assistant 1: 3 errors", "3,5"
 LABEL = (
     r"(?:assistant|response)[ _]?(?:{})(?:'s)?(?:[ _](?:final |overall )?(?:score|rating))?"
     r"[*\"]*(?: ?[:=|]| [–-]|(?<=score) is|(?<=rating) is)[*\" ]*(?:(?:score|rating)[*\"]*[:=] *)?"
@@ -60,7 +59,7 @@ OUT_OF_TEN = [
     re.compile(rf"assistant {side}\b[^\n0-9]{{0,40}}([0-9]+(?:\.[0-9]+)?) ?/ ?10(?![0-9])", re.IGNORECASE)
     for side in "12"
 ]
-# a line of at most 200 characters before the scores; it must not announce numbers of the question
+# a line of at most 200 characters above the scores, which announces no numbers of the question
 PREAMBLE = re.compile(
     r"(?=.{0,200}\Z)"
     r"(?!.*\b(?:inputs?|outputs?|samples?|examples?|points?|coordinates?|cases?|array|list|questions?)\b)"
@@ -101,13 +100,12 @@ class Unread(UserError, ValueError):
 
 
 def read_scores(verdict: str) -> tuple[float, float] | None:
-    """Return the two scores of a pair's verdict in the order shown, 0 to 10; None where it states none.
+    """Return the two scores of a verdict in the order shown, 0 to 10; None for none.
 
     The prompt asks for a first line with two numbers. Judges that work the question out first state the
     scores later: "Assistant 1: 3/10" in a line for each, "Scores: 1, 3", "the tuple is (1, 3)"; others write
     two lines, or JSON. Other numbers are never scores. Two statements that differ are none, but labels below
-    a first line as asked for may be about single criteria. 0 is outside the scale asked for, 1 to 10, but
-    GPT-4 gives it to empty responses.
+    a first line as asked for may be about single criteria. 0 is what GPT-4 gives to empty responses.
 
     >>> read_scores("9 8.5\\nBoth assistants ...")
     (9.0, 8.5)
@@ -122,12 +120,12 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     else:
         body = rest if PREAMBLE.fullmatch(first) else whole
         stated |= {*TUPLE.findall(text), *_labelled(text), *_lines(body), *_object(body)}
-    scores = {(float(one), float(two)) for one, two in stated}
+    scores = {(float(a), float(b)) for a, b in stated}
     return scores.pop() if len(scores) == 1 and max(max(scores)) <= 10 else None
 
 
 def _plain(verdict: str) -> str:
-    """Strip fences, emphasis, LaTeX, headings, empty lines and all kinds of spaces but one."""
+    """Strip fences, emphasis, LaTeX, headings, empty lines and repeated spaces."""
     text = FENCE.sub("", SPECIAL.sub("", verdict))
     for mark, pattern in EMPHASIS.items():
         text = pattern.sub(r"\2", text) if mark in text else text
@@ -137,17 +135,17 @@ def _plain(verdict: str) -> str:
 
 
 def _pair(match: re.Match) -> tuple[str, str]:
-    one, two = filter(None, match.groups())
-    return one, two
+    a, b = filter(None, match.groups())
+    return a, b
 
 
 def _lines(text: str) -> list[tuple[str, str]]:
-    """Return the scores in the first line, or in the first two with a number each and no third."""
+    """Return the scores in the first line, or of two lines with a number each."""
     lines = text.split("\n", 3)[:3]
     if match := FIRST.fullmatch(lines[0]):
         return [_pair(match)]
-    one, two, three = [match and match[1] for match in map(ALONE.fullmatch, [*lines, "", ""][:3])]
-    return [(one, two)] if one and two and not three else []
+    a, b, third = [match and match[1] for match in map(ALONE.fullmatch, [*lines, "", ""][:3])]
+    return [(a, b)] if a and b and not third else []
 
 
 def _object(text: str) -> set[tuple[str, str]]:
@@ -167,8 +165,8 @@ def _object(text: str) -> set[tuple[str, str]]:
         side, number = SIDES.get(WORDS.sub("", key.lower())), re.fullmatch(NUMBER, str(value))
         if side is not None:
             sides[side].add(number and number[1])
-    one, two = sides
-    return {(a, b) for a in one for b in two} if None not in one | two else set()
+    first, second = sides
+    return {(a, b) for a in first for b in second} if None not in first | second else set()
 
 
 def _side(item: dict) -> str:
@@ -176,16 +174,18 @@ def _side(item: dict) -> str:
 
 
 def _labelled(text: str) -> set[tuple[float, float]]:
-    """Return the scores in labels, such as "Assistant 1: 3/10", unless a line above announces others."""
+    """Return the scores in labels, such as "Assistant 1: 3/10"."""
     out_of_ten = [{*map(float, pattern.findall(text))} for pattern in OUT_OF_TEN]
     if OTHERS.search(text) or any(len(scores) > 1 for scores in out_of_ten):
         return set()  # several scores of one side: which of them counts is not stated
-    one, two = (sorted({*map(float, pattern.findall(text))}) for pattern in LABELS)
-    return {(a, b) for a in one[:2] for b in two[:2]}  # two of a side contradict each other, as all would
+    first, second = (sorted({*map(float, pattern.findall(text))}) for pattern in LABELS)
+    return {
+        (a, b) for a in first[:2] for b in second[:2]
+    }  # two of a side contradict each other, as all would
 
 
 def read_rating(reply: str, scale: str) -> float | None:
-    """Return the rating that the first line of a reply states on one of SCALES; None for none.
+    """Return the rating in a reply's first line on one of SCALES; None for none.
 
     >>> read_rating("Score: 4.5/5 - it is right but for a name.", "accuracy")
     4.5
@@ -199,7 +199,7 @@ def read_rating(reply: str, scale: str) -> float | None:
 
 
 def latest(verdicts: Iterable[dict]) -> dict[str, tuple[float, float]]:
-    """Return (oracle, student) scores by order, from the latest attempt that can be read."""
+    """Return (oracle, student) scores by order, from the latest readable attempt."""
     by_order = {}
     for verdict in sorted(verdicts, key=lambda verdict: verdict["attempt"] or 0):
         scores = verdict.get("expected") or read_scores(verdict["reply"] or "")
@@ -209,7 +209,7 @@ def latest(verdicts: Iterable[dict]) -> dict[str, tuple[float, float]]:
 
 
 def mean_scores(verdicts: Iterable[dict]) -> tuple[float, float] | tuple[None, None]:
-    """Return (oracle_score, student_score), the means of both orders; (None, None) unless both were read."""
+    """Return (oracle_score, student_score), means of both orders; None unless read."""
     by_order = latest(verdicts)
     if not by_order.keys() >= set(ORDERS):
         return None, None
@@ -218,7 +218,7 @@ def mean_scores(verdicts: Iterable[dict]) -> tuple[float, float] | tuple[None, N
 
 
 def apply(rows: Dataset) -> Dataset:
-    """Add oracle_score and student_score from the verdicts; a row without verdicts keeps its scores."""
+    """Add both scores from the verdicts; a row without verdicts keeps its scores."""
     scores = [
         mean_scores(row["verdicts"]) if row["verdicts"] else (row["oracle_score"], row["student_score"])
         for row in records.walk(rows, "verdicts", "oracle_score", "student_score")
@@ -228,7 +228,7 @@ def apply(rows: Dataset) -> Dataset:
 
 
 def tally(rows: Dataset) -> dict[str, int]:
-    """Count verdicts as read, unread, cut, missing and total; a verdict is one order of one row.
+    """Count verdicts, one per order and row, as read, unread, cut, missing and total.
 
     cut: unread, and its last attempt ended at the token limit. missing: no response to judge, or no reply.
     """
@@ -244,13 +244,13 @@ def tally(rows: Dataset) -> dict[str, int]:
 
 
 def describe(tally: dict[str, int]) -> str:
-    """Return the tally as "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"."""
+    """Return the tally as "998 of 1,000 verdicts read (2 unread)"."""
     lost = ", ".join(f"{tally[name]:,} {words}" for name, (words, _) in CAUSES.items() if tally[name])
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (f" ({lost})" if lost else "")
 
 
 def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
-    """Raise Unread where more than this share of the verdicts was not read, cut and missing ones included."""
+    """Raise Unread where a larger share of the verdicts was not read."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
     if share > max_unread:
         _, way_out = CAUSES[max(CAUSES, key=tally.__getitem__)]

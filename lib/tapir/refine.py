@@ -1,4 +1,4 @@
-"""Better responses for hard and expanded rows, in the style of their task (TAPIR, section 3.2)."""
+"""Refine the responses of hard and expanded rows by task (TAPIR, section 3.2)."""
 
 from datasets import Dataset
 
@@ -12,7 +12,7 @@ NOTHING = {"refined": 0, "kept": 0, "rejected": 0, "unread": 0, "unusable": 0}
 def refine(
     rows: Dataset, oracle, taxonomy: dict[str, Task]
 ) -> tuple[Dataset, dict[str, int], dict[str, int]]:
-    """Let the oracle rewrite responses, and the judge reject a rewrite that it scores lower.
+    """Let the oracle rewrite responses, and the judge reject lower scored rewrites.
 
     A row trains on the refined response where it was kept, else on the oracle's. Returns the rows, the counts
     of NOTHING (unusable: no rewrite, a copy, a refusal), and the tally of the verdicts.
