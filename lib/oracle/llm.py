@@ -12,7 +12,6 @@ from lib import prompts, records, show
 from lib.corpus.novelty import Known
 from lib.models.chat import Endpoint, Reply, Request
 from lib.oracle import estimate, expected, replies
-from lib.oracle.expansion import PARENT, Expansion, reason_to_drop
 from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
@@ -37,7 +36,8 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    expansion: Expansion = field(default_factory=Expansion)
+    novelty: Known = field(default_factory=Known)  # what expansion may not repeat
+    expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
     judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
@@ -107,12 +107,7 @@ class LLMOracle:
         return texts
 
     def _fill(
-        self,
-        purpose: str,
-        values: list,
-        rows: Dataset,
-        chat: Callable[[dict], list[dict]],
-        read: Callable[[str], object] | None = None,
+        self, purpose: str, values: list, rows: Dataset, chat: Callable, read: Callable | None = None
     ) -> list:
         """Replace each None in `values` by what `read` finds in the reply to its chat.
 
@@ -187,26 +182,30 @@ class LLMOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Let expansion repeat none of these instructions and no prompt of a benchmark."""
-        self.expansion = Expansion(Known(benchmarks))
-        self.expansion.novelty.add_rows(rows)
+        self.novelty, self.expanded = Known(benchmarks), Counter()
+        self.novelty.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """Expand each parent to a new, answered row; count the dropped ones by cause."""
-        prompt, parents = prompts.template("expand"), rows.select_columns([*PARENT, *records.SAID])
+        prompt, attempts = prompts.template("expand"), []
+        parents = rows.select_columns(["id", "task", "hard", *records.SAID])
+        for parent in rows["id"]:
+            self.expanded[parent] += 1
+            attempts.append(self.expanded[parent])
         questions = (prompts.conversation(row | {"input": ""}) for row in parents)
         pairs = zip(parents, questions, strict=True)
         chats = (prompt(task=row["task"], instruction=text, input=row["input"]) for row, text in pairs)
-        answers = self._ask("expand", chats, len(rows), map(self.expansion.attempt, rows["id"]))
+        answers = self._ask("expand", chats, len(rows), attempts)
         children, tasks, drops = [], [], Counter()
         for parent, reply in zip(parents, answers, strict=True):
-            child = self.expansion.child(parent, reply)
+            child = replies.child(parent, reply, self.novelty)
             if isinstance(child, str):
                 drops[child] += 1
             else:
                 children.append(child)
                 tasks.append(parent["task"])
         answered = self.answer(self.classify(records.build(children)))
-        causes = list(map(reason_to_drop, answered["task"], tasks, answered["oracle_response"]))
+        causes = list(map(replies.reason_to_drop, answered["task"], tasks, answered["oracle_response"]))
         drops.update(filter(None, causes))
         return answered.select([i for i, cause in enumerate(causes) if not cause]), drops
 

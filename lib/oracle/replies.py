@@ -1,7 +1,12 @@
-"""Read an oracle's replies: a label, a new instruction, a refusal."""
+"""Read an oracle's replies: a label, a new row, a refusal."""
 
 import re
 from collections.abc import Sequence
+
+from lib import prompts
+from lib.corpus import duplicates
+from lib.corpus.novelty import Known
+from lib.models.chat import Reply
 
 VERBS = "help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue"
 REFUSAL = re.compile(
@@ -53,6 +58,35 @@ def new_instruction(reply: str) -> tuple[str, str] | None:
         return None
     given = (complete[-1][2] or "").strip()
     return instruction, "" if given.casefold() in NOTHING else given
+
+
+def child(parent: dict, reply: Reply, novelty: Known) -> dict | str:
+    """Return an expansion's row and add it to `novelty`, or return why there is none."""
+    if reply.text is None:
+        return "filtered" if "content_filter" in reply.finish else "no reply"
+    if reply.finish == "length":
+        return "cut"
+    if is_refusal(reply.text):
+        return "refusal"
+    if not (new := new_instruction(reply.text)):
+        return "unreadable"
+    row = {"instruction": new[0], "input": new[1], "source": f"expanded:{parent['id']}"}
+    if same(prompts.conversation(row), prompts.conversation(parent)):
+        return "copy of its parent"
+    text = duplicates.full_text([], *new)
+    if cause := novelty.why_not(text):
+        return cause
+    novelty.add(text)
+    return row | {"hard": parent["hard"]}
+
+
+def reason_to_drop(task: str | None, wanted: str, response: str | None) -> str:
+    """Say why a new row is dropped; empty where it is kept."""
+    if task != wanted:
+        return "another task"
+    if not response:
+        return "no response"
+    return "refusal" if is_refusal(response) else ""
 
 
 def is_refusal(text: str) -> bool:
