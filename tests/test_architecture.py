@@ -29,7 +29,7 @@ ORDER = [
     "report",
     "run",
 ]
-JUDGE = {"tapir.judge", "tapir.ratings", "tapir.fitness"}  # what the oracle needs of TAPIR: reading verdicts
+JUDGE = {"tapir.judge", "tapir.fitness"}  # what the oracle needs of TAPIR: reading verdicts
 
 
 def module(path: Path) -> str:

@@ -24,7 +24,7 @@ LLM = {"oracle": "a-model"}
 WRONG = [
     ({"alpha_step": 0.8}, "alpha=0.3 and alpha_step=0.8 give a share of 1.1 in round 2"),
     ({"alpha_step": -0.5}, "give a share of -0.2 in round 2"),
-    ({"balanced.selection": "mdf"}, "selection 'mdf' is unknown: choose one of mfd, random"),
+    ({"balanced.selection": "mdf"}, "selection=mdf: it is unknown. Choose one of mfd, random"),
     ({"labelled_rows": -1}, "labelled_rows=-1"),
     ({"classifier": "a/b"}, "classifier=a/b: it needs labels"),
     ({"classifier": "./nowhere", "labelled_rows": 9}, "the classifier folder ./nowhere does not exist"),

@@ -71,7 +71,7 @@ def test_it_abstains_where_it_is_not_sure_and_says_how_often():
     given = rows(300)
     rng = Random(1)
     odd = records.build([{"instruction": f"Zq xv {i}", "meta": rng.choice(list(VERBS))} for i in range(100)])
-    labelled, predicted = classifier.label(records.build([*given, *odd]), Oracle(), 200, confident=0.9)
+    labelled, predicted = classifier.label(records.build([*given, *odd]), Oracle(), 200, min_confidence=0.9)
     assert labelled["task"][:].count(None) > 0
     said = classifier.describe(predicted)
     assert "agrees with the oracle on **" in said and "abstains on" in said
@@ -118,16 +118,14 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
 
 
 def test_abstaining_everywhere_is_said():
-    _, predicted = classifier.label(rows(300), Oracle(), 100, confident=1.0)
+    _, predicted = classifier.label(rows(300), Oracle(), 100, min_confidence=1.0)
     assert (
         classifier.describe(predicted) == "The classifier abstains on all 100 held-out rows: lower confident."
     )
 
 
 def test_too_few_labels_are_refused():
-    with pytest.raises(
-        UserError, match="20 labels of 2 tasks are too few to learn from: raise labelled_rows"
-    ):
+    with pytest.raises(UserError, match="20 labels of 2 tasks are too few"):
         classifier.label(rows(100), Oracle(), 20)
 
 

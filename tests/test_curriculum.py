@@ -86,7 +86,7 @@ def test_a_shortfall_names_both_numbers(hard, easy, message):
 
 
 def test_a_token_budget_beyond_the_rows_is_a_shortfall():
-    with pytest.raises(UserError, match="1000 response tokens.*runs out of rows at 5 tokens"):
+    with pytest.raises(UserError, match="round_tokens=1000.*runs out of rows at 5 tokens"):
         curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
 
 

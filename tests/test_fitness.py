@@ -32,8 +32,8 @@ def test_a_judge_that_sees_only_ties_is_unfit():
 def test_a_judge_that_draws_its_verdicts_does_not_agree_with_itself():
     rng = random.Random(0)
     drawn = [tuple(f"{rng.randint(1, 9)} {rng.randint(1, 9)}" for _ in judge.ORDERS) for _ in range(400)]
-    measured = fitness.measure(rows(*drawn))
-    assert measured.agreed == pytest.approx(measured.chance, rel=0.15)
+    measured = fitness.agreement(rows(*drawn))
+    assert measured.same == pytest.approx(measured.same_by_chance, rel=0.15)
 
 
 @pytest.mark.parametrize("oracle_wins", [20, 18, 10])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lib import records
-from lib.tapir import judge
+from lib.tapir import fitness, judge
 
 
 def verdict(order, reply, attempt=1, finish="stop"):
@@ -95,6 +95,9 @@ NATURAL = [  # forms of judges that did as they were asked, in their own way
     '{"scores": [8, 7]}',
     '{"first": 8, "second": 7}',
     '{"assistant_1": 8, "assistant_2": 7, "explanation": "Both',
+    "8 7</s>",
+    "8 7<|im_end|>",
+    "Response 1: 8\nResponse 2: 7",
     "[THINK]9 9[/THINK]8 7",
     "analysisBoth are good.assistantfinal8 7",
 ]
@@ -146,6 +149,16 @@ UNREAD = [
     "For the input\n" + '{"a": 3, "b": 4} both fail.',
     "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
     "<think>8 7",
+    # of judges that answer, count or contradict themselves instead of scoring the pair
+    "Sure, here is the answer:\n3 5",
+    "Certainly! The roots are:\n2\n3",
+    "1 8\n2 7",
+    "Answers:\nAssistant 1: 4\nAssistant 2: 5\nThe correct answer is 4.",
+    "Number of errors:\nAssistant 1: 2 (minor)\nAssistant 2: 5 (major)",
+    "Assistant 1: 7 (correct)\nAssistant 2: 9 (incorrect; 3 + 4 = 7)",
+    "Assistant 1: 8 (out of 20)\nAssistant 2: 7 (out of 20)",
+    "| | Accuracy | Overall |\n| Assistant 1 | 3 | 8 |\n| Assistant 2 | 9 | 4 |",
+    "Helpfulness: Assistant 1: 8, Assistant 2: 7.\nOverall, Assistant 1: 3/10. So Assistant 1 deserves 4/10.",
 ]
 
 
@@ -201,9 +214,8 @@ def test_a_verdict_is_counted_once_as_read_unread_or_cut():
     assert tally == {"read": 2, "unread": 1, "cut": 1, "missing": 0, "total": 4}
 
 
-def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts_and_one_with_recorded_scores_as_none():
-    unjudged, scored = {"instruction": "x"}, {"instruction": "x", "student_score": 3.0, "oracle_score": 9.0}
-    tally = judge.tally(records.build([unjudged, scored]))
+def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts():
+    tally = judge.tally(records.build([{"instruction": "x"}]))
     assert (tally["missing"], tally["total"]) == (2, 2)
     with pytest.raises(judge.Unread, match="2 missing because there was no response to judge, or no reply"):
         judge.check(tally)
@@ -230,7 +242,7 @@ def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
 @pytest.mark.parametrize(
     "counts, way_out",
     [
-        ({"cut": 60, "unread": 9, "missing": 4}, "met the token limit, .* Raise judge_max_tokens"),
+        ({"cut": 60, "unread": 9, "missing": 4}, "60 cut at the token limit.* Raise judge_max_tokens"),
         ({"cut": 6, "unread": 60, "missing": 4}, "state no scores. Read some of the replies"),
         ({"cut": 6, "unread": 9, "missing": 60}, "Raise oracle_max_tokens if responses were cut"),
     ],
@@ -242,25 +254,23 @@ def test_the_most_frequent_cause_of_unread_verdicts_is_named_with_its_way_out(co
 
 def test_orders_agree_when_they_name_the_same_winner_and_a_tie_is_an_outcome():
     rows = pairs(("9 4", "4 9"), ("9 4", "9 4"), ("7 7", "7 8"), ("7 7", "8 8"))
-    assert judge.order_agreement(rows) == 0.5
+    assert fitness.agreement(rows).order_agreement == 0.5
 
 
 def test_the_edge_of_the_first_position_is_found():
-    assert judge.position_edge(pairs(("8 7", "8 7"), ("9 8", "9 8"))) == 1
-    assert judge.position_edge(pairs(("8 7", "7 8"), ("9 3", "3 9"))) == 0
+    assert fitness.agreement(pairs(("8 7", "8 7"), ("9 8", "9 8"))).position_bias == 1
+    assert fitness.agreement(pairs(("8 7", "7 8"), ("9 3", "3 9"))).position_bias == 0
 
 
 def test_length_correlation_is_one_when_longer_always_scores_more():
-    assert (
-        judge.length_correlation(pairs(("9 4", "4 9"), ("8 7", "7 8"), ("3 9", "9 3"), lengths=(30, 20, 10)))
-        == 1
-    )
+    rows = pairs(("9 4", "4 9"), ("8 7", "7 8"), ("3 9", "9 3"), lengths=(30, 20, 10))
+    assert fitness.agreement(rows).length_correlation == 1
 
 
 def test_hard_sets_overlap_where_both_orders_see_the_gap():
     rows = pairs(("9 4", "4 9"), ("9 7", "8 9"), ("9 8", "5 9"), ("7 7", "7 7"), ("9 1", "hm"))
-    assert judge.hard_set_overlap(rows, 2) == pytest.approx(1 / 3)
-    assert judge.hard_set_overlap(rows, 1) == 1
+    overlap = fitness.agreement(rows).hard_overlap
+    assert overlap[2] == pytest.approx(1 / 3) and overlap[1] == 1
 
 
 def test_noise_recovers_what_was_planted():
@@ -270,43 +280,12 @@ def test_noise_recovers_what_was_planted():
     scores = (
         5 + 0.8 * draw.standard_normal((4000, 4)) + [0.3, 0, 0.3, 0]
     )  # two orders, shown first and second
-    noise = judge.noise(pairs(*[(f"{a:.4f} {b:.4f}", f"{c:.4f} {d:.4f}") for a, b, c, d in scores]))
-    assert noise["spread"] == pytest.approx(0.8, abs=0.03)
-    assert noise["edge"] == pytest.approx(0.3, abs=0.04)
-    assert noise["unread"] == 0
-
-
-def test_what_two_orders_say_is_read_anew_when_verdicts_change():
-    agreed, split = pairs(("9 5", "5 9")), pairs(("9 5", "9 5"))
-    assert judge.order_agreement(agreed) == judge.order_agreement(agreed) == 1
-    assert judge.order_agreement(records.update(agreed, verdicts=split["verdicts"][:])) == 0
-
-
-# texts of judges that answer, count or contradict themselves instead of scoring the pair
-NO_SCORES = [
-    "Sure, here is the answer:\n3 5",
-    "Certainly! The roots are:\n2\n3",
-    "1 8\n2 7",
-    "Answers:\nAssistant 1: 4\nAssistant 2: 5\nThe correct answer is 4.",
-    "Number of errors:\nAssistant 1: 2 (minor)\nAssistant 2: 5 (major)",
-    "Assistant 1: 7 (correct)\nAssistant 2: 9 (incorrect; 3 + 4 = 7)",
-    "Assistant 1: 8 (out of 20)\nAssistant 2: 7 (out of 20)",
-    "| | Accuracy | Overall |\n| Assistant 1 | 3 | 8 |\n| Assistant 2 | 9 | 4 |",
-    "Helpfulness: Assistant 1: 8, Assistant 2: 7.\nOverall, Assistant 1: 3/10. So Assistant 1 deserves 4/10.",
-]
-
-
-@pytest.mark.parametrize("text", NO_SCORES)
-def test_numbers_that_are_no_scores_of_the_pair_are_not_read(text):
-    assert judge.read_scores(text) is None
+    measured = fitness.agreement(pairs(*[(f"{a:.4f} {b:.4f}", f"{c:.4f} {d:.4f}") for a, b, c, d in scores]))
+    assert measured.spread == pytest.approx(0.8, abs=0.03)
+    assert measured.position_bias == pytest.approx(0.3, abs=0.04)
 
 
 @pytest.mark.parametrize("name", ["assistant", "id"])
 def test_scores_in_a_list_of_objects_are_those_of_the_sides_that_they_name(name):
     text = json.dumps([{name: 2, "score": 7}, {name: 1, "score": 8}])
     assert judge.read_scores(text) == judge.read_scores(f'{{"scores": {text}}}') == (8, 7)
-
-
-@pytest.mark.parametrize("text", ["8 7</s>", "8 7<|im_end|>", "Response 1: 8\nResponse 2: 7"])
-def test_natural_forms_of_small_judges_are_read(text):
-    assert judge.read_scores(text) == (8, 7)

@@ -66,6 +66,14 @@ def test_both_orders_are_judged_and_read_as_shown(make):
     assert [v["order"] for v in judged[0]["verdicts"]] == list(judge.ORDERS)
 
 
+def test_any_two_columns_are_compared_and_a_row_that_lacks_one_is_not(make):
+    oracle, _ = make(judge=lambda text: "9 3" if text.index("right") < text.index("wrong") else "4 8")
+    whole = {"instruction": "a", "oracle_response": "wrong", "refined_response": "right"}
+    pairs = records.build([whole, {"instruction": "b", "oracle_response": "wrong"}])
+    verdicts = oracle.compare(pairs, "oracle_response", "refined_response")
+    assert judge.mean_scores(verdicts[0]) == (3.5, 8.5) and verdicts[1] == []
+
+
 def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread(make):
     oracle, server = make(judge="Both are fine.")
     judged = oracle.score(rows(oracle_response="a", student_response="b"))
@@ -261,10 +269,6 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
 def test_a_response_is_what_is_said_after_thinking(make, said, kept):
     oracle, _ = make(answer=said)
     assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
-
-
-def test_a_verdict_after_thinking_is_read():
-    assert judge.read_scores("<think>\n1 2\n</think>\n9 3\nbecause") == (9.0, 3.0)
 
 
 @pytest.mark.parametrize(

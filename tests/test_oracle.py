@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.gym import families, oracle, split_of, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
-from lib.tapir import judge, tasks
+from lib.tapir import fitness, judge, tasks
 
 STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/gym.yaml").items()}
 
@@ -70,10 +70,11 @@ def test_the_noise_is_the_fitted_one_away_from_the_ends_of_the_scale():
         {"verdicts": [embedded._verdict(str(i), order, 5.5, 5.5) for order in judge.ORDERS]}
         for i in range(3000)
     ]
-    measured = judge.noise(records.build({"instruction": "x"} | one for one in verdicts))
-    assert measured["spread"] == pytest.approx(oracle.SPREAD, abs=0.07)
-    assert measured["edge"] == pytest.approx(oracle.FIRST_EDGE, abs=0.05)
-    assert measured["unread"] == 0
+    rows = records.build({"instruction": "x"} | one for one in verdicts)
+    measured, counts = fitness.agreement(rows), judge.tally(rows)
+    assert measured.spread == pytest.approx(oracle.SPREAD, abs=0.07)
+    assert measured.position_bias == pytest.approx(oracle.FIRST_EDGE, abs=0.05)
+    assert counts["unread"] == 0
 
 
 def test_noise_stays_on_the_scale_and_in_whole_points():

@@ -1,9 +1,5 @@
 """Outlook: what a round will lack is known once the rows are judged, before expansion is paid."""
 
-import re
-
-import pytest
-
 from lib import records
 from lib.tapir import outlook
 from lib.tapir.tasks import Task
@@ -33,37 +29,35 @@ def test_expansion_fills_only_tasks_that_have_a_selected_row():
     assert outlook.most_pool_rows(labels, TAXONOMY, 100, expand=False) == 4
 
 
+def test_a_warm_up_draws_no_hard_rows():
+    assert outlook.hard_rows(training(0, round_rows=40), 100, 0, 0) == 0
+
+
+def later(expand, *trainings):
+    """What two hard rows and six others lack for these trainings."""
+    hard = records.build(
+        {"instruction": f"{i}", "task": "Math", "oracle_response": "x" * 80} for i in range(2)
+    )
+    rest = records.build({"instruction": f"other {i}", "response": "x" * 80} for i in range(6))
+    refinement = {"pool_rows": 8, "expand": expand, "corpus_responses": False}
+    every = [values | {"chat_template": ""} for values in trainings]
+    return outlook.lacking(hard, rest, TAXONOMY, refinement, every, student=None)
+
+
 def test_a_round_that_lacks_rows_is_named_with_its_numbers_and_the_ways_out():
-    trainings = [training(0), training(1, round_rows=40), training(2, round_rows=40)]
-    [(sentence, certain)] = outlook.shortages(trainings, pool=(24, 10.0), rest=(500, 10.0))
-    assert certain and "Round 2 draws 28 hard rows, and the pool can hold 24." in sentence
+    rounds = training(0), training(1, round_rows=4), training(2, round_rows=8)
+    [(sentence, certain)] = later(False, *rounds)
+    assert certain and "Round 2 draws 6 hard rows, and the pool can hold 2." in sentence
     for way_out in ("alpha", "round_rows", "threshold", "judged_rows"):
         assert way_out in sentence
+    [(expanded, _)] = later(True, *rounds)  # Math has half of a pool of 8
+    assert "the pool can hold 4" in expanded
+    assert later(True, *rounds[:2]) == [] == later(False)
 
 
 def test_a_shortage_that_is_counted_in_tokens_is_an_estimate():
-    [(sentence, certain)] = outlook.shortages([training(round_tokens=1000)], (10, 20.0), (500, 10.0))
-    assert not certain and "about 33 hard rows" in sentence
-
-
-class Oracle:
-    max_tokens = 200
-
-    def __init__(self, cut):
-        self.cut = cut
-
-
-@pytest.mark.parametrize(
-    ("lost", "cut", "says"),
-    [
-        (0, 0, ""),
-        (4, 4, "4 of 24 rows .* 4 of them were cut at oracle_max_tokens=200: raise it"),
-        (3, 0, "3 of 24 rows .* asks again"),
-    ],
-)
-def test_responses_that_the_oracle_did_not_end_are_said_with_the_way_out(lost, cut, says):
-    sentence = outlook.without_response(lost, 24, Oracle(cut))
-    assert re.search(says, sentence) if says else sentence == ""
+    [(sentence, certain)] = later(True, training(round_tokens=400))  # rows of 20 tokens
+    assert not certain and "about 10 hard rows, and the pool can hold 4" in sentence
 
 
 def test_lengths_are_those_of_the_responses_that_are_there():

@@ -1,6 +1,7 @@
 """Whatever a judge says: the scores that it states, or none; and no reply keeps its reader busy."""
 
 import contextlib
+import re
 import signal
 
 import pytest
@@ -10,58 +11,40 @@ from hypothesis import strategies as st
 from lib.evaluation import mt_judging
 from lib.oracle import replies
 from lib.self_guide import labels
-from lib.tapir import judge, ratings
+from lib.tapir import judge
 
 NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
 ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")
 scores = st.integers(0, 10) | st.integers(0, 100).map(lambda tenth: tenth / 10)
 # what verdicts are made of, in any order
-parts = st.sampled_from(
-    [*NAMES, *ANSWERS, "Assistant 1", "Assistant 2", "'s score", "Score", "Rating", "tuple", "not", "non"]
-    + [
-        ": ",
-        ", ",
-        " ",
-        "\n",
-        "(",
-        ")",
-        "[[",
-        "]]",
-        "[",
-        "]",
-        "**",
-        "/10",
-        "/5",
-        " out of ",
-        "-",
-        "–",
-        ".",
-        "<think>",
-    ]
-    + [
-        "</think>",
-        "<instruction>",
-        "</instruction>",
-        "<input>",
-        "</input>",
-        "I'm sorry, but",
-        "3,5",
-        "9 8",
-        "١",
-    ]
-)
-said = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
+WORDS = [
+    "Assistant 1",
+    "Assistant 2",
+    "'s score",
+    "Score",
+    "Rating",
+    "tuple",
+    "not",
+    "non",
+    "/10",
+    "/5",
+    " out of ",
+]
+SIGNS = [": ", ", ", " ", "\n", "(", ")", "[[", "]]", "[", "]", "**", "-", "–", ".", "3,5", "9 8", "١"]
+TAGS = ["<think>", "</think>", "<instruction>", "</instruction>", "<input>", "</input>", "I'm sorry, but"]
+parts = st.sampled_from([*NAMES, *ANSWERS, *WORDS, *SIGNS, *TAGS])
+replies_of_parts = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
 numberless = st.lists(parts | texts, max_size=12).map(
     lambda each: "".join(c for c in "".join(each) if c not in "0123456789")
 )
 
 
-@always(300, 3000, reply=said)
+@always(300, 3000, reply=replies_of_parts)
 def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
     for score in judge.read_scores(reply) or ():
         assert 0 <= score <= 10 and stands(score, reply)
-    for scale, (low, high) in ratings.SCALES.items():
-        rating = ratings.read(reply, scale)
+    for scale, (low, high) in judge.SCALES.items():
+        rating = judge.read_rating(reply, scale)
         assert rating is None or low <= rating <= high and stands(rating, reply.strip().partition("\n")[0])
     rated = mt_judging.read_rating(reply)
     assert rated is None or 0 <= rated <= 10 and stands(rated, reply)
@@ -74,14 +57,14 @@ def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
 
 def stands(score: float, text: str) -> bool:
     """Whether a number of this value is written in a text."""
-    written = judge.re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
+    written = re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
     return any(float(number) == score for number in written)
 
 
 @always(200, 2000, reply=numberless)
 def test_without_a_number_there_is_no_score(reply):
     assert judge.read_scores(reply) is None and mt_judging.read_rating(reply) is None
-    assert all(ratings.read(reply, scale) is None for scale in ratings.SCALES)
+    assert all(judge.read_rating(reply, scale) is None for scale in judge.SCALES)
 
 
 wordy = st.text("abcdefg hijklm,.!?\n", max_size=40)
@@ -95,12 +78,10 @@ def test_scores_stated_in_the_form_asked_for_are_read_as_they_are(a, b, how, mor
     assert judge.read_scores(f"<think>{a + 1} {b}</think>\n{how.format(a, b, more)}") == (a, b)
 
 
-@always(
-    200,
-    1500,
-    pair=st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True),
-    zero=st.booleans(),
-)
+different = st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True)
+
+
+@always(200, 1500, pair=different, zero=st.booleans())
 def test_statements_that_differ_are_none(pair, zero):
     tuples = " ".join(f"The tuple is ({a}{'.0' * (zero and isinstance(a, int))}, {b})." for a, b in pair)
     assert judge.read_scores(f"Let me see.\n{tuples}") is None
@@ -108,23 +89,15 @@ def test_statements_that_differ_are_none(pair, zero):
     assert judge.read_scores(f"Let me see.\n{each}\n") is None
 
 
-@always(100, 1000, rating=scores, scale=st.sampled_from(list(ratings.SCALES)), more=wordy)
+@always(100, 1000, rating=scores, scale=st.sampled_from(list(judge.SCALES)), more=wordy)
 def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
-    low, high = ratings.SCALES[scale]
+    low, high = judge.SCALES[scale]
     inside = rating if low <= rating <= high else None
     for form in ("{}", "Score: {}", "**{}**", "{}/{high:g}", "{} out of {high:g}", "{} (out of {high:g})"):
-        assert ratings.read(f"{form.format(rating, high=high)}\n{more}", scale) == inside
-    for form in (
-        "{}/100",
-        "{}-9",
-        "{} – 9",
-        "{},7",
-        "{} (out of 10)",
-        "{} of my rules say",
-        "Step {}",
-        "-{}",
-    ):
-        assert ratings.read(form.format(rating), scale) is None
+        assert judge.read_rating(f"{form.format(rating, high=high)}\n{more}", scale) == inside
+    others = "{}/100", "{}-9", "{} – 9", "{},7", "{} (out of 10)", "{} of my rules say", "Step {}", "-{}"
+    for form in others:
+        assert judge.read_rating(form.format(rating), scale) is None
 
 
 @always(100, 1000, rating=scores, before=wordy, after=wordy)
@@ -135,7 +108,7 @@ def test_the_rating_of_mt_bench_is_the_first_in_double_brackets(rating, before, 
 
 READERS = {
     "scores": judge.read_scores,
-    "rating": lambda text: ratings.read(text, "accuracy"),
+    "rating": lambda text: judge.read_rating(text, "accuracy"),
     "mt_bench": mt_judging.read_rating,
     "label": lambda text: replies.label(text, NAMES),
     "answer": lambda text: labels.read(text, ANSWERS),
@@ -162,44 +135,17 @@ UNITS = [
     "\n",
     "tuple ",
     "not ",
-    "not-",
-    "Code ",
 ]
-UNITS += [
-    "Assistant 1: 8\nAssistant 2: 9\n",
-    "Assistant 1:",
-    "<instruction>",
-    "<instruction></instruction><input>",
-    "</think>",
-]
-UNITS += [
-    "<instruction></instruction>\n",
-    "i am so very ",
-    "score",
-    "Score: ",
-    "é\u0301",
-    "C++",
-    "\u202e",
-    "\x00",
-]
-HEADS = [
-    "",
-    "score:",
-    "tuple",
-    "[[1",
-    "[1",
-    "not",
-    "<instruction>",
-    "<instruction></instruction>",
-    "Assistant 1: 8",
-    "1 1",
-    "4",
-]
+UNITS += ["not-", "Code ", "Assistant 1: 8\nAssistant 2: 9\n", "Assistant 1:", "</think>", "i am so very "]
+UNITS += ["<instruction>", "<instruction></instruction>\n", "<instruction></instruction><input>", "score"]
+UNITS += ["Score: ", "é\u0301", "C++", "\u202e", "\x00"]
+HEADS = ["", "score:", "tuple", "[[1", "[1", "not", "<instruction>", "<instruction></instruction>"]
+HEADS += ["Assistant 1: 8", "1 1", "4"]
 
 
 @contextlib.contextmanager
 def ending(seconds: int):
-    """What does not come to an end fails. No speed is asked for: a reader that looks at each sign once takes a hundredth of it."""
+    """Fail after so many seconds: a reader that looks at each sign once takes a hundredth of them."""
 
     def fail(*_):
         raise AssertionError(f"no end after {seconds} s")

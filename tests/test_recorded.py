@@ -7,7 +7,7 @@ import pytest
 
 from lib import corpus, paths
 from lib.corpus import contamination, duplicates
-from lib.tapir import classifier, judge
+from lib.tapir import classifier, fitness, judge
 
 DATA = paths.recorded_data()
 if not DATA.is_dir():
@@ -47,7 +47,7 @@ def test_every_recorded_vicuna_review_reads_to_its_recorded_scores(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_published_averages_are_reproduced_exactly(name):
     rows = pairs(name)
-    averages, published = judge.averages(rows), json.loads(rows[0]["meta"])["Meta_Info"]
+    averages, published = fitness.averages(rows), json.loads(rows[0]["meta"])["Meta_Info"]
     assert averages["oracle_first"] == tuple(json.loads(published["average_scores"]))
     shown = averages["student_first"][::-1]  # published in the order shown
     assert shown == tuple(json.loads(published["average_scores_reverse"]))
@@ -57,9 +57,10 @@ def test_published_averages_are_reproduced_exactly(name):
 def test_swapping_the_sides_swaps_the_scores_and_nothing_else(name):
     one, other = judge.apply(pairs(name)), judge.apply(pairs(name, "second"))
     assert one["oracle_score"][:] == other["student_score"][:]
-    assert judge.order_agreement(one) == judge.order_agreement(other)
-    assert judge.position_edge(one) == pytest.approx(judge.position_edge(other))
-    assert judge.length_correlation(one) == pytest.approx(judge.length_correlation(other))
+    first, second = fitness.agreement(one), fitness.agreement(other)
+    assert first.order_agreement == second.order_agreement
+    assert first.position_bias == pytest.approx(second.position_bias)
+    assert first.length_correlation == pytest.approx(second.length_correlation)
 
 
 @pytest.mark.parametrize(
@@ -68,18 +69,17 @@ def test_swapping_the_sides_swaps_the_scores_and_nothing_else(name):
 )
 def test_the_orders_of_real_judges_disagree_as_measured_before(model, disagree, overlap):
     for name in (name for name in PAIRS if name.endswith(f"{model}.json.xz")):
-        rows = pairs(name)
-        assert disagree[0] <= 1 - judge.order_agreement(rows) < disagree[1]
-        assert overlap[0] <= judge.hard_set_overlap(rows, 2) < overlap[1]
+        measured = fitness.agreement(pairs(name))
+        assert disagree[0] <= 1 - measured.order_agreement < disagree[1]
+        assert overlap[0] <= measured.hard_overlap[2] < overlap[1]
 
 
 def test_noise_of_the_gpt4_verdicts_is_what_the_embedded_judge_uses():
-    noise = judge.noise(pairs("*gpt4*"))
-    assert noise == {
-        "spread": pytest.approx(0.844, abs=5e-4),
-        "edge": pytest.approx(-0.163, abs=5e-4),
-        "unread": 0,
-    }
+    rows = pairs("*gpt4*")
+    measured, counts = fitness.agreement(rows), judge.tally(rows)
+    assert measured.spread == pytest.approx(0.844, abs=5e-4)
+    assert measured.position_bias == pytest.approx(-0.163, abs=5e-4)
+    assert counts["unread"] == counts["cut"] == 0
 
 
 def test_all_alpaca_rows_arrive_and_hold_no_exact_and_two_near_duplicates(alpaca):

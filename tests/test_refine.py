@@ -36,13 +36,7 @@ def asked(rows) -> int:
 def test_an_exact_judge_keeps_every_right_rewrite(rows):
     refined, counts, _ = refine.refine(rows, ExactOracle(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == {
-        "refined": able,
-        "kept": able,
-        "rejected": 0,
-        "unread": 0,
-        "unusable": asked(rows) - able,
-    }
+    assert counts == refine.NOTHING | {"refined": able, "kept": able, "unusable": asked(rows) - able}
     for row in refined:
         assert row["response_from"] == ("refined" if can_be_refined(row) else "oracle")
         assert row["response"] == (row["refined_response"] or row["oracle_response"])
@@ -52,13 +46,7 @@ def test_an_exact_judge_keeps_every_right_rewrite(rows):
 def test_an_exact_judge_rejects_every_rewrite_that_loses_the_answer(rows):
     refined, counts, _ = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == {
-        "refined": able,
-        "kept": 0,
-        "rejected": able,
-        "unread": 0,
-        "unusable": asked(rows) - able,
-    }
+    assert counts == refine.NOTHING | {"refined": able, "rejected": able, "unusable": asked(rows) - able}
     assert refined["response"][:] == rows["oracle_response"][:]
     assert set(refined["response_from"]) == {"oracle"} and set(refined["refined_response"]) == {None}
 
@@ -76,6 +64,16 @@ def test_an_unread_verdict_keeps_the_first_response(rows):
     refined, counts, _ = refine.refine(rows, Unreadable(), TAXONOMY)
     assert counts["unread"] == counts["refined"] > 0 and counts["kept"] == counts["rejected"] == 0
     assert set(refined["response_from"]) == {"oracle"}
+
+
+def test_a_comparison_without_a_reply_is_unread_whatever_the_row_was_scored_before(rows):
+    class Silent(ExactOracle):
+        def compare(self, rows, a, b):
+            return [[] for _ in range(len(rows))]
+
+    scored = records.update(rows, student_score=[9.0] * len(rows), oracle_score=[1.0] * len(rows))
+    _, counts, tally = refine.refine(scored, Silent(), TAXONOMY)
+    assert counts["unread"] == counts["refined"] > 0 and tally["missing"] == 2 * counts["refined"]
 
 
 def test_what_the_row_was_judged_on_before_stays(rows):

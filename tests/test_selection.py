@@ -9,7 +9,7 @@ import torch
 from lib import models, records
 from lib.errors import UserError
 from lib.models import loading
-from lib.tapir import curriculum, ratings, selection
+from lib.tapir import curriculum, judge, selection
 from lib.training import encoding
 
 
@@ -51,13 +51,14 @@ def test_rows_none_of_which_is_hard_are_refused(judged, name):
 
 
 def test_a_threshold_that_no_row_reaches_is_an_error():
-    with pytest.raises(UserError, match="lower threshold"):
+    with pytest.raises(UserError, match="Lower threshold"):
         selection.select(rows(1.0, 0.0), "mfd", seed=0)
 
 
 def test_an_unknown_selection_is_refused_with_the_known_ones():
     with pytest.raises(
-        UserError, match="'mdf' is unknown: choose one of mfd, random, longest, ifd, score, lion, deita, all"
+        UserError,
+        match="selection=mdf: it is unknown. Choose one of mfd, random, longest, ifd, score, lion, deita, all",
     ):
         selection.select(JUDGED, "mdf", seed=0)
 
@@ -88,7 +89,7 @@ def test_the_longest_responses_are_taken_as_many_as_are_hard():
 
 
 def test_a_signal_that_has_one_value_cannot_choose():
-    with pytest.raises(UserError, match="longest is not applicable here"):
+    with pytest.raises(UserError, match="the length of a response has fewer than two values"):
         chosen(told(5, 5, 5, 5), "longest")
 
 
@@ -143,12 +144,12 @@ def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, respo
 
 
 def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):
-    monkeypatch.setattr(selection, "ifd", lambda rows, asked, length: [0.5, 1.2, 0.9, 0.7])
+    monkeypatch.setattr(selection, "ifd", lambda rows, student, length: [0.5, 1.2, 0.9, 0.7])
     assert chosen(told(1, 2, 3, 4), "ifd", student=student) == [2, 3]
 
 
 def test_ifd_without_a_student_is_refused():
-    with pytest.raises(UserError, match="ifd needs a student: name it with student_from"):
+    with pytest.raises(UserError, match="selection=ifd: it needs a student"):
         chosen(told(1, 2, 3, 4), "ifd")
 
 
@@ -202,7 +203,7 @@ def test_ratings_most_of_which_could_not_be_read_are_refused():
 
 
 def test_nothing_is_asked_where_nothing_is_hard():
-    with pytest.raises(UserError, match="lower threshold"):
+    with pytest.raises(UserError, match="Lower threshold"):
         selection.rate(rows(1.0, 0.0), "score", oracle=None)
 
 
@@ -235,8 +236,8 @@ def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
     ],
 )
 def test_a_rating_is_read_from_the_first_line_alone_or_not_at_all(reply, scale, rating):
-    assert ratings.read(reply, scale) == rating
+    assert judge.read_rating(reply, scale) == rating
 
 
 def test_the_examples_in_the_docstring_hold():
-    assert not doctest.testmod(ratings).failed
+    assert not doctest.testmod(judge).failed

@@ -42,7 +42,7 @@ def test_quotas_sum_to_the_pool_exactly(path):
 def test_a_taxonomy_whose_shares_do_not_sum_to_one_is_refused(tmp_path, shares):
     path = tmp_path / "mine.yaml"
     path.write_text("".join(f"task{i}: {{share: {share}, refine: none}}\n" for i, share in enumerate(shares)))
-    with pytest.raises(UserError, match=r"mine\.yaml: the shares must"):
+    with pytest.raises(UserError, match=r"mine\.yaml: the shares sum to"):
         tasks.load_taxonomy(path)
 
 

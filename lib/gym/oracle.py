@@ -10,7 +10,7 @@ from datasets import Dataset
 from lib import records
 from lib.errors import UserError
 from lib.gym import families, world
-from lib.tapir import judge, ratings
+from lib.tapir import judge
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
@@ -110,7 +110,7 @@ class ExactOracle:
         return {"order": order, "attempt": 1, "reply": reply, "finish": "stop"}
 
     def rate(self, rows: Dataset, scale: str) -> list[float | None]:
-        """Rate each row on one of `ratings.SCALES`, with the judge's noise.
+        """Rate each row on one of `judge.SCALES`, with the judge's noise.
 
         Complexity is the level; the other scales rate whether the row's response is right.
         """
@@ -118,7 +118,7 @@ class ExactOracle:
         return [self._rating(scale, row) for row in records.walk(rows, "id", "meta", "response")]
 
     def _rating(self, scale: str, row: dict) -> float:
-        (low, high), instance = ratings.SCALES[scale], about(row["meta"])
+        (low, high), instance = judge.SCALES[scale], about(row["meta"])
         is_complexity = scale == "complexity"
         share = instance["level"] / LEVELS if is_complexity else world.credit(instance, row["response"] or "")
         spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long

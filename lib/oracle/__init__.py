@@ -1,1 +1,1 @@
-"""The oracle: a real model behind an OpenAI-compatible endpoint, with every call in a ledger."""
+"""What TAPIR asks of a strong model; every call is in the ledger."""

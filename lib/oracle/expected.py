@@ -1,37 +1,53 @@
-"""Scores as expectations over a judge's token probabilities (G-Eval, Liu et al., 2023, arXiv 2303.16634)."""
+"""Expected scores over a judge's token probabilities (G-Eval, arXiv 2303.16634)."""
 
 import math
 import re
 
-from lib.tapir import judge
+from lib.errors import UserError
+from lib.models import completions
+from lib.models.chat import Endpoint, Request
+from lib.tapir.judge import read_scores
 
 SAMPLING = {"temperature": 0.0, "max_tokens": 8, "logprobs": True, "top_logprobs": 20}  # "10 10" is 5 tokens
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
 def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
-    """Return both expected scores of a reply such as "8 7", in the order shown, 1 to 10.
+    """Return the two expected scores of a reply such as "8 7", 1 to 10, as shown.
 
-    `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text states no two
-    scores, and where it states them in another form than its first two numbers, whole and with no word before them.
+    `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text
+    states no two scores, or states them in another form than its first two numbers, whole and with no word
+    before them.
     """
-    stated, numbers = judge.read_scores(text), _numbers(tokens)
-    written = [float(number) for _, number in numbers[:2]]
-    if stated is None or written != list(stated) or not set(written) <= set(SCORES.values()):
+    stated, numbers = read_scores(text), _numbers(tokens)[:2]
+    if stated is None or [float(number) for _, number in numbers] != list(stated) or min(stated) < 1:
         return None
-    (start, _), (second_start, _) = numbers[:2]
+    (start, _), (second, _) = numbers
     before = "".join(token["token"] for token in tokens[:start])
-    if re.search(r"\w", before) or tokens[second_start - 1]["token"].endswith("/"):
+    if re.search(r"\w", before) or tokens[second - 1]["token"].endswith("/"):
         return None
-    first, second = _score(tokens, start), _score(tokens, second_start)
-    return None if first is None or second is None else (first, second)
+    both = _score(tokens, start), _score(tokens, second)
+    return None if None in both else both
+
+
+def verdict(response: dict, request: Request, judge: Endpoint) -> dict:
+    """Read a verdict with expected scores. Raises UserError without log-probabilities."""
+    reply = completions.read(response, request.body)
+    tokens = (response["choices"][0].get("logprobs") or {}).get("content")
+    if not tokens and reply.text:
+        raise UserError(
+            f"judge_scores=expected: {judge.model} at {judge.url} gives no log-probabilities. "
+            "Set judge_scores=text, or serve the judge with them."
+        )
+    both = scores(reply.text, tokens or [])
+    return {"reply": reply.text, "finish": reply.finish_reason, "expected": both and list(both)}
 
 
 def expectation(candidates: list[dict], values: dict[str, float]) -> float | None:
-    """Return the mean of `values` (by token) under the probabilities of one token's candidates.
+    """Return the mean of `values` (by token) under a token's candidates.
 
-    `candidates` is a list of {"token", "logprob"}. The probability of tokens without a value is left out; None where
-    no candidate has one.
+    `candidates` are {"token", "logprob"}. Tokens without a value are left out; None where no candidate has
+    one.
     """
     return _mean(_weights(candidates, values), values)
 
@@ -41,8 +57,8 @@ def _mean(weights: dict[str, float], values: dict[str, float]) -> float | None:
     return sum(values[token] * weight for token, weight in weights.items()) / total if total else None
 
 
-def _weights(candidates: list[dict], values: dict[str, float]) -> dict[str, float]:
-    """Return the probability of each token that has a value, spaces and brackets around it aside."""
+def _weights(candidates: list[dict] | None, values: dict[str, float]) -> dict[str, float]:
+    """Sum the probabilities by token that has a value, spaces and brackets stripped."""
     weights: dict[str, float] = {}
     for candidate in candidates or ():
         token = _bare(candidate["token"])
@@ -52,13 +68,13 @@ def _weights(candidates: list[dict], values: dict[str, float]) -> dict[str, floa
 
 
 def _bare(token: str) -> str:
-    return re.sub(r"[\s*(\[▁Ġ]", "", token)  # also what tokenizers write for a space
+    return re.sub(r"[\s*(\[▁Ġ]", "", token)  # ▁ and Ġ are how tokenizers write a space
 
 
 def _numbers(tokens: list[dict]) -> list[tuple[int, str]]:
-    """Return the whole numbers of a reply with the position of their first token; a tokenizer may split them."""
+    """Return whole numbers with the position of their first token; some are split."""
     numbers: list[tuple[int, str]] = []
-    end = -1
+    end = 0
     for i, token in enumerate(tokens):
         digits = _bare(token["token"])
         if not (digits.isascii() and digits.isdigit()):
@@ -72,15 +88,15 @@ def _numbers(tokens: list[dict]) -> list[tuple[int, str]]:
 
 
 def _score(tokens: list[dict], start: int) -> float | None:
-    """Return the expectation of the number that begins at a token; None where its candidates are no scores.
+    """Return the expectation of the number that begins at a token; None for no scores.
 
-    Where 10 is two tokens, "1" may begin it. The token after a written "1" says how much of its probability means 10; a "1"
-    that was not written means either, and is left out.
+    Where 10 is two tokens, "1" may begin it: the token after a written "1" says how much of its probability
+    means 10. A "1" that was not written means either, and is left out.
     """
     weights = _weights(tokens[start]["top_logprobs"], SCORES)
     if "1" in weights and "10" not in weights:
-        one = weights.pop("1")
+        written = weights.pop("1")
         if _bare(tokens[start]["token"])[:1] == "1" and start + 1 < len(tokens):
             ten = _weights(tokens[start + 1]["top_logprobs"], {"0": 0.0}).get("0", 0.0)
-            weights |= {"1": one * (1 - ten), "10": one * ten}
+            weights |= {"1": written * (1 - ten), "10": written * ten}
     return _mean(weights, SCORES)

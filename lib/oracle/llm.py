@@ -1,32 +1,32 @@
-"""The oracle behind an OpenAI-compatible endpoint: it answers, judges, classifies, expands and refines rows."""
+"""A strong model answers, judges, labels, rates, expands and refines rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 
 from datasets import Dataset
 
 from lib import prompts, records, show
-from lib.corpus import duplicates
 from lib.corpus.novelty import Known
-from lib.errors import UserError
-from lib.models import completions
 from lib.models.chat import Endpoint, Reply, Request
 from lib.oracle import estimate, expected, replies
-from lib.tapir import fitness, judge, ratings
+from lib.tapir import fitness, judge
 
-ATTEMPTS = 2  # a reply that can't be read is asked for once more
-RESPONSES = 2000  # whole responses held at a time: with their log-probabilities they are long
+ATTEMPTS = 2  # a reply that cannot be read is requested once more
+CHUNK = 2000  # whole responses held at a time: with their log-probabilities they are long
+JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
+COLUMNS = ("task", "response", "oracle_response", *records.SAID)  # that prompts are filled with
 
 
 @dataclass
 class LLMOracle:
-    """The embedded oracle's questions, asked of a real model; `judge` may be another endpoint.
+    """Ask a strong model; `judge` may be another endpoint.
 
-    `labels` are the taxonomy's tasks. `reasoning` is for models that take no temperature and limit their thinking, too.
-    `failed` counts what got no reply at all, by purpose; `cut` are responses that the token limit cut, which are not used.
-    `report` is told (done, total, purpose).
+    `labels` are the taxonomy's tasks. A `reasoning` model takes no temperature, and its limit covers its
+    thoughts. `failed` counts calls without a reply by purpose, `cut` responses that the token limit cut.
+    `report` gets (done, total, purpose).
     """
 
     endpoint: Endpoint
@@ -36,288 +36,221 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    known: Known = field(default_factory=Known)
-    expanded: Counter = field(default_factory=Counter)  # by parent: asking once more is another call
+    novelty: Known = field(default_factory=Known)  # what expansion may not repeat
+    expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
     judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
-    unfit_judge: str = ""  # refuse or warn: what becomes of a judge whose first verdicts are of no use
+    unfit_judge: str = ""  # refuse or warn where the first verdicts do not depend on the responses
     warning: str = ""  # about an unfit judge
 
     def __post_init__(self):
         self.judge = self.judge or self.endpoint
 
     def account(self) -> dict[str, float | None]:
-        """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
-        answered; those that got no reply."""
-        each = self._endpoints()
-        both = {f"oracle.{name}": sum(getattr(e, name) for e in each) for name in ("cached", "failed")}
-        return self.endpoint.account() | both | {"oracle.cut_responses": self.cut}
+        """Count calls, their money, replies from the ledger and calls without a reply."""
+        names, endpoints = ("cached", "failed"), self._endpoints()
+        counts = {f"oracle.{name}": sum(getattr(endpoint, name) for endpoint in endpoints) for name in names}
+        return self.endpoint.account() | counts | {"oracle.cut_responses": self.cut}
 
     def _endpoints(self) -> Iterable[Endpoint]:
         return {id(endpoint): endpoint for endpoint in (self.endpoint, self.judge)}.values()
 
     def describe(self) -> str:
-        """The account in one sentence."""
+        """Return the account as one sentence."""
         n = {name.partition(".")[2]: value for name, value in self.account().items()}
-        lost = [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
-        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
-        lost += [f"the most frequent cause ({n:,}): {show.code(cause)}" for cause, n in causes.most_common(1)]
-        lost += [f"{self.cut:,} responses were cut at the token limit and are not used"] if self.cut else []
         money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
-        asked = f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"
-        return " ".join(filter(None, ["; ".join([asked, *lost]) + ".", self.warning]))
+        parts = [f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"]
+        parts += [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
+        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
+        for cause, count in causes.most_common(1):
+            parts.append(f"the most frequent cause ({count:,}): {show.code(cause)}")
+        if self.cut:
+            limit = f"oracle_max_tokens={self.max_tokens}"
+            parts.append(f"{self.cut:,} responses were cut at {limit} and are not used: raise it")
+        return f"{'; '.join(parts)}. {self.warning}".strip()
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
-        """What so many calls by purpose (answer, classify, judge, rate, expand, refine) about such rows will take, as markdown."""
-        texts = {name: prompts.text(name) for name in ("classify", "judge", "expand")}
-        if self.judge_scores == "expected":
-            texts["judge"] = prompts.text("judge_expected")
-        texts["rate"] = prompts.text("rate_accuracy")
-        texts["refine"] = prompts.text("refine_worked")
+        """Estimate so many calls by purpose (answer, judge, rate, …), as markdown."""
+        names = {"classify": "classify", "expand": "expand", "judge": JUDGE_PROMPTS[self.judge_scores]}
+        names |= {"rate": "rate_accuracy", "refine": "refine_worked"}
+        texts = {purpose: prompts.text(name) for purpose, name in names.items()}
         texts["classify"] += prompts.listed(self.labels)
         return estimate.describe(estimate.estimate(self, rows, texts, calls), self.endpoint)
 
     def answer(self, rows: Dataset) -> Dataset:
-        """Add oracle_response where a row lacks one; it stays null where there is no reply, an empty or a cut one."""
-        told = rows["oracle_response"][:]
-        missing = [i for i, text in enumerate(told) if text is None]
-        asked = (records.messages(row) for row in _only(rows, missing, *records.SAID))
-        for i, reply in zip(missing, self._ask("answer", asked, len(missing)), strict=True):
-            told[i] = _whole(reply)
-        return records.update(rows, oracle_response=told)
+        """Add oracle_response where it is null; no, empty or cut replies leave it null."""
+        responses = self._fill("answer", rows["oracle_response"][:], rows, records.messages)
+        return records.update(rows, oracle_response=responses)
 
     def classify(self, rows: Dataset) -> Dataset:
-        """Add the task of each row that lacks one; null where the oracle names none of the labels, or several."""
-        tasks, prompt, labels = rows["task"][:], prompts.template("classify"), prompts.listed(self.labels)
-        for attempt in range(1, ATTEMPTS + 1):
-            missing = [i for i, task in enumerate(tasks) if task is None]
-            asked = (
-                prompt(labels=labels, instruction=prompts.conversation(row))
-                for row in _only(rows, missing, *records.SAID)
-            )
-            for i, reply in zip(
-                missing, self._ask("classify", asked, len(missing), repeat(attempt)), strict=True
-            ):
-                tasks[i] = replies.label(reply.text or "", self.labels)
-        return records.update(rows, task=tasks)
+        """Add each missing task; null where the reply names no label, or several."""
+        chat = partial(_chat, prompts.template("classify"), labels=prompts.listed(self.labels))
+        read = partial(replies.label, labels=self.labels)
+        return records.update(rows, task=self._fill("classify", rows["task"][:], rows, chat, read))
 
-    def score(self, rows: Dataset) -> Dataset:
-        """Judge oracle_response against student_response in both orders, where a row has both and no verdicts yet.
+    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
+        """Rate each row's response on one of `judge.SCALES`; None where it is unread."""
+        chat = partial(_chat, prompts.template(f"rate_{scale}"))
+        return self._fill("rate", [None] * len(rows), rows, chat, partial(judge.read_rating, scale=scale))
 
-        Where `unfit_judge` is set, the first pairs are judged before all others. Raises UnfitJudge after them for a judge
-        whose verdicts cannot be read or do not depend on the responses.
+    def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
+        """Rewrite responses in their tasks' styles; None for no style, refusals, copies."""
+        fill = {
+            task: prompts.template(f"refine_{style}") for task, style in styles.items() if style != "none"
+        }
+        texts: list[str | None] = [None if task in fill else "" for task in rows["task"]]
+        self._fill("refine", texts, rows, lambda row: _chat(fill[row["task"]], row, "oracle_response"))
+        for i, first in enumerate(rows["oracle_response"]):
+            if not texts[i] or replies.is_refusal(texts[i]) or replies.same(texts[i], first):
+                texts[i] = None
+        return texts
+
+    def _fill(
+        self, purpose: str, values: list, rows: Dataset, chat: Callable, read: Callable | None = None
+    ) -> list:
+        """Replace each None in `values` by what `read` finds in the reply to its chat.
+
+        Without `read` it is the whole response, requested once.
         """
-        both = ("oracle_response", "student_response", "verdicts")
-        rows_asked = enumerate(records.walk(rows, *both))
-        needed = [i for i, row in rows_asked if None not in row.values() and not row["verdicts"]]
+        for attempt in range(1, ATTEMPTS + 1 if read else 2):
+            missing = [i for i, value in enumerate(values) if value is None]
+            chats = map(chat, _at(rows, missing, *COLUMNS))
+            answers = self._ask(purpose, chats, len(missing), repeat(attempt))
+            for i, reply in zip(missing, answers, strict=True):
+                values[i] = read(reply.text or "") if read else _whole(reply)
+        return values
+
+    def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
+        """Compare column `reference` with student_response where verdicts are missing.
+
+        Where `unfit_judge` is set, the first pairs are judged before all others. Raises UnfitJudge after them
+        for a judge whose verdicts cannot be read or do not depend on the responses.
+        """
+        columns, verdicts = (reference, "student_response"), rows["verdicts"][:]
+        pairs = enumerate(records.walk(rows, *columns))
+        needed = [i for i, pair in pairs if None not in pair.values() and not verdicts[i]]
         pilot = fitness.PILOT if self.unfit_judge and len(needed) >= fitness.PILOT else 0
-        verdicts = rows["verdicts"][:]
-        if pilot:
-            self._judge(rows, needed[:pilot], verdicts, at_once=True)
-            self._check_judge(records.only(records.update(rows, verdicts=verdicts), needed[:pilot]))
-        self._judge(rows, needed[pilot:], verdicts)
+        for part in filter(None, (needed[:pilot], needed[pilot:])):
+            is_pilot = part == needed[:pilot]
+            fresh = self.compare(rows.select(part), *columns, at_once=is_pilot)
+            for i, row_verdicts in zip(part, fresh, strict=True):
+                verdicts[i] = row_verdicts
+            if is_pilot:
+                self.warning = fitness.check(
+                    records.update(rows.select(part), verdicts=fresh), self.judge.model
+                )
+                if self.warning and self.unfit_judge == "refuse":
+                    raise fitness.UnfitJudge(self.warning)
         return judge.apply(records.update(rows, verdicts=verdicts))
 
-    def _judge(self, rows: Dataset, positions: list[int], verdicts: list, at_once: bool = False) -> None:
-        """Add the verdicts on the rows at these positions, an unreadable one and another attempt at it."""
-        read = self._expected if self.judge_scores == "expected" else self._stated
-        prompt = prompts.template("judge_expected" if self.judge_scores == "expected" else "judge")
-        columns = ("oracle_response", "student_response", *records.SAID)
-        pending = [(i, order) for i in positions for order in judge.ORDERS]
+    def compare(self, rows: Dataset, a: str, b: str, at_once: bool = False) -> list[list[dict]]:
+        """Judge columns `a` and `b` in both orders; no verdicts where either is null.
+
+        The order oracle_first shows `a` first. A verdict that cannot be read is requested once more.
+        """
+        prompt, verdicts = prompts.template(JUDGE_PROMPTS[self.judge_scores]), [[] for _ in range(len(rows))]
+        complete = [i for i, row in enumerate(records.walk(rows, a, b)) if None not in row.values()]
+        pending = [(i, order) for i in complete for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            shown = zip(_only(rows, (i for i, _ in pending), *columns), pending, strict=True)
-            messages = (prompt(**_pair(row, order)) for row, (_, order) in shown)
-            asked, pending = pending, []
-            replies = read(messages, len(asked), attempt, at_once)
-            for (i, order), reply in zip(asked, replies, strict=True):
-                if reply:
-                    verdict = {"order": order, "attempt": attempt, **reply}
-                    verdicts[i] = [*verdicts[i], verdict]
-                    pending += [] if judge.latest([verdict]) else [(i, order)]
+            shown = zip(_at(rows, (i for i, _ in pending), a, b, *records.SAID), pending, strict=True)
+            chats = (prompt(**_pair(row, a, b, order)) for row, (_, order) in shown)
+            answers = self._verdicts(chats, len(pending), attempt, at_once)
+            unread = []
+            for (i, order), answer in zip(pending, answers, strict=True):
+                if answer:
+                    verdicts[i].append({"order": order, "attempt": attempt, **answer})
+                    unread += [] if judge.latest(verdicts[i][-1:]) else [(i, order)]
+            pending = unread
+        return verdicts
 
-    def _stated(self, messages: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
-        """Ask for verdicts in words; None where a call failed."""
-        replies = self._ask("judge", messages, total, repeat(attempt), self.judge, at_once=at_once)
-        return [
-            None if reply.text is None else {"reply": reply.text, "finish": reply.finish} for reply in replies
-        ]
-
-    def _expected(self, messages: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
-        """Ask for two scores and their log-probabilities; None where a call failed."""
+    def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
+        """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
+        if self.judge_scores == "text":
+            answers = self._ask("judge", chats, total, repeat(attempt), at_once)
+            return [None if text is None else {"reply": text, "finish": finish} for text, finish in answers]
         verdicts: list[dict | None] = []
         self.report(0, total, "judge")
-        requests = (Request(shown, "judge", attempt, expected.SAMPLING) for shown in messages)
-        for part in records.batched(requests, RESPONSES):
+        requests = (Request(chat, "judge", attempt, expected.SAMPLING) for chat in chats)
+        for part in records.batched(requests, CHUNK):
             responses = self.judge.responses(part, at_once=at_once)
             self.failed["judge"] += responses.count(None)
-            pairs = zip(part, responses, strict=True)
-            verdicts += [response and self._expectation(request, response) for request, response in pairs]
+            for request, response in zip(part, responses, strict=True):
+                verdicts.append(response and expected.verdict(response, request, self.judge))
             self.report(len(verdicts), total, "judge")
         return verdicts
 
-    def _expectation(self, request: Request, response: dict) -> dict:
-        reply = completions.read(response, request.body)
-        tokens = (response["choices"][0].get("logprobs") or {}).get("content")
-        if not tokens and reply.text:
-            raise UserError(
-                f"judge_scores=expected: {self.judge.model} at {self.judge.url} gives no log-probabilities. "
-                "Set judge_scores=text, or serve the judge with them."
-            )
-        scores = expected.scores(reply.text, tokens or [])
-        return {"reply": reply.text, "finish": reply.finish_reason, "expected": scores and list(scores)}
-
-    def _check_judge(self, rows: Dataset) -> None:
-        """Stop, or warn, where the verdicts on the first pairs are of no use."""
-        unfit = fitness.check(rows, self.judge.model)
-        if unfit and self.unfit_judge == "refuse":
-            raise fitness.UnfitJudge(unfit)
-        self.warning = unfit
-
-    def rate(self, rows: Dataset, scale: str) -> list[float | None]:
-        """The judge's rating of each row and its response on one of `ratings.SCALES`; None where none could be read."""
-        rated: list[float | None] = [None] * len(rows)
-        prompt = prompts.template(f"rate_{scale}")
-        for attempt in range(1, ATTEMPTS + 1):
-            missing = [i for i, value in enumerate(rated) if value is None]
-            shown = _only(rows, missing, "response", *records.SAID)
-            asked = (
-                prompt(conversation=prompts.conversation(row), response=row["response"]) for row in shown
-            )
-            made = self._ask("rate", asked, len(missing), repeat(attempt), self.judge)
-            for i, reply in zip(missing, made, strict=True):
-                rated[i] = ratings.read(reply.text or "", scale)
-        return rated
-
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
-        """What expansion may not bring forth: these instructions, anything like them, and the prompts of benchmarks."""
-        self.known, self.expanded = Known(benchmarks), Counter()
-        self.known.add_rows(rows)
+        """Let expansion repeat none of these instructions and no prompt of a benchmark."""
+        self.novelty, self.expanded = Known(benchmarks), Counter()
+        self.novelty.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
-        """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
-        prompt, parents = (
-            prompts.template("expand"),
-            list(records.walk(rows, "id", "task", "hard", *records.SAID)),
-        )
-        asked = (
-            prompt(
-                task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
-            )
-            for row in parents
-        )
-        made = self._ask("expand", asked, len(parents), map(self._once_more, rows["id"]), temperature=1.0)
+        """Expand each parent to a new, answered row; count the dropped ones by cause."""
+        prompt, attempts = prompts.template("expand"), []
+        parents = rows.select_columns(["id", "task", "hard", *records.SAID])
+        for parent in rows["id"]:
+            self.expanded[parent] += 1
+            attempts.append(self.expanded[parent])
+        questions = (prompts.conversation(row | {"input": ""}) for row in parents)
+        pairs = zip(parents, questions, strict=True)
+        chats = (prompt(task=row["task"], instruction=text, input=row["input"]) for row, text in pairs)
+        answers = self._ask("expand", chats, len(rows), attempts)
         children, tasks, drops = [], [], Counter()
-        for parent, reply in zip(parents, made, strict=True):
-            child, why = self._child(parent, reply)
-            drops.update([why] if why else [])
-            children += [child] if child else []
-            tasks += [parent["task"]] if child else []
-        return self._checked(records.build(children), tasks, drops)
-
-    def _once_more(self, parent: str) -> int:
-        """How often this parent is expanded, this time included."""
-        self.expanded[parent] += 1
-        return self.expanded[parent]
-
-    def _child(self, parent: dict, reply: Reply) -> tuple[dict | None, str]:
-        """The row of an expansion, or why there is none."""
-        if reply.text is None:
-            return None, "filtered" if "content_filter" in reply.finish else "no reply"
-        if reply.finish == "length":
-            return None, "cut"
-        if replies.is_refusal(reply.text):
-            return None, "refusal"
-        if not (read := replies.new_instruction(reply.text)):
-            return None, "unreadable"
-        child = {"instruction": read[0], "input": read[1], "source": f"expanded:{parent['id']}"}
-        if replies.same(prompts.conversation(child), prompts.conversation(parent)):
-            return None, "copy of its parent"
-        text = duplicates.full_text([], *read)
-        if why := self.known.why_not(text):
-            return None, why
-        self.known.add(text)
-        return child | {"hard": parent["hard"]}, ""
-
-    def _checked(self, children: Dataset, wanted: list[str], drops: Counter) -> tuple[Dataset, Counter]:
-        """Children of the wanted tasks that the oracle can answer."""
-        children = self.answer(self.classify(children))
-        found = zip(children["task"], wanted, children["oracle_response"], strict=True)
-        why = [_why_not(*one) for one in found]
-        drops.update(filter(None, why))
-        return children.select([i for i, cause in enumerate(why) if not cause]), drops
-
-    def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
-        """The rewritten response of each row in the style of its task; None where there is none of use."""
-        refined: list[str | None] = [None] * len(rows)
-        styled = [i for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"]
-        told = list(_only(rows, styled, "task", "oracle_response", *records.SAID))
-        fill = {style: prompts.template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
-        asked = (
-            fill[styles[row["task"]]](conversation=prompts.conversation(row), response=row["oracle_response"])
-            for row in told
-        )
-        for i, row, reply in zip(styled, told, self._ask("refine", asked, len(styled)), strict=True):
-            text = _whole(reply)
-            useless = not text or replies.is_refusal(text) or replies.same(text, row["oracle_response"])
-            refined[i] = None if useless else text
-        return refined
-
-    def without_samples(self, meta: str) -> str:
-        return meta
+        for parent, reply in zip(parents, answers, strict=True):
+            child = replies.child(parent, reply, self.novelty)
+            if isinstance(child, str):
+                drops[child] += 1
+            else:
+                children.append(child)
+                tasks.append(parent["task"])
+        answered = self.answer(self.classify(records.build(children)))
+        causes = list(map(replies.reason_to_drop, answered["task"], tasks, answered["oracle_response"]))
+        drops.update(filter(None, causes))
+        return answered.select([i for i, cause in enumerate(causes) if not cause]), drops
 
     def _ask(
-        self,
-        purpose: str,
-        asked: Iterable[list[dict]],
-        total: int,
-        attempts: Iterable[int] = repeat(1),
-        of: Endpoint | None = None,
-        temperature: float = 0.0,
-        at_once: bool = False,
+        self, purpose: str, chats: Iterable, total: int, attempts: Iterable[int], at_once: bool = False
     ) -> list[Reply]:
+        """Ask the endpoint that the purpose belongs to, and count what failed or was cut."""
         if not total:
             return []
-        of, limit = (
-            of or self.endpoint,
-            self.judge_max_tokens if purpose in estimate.JUDGED else self.max_tokens,
-        )
-        sampling = {"temperature": temperature, "max_tokens": limit}
-        if self.reasoning and of is self.endpoint:
+        is_judge = purpose in estimate.JUDGED
+        endpoint = self.judge if is_judge else self.endpoint
+        limit = self.judge_max_tokens if is_judge else self.max_tokens
+        sampling = {"temperature": 1.0 if purpose == "expand" else 0.0, "max_tokens": limit}
+        if self.reasoning and endpoint is self.endpoint:
             sampling = {"max_completion_tokens": limit}
-        requests = (Request(prompt, purpose, n, sampling) for prompt, n in zip(asked, attempts, strict=False))
+        requests = (Request(chat, purpose, n, sampling) for chat, n in zip(chats, attempts, strict=False))
         self.report(0, total, purpose)
-        made = of.chat(requests, lambda done: self.report(done, total, purpose), at_once)
-        self.failed[purpose] += sum(reply.text is None for reply in made)
-        self.cut += sum(reply.finish == "length" for reply in made) if purpose in ("answer", "refine") else 0
-        return made
+        answers = endpoint.chat(requests, lambda done: self.report(done, total, purpose), at_once)
+        self.failed[purpose] += sum(reply.text is None for reply in answers)
+        if purpose in ("answer", "refine"):
+            self.cut += sum(reply.finish == "length" for reply in answers)
+        return answers
 
 
-def _why_not(task: str | None, wanted: str, response: str | None) -> str:
-    """What speaks against a new row; empty for nothing."""
-    if task != wanted:
-        return "another task"
-    if not response:
-        return "no response"
-    return "refusal" if replies.is_refusal(response) else ""
+def _chat(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
+    """Fill a prompt about a row and the response in this column."""
+    conversation = prompts.conversation(row)
+    return prompt(conversation=conversation, instruction=conversation, response=row[response], **parts)
 
 
 def _whole(reply: Reply) -> str | None:
-    """A response that ended by itself: one that was cut would teach to stop in the middle."""
+    """Return a response that ended by itself: a cut one teaches to stop in the middle."""
     return (reply.text or "").strip() or None if reply.finish == "stop" else None
 
 
-def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
-    """The rows at these positions, which rise and may repeat, one by one."""
-    walked, at = enumerate(records.walk(rows, *columns)), -1
+def _at(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
+    """Walk the rows at these positions, which rise and may repeat."""
+    numbered, last = enumerate(records.walk(rows, *columns)), -1
     for i in positions:
-        while at < i:
-            at, row = next(walked)
+        while last < i:
+            last, row = next(numbered)
         yield row
 
 
-def _pair(row: dict, order: str) -> dict[str, str]:
-    """What the judge is shown, in one order."""
-    shown = row["oracle_response"], row["student_response"]
-    first, second = shown if order == judge.ORDERS[0] else shown[::-1]
+def _pair(row: dict, a: str, b: str, order: str) -> dict[str, str]:
+    """Return the parts of the judge's prompt in one order."""
+    first, second = (row[a], row[b]) if order == judge.ORDERS[0] else (row[b], row[a])
     return {"conversation": prompts.conversation(row), "first": first, "second": second}

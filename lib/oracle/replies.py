@@ -1,71 +1,92 @@
-"""What an oracle's replies hold, however hostile: a label, a new instruction, a rewritten response, or a reason to drop them."""
+"""Read an oracle's replies: a label, a new row, a refusal."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
-TO_HELP = (
-    "(?:help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue)"
-)
+from lib import prompts
+from lib.corpus import duplicates
+from lib.corpus.novelty import Known
+from lib.models.chat import Reply
+
+VERBS = "help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue"
 REFUSAL = re.compile(
-    r"(?:i'm|i am|we're|we are) (?:very |so |really )?(?:sorry|unable to|afraid(?:,| i| that))|sorry,? (?:but )?(?:i|we|as)\b|"
-    rf"i (?:can't|cannot|can not|won't|will not|am not able to) {TO_HELP}\b|as an ai\b|unable to {TO_HELP}\b",
+    r"(?:i'm|i am|we're|we are) (?:very |so |really )?(?:sorry|unable to|afraid(?:,| i| that))"
+    r"|sorry,? (?:but )?(?:i|we|as)\b|as an ai\b"
+    rf"|(?:i (?:can't|cannot|can not|won't|will not|am not able to)|unable to) (?:{VERBS})\b",
     re.IGNORECASE,
 )
-TAGS = (r"<instruction>", r"</instruction>", r"\s*<input>", r"</input>")
-OPENED, CLOSED, GIVEN, ENDED = (re.compile(tag, re.IGNORECASE) for tag in TAGS)
+# what follows a tag without an end belongs to it: no sign is looked at twice
+EXPANSION = re.compile(
+    r"<instruction>(?:(.*?)</instruction>(?:\s*<input>(.*?)(?:</input>|(\Z)))?|.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 ECHO = ("the new instruction", "its input, or nothing")  # of the prompt's own form
-NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-"}
+NOTHING = {"", "none", "nothing", "n/a", "no input", "<noinput>", "empty", "-", ECHO[1]}
 
 
-def label(reply: str, labels: Iterable[str]) -> str | None:
-    """The one label that a reply states, in its first line or, that failing, anywhere; None for none or several.
+def label(reply: str, labels: Sequence[str]) -> str | None:
+    """Return the label of a reply's first line, or of all; None for none or several.
 
     >>> label("**Math**.", ["Math", "Reasoning"])
     'Math'
     >>> label("It is either Math or Reasoning", ["Math", "Reasoning"])
     """
-    labels = list(labels)
     first = next((line for line in reply.splitlines() if line.strip()), "")
-    for text in (first, reply):
-        if found := _labels_in(text, labels):
-            return found.pop() if len(found) == 1 else None
-    return None
+    stated = _labels_in(first, labels) or _labels_in(reply, labels)
+    return stated.pop() if len(stated) == 1 else None
 
 
-def _labels_in(text: str, labels: list[str]) -> set[str]:
-    """The labels in a text, none of them inside a longer one that stands there: "Code Debug" is not "Code"."""
-    found = set()
+def _labels_in(text: str, labels: Sequence[str]) -> set[str]:
+    """Find labels that are not part of longer ones: "Code Debug" is not "Code"."""
+    stated = set()
     for name in sorted(labels, key=len, reverse=True):
         pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
         if pattern.search(text):
-            found.add(name)
+            stated.add(name)
             text = pattern.sub(" ", text)
-    return found
+    return stated
 
 
 def new_instruction(reply: str) -> tuple[str, str] | None:
-    """(instruction, input) of a reply to the expansion prompt; None where it holds no complete tagged instruction.
+    """Return (instruction, input) of an expansion; None for no complete instruction.
 
     Of several the last one counts: the others were drafts.
     """
-    *_, (instruction, given) = [("", ""), *_tagged(reply)]
+    complete = [match for match in EXPANSION.finditer(reply) if match[1] is not None and match[3] is None]
+    instruction = complete[-1][1].strip() if complete else ""
     if not instruction or instruction.casefold() == ECHO[0]:
         return None
-    return instruction, "" if given.casefold() in {*NOTHING, ECHO[1]} else given
+    given = (complete[-1][2] or "").strip()
+    return instruction, "" if given.casefold() in NOTHING else given
 
 
-def _tagged(text: str) -> Iterator[tuple[str, str]]:
-    """Each complete instruction and its input; what follows an input without an end belongs to it. No text is looked at twice."""
-    at = 0
-    while (opened := OPENED.search(text, at)) and (closed := CLOSED.search(text, opened.end())):
-        given, end = GIVEN.match(text, closed.end()), None
-        if given and not (end := ENDED.search(text, given.end())):
-            return
-        yield (
-            text[opened.end() : closed.start()].strip(),
-            text[given.end() : end.start()].strip() if end else "",
-        )
-        at = (end or closed).end()
+def child(parent: dict, reply: Reply, novelty: Known) -> dict | str:
+    """Return an expansion's row and add it to `novelty`, or return why there is none."""
+    if reply.text is None:
+        return "filtered" if "content_filter" in reply.finish else "no reply"
+    if reply.finish == "length":
+        return "cut"
+    if is_refusal(reply.text):
+        return "refusal"
+    if not (new := new_instruction(reply.text)):
+        return "unreadable"
+    row = {"instruction": new[0], "input": new[1], "source": f"expanded:{parent['id']}"}
+    if same(prompts.conversation(row), prompts.conversation(parent)):
+        return "copy of its parent"
+    text = duplicates.full_text([], *new)
+    if cause := novelty.why_not(text):
+        return cause
+    novelty.add(text)
+    return row | {"hard": parent["hard"]}
+
+
+def reason_to_drop(task: str | None, wanted: str, response: str | None) -> str:
+    """Say why a new row is dropped; empty where it is kept."""
+    if task != wanted:
+        return "another task"
+    if not response:
+        return "no response"
+    return "refusal" if is_refusal(response) else ""
 
 
 def is_refusal(text: str) -> bool:
@@ -74,5 +95,5 @@ def is_refusal(text: str) -> bool:
 
 
 def same(a: str, b: str) -> bool:
-    """Equal but for case, spaces and punctuation."""
+    """Whether two texts are equal but for case, spaces and punctuation."""
     return re.sub(r"\W+", " ", a).strip().casefold() == re.sub(r"\W+", " ", b).strip().casefold()

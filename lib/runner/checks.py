@@ -85,7 +85,7 @@ def asking(values: dict) -> None:
 def refinement(values: dict) -> None:
     tasks.load_taxonomy(values["tasks"])
     _oracle(values)
-    selection.check_name(values["selection"])
+    selection.find(values["selection"])
     share(values, "max_unread")
     choice(values, "judge_scores", "text", "expected")
     if values["expand"] and values["pool_rows"] < 1:

@@ -1,63 +1,71 @@
-"""The tasks of many rows from the oracle's labels of a few: a classifier, and how far it agrees with the oracle.
+"""Label many rows by a classifier that learns from the oracle's labels of a few.
 
-It comes in two forms: TF-IDF with logistic regression, fitted in seconds anywhere, and a fine-tuned encoder such as DeBERTa
-(lib/tapir/encoder.py).
+It has two forms: TF-IDF with logistic regression, fitted in seconds anywhere, and a fine-tuned encoder such
+as DeBERTa (lib/tapir/encoder.py).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
 from lib import records
 from lib.corpus import duplicates
 from lib.errors import UserError
 
-FOLDS = 5
+FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 FEW = 50  # labels, below which agreement says nothing
-Told = tuple[list[str], list[str]]  # texts, and the task of each
-Ask = Callable[[list[str]], list[tuple[str, float]]]  # the likeliest task of each text, and its probability
+Predict = Callable[[list[str]], list[tuple[str, float]]]  # the likeliest task of each text, its probability
 
 
 def label(
-    rows: Dataset, oracle, size: int, confident: float = 0.0, seed: int = 0, encoder: str = "", **how
+    rows: Dataset,
+    oracle,
+    size: int,
+    min_confidence: float = 0.0,
+    seed: int = 0,
+    encoder: str = "",
+    **settings,
 ) -> tuple[Dataset, pd.DataFrame | None]:
-    """Rows with their tasks: `size` of those that lack one are labelled by the oracle, a classifier fitted on them names the rest.
+    """Label `size` rows by the oracle, and the rest by a classifier fitted on these.
 
-    `encoder` is a hub name or a folder (`how` goes to `encoder.fit`), or empty for the light form. Where the probability is below
-    `confident` (0 to 1) the classifier abstains: the task stays null. With a size of 0, or no fewer than lack a task, the oracle labels
-    them all. Returns the rows and what the classifier says of labelled ones that it had not seen (columns task, predicted: null
-    where it abstains), None without a classifier. Raises UserError when the labels are too few to learn from.
+    `encoder` is a hub name or a folder (`settings` go to `encoder.fit`), or empty for the light form. Where
+    the probability is below `min_confidence` the task stays null. With a size of 0, or no fewer than lack a
+    task, the oracle labels all. Returns the rows, and of held-out rows the task and the one predicted (null
+    where it abstains), or None without a classifier. Raises UserError for too few labels.
     """
-    missing = [i for i, task in enumerate(rows["task"][:]) if task is None]
+    tasks = rows["task"][:]
+    missing = [i for i, task in enumerate(tasks) if task is None]
     if not size or size >= len(missing):
         return oracle.classify(rows), None
     sample = sorted(Random(f"labels {seed}").sample(missing, size))
-    tasks = rows["task"][:]
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
-    known = [i for i, task in enumerate(tasks) if task is not None]
-    told, labels = list(_texts(records.only(rows, known))), [tasks[i] for i in known]
-    if len(known) < FEW or len(set(labels)) < 2:
+    labelled = [i for i, task in enumerate(tasks) if task is not None]
+    texts, labels = list(_texts(records.only(rows, labelled))), [tasks[i] for i in labelled]
+    if len(labels) < FEW or len({labels[i] for i in _common(labels)}) < 2:
         raise UserError(
-            f"{len(known)} labels of {len(set(labels))} tasks are too few to learn from: raise labelled_rows ({size})"
+            f"labelled_rows={size}: {len(labels)} labels of {len(set(labels))} tasks are too few to learn "
+            f"from. Raise labelled_rows: it takes {FEW}, and two tasks with {FOLDS.n_splits} each."
         )
     if encoder:
-        ask, predicted = _encoded(told, labels, confident, encoder, seed=seed, **how)
+        predict, predicted = _fit_encoder(texts, labels, min_confidence, encoder, seed=seed, **settings)
     else:
-        ask, predicted = _by_words(told, labels), held_out(told, labels, confident)
+        predict, predicted = _fit_words(texts, labels), held_out(texts, labels, min_confidence)
     rest = set(missing) - set(sample)
-    asked = ((i, text) for i, text in enumerate(_texts(rows)) if i in rest)
-    for part in records.batched(asked, records.GROUP):  # the features of all texts at once take gigabytes
-        for (i, _), task in zip(part, _sure(ask([text for _, text in part]), confident), strict=True):
+    unlabelled = ((i, text) for i, text in enumerate(_texts(rows)) if i in rest)
+    for group in records.batched(unlabelled, records.GROUP):  # all features at once take gigabytes
+        new = _confident(predict([text for _, text in group]), min_confidence)
+        for (i, _), task in zip(group, new, strict=True):
             tasks[i] = task
     return records.update(rows, task=tasks), predicted
 
@@ -66,108 +74,94 @@ def _texts(rows: Dataset) -> Iterator[str]:
     return (duplicates.full_text(**row) for row in records.walk(rows, *records.SAID))
 
 
-def held_out(texts: list[str], labels: list[str], confident: float = 0.0) -> pd.DataFrame:
-    """What the light form says of texts that it was not fitted on, in five folds: columns as `label` has them."""
-    folds = _folds(texts, labels)
-    return pd.concat(
-        [_compare(_by_words(*learned), *held, confident) for learned, held in folds], ignore_index=True
-    )
+def held_out(texts: list[str], labels: list[str], min_confidence: float = 0.0) -> pd.DataFrame:
+    """Predict each text by a light form that did not see it; columns as in `label`."""
+    common = _common(labels)
+    texts, labels = [texts[i] for i in common], [labels[i] for i in common]
+    chances = cross_val_predict(_model(), texts, labels, cv=FOLDS, method="predict_proba")
+    predicted = _confident(_likeliest(sorted(set(labels)), chances), min_confidence)
+    return pd.DataFrame({"task": labels, "predicted": predicted})
 
 
-def describe(predicted: pd.DataFrame) -> str:
-    """How often classifier and oracle agree, in one sentence."""
-    said = predicted.dropna()
-    if not len(said):
-        return f"The classifier abstains on all {len(predicted):,} held-out rows: lower confident."
-    agreed, share = (said["task"] == said["predicted"]).mean(), 1 - len(said) / len(predicted)
-    return f"The classifier agrees with the oracle on **{agreed:.0%}** of {len(said):,} held-out rows, and abstains on {share:.0%}."
+def _common(labels: list[str]) -> list[int]:
+    """Return the positions of tasks with a label per fold; others are not held out."""
+    counts = Counter(labels)
+    return [i for i, task in enumerate(labels) if counts[task] >= FOLDS.n_splits]
 
 
-def confusion(predicted: pd.DataFrame, most: int = 8) -> dict[str, dict[str, float]]:
-    """Of the held-out rows of each task the share that the classifier gives to each, for `plots.grid`.
-
-    Where tasks are many: the `most` that are confused most often, a column for all other tasks, and one for rows on which it abstains.
-    """
-    wrong = predicted[predicted["task"] != predicted["predicted"]].dropna()
-    mistaken, sizes = Counter([*wrong["task"], *wrong["predicted"]]), Counter(predicted["task"])
-    shown = sorted(sizes, key=lambda task: (-mistaken[task], -sizes[task], task))[:most]
-    said = predicted["predicted"].fillna("no task")
-    said = said.where(said.isin([*shown, "no task"]), "other tasks")
-    columns = shown + [name for name in ("other tasks", "no task") if name in set(said)]
-    shares = pd.crosstab(predicted["task"], said, normalize="index").reindex(
-        shown, columns=columns, fill_value=0.0
-    )
-    return {f"{task} ({sizes[task]:,})": shares.loc[task].to_dict() for task in shown}
+def _fit_words(texts: list[str], labels: list[str]) -> Predict:
+    model = _model().fit(texts, labels)
+    return lambda texts: _likeliest(model.classes_, model.predict_proba(texts))
 
 
-def _by_words(texts: list[str], labels: list[str]) -> Ask:
+def _model() -> Pipeline:
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     features = make_union(words, make_pipeline(WithinWords(), TfidfTransformer(sublinear_tf=True)))
     # lbfgs, the default, keeps ten copies of the weights: a gigabyte and four times the time for 33 tasks
-    regression = LogisticRegression(C=10, max_iter=2000, solver="newton-cg")
-    model = make_pipeline(features, regression).fit(texts, labels)
-
-    def ask(asked: list[str]) -> list[tuple[str, float]]:
-        chances = model.predict_proba(asked)
-        return [(str(model.classes_[row.argmax()]), row.max()) for row in chances]
-
-    return ask
+    return make_pipeline(features, LogisticRegression(C=10, max_iter=2000, solver="newton-cg"))
 
 
-class WithinWords(BaseEstimator, TransformerMixin):
-    """Counts of character 3- to 5-grams that stay within words, as CountVectorizer(analyzer="char_wb") has them.
+class WithinWords(TransformerMixin, BaseEstimator):
+    """Count character 3- to 5-grams within words, as CountVectorizer's char_wb does.
 
-    A word is cut once, however many texts have it: a fifth of the time.
+    A word is cut once, however many texts have it, which takes a fifth of the time.
     """
 
     def fit(self, texts: list[str], labels: object = None) -> "WithinWords":
-        self.fit_transform(texts)
+        words = CountVectorizer(analyzer=str.split).fit(texts).get_feature_names_out()
+        self.grams_ = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=float).fit(words)
         return self
 
-    def fit_transform(self, texts: list[str], labels: object = None) -> csr_matrix:
-        self.grams = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=float)
-        return self._counted(texts, self.grams.fit_transform)
-
     def transform(self, texts: list[str]) -> csr_matrix:
-        return self._counted(texts, self.grams.transform)
-
-    def _counted(self, texts: list[str], cut: Callable[[list[str]], csr_matrix]) -> csr_matrix:
         words = CountVectorizer(analyzer=str.split, dtype=float)
-        counts = words.fit_transform(texts) @ cut(words.get_feature_names_out())
+        counts = words.fit_transform(texts) @ self.grams_.transform(words.get_feature_names_out())
         counts.sort_indices()  # sums in one order have one result
         return counts
 
 
-def _encoded(
-    texts: list[str], labels: list[str], confident: float, name: str, **how
-) -> tuple[Ask, pd.DataFrame]:
-    """An encoder that learned from four fifths of the labels, and what it says of the last: one is fitted, not five and another."""
+def _fit_encoder(
+    texts: list[str], labels: list[str], min_confidence: float, name: str, **settings
+) -> tuple[Predict, pd.DataFrame]:
+    """Fit an encoder once, on four fifths of the labels, and predict the last."""
     from lib.tapir import encoder
 
-    learned, held = next(_folds(texts, labels))
-    ask = encoder.fit(name, *learned, **how)
-    return ask, _compare(ask, *held, confident)
+    common = _common(labels)
+    learned, held = next(FOLDS.split(common, [labels[i] for i in common]))
+    learned = [*(common[i] for i in learned), *sorted({*range(len(labels))} - {*common})]
+    predict = encoder.fit(name, [texts[i] for i in learned], [labels[i] for i in learned], **settings)
+    predicted = _confident(predict([texts[common[i]] for i in held]), min_confidence)
+    return predict, pd.DataFrame({"task": [labels[common[i]] for i in held], "predicted": predicted})
 
 
-def _folds(texts: list[str], labels: list[str]) -> Iterator[tuple[Told, Told]]:
-    """Five times four fifths of each task to learn from, and the fifth that is held out.
+def _likeliest(tasks: Sequence[str], chances: np.ndarray) -> list[tuple[str, float]]:
+    return [(str(tasks[row.argmax()]), row.max()) for row in chances]
 
-    Tasks with fewer than five labels are learned from, never held out. Raises UserError when fewer than two tasks have more.
+
+def _confident(predicted: list[tuple[str, float]], min_confidence: float) -> list[str | None]:
+    return [task if chance >= min_confidence else None for task, chance in predicted]
+
+
+def describe(predicted: pd.DataFrame) -> str:
+    """Say in one sentence how often classifier and oracle agree."""
+    named, size = predicted.dropna(), len(predicted)
+    if not len(named):
+        return f"The classifier abstains on all {size:,} held-out rows: lower confident."
+    agreed = f"agrees with the oracle on **{(named['task'] == named['predicted']).mean():.0%}**"
+    abstains = f"abstains on {1 - len(named) / size:.0%}"
+    return f"The classifier {agreed} of {len(named):,} held-out rows, and {abstains}."
+
+
+def confusion(predicted: pd.DataFrame, most: int = 8) -> dict[str, dict[str, float]]:
+    """Return the share of each task's held-out rows that goes to each task.
+
+    Shows the `most` tasks that are confused most often, with columns for other tasks and for none.
     """
-    counts = Counter(labels)
-    many = [i for i, task in enumerate(labels) if counts[task] >= FOLDS]
-    few = [i for i, task in enumerate(labels) if counts[task] < FOLDS]
-    if len({labels[i] for i in many}) < 2:
-        raise UserError("no two tasks have five labels each: raise labelled_rows")
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    for learned, held in folds.split(many, [labels[i] for i in many]):
-        sides = [*(many[i] for i in learned), *few], [many[i] for i in held]
-        yield tuple(([texts[i] for i in side], [labels[i] for i in side]) for side in sides)
-
-
-def _compare(ask: Ask, texts: list[str], labels: list[str], confident: float) -> pd.DataFrame:
-    return pd.DataFrame({"task": labels, "predicted": _sure(ask(texts), confident)})
-
-
-def _sure(named: list[tuple[str, float]], confident: float) -> list[str | None]:
-    return [task if chance >= confident else None for task, chance in named]
+    wrong = predicted[predicted["task"] != predicted["predicted"]].dropna()
+    mistaken, sizes = Counter([*wrong["task"], *wrong["predicted"]]), Counter(predicted["task"])
+    shown = sorted(sizes, key=lambda task: (-mistaken[task], -sizes[task], task))[:most]
+    columns = predicted["predicted"].fillna("no task")
+    columns = columns.where(columns.isin([*shown, "no task"]), "other tasks")
+    shares = pd.crosstab(predicted["task"], columns, normalize="index")
+    order = [*shown, *(name for name in ("other tasks", "no task") if name in shares)]
+    shares = shares.reindex(index=shown, columns=order, fill_value=0.0)
+    return {f"{task} ({sizes[task]:,})": shares.loc[task].to_dict() for task in shown}

@@ -1,7 +1,6 @@
-"""An encoder that learns to name texts, such as DeBERTa: fine-tuned with a head of its own for the labels it is told."""
+"""Fine-tune an encoder, such as DeBERTa, with a new head to classify texts."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +10,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    Pipeline,
     PrinterCallback,
     Trainer,
     TrainingArguments,
@@ -23,15 +21,18 @@ from transformers.utils import logging
 from lib.models import weights
 from lib.training import sft
 
-logging.disable_progress_bar()  # a stage has one display of its own
+logging.disable_progress_bar()  # a stage has its own
 
-LENGTH = 512  # tokens of a text that are read: as many as BERT, DeBERTa and their kin have positions for
-# Within the ranges in which DeBERTa-v3's authors search for a base model, from memory
-EPOCHS = 5.0  # 4,000 labels are 1,250 steps
-LEARNING_RATE = 2e-5
+CUT = {"truncation": True, "max_length": 512}  # as many tokens as BERT and DeBERTa have positions for
 BATCH_SIZE = 16
-WARMUP = 0.1  # share of the steps in which the rate rises: a new head sends large gradients at first
-WEIGHT_DECAY = 0.01
+# Within the ranges in which DeBERTa-v3's authors search for a base model, from memory
+SETTINGS = {
+    "num_train_epochs": 5.0,  # 4,000 labels are 1,250 steps
+    "learning_rate": 2e-5,
+    "warmup_steps": 0.1,  # a share, below 1: a new head sends large gradients at first
+    "weight_decay": 0.01,
+    "per_device_train_batch_size": BATCH_SIZE,
+}
 
 
 def fit(
@@ -40,70 +41,54 @@ def fit(
     labels: list[str],
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
-    epochs: float = EPOCHS,
-    learning_rate: float = LEARNING_RATE,
+    **settings,
 ) -> Callable[[list[str]], list[tuple[str, float]]]:
-    """Fine-tune the encoder with this hub name or folder on texts and their labels; `report` is told its steps.
+    """Fine-tune the encoder of this hub name or folder; `report` gets (step, steps).
 
-    Returns what names other texts: the likeliest label of each, and its probability. Raises UserError when the encoder cannot be
-    loaded or has no safetensors weights.
+    `settings` are TrainingArguments beside SETTINGS. Returns a function of texts: the likeliest label of
+    each, and its probability. Raises UserError when the encoder cannot be loaded or has no safetensors
+    weights.
     """
     set_seed(seed)  # the head is drawn here
     model, tokenizer = _load(name, sorted(set(labels)))
+    rows = {**tokenizer(texts, **CUT), "labels": [model.config.label2id[label] for label in labels]}
+    silent = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none"}
     with TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
-            args=_arguments(folder, seed, epochs, learning_rate),
-            train_dataset=_encode(texts, labels, model, tokenizer),
+            args=sft.arguments(
+                TrainingArguments, output_dir=folder, seed=seed, **silent, **SETTINGS | settings
+            ),
+            train_dataset=Dataset.from_dict(rows),
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[sft.Progress(report)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return partial(_name, pipeline("text-classification", model=model.eval(), tokenizer=tokenizer))
+    classify = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, **CUT)
 
+    def predict(texts: list[str]) -> list[tuple[str, float]]:
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # like lengths pad little
+        predicted = classify([texts[i] for i in order], batch_size=BATCH_SIZE)
+        by_position = dict(zip(order, predicted, strict=True))
+        return [(by_position[i]["label"], by_position[i]["score"]) for i in range(len(texts))]
 
-def _name(ask: Pipeline, texts: list[str]) -> list[tuple[str, float]]:
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # a batch of like lengths pads little
-    said = ask([texts[i] for i in order], batch_size=BATCH_SIZE, truncation=True, max_length=LENGTH)
-    found = dict(zip(order, said, strict=True))
-    return [(found[i]["label"], found[i]["score"]) for i in range(len(texts))]
+    return predict
 
 
 def _load(name: str | Path, labels: list[str]) -> tuple:
-    """In float32, which small steps need; a head that the encoder brings for other labels is drawn anew."""
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    with weights.loading("classifier", name) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, **weights.OWN_CODE)
+    """Load in float32, which small steps need; a head for other labels is drawn anew."""
+    with weights.loading("classifier", name) as source:
+        tokenizer = AutoTokenizer.from_pretrained(source, **weights.OWN_CODE)
         if tokenizer.pad_token is None:
             raise ValueError("its tokenizer has no padding token, as an encoder's has")
         model = AutoModelForSequenceClassification.from_pretrained(
-            place,
+            source,
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
             **weights.OWN_CODE,
-            **names,
         )
     return model, tokenizer
-
-
-def _encode(texts: list[str], labels: list[str], model, tokenizer) -> Dataset:
-    tokens = tokenizer(texts, truncation=True, max_length=LENGTH)
-    return Dataset.from_dict({**tokens, "labels": [model.config.label2id[label] for label in labels]})
-
-
-def _arguments(folder: str, seed: int, epochs: float, learning_rate: float) -> TrainingArguments:
-    return sft.arguments(
-        TrainingArguments,
-        output_dir=folder,
-        num_train_epochs=epochs,
-        learning_rate=learning_rate,
-        warmup_steps=WARMUP,  # below 1 it is a share
-        weight_decay=WEIGHT_DECAY,
-        per_device_train_batch_size=BATCH_SIZE,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        seed=seed,
-    )

@@ -1,4 +1,4 @@
-"""Better responses for hard and expanded rows, in the style of their task (TAPIR, section 3.2)."""
+"""Refine the responses of hard and expanded rows by task (TAPIR, section 3.2)."""
 
 from datasets import Dataset
 
@@ -12,41 +12,29 @@ NOTHING = {"refined": 0, "kept": 0, "rejected": 0, "unread": 0, "unusable": 0}
 def refine(
     rows: Dataset, oracle, taxonomy: dict[str, Task]
 ) -> tuple[Dataset, dict[str, int], dict[str, int]]:
-    """Have the oracle rewrite responses, and let the judge reject a rewrite that it scores lower.
+    """Let the oracle rewrite responses, and the judge reject lower scored rewrites.
 
-    Every row then trains on the refined response where it was kept, else on the oracle's. Returns the rows; how many were
-    refined and of these kept, rejected and unread, and how many rewrites were of no use (nothing, a copy, a refusal); and the
-    tally of the verdicts.
+    A row trains on the refined response where it was kept, else on the oracle's. Returns the rows, the counts
+    of NOTHING (unusable: no rewrite, a copy, a refusal), and the tally of the verdicts.
     """
     styles = {label: task.refine for label, task in taxonomy.items()}
-    refined = oracle.refine(rows, styles)
-    candidates = [i for i, text in enumerate(refined) if text is not None]
-    compared = rows.select(candidates)
-    compared = records.update(
-        compared,
-        student_response=[refined[i] for i in candidates],
-        meta=[oracle.without_samples(text) for text in compared["meta"]],
-        verdicts=[[] for _ in candidates],
-    )
-    judged = oracle.score(compared)
-    keeps = {
-        i: new is not None and new >= old
-        for i, new, old in zip(candidates, judged["student_score"], judged["oracle_score"], strict=True)
-    }
-    unread = sum(score is None for score in judged["student_score"])
-    kept = sum(keeps.values())
-    final = [refined[i] if keeps.get(i) else None for i in range(len(rows))]
-    out = records.update(
-        rows,
-        refined_response=final,
-        response=[text or fallback for text, fallback in zip(final, rows["oracle_response"], strict=True)],
-        response_from=["refined" if text else "oracle" for text in final],
-    )
+    refined = records.update(rows, refined_response=oracle.refine(rows, styles))
+    rewritten = [i for i, text in enumerate(refined["refined_response"]) if text is not None]
+    pairs = refined.select(rewritten)
+    pairs = records.update(pairs, verdicts=oracle.compare(pairs, "oracle_response", "refined_response"))
+    scores = [judge.mean_scores(verdicts) for verdicts in pairs["verdicts"]]
+    kept = {i for i, (old, new) in zip(rewritten, scores, strict=True) if new is not None and new >= old}
+    unread = scores.count((None, None))
+
+    final = [text if i in kept else None for i, text in enumerate(refined["refined_response"])]
+    responses = [text or first for text, first in zip(final, rows["oracle_response"], strict=True)]
+    sources = ["refined" if text else "oracle" for text in final]
     counts = {
-        "refined": len(candidates),
-        "kept": kept,
-        "rejected": len(candidates) - kept - unread,
+        "refined": len(rewritten),
+        "kept": len(kept),
+        "rejected": len(rewritten) - len(kept) - unread,
         "unread": unread,
-        "unusable": sum(styles.get(task, "none") != "none" for task in rows["task"]) - len(candidates),
+        "unusable": sum(styles.get(task, "none") != "none" for task in rows["task"]) - len(rewritten),
     }
-    return out, counts, judge.tally(judged)
+    columns = {"refined_response": final, "response": responses, "response_from": sources}
+    return records.update(rows, **columns), counts, judge.tally(pairs)

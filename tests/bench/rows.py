@@ -18,7 +18,7 @@ from datasketch import MinHash, MinHashLSH
 from lib import corpus, records
 from lib.corpus import contamination, duplicates
 from lib.models import loading
-from lib.tapir import classifier, curriculum, judge, selection
+from lib.tapir import classifier, curriculum, fitness, judge, selection
 from lib.training import encoding
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -128,10 +128,8 @@ def with_hard(rows):
 
 def trust(rows):
     """What notebook 2 asks about the verdicts."""
-    for ask in (judge.tally, judge.order_agreement, judge.position_edge, judge.length_correlation):
-        ask(rows)
-    for threshold in (1, 2, 3):
-        judge.hard_set_overlap(rows, threshold)
+    judge.tally(rows)
+    fitness.agreement(rows)
     return rows
 
 
