@@ -89,6 +89,6 @@ def test_nothing_goes_with_a_gain_that_is_luck():
 
 
 def test_gains_are_shown_around_zero_with_their_intervals():
-    figure = plots.against({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
+    figure = plots.scatter({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
     colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
     assert len(colours) == 3

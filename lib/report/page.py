@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from lib import files, plots, show
-from lib.figure import colour
+from lib.plots import colour
 from lib.report import facts, flow, render, scores, tables
 from lib.report.cards.facts import METHODS
 from lib.report.cards.wording import PAPERS

@@ -21,8 +21,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from lib import figure as figures
-from lib import show
+from lib import plots, show
 from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
@@ -101,7 +100,7 @@ def svg_figure(svg: str, alt: str) -> Markup:
     """A figure that turns dark where the page does. Inside an image nothing of it can act."""
     rules = "".join(
         f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
-        for light, dark in figures.DARK.items()
+        for light, dark in plots.DARK.items()
         for part in ("fill", "stroke")
     )
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
@@ -114,7 +113,7 @@ def svg_figure(svg: str, alt: str) -> Markup:
 
 def figure(drawn: Figure) -> Markup:
     """A figure drawn for the page itself."""
-    text, metadata = figures.svg(drawn)
+    text, metadata = plots.svg(drawn)
     plt.close(drawn)
     return svg_figure(text, metadata["alt"])
 
