@@ -16,6 +16,7 @@ from lib.report import scores, tables
 from lib.tapir import tasks as taxonomies
 
 TRAINING, JUDGING = "tapir/4_training", "tapir/2_oracle_judging"
+RESPONSE_ENDS = ("gym.cut", "gym.no_answer", "gym.cells_between")
 EQUAL = 0.02  # by which response tokens may differ in an equal budget
 
 
@@ -31,27 +32,14 @@ def account(run: Path, summary: dict) -> pd.DataFrame:
 
 
 def other_sets(summary: dict) -> pd.DataFrame:
-    """Tabulate the arms' scores on the embedded world's other sets, in percent; empty without any."""
-    lines = {}
-    for arm, of in summary["arms"].items():
-        if "gym.accuracy" in of["metrics"]:
-            each = {name: scores.score(of, name) for name in registry.benchmark("evaluation/gym").metrics}
-            lines[arm] = {
-                name.removeprefix("gym."): scores.show("gym.accuracy", it) if len(it) == 3 else ""
-                for name, it in each.items()
-            }
-    return pd.DataFrame.from_dict(lines, orient="index")
-
-
-def response_ends(summary: dict) -> pd.DataFrame:
-    """Tabulate how the arms' responses in the embedded world ended, as shares; empty without any."""
-    parts = ("cut", "no_answer", "cells_between")
-    lines = {
-        arm: {part: of["metrics"].get(f"gym.{part}") for part in parts}
-        for arm, of in summary["arms"].items()
-        if "gym.accuracy" in of["metrics"]
-    }
-    return pd.DataFrame.from_dict(lines, orient="index")
+    """Tabulate the arms' other metrics of the embedded world, in percent; empty without any."""
+    names = [*registry.benchmark("evaluation/gym").metrics, *RESPONSE_ENDS]
+    arms = {arm: of for arm, of in summary["arms"].items() if "gym.accuracy" in of["metrics"]}
+    each = {arm: {name: scores.score(of, name) for name in names} for arm, of in arms.items()}
+    table = pd.DataFrame.from_dict(each, orient="index").rename(
+        columns=lambda name: name.removeprefix("gym.")
+    )
+    return table.map(lambda values: scores.show("gym.accuracy", values) if values else "")
 
 
 # --- scored rows
@@ -189,7 +177,7 @@ def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[s
 
 
 def _labelled(run: Path, rows: Dataset) -> Dataset:
-    """Label rows with the tasks that the run knows: all of the embedded world's, else of judged or expanded rows."""
+    """Label rows with the tasks that the run knows: of all rows, or of those it judged or expanded."""
     if tables.is_embedded(run):
         return ExactOracle().classify(records.update(rows, task=[None] * len(rows)))
     known = {}
@@ -232,7 +220,7 @@ def _spent(folders: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
 
 
 def describe_budget(budget: pd.DataFrame, arms: list[str]) -> str:
-    """Say whether these arms were trained on as many response tokens, within 2 %; arms without rounds do not count."""
+    """Say whether these arms were trained on as many response tokens, within 2 %, by those with rounds."""
     tokens = budget["response tokens"][budget.index.isin(arms)]
     if not len(tokens):
         return "No arm was trained beyond the warm-up."
