@@ -6,14 +6,22 @@ A card only says what the records hold; anything else is called unknown.
 from pathlib import Path
 
 import pandas as pd
-from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import (
+    CardData,
+    DatasetCard,
+    DatasetCardData,
+    EvalResult,
+    ModelCard,
+    ModelCardData,
+    RepoCard,
+)
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib import files, paths, show
 from lib.evaluation import registry
-from lib.report import facts, tables
+from lib.report import facts, scores, tables
 from lib.runner import folders
 from lib.runner.digests import CARD
 from lib.training.settings import JUDGES, RECORDED
@@ -25,53 +33,60 @@ POOLS = {  # notebook: its file of rows that others may want
 }
 COLUMNS = ["id", "response_from", "source", "licence", "task", "hard"]
 COUNTED = (["response_from"], ["task"], ["hard"], ["source", "licence"])
-MAX_LINES = 20  # of a table of counts
 
 
 def write(run: Path) -> list[Path]:
     """Write the cards of a run and return their paths; a README.md that a stage wrote itself stays."""
     summary = files.read_json(run / "summary.json") or {}
-    users: dict[Path, list[dict]] = {}  # the arms and seeds of each stage
+    users: dict[Path, list[str]] = {}  # the arms and seeds of each stage
     for line in summary.get("stages", ()):
         if line["arm"] in summary["arms"] and "folder" in line and folders.record(run / line["folder"]):
-            users.setdefault(run / line["folder"], []).append(line)
-    cards = {}
+            users.setdefault(run / line["folder"], []).append(f"{line['arm']}, {line['seed']}")
+    written = []
     for folder in users:
-        content = _content(folder, users[folder], summary)
-        for student in (folder / "student", *sorted(folder.glob("baselines/*/student"))):
-            if student.is_dir():
-                evaluations = [it for stage in users if (it := _evaluation(stage, student))]
-                cards[student / CARD] = _student_card(student, content, evaluations)
-        pool = folder / POOLS.get(_notebook(folder), "")
-        if pool.is_file():
-            cards[folder / CARD] = _pool_card(pool, content)
-    own = {folder / name for folder in users for name in folders.record(folder)["files"]}
-    written = {path: card for path, card in cards.items() if path not in own}
-    for path, card in written.items():
-        with files.whole(path) as partial:
-            partial.write_text(str(card), encoding="utf-8")
-    return list(written)
+        content = {"summary": summary, "users": users[folder], **_content(folder)}
+        content["name"] = (
+            f"{summary['run']}-{users[folder][0].replace(', ', '-s')}-{folder.name.replace('@', '-')}"
+        )
+        for path, card in _cards(folder, content, list(users)).items():
+            if path.relative_to(folder).as_posix() not in folders.record(folder)["files"]:
+                with files.whole(path) as partial:
+                    partial.write_text(str(card), encoding="utf-8")
+                written.append(path)
+    return written
 
 
-def _content(folder: Path, users: list[dict], summary: dict) -> dict:
-    """Gather what both kinds of cards say: the records behind a stage, its base student and its cost."""
+def _cards(folder: Path, content: dict, stages: list[Path]) -> dict[Path, RepoCard]:
+    cards, pool = {}, folder / POOLS.get(_notebook(folder), "")
+    if pool.is_file():
+        rows = {"file": pool.name, "rows": _count([pool])}
+        cards[folder / CARD] = _render(DatasetCard, "data.md.j2", _pool_data(pool, content), content | rows)
+    if (folder / "student").is_dir():
+        chain = [it for it in content["made_from"] if _notebook(it) == _notebook(folder)]
+        pairs = folders.record(folder)["inputs"].get("pairs_from")
+        trained = [Path(pairs)] if pairs else [it / "rows.parquet" for it in chain]
+        evaluations = [it for stage in stages if (it := _evaluation(stage, folder / "student"))]
+        data = _student_data(content, evaluations)
+        content |= {"rows": _count([path for path in trained if path.is_file()]), "evaluations": evaluations}
+        cards[folder / "student" / CARD] = _render(ModelCard, "model.md.j2", data, content)
+    return cards
+
+
+def _content(folder: Path) -> dict:
+    """Gather what both kinds of cards say: the records behind a stage, and its base student."""
     made_from = ancestry(folder)
     method, _, arxiv = facts.PAPERS.get(_notebook(folder).partition("/")[0], ("unknown", "", ""))
     values = {_notebook(it): folders.record(it)["parameters"] for it in made_from}
-    refining, judging = values.get("tapir/3_refinement", {}), values.get("tapir/2_oracle_judging", {})
-    asked, source = refining or judging, values.get("tapir/1_data_selection", {}).get("source", "")
-    benchmarks = [name for it in values.values() for name in it.get("benchmarks") or ()]
+    refinement = values.get("tapir/3_refinement", {})
+    source = values.get("tapir/1_data_selection", {}).get("source", "")
     task = values.get("self_guide/1_input_generation", {}).get("task", "")
-    name = f"{summary['run']}-{users[0]['arm']}-s{users[0]['seed']}-{folder.name.replace('@', '-')}"
+    asked = refinement or values.get("tapir/2_oracle_judging", {})
     return {
-        "name": name,
         "method": method,
         "arxiv": arxiv,
-        "users": users,
-        "summary": summary,
         "record": folders.record(folder),
-        "refinement": refining,
-        "benchmarks": list(dict.fromkeys(benchmarks)),
+        "refinement": refinement,
+        "benchmarks": sorted({name for it in values.values() for name in it.get("benchmarks") or ()}),
         "source": source,
         "task": task,
         "oracle": asked.get("oracle", ""),
@@ -79,26 +94,13 @@ def _content(folder: Path, users: list[dict], summary: dict) -> dict:
         "embedded": source == "gym" or task.startswith("gym:"),
         "base": _base(made_from),
         "made_from": made_from,
-        "cost": _cost(made_from),
     }
 
 
-def _student_card(student: Path, content: dict, evaluations: list[dict]) -> ModelCard:
-    control = student.parent.name if "baselines" in student.parts else ""
-    stage = tables.stage_of(student)
-    chain = [it for it in content["made_from"] if _notebook(it) == _notebook(stage)]
-    pairs = folders.record(stage)["inputs"].get("pairs_from")
-    trained = [Path(pairs)] if pairs else [it / "rows.parquet" for it in chain]
-    content = content | {
-        "name": content["name"] + (f"-{control}" if control else ""),
-        "control": control,
-        "rows": None if control else _count([path for path in trained if path.is_file()]),
-        "rounds": [_trained(it) for it in chain] if content["method"] == "TAPIR" else [],
-        "evaluations": evaluations,
-    }
+def _student_data(content: dict, evaluations: list[dict]) -> ModelCardData:
     results = [result for it in evaluations for result in _results(it)]
     corpus, (kind, base) = content["source"].partition(":")[0], content["base"]
-    data = ModelCardData(
+    return ModelCardData(
         model_name=content["name"] if results else None,  # huggingface_hub takes it with results only
         eval_results=results or None,
         base_model=base if kind == "hub" else None,
@@ -108,19 +110,17 @@ def _student_card(student: Path, content: dict, evaluations: list[dict]) -> Mode
         license="other",
         tags=[content["method"].lower()],
     )
-    return _render(ModelCard, "model.md.j2", data, content)
 
 
-def _pool_card(pool: Path, content: dict) -> DatasetCard:
+def _pool_data(pool: Path, content: dict) -> DatasetCardData:
     """Name the one file that is the data set: `load_dataset` reads no other in its folder."""
-    data = DatasetCardData(
+    return DatasetCardData(
         pretty_name=content["name"],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": pool.name}]}],
         license="other",
         task_categories=["text-generation"],
         tags=[content["method"].lower()],
     )
-    return _render(DatasetCard, "data.md.j2", data, content | {"file": pool.name, "rows": _count([pool])})
 
 
 def ancestry(folder: Path) -> list[Path]:
@@ -154,35 +154,26 @@ def _is_hub_name(name: str) -> bool:
 
 def _evaluation(folder: Path, student: Path) -> dict | None:
     """Return what an evaluation says of this student; None if it asked another one, or recorded answers."""
-    record, line = folders.record(folder), _line_of(folder, student)
-    if line is None or any(map(record["parameters"].get, RECORDED)):
+    record, notebook = folders.record(folder), _notebook(folder)
+    is_recorded = any(map(record["parameters"].get, RECORDED))
+    if record["inputs"].get("student_from") != str(student) or is_recorded or "evaluation/" not in notebook:
         return None
-    benchmark, ends = registry.benchmark(_notebook(folder)), ("", "_low", "_high")
-    name, is_stand_in = benchmark.name if benchmark else _notebook(folder), tables.stands_in(record)
-    metrics = {k: v for k, v in tables.metrics(folder).items() if v is not None and _line(k) == line}
-    scored = [name for name in metrics if all(name + end in metrics for end in ends)]
+    benchmark, is_stand_in = registry.benchmark(notebook), tables.stands_in(record)
+    name = benchmark.name if benchmark else notebook
+    arm = {"metrics": tables.metrics(folder)}
+    each = {name: scores.score(arm, name) for name in arm["metrics"] if not _is_of_another(name)}
     return {
         "name": f"stand-in for {name}, asked of the embedded world" if is_stand_in else name,
         "type": "gym" if is_stand_in else folder.name.partition("@")[0],
         "split": record["parameters"].get("split"),
-        "scores": {name: [metrics[name + end] for end in ends] for name in scored},
+        "scores": {name: values for name, values in each.items() if len(values) == 3},
         "judges": (files.read_json(folder / JUDGES) or {}).get("judges", []),
     }
 
 
-def _line_of(evaluation: Path, student: Path) -> str | None:
-    """Return under which name an evaluation's metrics hold a student (see `_line`); None if it was not asked."""
-    inputs = folders.record(evaluation)["inputs"] if _notebook(evaluation).startswith("evaluation/") else {}
-    baselines = Path(inputs.get("baselines_from") or "/")
-    asked = {inputs.get("student_from"): "", inputs.get("tapir_from"): "tapir"}
-    is_control = student.parent.parent == baselines
-    return student.parent.name if is_control else asked.get(str(student))
-
-
-def _line(metric: str) -> str:
-    """Return which student a metric is of: "gold" for "ni.gold.exact_match", "" for the main one."""
-    parts = metric.split(".")
-    return parts[1] if parts[0] == "ni" and len(parts) == 3 else ""
+def _is_of_another(metric: str) -> bool:
+    """Say whether a metric is of a baseline, such as "ni.gold.exact_match", or a difference from one."""
+    return metric.startswith("ni.") and metric.count(".") > 1
 
 
 def _results(evaluation: dict) -> list[EvalResult]:
@@ -197,7 +188,6 @@ def _results(evaluation: dict) -> list[EvalResult]:
             metric_name=f"{_plain(metric)}, 95 % interval {low:.4g} to {high:.4g}",
         )
         for metric, (value, low, high) in evaluation["scores"].items()
-        if not metric.startswith("ni.gain_over.")  # a difference from another student is no score
     ]
 
 
@@ -210,21 +200,6 @@ def _count(paths_of_rows: list[Path]) -> dict | None:
     table = table.astype("string").fillna("")
     tables_of = {", ".join(columns): table[columns].value_counts() for columns in COUNTED}
     return {"n": len(table), "unique": table["id"].nunique(), "tables": tables_of}
-
-
-def _trained(stage: Path) -> list[object]:
-    """Return a training's round, rows, response tokens and steps."""
-    number, metrics = stage.name.rpartition("@")[2], tables.metrics(stage)
-    return [number, *(metrics.get(f"training.round_{number}.{it}", "unknown") for it in tables.TRAINED)]
-
-
-def _cost(stages: list[Path]) -> dict[str, float | None]:
-    """Sum seconds, calls and money over all stages that led here; money is None where a price is unknown."""
-    seconds = sum(folders.record(it)["seconds"] for it in stages)
-    calls, usd = (
-        pd.Series([tables.metrics(it).get(f"oracle.{n}", 0) for it in stages]) for n in ("calls", "usd")
-    )
-    return {"seconds": seconds, "calls": int(calls.sum()), "usd": None if usd.isna().any() else usd.sum()}
 
 
 def _notebook(folder: Path) -> str:
@@ -243,7 +218,7 @@ def _code(text: object) -> str:
     return show.code(text).replace("|", "\u00a6") if str(text).strip() else "unknown"
 
 
-def _render(kind: type, template: str, data: CardData, content: dict):
+def _render(kind: type[RepoCard], template: str, data: CardData, content: dict) -> RepoCard:
     beside = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=beside, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"code": _code, "local": facts.without_folder, "plain": show.plain}
