@@ -160,17 +160,16 @@ def test_a_reader_of_the_report_alone_knows_gain_interval_cost_and_command(finis
 
 def test_the_flow_parts_where_the_arms_do(finished):
     trunk, branches = flow.flow(finished, ["low", "high"])
-    titles = {arm: [box.title for box in boxes] for arm, boxes in branches.items()}
+    titles = {arm: [box["title"] for box in boxes] for arm, boxes in branches.items()}
     assert not trunk and titles == {"low": ["exam"], "high": ["exam"]}
-    assert [box.title for box in flow.flow(finished, ["low"])[0]] == ["exam"]
+    assert [box["title"] for box in flow.flow(finished, ["low"])[0]] == ["exam"]
 
 
 def test_a_box_says_the_metrics_that_a_stage_has(tmp_path):
     record = {"key": "", "name": "tapir/4_training@2", "parameters": {}}
     (tmp_path / "stage.json").write_text(json.dumps(record))
     (tmp_path / "metrics.json").write_text(json.dumps({"training.round_2.rows": 1200}))
-    box = flow.box_of(tmp_path, tmp_path.parent)
-    assert (box.title, box.texts) == ("Training, round 2", ("1,200 rows",))
+    assert flow.box_of(tmp_path) == {"title": "Training, round 2", "texts": ["1,200 rows"]}
 
 
 def test_an_unchanged_run_keeps_its_report_and_the_command_writes_it_anew(finished, project):

@@ -264,16 +264,6 @@ def test_what_was_asked_and_what_it_cost(oracle, said):
     assert facts.cost({"oracle": counted | oracle}).startswith(said)
 
 
-def test_rows_are_counted_by_arm_and_self_guides_pairs_apart():
-    tapir = {"corpus.kept": 300, "training.round_0.rows": 200, "training.round_1.rows": 80}
-    arms = {"tapir": {"metrics": tapir | {"self_guide.training.self_guide.rows": 29}}}
-    assert facts.rows({"arms": arms}).splitlines() == [
-        "a corpus of 300",
-        "trained on, in all rounds: tapir 280",
-        "pairs trained on by SELF-GUIDE: tapir 29",
-    ]
-
-
 def test_a_score_that_rests_on_part_of_its_benchmark_says_so():
     part = {
         "mt_bench.n": 40,

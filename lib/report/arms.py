@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from lib import records
-from lib.evaluation import registry, statistics
+from lib.evaluation import registry
 from lib.gym import calibration
 from lib.gym.oracle import ExactOracle
 from lib.report import scores, tables
@@ -96,19 +96,6 @@ def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     gain = (table[columns[0]] - table[columns[-1]]) / table.sum(axis=1)
     order = gain.sort_values(ascending=False, kind="stable").index
     return table.loc[order].rename_axis(None).rename_axis(None, axis="columns")
-
-
-def by_part(evaluated: pd.DataFrame, a: str, b: str) -> dict[str, tuple[float, float, float]]:
-    """Compute the lead of arm `a` over `b` in every part, with its 95 % interval, the largest first.
-
-    Rows are paired by seed and id, and resampled within strata. Empty if there is one part alone.
-    """
-    pairs = paired(evaluated, a, b).reset_index()
-    lead = pairs.assign(metric=pairs["part"], weight=1.0, score=pairs[a] - pairs[b])
-    if lead["metric"].nunique() < 2:
-        return {}
-    means, bounds = statistics.means(lead), statistics.bootstrap_interval(lead)
-    return {name: (means[name], *bounds[name]) for name in sorted(means, key=means.get, reverse=True)}
 
 
 def disagreements(evaluated: pd.DataFrame, replies: pd.DataFrame, a: str, b: str, n: int = 10, seed: int = 0):

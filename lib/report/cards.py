@@ -44,10 +44,8 @@ def write(run: Path) -> list[Path]:
             users.setdefault(run / line["folder"], []).append(f"{line['arm']}, {line['seed']}")
     written = []
     for folder in users:
-        content = {"summary": summary, "users": users[folder], **_content(folder)}
-        content["name"] = (
-            f"{summary['run']}-{users[folder][0].replace(', ', '-s')}-{folder.name.replace('@', '-')}"
-        )
+        name = f"{summary['run']}-{users[folder][0].replace(', ', '-s')}-{folder.name.replace('@', '-')}"
+        content = {"name": name, "summary": summary, "users": users[folder]} | _content(folder)
         for path, card in _cards(folder, content, list(users)).items():
             if path.relative_to(folder).as_posix() not in folders.record(folder)["files"]:
                 with files.whole(path) as partial:
@@ -62,7 +60,7 @@ def _cards(folder: Path, content: dict, stages: list[Path]) -> dict[Path, RepoCa
         rows = {"file": pool.name, "rows": _count([pool])}
         cards[folder / CARD] = _render(DatasetCard, "data.md.j2", _pool_data(pool, content), content | rows)
     if (folder / "student").is_dir():
-        chain = [it for it in content["made_from"] if _notebook(it) == _notebook(folder)]
+        chain = [it for it in ancestry(folder) if _notebook(it) == _notebook(folder)]
         pairs = folders.record(folder)["inputs"].get("pairs_from")
         trained = [Path(pairs)] if pairs else [it / "rows.parquet" for it in chain]
         evaluations = [it for stage in stages if (it := _evaluation(stage, folder / "student"))]
@@ -93,7 +91,6 @@ def _content(folder: Path) -> dict:
         "judge": asked.get("judge_model") or asked.get("oracle", ""),
         "embedded": source == "gym" or task.startswith("gym:"),
         "base": _base(made_from),
-        "made_from": made_from,
     }
 
 

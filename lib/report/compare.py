@@ -4,11 +4,8 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
-from lib import plots
 from lib.errors import UserError
-from lib.evaluation import registry
 from lib.report import facts, page, render, scores, tables
 from lib.runner import folders, keys, summary
 
@@ -37,7 +34,6 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         "settings": page.as_table(settings(runs)),
         "scores": page.as_table(pd.concat(lines).fillna("")),
         "differences": page.as_table(scores.differences(joint)),
-        "figure": _figure(joint),
         "apart": apart,
         "commands": {run.name: it["command"] for run, it in summaries.items()},
     }
@@ -85,14 +81,3 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
 
 def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
     return summary.scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))
-
-
-def _figure(joint: dict) -> Markup:
-    """Draw the differences in the headline metric."""
-    metric = scores.headline(joint)
-    each = {label: scores.difference(joint, label, metric) for label in joint["comparisons"]}
-    values = {label: it for label, it in each.items() if it}
-    if not values:
-        return Markup("")
-    how, title = registry.metric(metric), f"Differences in {scores.label(metric, joint)}"
-    return render.figure(plots.intervals(values, title, how.unit, True, how.scale, how.decimals))

@@ -1,7 +1,6 @@
 """Say what a reader wants to know of a run first: who was trained on what by whom, the gain, the cost."""
 
 import os
-import re
 from pathlib import Path
 
 from lib import files
@@ -33,7 +32,6 @@ def facts(run: Path, summary: dict) -> dict[str, str]:
         "Oracle": FROM_CORPUS if _brought_verdicts(records) else _named(values(records, "oracle")),
         "Judge": judges(run, records),
         "Data": _named(values(records, "source") + values(records, "task")),
-        "Rows": rows(summary),
         "Verdicts": verdicts(summary),
         "Gain": "\n".join(gains),
         "Scores": "" if gains else "\n".join(f"{arm}: {_sentence(line)}" for arm, line in shown.iterrows()),
@@ -91,21 +89,6 @@ def cost(summary: dict) -> str:
         f"{oracle['calls']:,} oracle calls, {money}; {oracle['cached']:,} replies were in the ledger already"
     )
     return f"{calls}; {oracle['unread']:,} verdicts unread, {oracle['cut']:,} cut"
-
-
-def rows(summary: dict) -> str:
-    """Count the rows of the corpus, and those that each main arm was trained on, over all rounds."""
-    arms = {arm: summary["arms"][arm]["metrics"] for arm in scores.compared(summary, "primary")}
-    kept = sorted({it["corpus.kept"] for it in arms.values() if "corpus.kept" in it})
-    texts = [f"a corpus of {', '.join(f'{n:,.0f}' for n in kept)}"] if kept else []
-    for what, name in (
-        ("trained on, in all rounds", r"training\.round_\d+\.rows"),
-        ("pairs trained on by SELF-GUIDE", r"self_guide\.training\.self_guide\.rows"),
-    ):
-        counts = {arm: sum(n for k, n in it.items() if re.fullmatch(name, k)) for arm, it in arms.items()}
-        each = " · ".join(f"{arm} {n:,.0f}" for arm, n in counts.items() if n)
-        texts += [f"{what}: {each}"] if each else []
-    return "\n".join(texts)
 
 
 def verdicts(summary: dict) -> str:

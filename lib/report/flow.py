@@ -1,6 +1,5 @@
 """Show the flow of rows through a run: a box per stage, with a sentence from its metrics."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from lib.evaluation import registry
@@ -25,16 +24,7 @@ STAGES = {  # notebook: its title, and a phrase for each metric that it may have
 }
 
 
-@dataclass(frozen=True)
-class Box:
-    """A stage in the flow: its title, its sentences, and the anchor of its page."""
-
-    title: str
-    texts: tuple[str, ...]
-    anchor: str
-
-
-def flow(run: Path, arms: list[str]) -> tuple[list[Box], dict[str, list[Box]]]:
+def flow(run: Path, arms: list[str]) -> tuple[list[dict], dict[str, list[dict]]]:
     """Return the first stages, which all these arms share, and those of each arm alone; of the first seed."""
     table = tables.stages(run)
     first = table[table["seed"] == table["seed"].min()]
@@ -53,21 +43,21 @@ def anchor(folder: Path, run: Path) -> str:
     return folder.relative_to(run).as_posix().replace("/", "-").replace("@", "-")
 
 
-def boxes(stages: list[Path], run: Path) -> list[Box]:
+def boxes(stages: list[Path], run: Path) -> list[dict]:
     """Return the boxes of stages in their order; evaluations in a row share one."""
-    found: list[Box] = []
+    found: list[dict] = []
     for folder in stages:
-        box = box_of(folder, run)
+        box = box_of(folder) | {"anchor": anchor(folder, run)}
         if folders.record(folder)["name"].startswith("evaluation/"):
-            line = ", ".join(box.texts or [box.title])
-            before = found.pop().texts if found and found[-1].title == EVALUATION else ()
-            box = Box(EVALUATION, (*before, line), box.anchor)
+            line = ", ".join(box["texts"] or [box["title"]])
+            before = found.pop()["texts"] if found and found[-1]["title"] == EVALUATION else []
+            box |= {"title": EVALUATION, "texts": [*before, line]}
         found.append(box)
     return found
 
 
-def box_of(folder: Path, run: Path) -> Box:
-    """Return the box of one stage, from its record and metrics; a metric that it lacks is left out."""
+def box_of(folder: Path) -> dict:
+    """Return the title of a stage, and its texts; a metric that it lacks is left out."""
     record, metrics = folders.record(folder), tables.metrics(folder)
     notebook, _, number = record["name"].partition("@")
     title, phrases = STAGES.get(notebook, (notebook, {}))
@@ -79,4 +69,4 @@ def box_of(folder: Path, run: Path) -> Box:
         summary = {"stand_ins": [benchmark.prefix] if tables.stands_in(record) else []}
         texts = [f"{scores.label(n, summary)}: {scores.show(n, it)}" for n, it in each.items() if it]
     title += {"0": " (warm-up)"}.get(number, f", round {number}") if notebook == "tapir/4_training" else ""
-    return Box(title, tuple(texts), anchor(folder, run))
+    return {"title": title, "texts": texts}

@@ -61,7 +61,6 @@ def _content(run: Path) -> dict:
         "metric": scores.missing_metric(summary),
         "scores": as_table(scores.scores(summary)),
         "differences": as_table(scores.differences(summary)),
-        "every": as_table(scores.with_interval(summary)),
         "analysis": [Markup(render.body(read(it), level=2, fold_code=True, within=True)) for it in once],
         "cost": as_table(_cost(table)),
         "versions": records[-1]["versions"],

@@ -78,19 +78,6 @@ def by_arm(summary: dict, name: str) -> dict[str, tuple[float, ...]]:
     return {arm: values for arm, values in each.items() if values}
 
 
-def with_interval(summary: dict) -> pd.DataFrame:
-    """Tabulate every metric that has an interval, a line per metric, a column per arm, in its own unit."""
-    lines = {
-        arm: {
-            name: "{:.4g} [{:.4g}, {:.4g}]".format(*values)
-            for name in of["metrics"]
-            if len(values := score(of, name)) == 3
-        }
-        for arm, of in summary["arms"].items()
-    }
-    return pd.DataFrame(lines, dtype=object).fillna("")
-
-
 def show(metric: str, values: tuple[float, ...], sign: str = "") -> str:
     """Show a value in its unit, with its interval if it has one: "9.2 [7.6, 10.9]"."""
     how = registry.metric(metric)
