@@ -6,7 +6,6 @@ import shutil
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -78,12 +77,13 @@ def test_formulas_are_ours_alone():
 
 def test_every_figure_has_its_data_as_alternative_text():
     figure = plots.intervals({"tapir": (0.5, 0.4, 0.6)}, "Accuracy by arm", "accuracy, %")
-    found = BeautifulSoup(str(render.figure(figure)), "html.parser").img
-    assert found["alt"] == (
+    svg, metadata = plots.svg(figure)
+    output = new_output("display_data", {"image/svg+xml": svg}, metadata={"image/svg+xml": metadata})
+    image = parsed(cell("", [output])).img
+    assert image["alt"] == (
         "Values with their 95 % intervals. Accuracy by arm; x: accuracy, %. tapir: 50.0, from 40.0 to 60.0."
     )
-    assert found["src"].startswith("data:image/svg+xml;base64,")
-    assert not plt.get_fignums()
+    assert image["src"].startswith("data:image/svg+xml;base64,")
 
 
 def test_code_folds_by_its_tag_and_all_of_it_in_a_report():

@@ -77,7 +77,7 @@ def spread(summary: dict) -> str:
     if seeds == [1]:
         return "95 % intervals, rows resampled; one seed: the luck of a training is not in them"
     numbers = f"{' or '.join(map(str, seeds))} seeds an arm"
-    return f"95 % intervals, rows resampled and a t interval over the seeds added ({numbers}; of one, rows alone)"
+    return f"95 % intervals, rows resampled and a t interval over seeds added ({numbers}; of one, rows alone)"
 
 
 def as_table(table: pd.DataFrame) -> Markup:
@@ -106,18 +106,13 @@ def _cost(table: pd.DataFrame) -> pd.DataFrame:
 
 def _stages(run: Path) -> list[dict]:
     """List every stage once, with the arms and seeds that it serves."""
-    table = tables.stages(run)
-    return [
-        {
-            "folder": folder,
-            "anchor": flow.anchor(folder, run),
-            "name": users.iloc[0]["name"],
-            "serves": f"{', '.join(users['arm'].unique())} · seed {', '.join(map(str, users['seed'].unique()))}",
-            "seconds": folders.record(folder)["seconds"],
-            "link": folder.relative_to(run).as_posix() + "/notebook.html",
-        }
-        for folder, users in table[table["arm"] != "all"].groupby("folder", sort=False)
-    ]
+    table, found = tables.stages(run), []
+    for folder, users in table[table["arm"] != "all"].groupby("folder", sort=False):
+        arms, seeds = (", ".join(map(str, users[name].unique())) for name in ("arm", "seed"))
+        stage = {"folder": folder, "name": users.iloc[0]["name"], "serves": f"{arms} · seed {seeds}"}
+        stage |= {"anchor": flow.anchor(folder, run), "seconds": folders.record(folder)["seconds"]}
+        found.append(stage | {"link": folder.relative_to(run).as_posix() + "/notebook.html"})
+    return found
 
 
 def _save_archive(path: Path, text: str, stages: list[dict]) -> None:

@@ -1,7 +1,7 @@
 """Render an executed notebook as HTML: no script, no request, formulas as MathML, model text as text.
 
-nbconvert walks the cells; cells.html.j2 says what each becomes. Markup in an output is sanitized, and the page's
-content policy forbids scripts and requests besides.
+nbconvert walks the cells; cells.html.j2 says what each becomes. Markup in an output is sanitized; the
+content policy of a page forbids scripts and requests besides.
 """
 
 import base64
@@ -11,11 +11,9 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nh3
 from jinja2 import Environment, FileSystemLoader, pass_context
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from mistune.plugins.table import render_table
 from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
@@ -106,13 +104,6 @@ def svg_figure(svg: str, alt: str) -> Markup:
     data = base64.b64encode((svg[:start] + style + svg[start:]).encode()).decode()
     image = '<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>'
     return Markup(image).format(data, alt)
-
-
-def figure(drawn: Figure) -> Markup:
-    """Embed a figure that was drawn for the page itself, and close it."""
-    text, metadata = plots.svg(drawn)
-    plt.close(drawn)
-    return svg_figure(text, metadata["alt"])
 
 
 def sanitized(html: str) -> str:

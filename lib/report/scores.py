@@ -96,7 +96,7 @@ def _table(lines: dict[str, dict], summary: dict) -> pd.DataFrame:
 
 
 def main_pair(summary: dict, candidate: str = "", baseline: str = "") -> tuple[str, str]:
-    """Return the two arms to look at closely: by default those of the first contrast, else the last and first arm.
+    """Return the two arms to look at closely: by default of the first contrast, else the last and the first.
 
     Raises UserError if the run has no arm of that name.
     """

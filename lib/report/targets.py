@@ -18,8 +18,8 @@ OTHER_COLUMNS = {"self_guide", "gain", "gain_low", "gain_high", "labels", "pairs
 def tasks(run: Path, summary: dict) -> pd.DataFrame:
     """Tabulate the evaluated arms, each of which is a task; scores are shares, means over seeds.
 
-    Columns: task, metric, the score of every line of the task's own table, SELF-GUIDE's gain over few_shot with
-    its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
+    Columns: task, metric, the score of every line of the task's own table, SELF-GUIDE's gain over few_shot
+    with its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
     """
     lines, inputs = {}, tables.places(run, INPUTS)
     evaluated = tables.places(run, EVALUATION)
