@@ -26,7 +26,6 @@ DARK = {INK: "#e4e7ea", FAINT: "#a9b0b7", RULE: "#3a4047", PAPER: "none"}  # the
 MAX_VECTORS = 2000  # points drawn as vectors; a figure with more holds them as pixels
 MAX_ALT = 900  # characters of an alternative text
 MAX_LABELS = 90  # characters of a row of column labels; longer ones are rotated
-
 plt.rc("figure", figsize=(7.0, 3.2), dpi=110)
 plt.rc("figure.constrained_layout", use=True)
 plt.rc("savefig", dpi=200)
@@ -50,7 +49,7 @@ def histogram(values, title: str, x: str, bins=30, line: float | None = None, la
     groups = values if isinstance(values, dict) else {"rows": values}
     size = (7.0, 0.9 + 1.1 * len(groups)) if values is groups else None
     figure, panels = plt.subplots(len(groups), sharex=True, sharey=True, squeeze=False, figsize=size)
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(it, float) for it in groups.values()]), bins)
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, float) for v in groups.values()]), bins)
     texts = []
     for axes, (name, numbers) in zip(panels[:, 0], groups.items(), strict=True):
         weights = np.full(len(numbers), 1 / len(numbers) if values is groups else 1)
@@ -256,4 +255,6 @@ def _finish_rows(axes, title: str, x: str) -> None:
 def _describe(table: pd.DataFrame, shape: str = "{:.0%}") -> list[str]:
     """Say every line of a table: "label: column value, column value"."""
     lines = table.map(shape.format).T.to_dict()
-    return [f"{name}: {', '.join(f'{n} {text}' for n, text in of.items())}" for name, of in lines.items()]
+    return [
+        f"{name}: {', '.join(f'{n} {text}' for n, text in values.items())}" for name, values in lines.items()
+    ]

@@ -30,7 +30,7 @@ NO_FORMULAS = '<div class="mathjax_ignore tex2jax_ignore">{}</div>'  # JupyterLa
 
 def plain(text: object) -> str:
     """Replace characters that are invisible, or act on their surroundings, by their number: "[U+200B]"."""
-    return INVISIBLE.sub(lambda found: f"[U+{ord(found[0]):04X}]", str(text))
+    return INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", str(text))
 
 
 def code(text: object) -> str:

@@ -24,9 +24,9 @@ def account(run: Path, summary: dict) -> pd.DataFrame:
     """Tabulate the arms: headline score with its interval, number of seeds, and cost (see `budget`)."""
     name = scores.headline(summary)
     values = scores.by_arm(summary, name) if name else {}
-    table = pd.DataFrame({"seeds": {arm: len(of["seeds"]) for arm, of in summary["arms"].items()}})
+    table = pd.DataFrame({"seeds": {arm: len(result["seeds"]) for arm, result in summary["arms"].items()}})
     if values:
-        shown = pd.Series({arm: scores.show(name, it) for arm, it in values.items()})
+        shown = pd.Series({arm: scores.show(name, score) for arm, score in values.items()})
         table.insert(0, scores.label(name, summary), shown.reindex(table.index).fillna(""))
     return table.join(budget(run))
 
@@ -34,8 +34,8 @@ def account(run: Path, summary: dict) -> pd.DataFrame:
 def other_sets(summary: dict) -> pd.DataFrame:
     """Tabulate the arms' other metrics of the embedded world, in percent; empty without any."""
     names = [*registry.benchmark("evaluation/gym").metrics, *RESPONSE_ENDS]
-    arms = {arm: of for arm, of in summary["arms"].items() if "gym.accuracy" in of["metrics"]}
-    each = {arm: {name: scores.score(of, name) for name in names} for arm, of in arms.items()}
+    arms = {arm: result for arm, result in summary["arms"].items() if "gym.accuracy" in result["metrics"]}
+    each = {arm: {name: scores.score(result, name) for name in names} for arm, result in arms.items()}
     table = pd.DataFrame.from_dict(each, orient="index").rename(
         columns=lambda name: name.removeprefix("gym.")
     )
@@ -50,15 +50,15 @@ def rows(run: Path, metric: str | None) -> pd.DataFrame:
 
     The part groups rows in figures: a family of the embedded world, elsewhere the stratum.
     """
-    found = {}
+    each = {}
     for stage in tables.stages(run).sort_values("round", kind="stable").itertuples():
         if (stage.folder / "scores.parquet").is_file():
             table = pd.read_parquet(stage.folder / "scores.parquet")
             if len(table := table[table["metric"] == metric]):
-                found[stage.arm, stage.seed] = table.assign(arm=stage.arm, seed=stage.seed)
-    if not found:
+                each[stage.arm, stage.seed] = table.assign(arm=stage.arm, seed=stage.seed)
+    if not each:
         return pd.DataFrame(columns=["arm", "seed", "id", "stratum", "part", "score"])
-    each = pd.concat(found.values(), ignore_index=True).dropna(subset=["score"])
+    each = pd.concat(each.values(), ignore_index=True).dropna(subset=["score"])
     level = r" \d+$" if metric.startswith("gym.") else "$"
     return each.assign(part=each["stratum"].str.replace(level, "", regex=True))
 
@@ -119,8 +119,8 @@ def disagreements(evaluated: pd.DataFrame, replies: pd.DataFrame, a: str, b: str
 
 def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
     """Read all replies of the embedded world's evaluation; empty without any."""
-    found = tables.places(run, notebook)
-    parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in found.items()]
+    folders = tables.places(run, notebook)
+    parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in folders.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "id"])
 
 
@@ -149,30 +149,31 @@ def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[s
     table = tables.stages(run, TRAINING, first_round=1)
     table = table[(table["seed"] == seed) & table["arm"].isin(arms)]
     trained = {
-        arm: [it / "rows.parquet" for it in of["folder"]] for arm, of in table.groupby("arm", sort=False)
+        arm: [path / "rows.parquet" for path in stages["folder"]]
+        for arm, stages in table.groupby("arm", sort=False)
     }
     corpora = tables.places(run, "tapir/1_data_selection")
     corpus = [corpora[arm, seed] / "rows.parquet" for arm in trained if (arm, seed) in corpora][:1]
     taxonomy = taxonomies.load_taxonomy(tables.parameter(run, "tapir/3_refinement", "tasks") or tasks)
-    found = {}
+    mixes = {}
     for name, paths in ({"corpus": corpus} | trained).items() if trained else ():
         rows = _labelled(run, concatenate_datasets([records.read(path) for path in paths])) if paths else ()
-        known = [i for i, task in enumerate(rows["task"]) if task in taxonomy] if len(rows) else []
-        if known:
-            found[name] = taxonomies.mix(rows.select(known), taxonomy)
-    return found | {"target": {task: it.share for task, it in taxonomy.items()}} if found else {}
+        labelled = [i for i, task in enumerate(rows["task"]) if task in taxonomy] if len(rows) else []
+        if labelled:
+            mixes[name] = taxonomies.mix(rows.select(labelled), taxonomy)
+    return mixes | {"target": {task: entry.share for task, entry in taxonomy.items()}} if mixes else {}
 
 
 def _labelled(run: Path, rows: Dataset) -> Dataset:
     """Label rows with the tasks that the run knows: of all rows, or of those it judged or expanded."""
     if tables.is_embedded(run):
         return ExactOracle().classify(records.update(rows, task=[None] * len(rows)))
-    known = {}
+    tasks = {}
     for notebook, file in ((JUDGING, "rows"), ("tapir/3_refinement", "pool")):
         for folder in tables.places(run, notebook).values():
-            found = records.read(folder / f"{file}.parquet")
-            known |= dict(zip(found["id"], found["task"], strict=True))
-    return records.update(rows, task=[known.get(row_id) for row_id in rows["id"]])
+            rows_of_stage = records.read(folder / f"{file}.parquet")
+            tasks |= dict(zip(rows_of_stage["id"], rows_of_stage["task"], strict=True))
+    return records.update(rows, task=[tasks.get(row_id) for row_id in rows["id"]])
 
 
 def budget(run: Path) -> pd.DataFrame:
@@ -183,15 +184,16 @@ def budget(run: Path) -> pd.DataFrame:
         if len(trained):
             others = stages["folder"][~stages["notebook"].str.startswith("evaluation/")]
             lines.append({"arm": arm, "seed": seed} | _spent(others, trained))
-    found = pd.DataFrame(lines, columns=None if lines else ["arm", "seed"])
-    return found.drop(columns="seed").groupby("arm").mean()
+    table = pd.DataFrame(lines, columns=None if lines else ["arm", "seed"])
+    return table.drop(columns="seed").groupby("arm").mean()
 
 
 def _spent(folders: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
     metrics = [tables.metrics(folder) for folder in folders]
 
     def total(*names: str) -> float:
-        return sum(math.nan if it[n] is None else it[n] for it in metrics for n in names if n in it)
+        values = [each[name] for each in metrics for name in names if name in each]
+        return sum(math.nan if value is None else value for value in values)
 
     rounds = {n: total(*(f"training.round_{i}.{n}" for i in trained["round"])) for n in tables.TRAINED}
     ids = [row_id for folder in trained["folder"] for row_id in records.read(folder / "rows.parquet")["id"]]
@@ -221,10 +223,12 @@ def mfds(run: Path, arms: list[str], first: str, seed: int) -> dict[str, list[fl
     table = tables.stages(run, JUDGING)
     for arm in dict.fromkeys([first, *arms]):
         stages = table[(table["arm"] == arm) & (table["seed"] == seed)].itertuples()
-        each = {f"round {it.round}": records.read(it.folder / "rows.parquet")["mfd"] for it in stages}
-        known = {name: [value for value in values if value is not None] for name, values in each.items()}
-        if found := {name: values for name, values in known.items() if values}:
-            return found
+        each = {
+            f"round {stage.round}": records.read(stage.folder / "rows.parquet")["mfd"] for stage in stages
+        }
+        read = {name: [value for value in values if value is not None] for name, values in each.items()}
+        if judged := {name: values for name, values in read.items() if values}:
+            return judged
     return {}
 
 
@@ -236,5 +240,5 @@ def mfd_check(run: Path, replies: pd.DataFrame, arm: str, warm_up: str, seed: in
     table = tables.stages(run, JUDGING)
     judged = table["folder"][(table["round"] == 1) & (table["arm"] == arm) & (table["seed"] == seed)]
     fresh = replies[(replies["arm"] == warm_up) & (replies["seed"] == seed)]
-    known = len(judged) and len(fresh) and tables.is_embedded(run)
-    return calibration.by_cell(judged.iloc[0], fresh) if known else None
+    is_known = len(judged) and len(fresh) and tables.is_embedded(run)
+    return calibration.by_cell(judged.iloc[0], fresh) if is_known else None

@@ -60,10 +60,10 @@ def _cards(folder: Path, content: dict, stages: list[Path]) -> dict[Path, RepoCa
         rows = {"file": pool.name, "rows": _count([pool])}
         cards[folder / CARD] = _render(DatasetCard, "data.md.j2", _pool_data(pool, content), content | rows)
     if (folder / "student").is_dir():
-        chain = [it for it in ancestry(folder) if _notebook(it) == _notebook(folder)]
+        chain = [stage for stage in ancestry(folder) if _notebook(stage) == _notebook(folder)]
         pairs = folders.record(folder)["inputs"].get("pairs_from")
-        trained = [Path(pairs)] if pairs else [it / "rows.parquet" for it in chain]
-        evaluations = [it for stage in stages if (it := _evaluation(stage, folder / "student"))]
+        trained = [Path(pairs)] if pairs else [stage / "rows.parquet" for stage in chain]
+        evaluations = [result for stage in stages if (result := _evaluation(stage, folder / "student"))]
         data = _student_data(content, evaluations)
         content |= {"rows": _count([path for path in trained if path.is_file()]), "evaluations": evaluations}
         cards[folder / "student" / CARD] = _render(ModelCard, "model.md.j2", data, content)
@@ -74,28 +74,28 @@ def _content(folder: Path) -> dict:
     """Gather what both kinds of cards say: the records behind a stage, and its base student."""
     made_from = ancestry(folder)
     method, _, arxiv = facts.PAPERS.get(_notebook(folder).partition("/")[0], ("unknown", "", ""))
-    values = {_notebook(it): folders.record(it)["parameters"] for it in made_from}
+    values = {_notebook(stage): folders.record(stage)["parameters"] for stage in made_from}
     refinement = values.get("tapir/3_refinement", {})
     source = values.get("tapir/1_data_selection", {}).get("source", "")
     task = values.get("self_guide/1_input_generation", {}).get("task", "")
-    asked = refinement or values.get("tapir/2_oracle_judging", {})
+    asking = refinement or values.get("tapir/2_oracle_judging", {})
     return {
         "method": method,
         "arxiv": arxiv,
         "record": folders.record(folder),
         "refinement": refinement,
-        "benchmarks": sorted({name for it in values.values() for name in it.get("benchmarks") or ()}),
+        "benchmarks": sorted({name for each in values.values() for name in each.get("benchmarks") or ()}),
         "source": source,
         "task": task,
-        "oracle": asked.get("oracle", ""),
-        "judge": asked.get("judge_model") or asked.get("oracle", ""),
+        "oracle": asking.get("oracle", ""),
+        "judge": asking.get("judge_model") or asking.get("oracle", ""),
         "embedded": source == "gym" or task.startswith("gym:"),
         "base": _base(made_from),
     }
 
 
 def _student_data(content: dict, evaluations: list[dict]) -> ModelCardData:
-    results = [result for it in evaluations for result in _results(it)]
+    results = [result for evaluation in evaluations for result in _results(evaluation)]
     corpus, (kind, base) = content["source"].partition(":")[0], content["base"]
     return ModelCardData(
         model_name=content["name"] if results else None,  # huggingface_hub takes it with results only
@@ -122,11 +122,11 @@ def _pool_data(pool: Path, content: dict) -> DatasetCardData:
 
 def ancestry(folder: Path) -> list[Path]:
     """List the stages that a stage was made from, by the inputs in their records, itself last."""
-    found: list[Path] = []
+    stages: list[Path] = []
     for path in filter(None, folders.record(folder)["inputs"].values()):
         if stage := tables.stage_of(Path(path)):
-            found += [it for it in ancestry(stage) if it not in found]
-    return [*found, folder]
+            stages += [earlier for earlier in ancestry(stage) if earlier not in stages]
+    return [*stages, folder]
 
 
 def _base(made_from: list[Path]) -> tuple[str, str]:

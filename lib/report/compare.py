@@ -7,7 +7,9 @@ import pandas as pd
 
 from lib.errors import UserError
 from lib.report import facts, page, render, scores, tables
-from lib.runner import folders, keys, summary
+from lib.runner import folders, keys
+from lib.runner.summary import differences as compare_stages
+from lib.runner.summary import scored
 
 MAX_PAIRS = 6  # of arms of two runs that share no name
 
@@ -21,12 +23,12 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         raise UserError("two of these runs have the same name: rename the folder of one")
     summaries = {run: tables.summary(run) for run in runs}
     differences, apart = _against_first(summaries)
-    stand_ins = {name for it in summaries.values() for name in it["stand_ins"]}
-    metric = next((it["metric"] for it in summaries.values() if it.get("metric")), None)
-    joint = {"arms": {}, "comparisons": differences, "stand_ins": stand_ins, "metric": metric}
-    shown = {run.name: scores.scores(it) for run, it in summaries.items()}
+    stand_ins = {name for summary in summaries.values() for name in summary["stand_ins"]}
+    metrics = [summary["metric"] for summary in summaries.values() if summary.get("metric")]
+    joint = {"arms": {}, "comparisons": differences, "stand_ins": stand_ins, "metric": (metrics or [None])[0]}
+    shown = {run.name: scores.scores(summary) for run, summary in summaries.items()}
     lines = [table.rename(index=lambda arm, name=name: f"{name}: {arm}") for name, table in shown.items()]
-    about = pd.DataFrame({run.name: facts.facts(run, it) for run, it in summaries.items()})
+    about = pd.DataFrame({run.name: facts.facts(run, summary) for run, summary in summaries.items()})
     content = {
         "title": " against ".join(run.name for run in runs),
         "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
@@ -35,7 +37,7 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         "scores": page.as_table(pd.concat(lines).fillna("")),
         "differences": page.as_table(scores.differences(joint)),
         "apart": apart,
-        "commands": {run.name: it["command"] for run, it in summaries.items()},
+        "commands": {run.name: summary["command"] for run, summary in summaries.items()},
     }
     path = to or folders.outputs() / f"{'-against-'.join(run.name for run in runs)}.html"
     page.save(path, render.page("compare.html.j2", **content))
@@ -44,16 +46,15 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
 
 def settings(runs: list[Path]) -> pd.DataFrame:
     """Tabulate the parameters of notebooks that differ, a column per run; several values are listed."""
-    found: dict[str, dict[str, set]] = {}
+    values: dict[str, dict[str, set]] = {}
     for run in runs:
         for record in tables.records(run):
             notebook = record["name"].partition("@")[0]
             for name, value in {} if notebook.startswith("report") else record["parameters"].items():
                 if name not in keys.RESERVED:
-                    found.setdefault(f"{notebook}: {name}", {}).setdefault(run.name, set()).add(str(value))
-    lines = {name: {run: ", ".join(sorted(it)) for run, it in of.items()} for name, of in found.items()}
-    differing = {name: line for name, line in lines.items() if len(set(line.values())) > 1}
-    return pd.DataFrame.from_dict(differing, orient="index")
+                    values.setdefault(f"{notebook}: {name}", {}).setdefault(run.name, set()).add(str(value))
+    table = pd.DataFrame(values).T.map(lambda listed: ", ".join(sorted(listed)), na_action="ignore")
+    return table[table.nunique(axis=1, dropna=False) > 1].dropna() if len(table) else table
 
 
 def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[str]]:
@@ -71,7 +72,7 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
         for arm, other in pairs:
             label = f"{run.name}: {arm} − {first.name}: {other}"
             try:
-                compared = summary.differences(_scored(run, arm), _scored(first, other))
+                compared = compare_stages(_scored(run, arm), _scored(first, other))
             except ValueError as error:
                 apart.append(f"{label}: {error}")
             else:
@@ -80,4 +81,4 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
 
 
 def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
-    return summary.scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))
+    return scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))

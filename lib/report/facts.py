@@ -25,7 +25,7 @@ LOST = ("unread", "cut", "missing", "no_response")  # verdicts or prompts that a
 def facts(run: Path, summary: dict) -> dict[str, str]:
     """Return {"Student": …, "Oracle": …, …}, without what the run has nothing of."""
     records, gains = tables.records(run), scores.gains(summary)
-    own = [it for it in records if it["parameters"].get("arm") != "all"]
+    own = [record for record in records if record["parameters"].get("arm") != "all"]
     shown = scores.scores(summary)
     each = {
         "Student": student(records),
@@ -36,7 +36,7 @@ def facts(run: Path, summary: dict) -> dict[str, str]:
         "Gain": "\n".join(gains),
         "Scores": "" if gains else "\n".join(f"{arm}: {_sentence(line)}" for arm, line in shown.iterrows()),
         "Cost": cost(summary),
-        "Time": f"{sum(it['seconds'] for it in own) / 60:,.1f} minutes, {len(own)} stages",
+        "Time": f"{sum(record['seconds'] for record in own) / 60:,.1f} minutes, {len(own)} stages",
     }
     return {name: text for name, text in each.items() if text}
 
@@ -54,27 +54,29 @@ def without_folder(text: object) -> str:
 
 def student(records: list[dict]) -> str:
     """Name the students that were trained or asked, and the files of recorded responses."""
-    asked = [it for it in records if not any(it["parameters"].get(name) for name in RECORDED)]
+    asking = [record for record in records if not any(record["parameters"].get(name) for name in RECORDED)]
     recorded = [without_folder(value) for name in RECORDED for value in values(records, name)]
     files_of = [f"responses recorded in {name}" for name in recorded]
-    return ", ".join(filter(None, [_named(values(asked, "student")), *files_of]))
+    return ", ".join(filter(None, [_named(values(asking, "student")), *files_of]))
 
 
 def judges(run: Path, records: list[dict]) -> str:
     """Name the judges with what each judged, and warn of one that judges what it trained."""
-    judging = [it["parameters"] for it in records if it["name"].startswith("tapir/2_oracle_judging")]
+    judging = [record["parameters"] for record in records if _is_judging(record)]
     judging = [] if _brought_verdicts(records) else judging
-    judged = {"rows": {it.get("judge_model") or it.get("oracle") for it in judging}}
+    judged = {"rows": {parameters.get("judge_model") or parameters.get("oracle") for parameters in judging}}
     for benchmark in registry.BENCHMARKS:
         folders_of = tables.places(run, benchmark.notebook).values() if benchmark.judged else ()
-        found = [files.read_json(folder / JUDGES) or {} for folder in folders_of]
-        judged[benchmark.name] = {name for it in found for name in it.get("judges", ())}
+        noted = [files.read_json(folder / JUDGES) or {} for folder in folders_of]
+        judged[benchmark.name] = {name for note in noted for name in note.get("judges", ())}
     everyone = sorted(filter(None, set().union(*judged.values())))
     texts = [
-        f"{_named([name])} ({', '.join(it for it in judged if name in judged[it])})" for name in everyone
+        f"{_named([name])} ({', '.join(what for what in judged if name in judged[what])})"
+        for name in everyone
     ]
     evaluators = set().union(*(names for what, names in judged.items() if what != "rows"))
-    both = evaluators & {it.get(name) for it in judging for name in ("oracle", "judge_model")} - {"exact"}
+    teachers = {parameters.get(name) for parameters in judging for name in ("oracle", "judge_model")}
+    both = evaluators & teachers - {"exact"}
     warning = f". {', '.join(sorted(both))} also taught or chose the rows: it judges its own work"
     return "; ".join(texts) + warning * bool(both)
 
@@ -94,9 +96,9 @@ def cost(summary: dict) -> str:
 def verdicts(summary: dict) -> str:
     """Say on how much of a benchmark an arm's scores rest, where that is not all of it."""
     texts = []
-    for arm, of in summary["arms"].items():
+    for arm, result in summary["arms"].items():
         for benchmark in registry.BENCHMARKS:
-            metrics = of["metrics"]
+            metrics = result["metrics"]
             n = metrics.get(f"{benchmark.prefix}.n") if benchmark.counted else None
             lost = sum(metrics.get(f"{benchmark.prefix}.{cause}") or 0 for cause in LOST)
             if n is not None and lost:
@@ -106,9 +108,17 @@ def verdicts(summary: dict) -> str:
 
 def _brought_verdicts(records: list[dict]) -> bool:
     """Say whether the rows brought their verdicts: the embedded oracle then answered nothing."""
-    judged = any(it["name"].startswith("tapir/2_oracle_judging") for it in records)
     sources = values(records, "source")
-    return judged and values(records, "oracle") == ["exact"] and bool(sources) and "gym" not in sources
+    return (
+        any(map(_is_judging, records))
+        and values(records, "oracle") == ["exact"]
+        and bool(sources)
+        and "gym" not in sources
+    )
+
+
+def _is_judging(record: dict) -> bool:
+    return record["name"].startswith("tapir/2_oracle_judging")
 
 
 def _named(names: list[str]) -> str:

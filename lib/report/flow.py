@@ -45,15 +45,15 @@ def anchor(folder: Path, run: Path) -> str:
 
 def boxes(stages: list[Path], run: Path) -> list[dict]:
     """Return the boxes of stages in their order; evaluations in a row share one."""
-    found: list[dict] = []
+    drawn: list[dict] = []
     for folder in stages:
         box = box_of(folder) | {"anchor": anchor(folder, run)}
         if folders.record(folder)["name"].startswith("evaluation/"):
             line = ", ".join(box["texts"] or [box["title"]])
-            before = found.pop()["texts"] if found and found[-1]["title"] == EVALUATION else []
+            before = drawn.pop()["texts"] if drawn and drawn[-1]["title"] == EVALUATION else []
             box |= {"title": EVALUATION, "texts": [*before, line]}
-        found.append(box)
-    return found
+        drawn.append(box)
+    return drawn
 
 
 def box_of(folder: Path) -> dict:
@@ -65,8 +65,8 @@ def box_of(folder: Path) -> dict:
     texts = [text.format(metrics[name]) for name, text in named.items() if metrics.get(name) is not None]
     if benchmark := registry.benchmark(notebook):
         arm = {"metrics": {name.removesuffix(f"_round_{number}"): n for name, n in metrics.items()}}
-        each = {it.name: scores.score(arm, it.name) for it in benchmark.headlines}
+        each = {metric.name: scores.score(arm, metric.name) for metric in benchmark.headlines}
         summary = {"stand_ins": [benchmark.prefix] if tables.stands_in(record) else []}
-        texts = [f"{scores.label(n, summary)}: {scores.show(n, it)}" for n, it in each.items() if it]
+        texts = [f"{scores.label(n, summary)}: {scores.show(n, v)}" for n, v in each.items() if v]
     title += {"0": " (warm-up)"}.get(number, f", round {number}") if notebook == "tapir/4_training" else ""
     return {"title": title, "texts": texts}

@@ -25,8 +25,8 @@ def write(run: Path) -> Path:
     Raises UserError if the run has no finished stage.
     """
     content, stages = _content(run), _stages(run)
-    bodies = [Markup(render.body(read(it["folder"]), level=3, fold_code=True)) for it in stages]
-    with_bodies = [it | {"body": body} for it, body in zip(stages, bodies, strict=True)]
+    bodies = [Markup(render.body(read(stage["folder"]), level=3, fold_code=True)) for stage in stages]
+    with_bodies = [stage | {"body": body} for stage, body in zip(stages, bodies, strict=True)]
     text = render.page("report.html.j2", stages=with_bodies, inside=True, **content)
     archive = run / "report.zip"
     archive.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def _content(run: Path) -> dict:
         "metric": scores.missing_metric(summary),
         "scores": as_table(scores.scores(summary)),
         "differences": as_table(scores.differences(summary)),
-        "analysis": [Markup(render.body(read(it), level=2, fold_code=True, within=True)) for it in once],
+        "analysis": [Markup(render.body(read(page), level=2, fold_code=True, within=True)) for page in once],
         "cost": as_table(_cost(table)),
         "versions": records[-1]["versions"],
         "threads": sorted({record["threads"] for record in records if "threads" in record}),
@@ -96,7 +96,7 @@ def _cost(table: pd.DataFrame) -> pd.DataFrame:
     """Tabulate stages, seconds, oracle calls and money by notebook; a shared stage counts once."""
     once = table[table["arm"] != "all"].drop_duplicates("folder")
     metrics = [tables.metrics(folder) for folder in once["folder"]]
-    calls, usd = ([it.get(f"oracle.{name}", 0) for it in metrics] for name in ("calls", "usd"))
+    calls, usd = ([values.get(f"oracle.{name}", 0) for values in metrics] for name in ("calls", "usd"))
     once = once.assign(stages=1, calls=calls, usd=pd.Series(usd, once.index, float))
     sums = once.groupby("notebook", sort=False)[["stages", "seconds", "calls"]].sum()
     money = once.groupby("notebook", sort=False)["usd"].sum(min_count=1, skipna=False)
@@ -106,13 +106,13 @@ def _cost(table: pd.DataFrame) -> pd.DataFrame:
 
 def _stages(run: Path) -> list[dict]:
     """List every stage once, with the arms and seeds that it serves."""
-    table, found = tables.stages(run), []
+    table, stages = tables.stages(run), []
     for folder, users in table[table["arm"] != "all"].groupby("folder", sort=False):
         arms, seeds = (", ".join(map(str, users[name].unique())) for name in ("arm", "seed"))
         stage = {"folder": folder, "name": users.iloc[0]["name"], "serves": f"{arms} · seed {seeds}"}
         stage |= {"anchor": flow.anchor(folder, run), "seconds": folders.record(folder)["seconds"]}
-        found.append(stage | {"link": folder.relative_to(run).as_posix() + "/notebook.html"})
-    return found
+        stages.append(stage | {"link": folder.relative_to(run).as_posix() + "/notebook.html"})
+    return stages
 
 
 def _save_archive(path: Path, text: str, stages: list[dict]) -> None:

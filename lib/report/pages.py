@@ -45,7 +45,7 @@ def withdraw(run: Path, before: dict | None, summary: dict) -> None:
 
 def _results(summary: dict) -> dict:
     """Return a summary without whether a stage ran or was reused."""
-    stages = [{name: it for name, it in line.items() if name != "status"} for line in summary["stages"]]
+    stages = [{name: value for name, value in line.items() if name != "status"} for line in summary["stages"]]
     return summary | {"stages": stages}
 
 

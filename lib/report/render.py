@@ -126,7 +126,7 @@ def _exporter(level: int) -> HTMLExporter:
             yield "plain", lambda text: show.plain(strip_ansi(text))
             yield (
                 "svg_figure",
-                lambda svg, of: svg_figure(svg, of.get("image/svg+xml", {}).get("alt", "a figure")),
+                lambda svg, about: svg_figure(svg, about.get("image/svg+xml", {}).get("alt", "a figure")),
             )
 
     return Exporter(raw_template=(HERE / "cells.html.j2").read_text())

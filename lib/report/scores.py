@@ -16,7 +16,7 @@ def headline(summary: dict) -> str | None:
 
     First the study's `metric`, then the first of the registry that all arms have, then that any has.
     """
-    arms = [of.get("metrics", {}) for of in summary["arms"].values()]
+    arms = [arm.get("metrics", {}) for arm in summary["arms"].values()]
     scored = [
         name for name in (summary.get("metric"), *registry.HEADLINES) if name and _is_scored(summary, name)
     ]
@@ -27,9 +27,9 @@ def headline(summary: dict) -> str | None:
 
 
 def _is_scored(summary: dict, name: str) -> bool:
-    contrasts = (of[name] for of in summary.get("comparisons", {}).values() if name in of)
-    in_arms = any(name in of.get("metrics", {}) for of in summary["arms"].values())
-    return in_arms or any(it["difference"] is not None for it in contrasts)
+    contrasts = (metrics[name] for metrics in summary.get("comparisons", {}).values() if name in metrics)
+    in_arms = any(name in arm.get("metrics", {}) for arm in summary["arms"].values())
+    return in_arms or any(contrast["difference"] is not None for contrast in contrasts)
 
 
 def missing_metric(summary: dict) -> str:
@@ -58,8 +58,8 @@ def label(metric: str, summary: dict) -> str:
 def scores(summary: dict) -> pd.DataFrame:
     """Tabulate the arms' scores, each with its interval; empty if there is none."""
     lines = {
-        arm: {name: show(name, values) for name in columns(summary) if (values := score(of, name))}
-        for arm, of in summary["arms"].items()
+        arm: {name: show(name, values) for name in columns(summary) if (values := score(result, name))}
+        for arm, result in summary["arms"].items()
     }
     return _table(lines, summary)
 
@@ -74,20 +74,21 @@ def score(arm: dict, name: str) -> tuple[float, ...]:
 
 def by_arm(summary: dict, name: str) -> dict[str, tuple[float, ...]]:
     """Return the score of every arm that has one, as `plots.intervals` takes them."""
-    each = {arm: score(of, name) for arm, of in summary["arms"].items()}
+    each = {arm: score(result, name) for arm, result in summary["arms"].items()}
     return {arm: values for arm, values in each.items() if values}
 
 
 def show(metric: str, values: tuple[float, ...], sign: str = "") -> str:
     """Show a value in its unit, with its interval if it has one: "9.2 [7.6, 10.9]"."""
-    how = registry.metric(metric)
-    value, *bounds = (f"{how.scale * it:{sign}.{how.decimals}f}" for it in values)
+    shape = registry.metric(metric)
+    value, *bounds = (f"{shape.scale * number:{sign}.{shape.decimals}f}" for number in values)
     return f"{value} [{', '.join(bounds)}]" if bounds else value
 
 
 def _table(lines: dict[str, dict], summary: dict) -> pd.DataFrame:
     """Tabulate the lines that hold anything, the columns in their order under their labels."""
-    table = pd.DataFrame.from_dict({name: of for name, of in lines.items() if of}, orient="index").fillna("")
+    filled = {name: line for name, line in lines.items() if line}
+    table = pd.DataFrame.from_dict(filled, orient="index").fillna("")
     shown = table[[metric for metric in columns(summary) if metric in table]]
     return shown.rename(columns=lambda metric: label(metric, summary))
 
@@ -130,10 +131,14 @@ def difference(summary: dict, contrast: str, name: str) -> tuple[float, ...]:
 def differences(summary: dict) -> pd.DataFrame:
     """Tabulate the paired differences, a line per contrast; empty if the arms share no metric."""
     lines = {}
-    for name, of in summary["comparisons"].items():
-        each = {metric: difference(summary, name, metric) for metric in columns(summary) if metric in of}
-        shown = {metric: show(metric, it, "+") if it else "no score in both" for metric, it in each.items()}
-        lines[name.replace("_", " ")] = shown
+    for name, compared in summary["comparisons"].items():
+        each = {
+            metric: difference(summary, name, metric) for metric in columns(summary) if metric in compared
+        }
+        lines[name.replace("_", " ")] = {
+            metric: show(metric, values, "+") if values else "no score in both"
+            for metric, values in each.items()
+        }
     return _table(lines, summary)
 
 
@@ -146,7 +151,7 @@ def contrasts(summary: dict) -> pd.DataFrame:
     lines = {}
     for name, compared in summary["comparisons"].items():
         if metric and (values := difference(summary, name, metric)):
-            shown = [registry.metric(metric).scale * it for it in values] + [None] * (3 - len(values))
+            shown = [registry.metric(metric).scale * value for value in values] + [None] * (3 - len(values))
             ps = {part: compared.get(metric, {}).get(part) for part in ("p", "p_holm")}
             line = dict(zip(("difference", "low", "high"), shown, strict=True)) | ps
             lines[name.replace("_", " ")] = line | {"kind": "primary" if name in primary else "exploratory"}
@@ -162,7 +167,7 @@ def summarise_contrasts(table: pd.DataFrame, lower_is_better: bool = False) -> s
     better = (table["difference"] < 0) if lower_is_better else (table["difference"] > 0)
     parts = {"Shown to help": shown & better, "Shown to harm": shown & ~better, "No difference shown": ~shown}
     return "\n".join(
-        f"- **{name}**: {', '.join(table.index[it]) or 'nothing'}." for name, it in parts.items()
+        f"- **{name}**: {', '.join(table.index[mask]) or 'nothing'}." for name, mask in parts.items()
     )
 
 
@@ -187,12 +192,12 @@ def _gain(name: str, metric: str, values: tuple[float, ...], summary: dict) -> s
 def _gains_over_few_shot(summary: dict) -> list[str]:
     """Say SELF-GUIDE's gain over the same student with the same prompt, of many arms in one sentence."""
     gains = {}
-    for arm, of in summary["arms"].items():
+    for arm, result in summary["arms"].items():
         for metric in ("rouge_l", "exact_match"):
-            if len(values := score(of, FEW_SHOT + metric)) == 3:
+            if len(values := score(result, FEW_SHOT + metric)) == 3:
                 gains[arm] = f"ni.{metric}", values
     if len(gains) <= MAX_GAINS:
-        return [_gain(f"{arm} over few-shot", *it, summary) for arm, it in gains.items()]
+        return [_gain(f"{arm} over few-shot", *gain, summary) for arm, gain in gains.items()]
     each = pd.DataFrame([values for _, values in gains.values()], columns=["gain", "low", "high"])
     above, below = (each["low"] > 0).sum(), (each["high"] < 0).sum()
     mean = f"over few-shot, {len(gains)} tasks: {100 * each['gain'].mean():+.1f} points on average"

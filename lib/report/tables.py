@@ -17,21 +17,21 @@ def summary(run: Path) -> dict:
 
     Raises UserError if the run has no finished stage.
     """
-    found, lines = _finished(run)
+    content, lines = _finished(run)
     records = [folders.record(run / line["folder"]) for line in lines]
-    benchmarks = (registry.benchmark(it["name"].partition("@")[0]) for it in records if stands_in(it))
-    return found | {"stand_ins": sorted({it.prefix for it in benchmarks})}
+    notebooks = {record["name"].partition("@")[0] for record in records if stands_in(record)}
+    return content | {"stand_ins": sorted(registry.benchmark(name).prefix for name in notebooks)}
 
 
 def _finished(run: Path) -> tuple[dict, list[dict]]:
     """Return summary.json, and its lines of stages that have a record and an executed notebook."""
-    found = files.read_json(run / "summary.json") or {}
-    places = ((line, run / line["folder"]) for line in found.get("stages", ()) if "folder" in line)
-    lines = [line for line, it in places if folders.record(it) and (it / "notebook.ipynb").is_file()]
-    if not lines or not found.get("arms"):
-        command = found.get("command", f"python -m lib.run params/{run.name}.yaml")
+    summary = files.read_json(run / "summary.json") or {}
+    places = ((line, run / line["folder"]) for line in summary.get("stages", ()) if "folder" in line)
+    lines = [line for line, at in places if folders.record(at) and (at / "notebook.ipynb").is_file()]
+    if not lines or not summary.get("arms"):
+        command = summary.get("command", f"python -m lib.run params/{run.name}.yaml")
         raise UserError(f"{paths.short(run)}: no stage of this run is finished. Do {command}.")
-    return found, lines
+    return summary, lines
 
 
 def stands_in(record: dict) -> bool:
@@ -50,7 +50,7 @@ def stages(run: Path, notebook: str = "", first_round: int = 0) -> pd.DataFrame:
     """
     table = pd.DataFrame(_finished(run)[1])
     table[["notebook", "round"]] = table["name"].str.split("@", expand=True)
-    table = table.assign(round=table["round"].astype(int), folder=[run / it for it in table["folder"]])
+    table = table.assign(round=table["round"].astype(int), folder=[run / path for path in table["folder"]])
     return table[(table["notebook"] == notebook) & (table["round"] >= first_round)] if notebook else table
 
 
@@ -83,4 +83,4 @@ def metrics(folder: Path) -> dict[str, float | None]:
 
 def stage_of(path: Path) -> Path | None:
     """Return the folder of the stage that wrote a file, or None."""
-    return next((it for it in (path, *path.parents) if folders.record(it)), None)
+    return next((folder for folder in (path, *path.parents) if folders.record(folder)), None)

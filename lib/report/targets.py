@@ -23,14 +23,14 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
     """
     lines, inputs = {}, tables.places(run, INPUTS)
     evaluated = tables.places(run, EVALUATION)
-    for arm, of in summary["arms"].items():
-        metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in of["metrics"]), None)
+    for arm, result in summary["arms"].items():
+        metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in result["metrics"]), None)
         if metric:
             folders = [folder for (a, _), folder in evaluated.items() if a == arm]
             scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders])
             own = next((folder for (a, _), folder in inputs.items() if a == arm), None)
             name = target.read(own).target.name if own else arm
-            lines[arm] = line(of["metrics"], metric) | {"task": name} | halves(scores, metric)
+            lines[arm] = line(result["metrics"], metric) | {"task": name} | halves(scores, metric)
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
@@ -68,8 +68,8 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
             line = {"mean": both[name].mean(), "self_guide": both["self_guide"].mean()}
             line |= {"lead": lead["score"].mean(), "low": low, "high": high, "tasks": len(both)}
             lines[name] = line
-    found = pd.DataFrame.from_dict(lines, orient="index")
-    return found.sort_values("mean", ascending=False) if len(found) else found
+    averages = pd.DataFrame.from_dict(lines, orient="index")
+    return averages.sort_values("mean", ascending=False) if len(averages) else averages
 
 
 def gain_correlations(table: pd.DataFrame) -> pd.DataFrame:
