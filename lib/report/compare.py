@@ -54,7 +54,7 @@ def settings(runs: list[Path]) -> pd.DataFrame:
                 if name not in keys.RESERVED:
                     values.setdefault(f"{notebook}: {name}", {}).setdefault(run.name, set()).add(str(value))
     table = pd.DataFrame(values).T.map(lambda listed: ", ".join(sorted(listed)), na_action="ignore")
-    return table[table.nunique(axis=1, dropna=False) > 1].dropna() if len(table) else table
+    return table[table.nunique(axis=1) > 1].fillna("")
 
 
 def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[str]]:
@@ -66,9 +66,8 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
     differences, apart = {}, []
     for run in others:
         arms, first_arms = summaries[run]["arms"], summaries[first]["arms"]
-        pairs = [(arm, arm) for arm in arms if arm in first_arms] or list(product(arms, first_arms))[
-            :MAX_PAIRS
-        ]
+        shared = [(arm, arm) for arm in arms if arm in first_arms]
+        pairs = shared or list(product(arms, first_arms))[:MAX_PAIRS]
         for arm, other in pairs:
             label = f"{run.name}: {arm} − {first.name}: {other}"
             try:
