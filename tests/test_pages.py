@@ -216,8 +216,8 @@ def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, p
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["nothing"], "no run nothing: the runs there are demo"),
-        (["demo", "demo"], "two of these runs have the same name"),
+        (["nothing"], "run=nothing: there is no such run. Name one of these: demo."),
+        (["demo", "demo"], "two of them have the same name"),
     ],
 )
 def test_a_wrong_request_is_one_clear_line(finished, words, said):

@@ -33,7 +33,7 @@ def _folder(name: str) -> Path:
         if (folder / "summary.json").is_file():
             return folder
     runs = sorted(path.parent.name for path in folders.outputs().glob("*/summary.json"))
-    raise UserError(f"no run {name}: the runs there are {', '.join(runs) or 'none yet'}")
+    raise UserError(f"run={name}: there is no such run. Name one of these: {', '.join(runs) or 'none yet'}.")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
     Raises UserError if two have the same name, or one has no finished stage.
     """
     if len({run.name for run in runs}) < len(runs):
-        raise UserError("two of these runs have the same name: rename the folder of one")
+        raise UserError("runs: two of them have the same name. Rename the folder of one.")
     summaries = {run: tables.summary(run) for run in runs}
     differences, apart = _against_first(summaries)
     stand_ins = {name for summary in summaries.values() for name in summary["stand_ins"]}
