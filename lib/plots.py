@@ -1,242 +1,260 @@
-"""The kinds of figures: each a function of plain data that returns a figure with its alternative text."""
+"""Draw the figures: one colour-blind safe style, SVG, an alternative text that holds the data.
 
-from collections.abc import Sequence
+A function takes plain data and returns a figure. An arm has the same colour in every figure.
+"""
+
+import io
+import sys
+import zlib
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from lib.figure import ARMS, BOTH, FAINT, MOST_VECTORS, PALETTE, colour, name_points, told
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]  # Okabe and Ito
+BLUE, RED, GREY = PALETTE[0], PALETTE[5], "#8A8A8A"
+# Paul Tol's muted scheme: one for each usual arm, and any other arm gets one by its name
+MUTED = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499"]
+BASELINES = ("mfd", "mfd_mix", "constant_alpha", "random_oracle", "longest", "ifd", "score", "deita", "lion")
+ARMS = {"tapir": BLUE, "self_guide": RED, "balanced": "#E69F00", "random": "#009E73"}
+ARMS |= {"warm_up": "#7F7F7F", "corpus": "#BFBFBF"} | dict(zip(BASELINES, MUTED, strict=True))
+SHARED_OUTCOMES = {"both right": "#C9C9C9", "both wrong": "#EBEBEB", "equal": "#C9C9C9"}
+INK, FAINT, RULE, PAPER = "#22262b", "#5c636b", "#e3e3e3", "#ffffff"
+DARK = {INK: "#e4e7ea", FAINT: "#a9b0b7", RULE: "#3a4047", PAPER: "none"}  # the same colours on a dark page
+MAX_VECTORS = 2000  # points drawn as vectors; a figure with more holds them as pixels
+MAX_ALT = 900  # characters of an alternative text
+MAX_LABELS = 90  # characters of a row of column labels; longer ones are rotated
+plt.rc("figure", figsize=(7.0, 3.2), dpi=110)
+plt.rc("figure.constrained_layout", use=True)
+plt.rc("savefig", dpi=200)
+plt.rc("svg", fonttype="none", hashsalt="figures")  # text stays text; the same figure is the same file
+plt.rc("font", size=9.5, **{"sans-serif": ["DejaVu Sans", "Verdana", "Arial"]})
+plt.rc("text", parse_math=False, color=INK)  # a dollar sign in a name starts no formula
+plt.rc("axes", labelcolor=INK, titlecolor=INK, edgecolor=FAINT, grid=True, axisbelow=True)
+plt.rc("axes", titlesize=10.5, titleweight="bold", titlelocation="left")
+plt.rc("axes.spines", top=False, right=False)
+plt.rc(("xtick", "ytick"), color=FAINT, labelcolor=INK)
+plt.rc("grid", color=RULE, linewidth=0.7)
+plt.rc("legend", frameon=False)
+plt.rc("lines", linewidth=1.6)
 
 
-def histogram(
-    values: Sequence[float], title: str, x: str, bins=30, line: float | None = None, label: str = ""
-):
-    """How many rows have which value; `line` marks a threshold."""
-    figure, axes = plt.subplots()
-    axes.hist(values, bins=bins, color=PALETTE[0], edgecolor="white")
-    axes.set(title=title, xlabel=x, ylabel="rows")
-    if line is not None:
-        axes.axvline(line, color=PALETTE[5], linestyle="--", label=label)
-        axes.legend()
-    low, middle, high = np.percentile(values, [0, 50, 100])
-    says = [f"{len(values):,} rows from {low:.3g} to {high:.3g}, median {middle:.3g}"]
-    says += [f"{np.mean(np.asarray(values) >= line):.0%} at {line:g} or above"] if line is not None else []
-    return told(figure, "Histogram", says)
+def histogram(values, title: str, x: str, bins=30, line: float | None = None, label: str = ""):
+    """Draw the number of rows by value; `line` marks a threshold.
 
-
-def ridges(
-    groups: dict[str, Sequence[float]], title: str, x: str, line: float | None = None, label: str = ""
-):
-    """A histogram a group, one below the other on one axis: {"round 1": mfd, "round 2": mfd, …}, in shares of the group's rows."""
-    figure, panels = plt.subplots(
-        len(groups), sharex=True, sharey=True, squeeze=False, figsize=(7.0, 0.9 + 1.1 * len(groups))
-    )
-    bins = np.histogram_bin_edges(np.concatenate([np.asarray(it, float) for it in groups.values()]), 30)
-    for axes, (name, values) in zip(panels[:, 0], groups.items(), strict=True):
-        weights = np.full(len(values), 1 / len(values))
-        axes.hist(values, bins=bins, weights=weights, color=PALETTE[0], edgecolor="white")
+    Several groups, {"round 1": values, …}, are panels on one axis, in shares of their rows.
+    """
+    groups = values if isinstance(values, dict) else {"rows": values}
+    size = (7.0, 0.9 + 1.1 * len(groups)) if values is groups else None
+    figure, panels = plt.subplots(len(groups), sharex=True, sharey=True, squeeze=False, figsize=size)
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, float) for v in groups.values()]), bins)
+    texts = []
+    for axes, (name, numbers) in zip(panels[:, 0], groups.items(), strict=True):
+        weights = np.full(len(numbers), 1 / len(numbers) if values is groups else 1)
+        axes.hist(numbers, bins=edges, weights=weights, color=BLUE, edgecolor="white")
         axes.set_ylabel(name)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.yaxis.set_major_formatter("{x:.0%}" if values is groups else "{x:,.0f}")
+        low, median, high = np.percentile(numbers, [0, 50, 100])
+        texts.append(f"{name}: {len(numbers):,} values from {low:.3g} to {high:.3g}, median {median:.3g}")
         if line is not None:
-            axes.axvline(line, color=PALETTE[5], linestyle="--", label=label)
+            axes.axvline(line, color=RED, linestyle="--", label=label)
+            texts[-1] += f", {np.mean(np.asarray(numbers) >= line):.0%} at {line:g} or above"
     panels[0, 0].set_title(title)
-    panels[-1, 0].set_xlabel(x)
+    axes.set_xlabel(x)
     if line is not None:
-        panels[0, 0].legend(loc="upper center")
-    return told(figure, "Histograms", [_middle(*group, line) for group in groups.items()])
-
-
-def _middle(name: str, values: Sequence[float], line: float | None) -> str:
-    above = f", {np.mean(np.asarray(values) >= line):.0%} at {line:g} or above" if line is not None else ""
-    return f"{name}: {len(values):,} rows, median {np.median(values):.3g}{above}"
+        panels[0, 0].legend()
+    return with_alt_text(figure, "Histogram", texts)
 
 
 def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool = True):
-    """Horizontal bars, one group of them a label: {"before": {"Arithmetic": 0.06, …}, "after": {…}}."""
-    labels = list(next(iter(groups.values())))
-    height = 0.8 / len(groups)
-    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(labels) * max(1, len(groups) / 2)))
-    for i, (name, shares) in enumerate(groups.items()):
-        at = np.arange(len(labels)) + (i - (len(groups) - 1) / 2) * height
-        axes.barh(
-            at, [shares[label] for label in labels], height, label=name, color=ARMS.get(name, PALETTE[i % 7])
-        )
-    axes.set(title=title, xlabel=x)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
+    """Draw horizontal bars, a group of them per label: {"before": {"Arithmetic": 0.06, …}, "after": {…}}."""
+    table = pd.DataFrame(groups)
+    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(table) * max(1, len(groups) / 2)))
+    shades = [ARMS.get(name, PALETTE[i % 7]) for i, name in enumerate(groups)]
+    table.plot.barh(ax=axes, width=0.8, color=shades, legend=False)
+    _finish_rows(axes, title, x)
     if percent:
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.xaxis.set_major_formatter("{x:.0%}")
     if len(groups) > 1:
         figure.legend(loc="outside lower center", ncols=min(len(groups), 6))
-    unit = "{:.1%}" if percent else "{:.4g}"
-    each = (" and ".join(f"{n} {unit.format(of[label])}" for n, of in groups.items()) for label in labels)
-    says = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
-    return told(figure, "Bar chart", says)
+    return with_alt_text(figure, "Bar chart", _describe(table, "{:.1%}" if percent else "{:.4g}"))
 
 
 def outcomes(counts: dict[str, dict[str, int]], title: str, x: str):
-    """One bar a label, in shares: {"chain_sum": {"tapir alone": 3, "both right": 9, "both wrong": 7, "balanced alone": 1}, …}.
+    """Draw a full bar per label, in shares: {"chain_sum": {"tapir alone": 3, "both right": 9, …}, …}.
 
-    What one arm alone got right stands in its colour at its end of the bar, what says nothing of the two in grey between.
+    Rows that one arm alone got right stand in its colour at its end of the bar, all others in grey between.
     """
-    parts = list(next(iter(counts.values())))
-    shares = np.array([[of[part] / max(sum(of.values()), 1) for part in parts] for of in counts.values()])
-    figure, axes = plt.subplots(figsize=(7.0, 1.2 + 0.26 * len(counts)))
-    for part, share, left in zip(parts, shares.T, (shares.cumsum(axis=1) - shares).T, strict=True):
-        shade = BOTH.get(part) or colour(part.split(" ")[0])
-        axes.barh(range(len(counts)), share, 0.75, left, label=part, color=shade, edgecolor="white")
-    axes.set(title=title, xlabel=x, xlim=(0, 1), ylim=(len(counts) - 0.4, -0.6))
-    axes.set_yticks(range(len(counts)), list(counts))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=len(parts))
-    each = (", ".join(f"{part} {share:.0%}" for part, share in zip(parts, of, strict=True)) for of in shares)
-    says = [f"{label}: {text}" for label, text in zip(counts, each, strict=True)]
-    return told(figure, "Stacked bars", says)
+    table = pd.DataFrame(counts).T
+    table = table.div(table.sum(axis=1).clip(lower=1), axis=0)
+    figure, axes = plt.subplots(figsize=(7.0, 1.2 + 0.26 * len(table)))
+    shades = [SHARED_OUTCOMES.get(part) or colour(part.split(" ")[0]) for part in table]
+    table.plot.barh(ax=axes, width=0.75, color=shades, stacked=True, edgecolor="white", legend=False)
+    _finish_rows(axes, title, x)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    figure.legend(loc="outside lower center", ncols=len(table.columns))
+    return with_alt_text(figure, "Stacked bars", _describe(table))
 
 
-def gather(groups: dict[str, dict[str, float]], most: int = 12) -> dict[str, dict[str, float]]:
-    """Shares for `bars`, where labels are many: those that are largest in any group, and the sum of all others."""
-    labels = list(next(iter(groups.values())))
-    if len(labels) <= most + 1:
+def top_n_and_rest(groups: dict[str, dict[str, float]], n: int = 12) -> dict[str, dict[str, float]]:
+    """Keep the `n` labels that are largest in any group, and sum all others under one label."""
+    table = pd.DataFrame(groups)
+    if len(table) <= n + 1:
         return groups
-    largest = sorted(labels, key=lambda label: -max(shares[label] for shares in groups.values()))[:most]
-    rest = f"{len(labels) - most} others"
-    return {
-        name: {label: shares[label] for label in labels if label in largest}
-        | {rest: sum(share for label, share in shares.items() if label not in largest)}
-        for name, shares in groups.items()
-    }
+    is_top = table.index.isin(table.max(axis=1).nlargest(n).index)
+    rest = pd.DataFrame({f"{(~is_top).sum()} others": table[~is_top].sum()}).T
+    return pd.concat([table[is_top], rest]).to_dict()
 
 
 def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str):
-    """Lines over x, one an arm: {"tapir": (steps, losses), …}."""
+    """Draw one line per arm: {"tapir": (steps, losses), …}."""
     figure, axes = plt.subplots()
-    for name, (at, values) in lines.items():
-        axes.plot(at, values, label=name, color=colour(name.split(" ")[0]))
+    for name, (steps, values) in lines.items():
+        axes.plot(steps, values, label=name, color=colour(name.split(" ")[0]))
     axes.set(title=title, xlabel=x, ylabel=y)
     if len(lines) > 1:
         axes.legend()
-    ends = {name: values for name, (_, values) in lines.items() if len(values)}
-    says = [f"{name}: from {values[0]:.3g} to {values[-1]:.3g}" for name, values in ends.items()]
-    return told(figure, "Line chart", says)
+    texts = [f"{name}: from {y[0]:.3g} to {y[-1]:.3g}" for name, (_, y) in lines.items() if len(y)]
+    return with_alt_text(figure, "Line chart", texts)
 
 
-def intervals(
-    values: dict[str, tuple[float, ...]],
-    title: str,
-    x: str,
-    zero: bool = False,
-    scale: float = 100,
-    decimals: int = 1,
-):
-    """Draw a forest plot: a line per label, {label: (value, low, high)}.
+def intervals(values: dict[str, tuple], title: str, x: str, zero=False, scale=100.0, decimals=1):
+    """Draw a forest plot, a line per label: {label: (value, low, high)}, or (value,) without an interval.
 
-    A value without an interval is (value,). Values are multiplied by `scale`, by default to percent.
+    Values are multiplied by `scale`, by default to percent; `zero` marks the zero.
     """
     figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
-    says = []
-    for i, (name, (value, *bounds)) in enumerate(values.items()):
-        value, bounds = scale * value, [scale * it for it in bounds]
-        shade = colour(name) if name in ARMS else PALETTE[0]
+    texts = []
+    for i, (name, numbers) in enumerate(values.items()):
+        value, *bounds = (scale * number for number in numbers)
+        shade = ARMS.get(name, BLUE)
         axes.plot(bounds, [i] * len(bounds), color=shade, solid_capstyle="butt", linewidth=2.4)
         axes.plot([value], [i], "o", color=shade, markersize=6)
-        text = f"{value:.{decimals}f}"
-        axes.annotate(text, (value, i), (0, 6), textcoords="offset points", ha="center", size=8)
-        reach = ", from {} to {}".format(*(f"{it:.{decimals}f}" for it in bounds)) if bounds else ""
-        says.append(f"{name}: {text}{reach}")
+        shown, *ends = (f"{number:.{decimals}f}" for number in (value, *bounds))
+        axes.annotate(shown, (value, i), (0, 6), textcoords="offset points", ha="center", size=8)
+        texts.append(f"{name}: {shown}" + (f", from {ends[0]} to {ends[1]}" if ends else ""))
     if zero:
         axes.axvline(0, color=FAINT, linewidth=1)
-    axes.set(title=title, xlabel=x, ylim=(len(values) - 0.4, -0.7))
     axes.set_yticks(range(len(values)), list(values))
-    axes.grid(axis="y", visible=False)
-    return told(figure, "Values with their 95 % intervals", says)
+    _finish_rows(axes, title, x)
+    return with_alt_text(figure, "Values with their 95 % intervals", texts)
 
 
-def dots(points: dict[str, tuple[float, float]], title: str, x: str, y: str):
-    """A labelled point each: {"chain_sum 1": (x, y), …}."""
-    figure, axes = plt.subplots(figsize=(7.0, 4.0))
-    for a, b in points.values():
-        axes.plot([a], [b], "o", color=PALETTE[0], markersize=5)
+def scatter(points: dict[str, tuple[float, ...]], title: str, x: str, y: str):
+    """Draw labelled points: {name: (x, y)}, or (x, y, low, high) with a 95 % interval, around zero."""
+    figure, axes = plt.subplots(figsize=(7.0, 4.2))
+    texts = []
+    for name, (a, b, *bounds) in points.items():
+        low, high = bounds or (b, b)
+        shade = BLUE if low > 0 or not bounds else RED if high < 0 else GREY
+        axes.plot([a, a], [low, high], color=shade, linewidth=1.4)
+        axes.plot([a], [b], "o", color=shade, markersize=5)
+        axes.annotate(name, (a, b), (4, 2), textcoords="offset points", size=7)
+        texts.append(f"{name}: {a:.3g}, {b:.3g}" + (f", from {low:.3g} to {high:.3g}" if bounds else ""))
+    if any(len(point) > 2 for point in points.values()):
+        axes.axhline(0, color=FAINT, linewidth=1)
     axes.set(title=title, xlabel=x, ylabel=y)
-    name_points(axes, points)
-    return told(figure, "Scatter plot", [f"{name}: {a:.3g}, {b:.3g}" for name, (a, b) in points.items()])
-
-
-def against(points: dict[str, tuple[float, float, float, float]], title: str, x: str, y: str):
-    """A labelled point each with its 95 % interval, around zero: {name: (x, y, low, high)}."""
-    figure, axes = plt.subplots(figsize=(7.0, 4.4))
-    axes.axhline(0, color=FAINT, linewidth=1)
-    for at, value, low, high in points.values():
-        shade = PALETTE[0] if low > 0 else PALETTE[5] if high < 0 else "#8A8A8A"
-        axes.plot([at, at], [low, high], color=shade, linewidth=1.4)
-        axes.plot([at], [value], "o", color=shade, markersize=5)
-    axes.set(title=title, xlabel=x, ylabel=y)
-    name_points(axes, {name: (at, value) for name, (at, value, *_) in points.items()})
-    says = [
-        f"{n}: at {at:.3g} {v:+.3g}, from {low:+.3g} to {high:+.3g}"
-        for n, (at, v, low, high) in points.items()
-    ]
-    return told(figure, "Scatter plot with 95 % intervals", says)
+    return with_alt_text(figure, "Scatter plot", texts)
 
 
 def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str):
-    """Points, and their means in eighths of them, from the leftmost on."""
+    """Draw the finite points, and the mean of each eighth of them from left to right."""
     at, values = np.asarray(at, float), np.asarray(values, float)
-    known = np.isfinite(at) & np.isfinite(values)
-    at, values = at[known], values[known]
+    finite = np.isfinite(at) & np.isfinite(values)
+    at, values = at[finite], values[finite]
     figure, axes = plt.subplots()
-    pixels = len(at) > MOST_VECTORS
-    axes.plot(at, values, ".", color=PALETTE[0], alpha=0.25, markersize=5, rasterized=pixels)
-    parts = [part for part in np.array_split(np.argsort(at, kind="stable"), 8) if len(part)]
-    means = [at[part].mean() for part in parts], [values[part].mean() for part in parts]
-    axes.plot(*means, "o-", color=PALETTE[5], label="mean of an eighth of the pairs")
+    axes.plot(at, values, ".", color=BLUE, alpha=0.25, markersize=5, rasterized=len(at) > MAX_VECTORS)
+    eighths = [part for part in np.array_split(np.argsort(at, kind="stable"), 8) if len(part)]
+    means = [(at[part].mean(), values[part].mean()) for part in eighths]
+    axes.plot(*zip(*means, strict=True), "o-", color=RED, label="mean of an eighth of the pairs")
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.legend()
-    says = [f"at {a:.3g} on average {b:.3g}" for a, b in zip(*means, strict=True)]
-    return told(figure, f"Scatter plot of {len(at):,} points with the means of eighths", says)
+    kind = f"Scatter plot of {len(at):,} points with the means of eighths"
+    return with_alt_text(figure, kind, [f"at {a:.3g} on average {b:.3g}" for a, b in means])
 
 
-def radar(groups: dict[str, dict[str, float]], title: str, most: float):
-    """A web of categories, one line a group: {"turn 1": {"writing": 9.5, …}, …}; `most` is the end of every axis."""
-    labels = list(next(iter(groups.values())))
-    angles = np.linspace(0, 2 * np.pi, len(labels), endpoint=False)
+def radar(groups: dict[str, dict[str, float]], title: str, highest: float):
+    """Draw a web of categories, a line per group: {"turn 1": {"writing": 9.5, …}, …}, from 0 to `highest`."""
+    table = pd.DataFrame(groups)
+    angles = np.linspace(0, 2 * np.pi, len(table), endpoint=False)
     figure, axes = plt.subplots(figsize=(6.0, 4.6), subplot_kw={"projection": "polar"})
-    for i, (name, values) in enumerate(groups.items()):
-        line = [values[label] for label in labels]
-        shade = ARMS.get(name, PALETTE[i % 7])
-        axes.plot([*angles, angles[0]], [*line, line[0]], label=name, color=shade, marker="o", markersize=3)
+    for shade, (name, values) in zip(PALETTE, table.items(), strict=False):
+        closed = [*values, values.iloc[0]]
+        axes.plot([*angles, angles[0]], closed, label=name, color=shade, marker="o", markersize=3)
     axes.set_theta_offset(np.pi / 2)
     axes.set_theta_direction(-1)
-    axes.set_xticks(angles, labels)
+    axes.set_xticks(angles, table.index)
     axes.tick_params(axis="x", pad=14)
-    axes.set(title=title, ylim=(0, most))
+    axes.set(title=title, ylim=(0, highest))
     figure.legend(loc="outside lower center", ncols=len(groups))
-    each = (" and ".join(f"{n} {of[label]:.3g}" for n, of in groups.items()) for label in labels)
-    says = [f"{label}: {text}" for label, text in zip(labels, each, strict=True)]
-    return told(figure, "Radar chart", says)
+    return with_alt_text(figure, "Radar chart", _describe(table, "{:.3g}"))
 
 
 def grid(cells: dict[str, dict[str, float]], title: str):
-    """A table of percentages with shaded cells: {row: {column: share}}."""
-    rows, columns = list(cells), list(next(iter(cells.values())))
-    values = np.array([[100 * cells[row][column] for column in columns] for row in rows])
-    figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(rows)))
-    axes.imshow(values, cmap="Blues", vmin=0, vmax=130, aspect="auto")
-    for i, j in np.ndindex(*values.shape):
-        text = f"{values[i, j]:.0f}" if np.isfinite(values[i, j]) else "–"
+    """Draw a table of percentages with shaded cells: {row: {column: share}}; nan is a dash."""
+    table = pd.DataFrame(cells).T
+    figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(table)))
+    axes.imshow(100 * table, cmap="Blues", vmin=0, vmax=130, aspect="auto")
+    for (i, j), share in np.ndenumerate(table):
+        text = f"{100 * share:.0f}" if np.isfinite(share) else "–"
         axes.text(j, i, text, ha="center", va="center", size=8, color="#111111")
-    crowded = len(columns) * max(map(len, columns)) > 90  # characters that a line of labels holds
-    axes.set_xticks(
-        range(len(columns)), columns, rotation=30 if crowded else 0, ha="left" if crowded else "center"
-    )
-    axes.set_yticks(range(len(rows)), rows)
+    crowded = len(table.columns) * max(map(len, table)) > MAX_LABELS
+    axes.set_xticks(range(len(table.columns)), table, **({"rotation": 30, "ha": "left"} if crowded else {}))
+    axes.set_yticks(range(len(table)), table.index)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_title(title, pad=10)
+    axes.set_title(title)
     axes.grid(visible=False)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    each = (", ".join(f"{n} {share:.0%}" for n, share in of.items()) for of in cells.values())
-    return told(figure, "Table of percentages", [f"{r}: {text}" for r, text in zip(rows, each, strict=True)])
+    axes.spines[:].set_visible(False)
+    return with_alt_text(figure, "Table of percentages", _describe(table))
+
+
+def colour(arm: str) -> str:
+    """Return the colour of an arm: fixed for the usual ones, by its name for any other."""
+    return ARMS.get(arm) or MUTED[zlib.crc32(arm.encode()) % len(MUTED)]
+
+
+def svg(figure: Figure) -> tuple[str, dict[str, str]]:
+    """Return a figure as SVG, and its alternative text as metadata: {"alt": …}."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :], {"alt": getattr(figure, "alt", "")}
+
+
+def with_alt_text(figure: Figure, kind: str, texts: Iterable[str]) -> Figure:
+    """Add an alternative text to a figure: its kind, title, axes and data."""
+    _show_as_svg()
+    axes = figure.axes[0]
+    title, x, y = axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()
+    named = "; ".join(filter(None, [title, x and f"x: {x}", y and f"y: {y}"]))
+    text = f"{kind}. {named}. {'; '.join(texts)}."
+    figure.alt = text if len(text) <= MAX_ALT else f"{text[: MAX_ALT - 1]}…"
+    axes.set_title(title, wrap=True)
+    return figure
+
+
+def _show_as_svg() -> None:
+    """Let a notebook show figures by `svg`; IPython adds its own formatter with the first figure."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell:
+        formatters = shell.display_formatter.formatters
+        formatters["image/png"].pop(Figure, None)
+        formatters["image/svg+xml"].for_type(Figure, svg)
+
+
+def _finish_rows(axes, title: str, x: str) -> None:
+    """Set the title, and the labels of a figure whose y axis is a list, from the top down."""
+    axes.set(title=title, xlabel=x, ylabel="", ylim=(len(axes.get_yticks()) - 0.4, -0.7))
+    axes.grid(axis="y", visible=False)
+
+
+def _describe(table: pd.DataFrame, shape: str = "{:.0%}") -> list[str]:
+    """Say every line of a table: "label: column value, column value"."""
+    lines = table.map(shape.format).T.to_dict()
+    return [
+        f"{name}: {', '.join(f'{n} {text}' for n, text in values.items())}" for name, values in lines.items()
+    ]

@@ -189,7 +189,7 @@ def test_runs_of_different_benchmarks_stand_side_by_side(run):
     other = finished(run.with_name("other"), {"a": {f"{IFEVAL}@0": HALF, f"{MT}@0": NOTHING}})
     third = finished(run.with_name("third"), {"b": {TRAINING: {}}})
     text = BeautifulSoup(compare.write([run, other, third]).read_text(), "html.parser").get_text(" ")
-    assert "other: a − demo: a" in text and "-30.0 [" in text and "third: b" not in text.split("Against")[1]
+    assert "other: a − demo: a" in text and "-30.0 [" in text and "third: b" not in text.split("Compared")[1]
 
 
 def test_an_optional_section_is_drawn_only_where_its_code_shows_something():

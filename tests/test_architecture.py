@@ -11,7 +11,6 @@ ORDER = [
     "files",
     "text",
     "show",
-    "figure",
     "plots",
     "records",
     "prompts",

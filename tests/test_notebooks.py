@@ -8,7 +8,8 @@ import executed
 import nbformat
 import pytest
 
-from lib.report import page, sides, tables
+from lib import records
+from lib.report import arms, page, tables
 from lib.run import run_study
 
 ROOT = Path(__file__).parents[1]
@@ -87,16 +88,17 @@ def test_arms_share_the_warm_up(micro):
 
 def test_arms_that_train_on_other_rows_are_taught_as_many_response_tokens(micro):
     _, folder = micro
-    taught = {arm: [set(rows["id"]) for rows in parts] for arm, parts in sides.taught(folder, 0).items()}
-    tokens = sides.budget(folder)["response tokens"]
-    assert taught.keys() == set(tokens.index) == {"balanced", "tapir"}
-    assert taught["balanced"] != taught["tapir"]  # or an arm would be held against itself
-    assert tokens.max() / tokens.min() - 1 <= sides.EQUAL
+    trained = tables.stages(folder, "tapir/4_training", first_round=1).groupby("arm")
+    rows = {arm: [records.read(it / "rows.parquet")["id"][:] for it in of["folder"]] for arm, of in trained}
+    tokens = arms.budget(folder)["response tokens"]
+    assert rows.keys() == set(tokens.index) == {"balanced", "tapir"}
+    assert rows["balanced"] != rows["tapir"]  # else an arm would be compared with itself
+    assert tokens.max() / tokens.min() - 1 <= arms.EQUAL
 
 
 def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
     summary, folder = micro
-    budget, stages = sides.budget(folder), tables.stages(folder)
+    budget, stages = arms.budget(folder), tables.stages(folder)
     mine = stages[(stages["arm"] == "tapir") & (stages["round"] > 0)].drop_duplicates("folder")
     written = [json.loads((place / "metrics.json").read_text()) for place in mine["folder"]]
     tokens = [metrics.get(f"training.round_{n}.response_tokens", 0) for metrics in written for n in (1, 2)]
@@ -107,7 +109,7 @@ def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
         == sum(calls)
         == summary["arms"]["tapir"]["metrics"]["oracle.calls"]
     )
-    assert list(sides.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
+    assert list(arms.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
 
 
 def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):

@@ -6,7 +6,6 @@ import shutil
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
@@ -78,12 +77,13 @@ def test_formulas_are_ours_alone():
 
 def test_every_figure_has_its_data_as_alternative_text():
     figure = plots.intervals({"tapir": (0.5, 0.4, 0.6)}, "Accuracy by arm", "accuracy, %")
-    found = BeautifulSoup(str(render.figure(figure)), "html.parser").img
-    assert found["alt"] == (
+    svg, metadata = plots.svg(figure)
+    output = new_output("display_data", {"image/svg+xml": svg}, metadata={"image/svg+xml": metadata})
+    image = parsed(cell("", [output])).img
+    assert image["alt"] == (
         "Values with their 95 % intervals. Accuracy by arm; x: accuracy, %. tapir: 50.0, from 40.0 to 60.0."
     )
-    assert found["src"].startswith("data:image/svg+xml;base64,")
-    assert not plt.get_fignums()
+    assert image["src"].startswith("data:image/svg+xml;base64,")
 
 
 def test_code_folds_by_its_tag_and_all_of_it_in_a_report():
@@ -123,8 +123,6 @@ def test_a_page_forbids_scripts_and_requests():
     )
 
 
-TAUGHT = {"rows": 1200, "steps": 75, "response_tokens": 60_000, "pool_share_of_rows": 0.3}
-
 # --- a run of its own: two arms, scored by a notebook
 
 SCORE = """import pandas as pd
@@ -145,7 +143,7 @@ comparisons: [high_vs_low]
 @pytest.fixture
 def finished(project):
     project.notebook("exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', SCORE)
-    project.module("benchmarks", "")  # where it is there, arms are compared
+    project.module("evaluation/statistics", "")  # where it is there, arms are compared
     run_study(project.params(STUDY))
     return project.root / "outputs/demo"
 
@@ -161,31 +159,17 @@ def test_a_reader_of_the_report_alone_knows_gain_interval_cost_and_command(finis
 
 
 def test_the_flow_parts_where_the_arms_do(finished):
-    trunk, ways = flow.flow(finished, ["low", "high"])
-    assert not trunk and {arm: [step.title for step in of] for arm, of in ways.items()} == {
-        "low": ["exam"],
-        "high": ["exam"],
-    }
-    assert [step.title for step in flow.flow(finished, ["low"])[0]] == ["exam"]
+    trunk, branches = flow.flow(finished, ["low", "high"])
+    titles = {arm: [box["title"] for box in boxes] for arm, boxes in branches.items()}
+    assert not trunk and titles == {"low": ["exam"], "high": ["exam"]}
+    assert [box["title"] for box in flow.flow(finished, ["low"])[0]] == ["exam"]
 
 
-def test_a_step_tells_what_is_known_and_leaves_out_what_is_not(tmp_path):
-    told = {"key": "", "name": "tapir/4_training@2", "parameters": {}}
-    (tmp_path / "stage.json").write_text(json.dumps(told))
-    (tmp_path / "metrics.json").write_text(
-        json.dumps({"training.round_2.rows": 1200, "training.round_2.steps": 75})
-    )
-    (tmp_path / "rows.parquet").write_text("cut off")
-    step = flow.step(tmp_path, tmp_path.parent)
-    assert (step.title, step.passed, step.says) == ("Training, round 2", "1,200 rows", ())
-    (tmp_path / "metrics.json").write_text(
-        json.dumps({f"training.round_2.{name}": value for name, value in TAUGHT.items()})
-    )
-    step = flow.step(tmp_path, tmp_path.parent)
-    assert (step.passed, step.says) == (
-        "1,200 rows, 30% from the pool",
-        ("60,000 response tokens, 75 steps",),
-    )
+def test_a_box_says_the_metrics_that_a_stage_has(tmp_path):
+    record = {"key": "", "name": "tapir/4_training@2", "parameters": {}}
+    (tmp_path / "stage.json").write_text(json.dumps(record))
+    (tmp_path / "metrics.json").write_text(json.dumps({"training.round_2.rows": 1200}))
+    assert flow.box_of(tmp_path) == {"title": "Training, round 2", "texts": ["1,200 rows"]}
 
 
 def test_an_unchanged_run_keeps_its_report_and_the_command_writes_it_anew(finished, project):
@@ -197,7 +181,7 @@ def test_an_unchanged_run_keeps_its_report_and_the_command_writes_it_anew(finish
 
 
 def test_a_report_that_is_too_large_becomes_an_archive_whose_links_lead_somewhere(finished, monkeypatch):
-    monkeypatch.setattr(page, "LARGEST", 20_000)
+    monkeypatch.setattr(page, "MAX_BYTES", 20_000)
     assert page.write(finished).name == "report.zip"
     with zipfile.ZipFile(finished / "report.zip") as archive:
         links = BeautifulSoup(archive.read("report.html"), "html.parser").select("section:last-of-type a")
@@ -232,9 +216,8 @@ def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, p
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["nothing"], "no run nothing: the runs there are demo"),
-        (["demo", "demo"], "two of these runs have the same name"),
-        (["demo", "--to", "x.html"], "--to is for comparisons"),
+        (["nothing"], "run=nothing: there is no such run. Name one of these: demo."),
+        (["demo", "demo"], "two of them have the same name"),
     ],
 )
 def test_a_wrong_request_is_one_clear_line(finished, words, said):
@@ -248,7 +231,7 @@ def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
         'level: int = 1  # of four\nsplit: str = "dev"',
         SCORE.replace("range(40)", "range(40 + level)"),
     )
-    project.module("benchmarks", "")
+    project.module("evaluation/statistics", "")
     found = run_study(project.params(STUDY))
     assert found["status"] == "complete" and found["comparisons"] == {"high_vs_low": {}}
     told = BeautifulSoup((project.root / "outputs/demo/report.html").read_text(), "html.parser").get_text()
@@ -272,7 +255,7 @@ def test_a_report_that_a_kill_kept_from_being_written_is_written_by_the_next_run
     assert "Which level" in (finished / "report.html").read_text()
 
 
-@pytest.mark.parametrize("lost", ["stage.json", "notebook.ipynb", "."])
+@pytest.mark.parametrize("lost", ["stage.json", "."])
 def test_a_stage_that_is_no_longer_whole_is_missing_from_the_report_and_counted(finished, lost):
     place = finished / "low/s0/exam@0" / lost
     shutil.rmtree(place) if place.is_dir() else place.write_text("{")

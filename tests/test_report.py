@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from lib.report import facts, page, scores, sides, tables
+from lib.report import arms, facts, page, scores, tables
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from lib.report import facts, page, scores, sides, tables
             r"\*\*.*differ by 3.2% at most: this is no comparison at equal budget.\*\*",
         ),
         ({"a": 60_000, "reference": 180_000}, "differ by 0.0% at most."),
-        ({}, "No arm was taught beyond the warm-up."),
+        ({}, "No arm was trained beyond the warm-up."),
     ],
 )
 def test_an_unequal_budget_is_said_aloud(tokens, said):
     budget = pd.DataFrame({"response tokens": pd.Series(tokens, dtype=float)})
-    assert re.search(said, sides.equal(budget, ["a", "b"]))
+    assert re.search(said, arms.describe_budget(budget, ["a", "b"]))
 
 
 def contrast(difference, low, high, **p):
@@ -42,7 +42,7 @@ FOUND = {
 
 
 def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named():
-    table = tables.contrasts(FOUND)
+    table = scores.contrasts(FOUND)
     assert table["difference"].to_dict() == {
         "tapir vs balanced": 2,
         "tapir vs random": -5,
@@ -52,7 +52,7 @@ def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named()
 
 
 def test_what_helped_is_told_by_the_corrected_p():
-    assert tables.helped(tables.contrasts(FOUND)).splitlines() == [
+    assert scores.summarise_contrasts(scores.contrasts(FOUND)).splitlines() == [
         "- **Shown to help**: tapir vs balanced.",
         "- **Shown to harm**: tapir vs random.",
         "- **No difference shown**: balanced vs random.",
@@ -60,9 +60,9 @@ def test_what_helped_is_told_by_the_corrected_p():
 
 
 def test_the_arms_compared_are_those_of_the_contrasts_or_all():
-    assert tables.compared(FOUND) == ["tapir", "balanced", "random"]
-    assert tables.compared(FOUND, "primary") == ["tapir", "balanced"]
-    assert tables.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
+    assert scores.compared(FOUND) == ["tapir", "balanced", "random"]
+    assert scores.compared(FOUND, "primary") == ["tapir", "balanced"]
+    assert scores.compared(FOUND | {"comparisons": {}}) == list(FOUND["arms"])
 
 
 def evaluated(arm: str, seed: int, **scores: float) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def test_outcomes_pair_rows_by_seed_and_id_and_the_greatest_gain_comes_first():
         evaluated("b", 0, y1=0, x2=0, x1=1),
         evaluated("a", 2, x1=1, x2=1, y1=0),  # a seed that b lacks
     ]
-    found = sides.outcomes(pd.concat(rows), "a", "b")
+    found = arms.outcomes(pd.concat(rows), "a", "b")
     assert list(found.index) == ["y", "x"]
     assert found.T.to_dict() == {
         "y": {"a alone": 2, "both right": 0, "both wrong": 0, "b alone": 0},
@@ -91,8 +91,8 @@ def test_outcomes_pair_rows_by_seed_and_id_and_the_greatest_gain_comes_first():
 
 def test_scores_that_are_not_right_or_wrong_are_higher_equal_or_lower():
     rows = pd.concat([evaluated("a", 0, x1=8, x2=5, x3=2), evaluated("b", 0, x1=7, x2=5, x3=9)])
-    assert sides.outcomes(rows, "a", "b").T.to_dict() == {"x": {"a higher": 1, "equal": 1, "b higher": 1}}
-    drawn = sides.differing(rows, pd.DataFrame(), "a", "b")
+    assert arms.outcomes(rows, "a", "b").T.to_dict() == {"x": {"a higher": 1, "equal": 1, "b higher": 1}}
+    drawn = arms.disagreements(rows, pd.DataFrame(), "a", "b")
     assert {(row.id, row.won, row.a, row.b) for row in drawn.itertuples()} == {
         ("x1", "a", "8", "7"),
         ("x3", "b", "2", "9"),
@@ -125,7 +125,7 @@ def test_scores_are_shown_for_the_arms_and_contrasts_that_have_them():
         "random": {"embedded world, accuracy, %": "30.0", "IFEval, prompts followed, %": ""},
     }
     assert (
-        scores.contrasts(SCORED).loc["tapir vs balanced", "IFEval, prompts followed, %"]
+        scores.differences(SCORED).loc["tapir vs balanced", "IFEval, prompts followed, %"]
         == "-5.0 [-10.0, +1.0]"
     )
     assert len(scores.scores({"arms": {"a": {"metrics": {}}}})) == 0
@@ -180,17 +180,17 @@ def test_a_metric_without_scores_by_row_is_compared_without_an_interval_and_lowe
     assert scores.gains(found) == [
         "a vs b: -0.250 bits per byte, without an interval (held-out loss, bits per byte (lower is better))"
     ]
-    assert tables.contrasts(found).loc["a vs b", "difference"] == -0.25
+    assert scores.contrasts(found).loc["a vs b", "difference"] == -0.25
     lower = pd.DataFrame({"difference": [-0.25], "p": [0.01], "p_holm": [None]}, ["a vs b"])
-    assert tables.helped(lower, lower_is_better=True).startswith("- **Shown to help**: a vs b.")
+    assert scores.summarise_contrasts(lower, lower_is_better=True).startswith("- **Shown to help**: a vs b.")
 
 
 def test_a_contrast_without_scores_is_named_and_claims_nothing():
     nothing = {"difference": None, "low": None, "high": None, "n": 0}
     found = {"arms": {"a": scored(gym__accuracy=1), "b": {"metrics": {}, "seeds": {}}}}
     found |= {"comparisons": {"a_vs_b": {"gym.accuracy": nothing}}}
-    assert scores.contrasts(found).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
-    assert scores.gains(found) == [] and len(tables.contrasts(found)) == 0
+    assert scores.differences(found).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
+    assert scores.gains(found) == [] and len(scores.contrasts(found)) == 0
 
 
 def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
@@ -201,7 +201,7 @@ def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
         "reviews over few-shot: +20.0 [+10.0, +30.0] points, above zero (target task, exact match)"
     ]
     alone = {"comparisons": {}, "arms": {"main": {"metrics": {"mt_bench.score": 7.5}}}}
-    assert scores.gains(alone) == [] and scores.told(alone) == ["main: MT-Bench, 1 to 10: 7.50"]
+    assert scores.gains(alone) == []
 
 
 def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
@@ -232,22 +232,20 @@ def asked_of(notebook: str, **parameters) -> dict:
     return {"name": f"{notebook}@1", "parameters": parameters}
 
 
-def test_who_brought_recorded_verdicts_is_not_the_embedded_oracle(monkeypatch, tmp_path):
+def test_a_corpus_that_brought_its_verdicts_has_no_judge(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "places", lambda run, notebook: {})
     judging = asked_of("tapir/2_oracle_judging", oracle="exact", judge_model="")
-    recorded = [asked_of("tapir/1_data_selection", source="rows.jsonl"), judging]
-    assert facts._oracle(recorded) == "the corpus brought its verdicts: nobody was asked"
-    assert facts.judges(tmp_path, recorded) == ""
-    embedded = [asked_of("tapir/1_data_selection", source="gym"), judging]
-    assert facts._oracle(embedded) == facts.IN_WORDS["exact"]
+    judges = [
+        facts.judges(tmp_path, [asked_of("tapir/1_data_selection", source=source), judging])
+        for source in ("rows.jsonl", "gym")
+    ]
+    assert judges == ["", f"{facts.NAMES['exact']} (rows)"]
 
 
 def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():
-    told = [asked_of("evaluation/mt_bench", student="Qwen/Qwen2.5-0.5B", judgments="/home/me/granite.jsonl")]
-    assert facts._student(told) == "responses recorded in granite.jsonl"
-    assert (
-        facts._student([asked_of("evaluation/mt_bench", student="Qwen/Qwen2.5-0.5B")]) == "Qwen/Qwen2.5-0.5B"
-    )
+    records = [asked_of("evaluation/mt_bench", student="a/b", judgments="/home/me/granite.jsonl")]
+    assert facts.student(records) == "responses recorded in granite.jsonl"
+    assert facts.student([asked_of("evaluation/mt_bench", student="a/b")]) == "a/b"
 
 
 @pytest.mark.parametrize(
@@ -264,16 +262,6 @@ def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():
 def test_what_was_asked_and_what_it_cost(oracle, said):
     counted = {"calls": 47, "cached": 50, "unread": 2, "cut": 1} if oracle else {"calls": 0, "cached": 0}
     assert facts.cost({"oracle": counted | oracle}).startswith(said)
-
-
-def test_rows_are_counted_by_arm_and_self_guides_pairs_apart():
-    tapir = {"corpus.kept": 300, "training.round_0.rows": 200, "training.round_1.rows": 80}
-    arms = {"tapir": {"metrics": tapir | {"self_guide.training.self_guide.rows": 29}}}
-    assert facts.rows({"arms": arms}).splitlines() == [
-        "a corpus of 300",
-        "taught, in all rounds: tapir 280",
-        "pairs taught by SELF-GUIDE: tapir 29",
-    ]
 
 
 def test_a_score_that_rests_on_part_of_its_benchmark_says_so():

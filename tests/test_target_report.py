@@ -35,7 +35,7 @@ def table(n, **columns):
 
 
 def test_a_line_holds_the_scores_of_one_metric_and_leaves_unknown_labels_open():
-    line = targets._line(LINE, "exact_match")
+    line = targets.line(LINE, "exact_match")
     assert {name: line[name] for name in ("self_guide", "few_shot", "gold", "gain", "gain_low", "pairs")} == {
         "self_guide": 0.7,
         "few_shot": 0.6,
@@ -59,7 +59,7 @@ def test_means_over_tasks_have_the_lead_with_an_interval_and_too_few_have_none()
 
 
 def test_a_gain_that_rises_with_the_start_is_found_to_go_with_it():
-    found = targets.goes_with(table(6, before=np.arange(6) / 10, after=np.arange(6) / 20))
+    found = targets.gain_correlations(table(6, before=np.arange(6) / 10, after=np.arange(6) / 20))
     assert found.loc["accuracy before", "rank correlation"] == pytest.approx(1)
     assert "accuracy of its own labels" not in found.index  # not known
     assert "pairs" not in found.index  # all alike
@@ -84,11 +84,13 @@ def test_nothing_goes_with_a_gain_that_is_luck():
     for _ in range(100):
         scores = rng.random((14, 2, 200)) < 0.5  # few_shot and SELF-GUIDE alike, 200 instances of 14 tasks
         before, after = scores[:, 0, ::2].mean(1), (scores[:, 1] * 1.0 - scores[:, 0])[:, 1::2].mean(1)
-        ps.append(targets.goes_with(table(14, before=before, after=after)).loc["accuracy before", "p"])
+        ps.append(
+            targets.gain_correlations(table(14, before=before, after=after)).loc["accuracy before", "p"]
+        )
     assert np.mean(np.array(ps) < 0.05) < 0.12
 
 
 def test_gains_are_shown_around_zero_with_their_intervals():
-    figure = plots.against({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
+    figure = plots.scatter({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
     colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
     assert len(colours) == 3

@@ -1,4 +1,4 @@
-"""The report of a run, or several runs side by side: python -m lib.report RUN [RUN …] [--to FILE]"""
+"""Draw the report of a run, or compare several runs: python -m lib.report RUN [RUN …] [--to FILE]"""
 
 import argparse
 import sys
@@ -11,18 +11,16 @@ from lib.runner import folders
 
 
 def main(words: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.report", description=__doc__.split(":")[0])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name, or its folder")
     parser.add_argument(
         "--to", type=Path, help="the comparison's file (default: outputs/RUN-against-RUN.html)"
     )
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        runs = [_folder(name) for name in given.runs]
-        if len(runs) == 1 and given.to:
-            raise UserError("--to is for comparisons: a run's own report lies in its folder")
-        print(paths.short(pages.draw(runs[0]) if len(runs) == 1 else compare.write(runs, given.to)))
+        runs = [_folder(name) for name in options.runs]
+        print(paths.short(compare.write(runs, options.to) if len(runs) > 1 else pages.draw(runs[0])))
     except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1
@@ -30,12 +28,12 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _folder(name: str) -> Path:
-    """A run by its name in the outputs folder, or by the path of its folder."""
-    for place in (folders.outputs() / name, Path(name).resolve()):
-        if (place / "summary.json").is_file():
-            return place
-    there = sorted(path.parent.name for path in folders.outputs().glob("*/summary.json"))
-    raise UserError(f"no run {name}: the runs there are {', '.join(there) or 'none yet'}")
+    """Return the folder of a run, by its name in outputs or by its path."""
+    for folder in (folders.outputs() / name, Path(name).resolve()):
+        if (folder / "summary.json").is_file():
+            return folder
+    runs = sorted(path.parent.name for path in folders.outputs().glob("*/summary.json"))
+    raise UserError(f"run={name}: there is no such run. Name one of these: {', '.join(runs) or 'none yet'}.")
 
 
 if __name__ == "__main__":

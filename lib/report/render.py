@@ -1,7 +1,7 @@
-"""An executed notebook as HTML: no script, nothing from the network, formulas as MathML, model text as text.
+"""Render an executed notebook as HTML: no script, no request, formulas as MathML, model text as text.
 
-nbconvert walks the cells; cells.html.j2 says what each becomes. What an output holds is data: markup in it is sanitized, and a page's content
-policy forbids scripts and requests besides.
+nbconvert walks the cells; cells.html.j2 says what each becomes. Markup in an output is sanitized; the
+content policy of a page forbids scripts and requests besides.
 """
 
 import base64
@@ -11,18 +11,15 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nh3
 from jinja2 import Environment, FileSystemLoader, pass_context
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from mistune.plugins.table import render_table
 from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from lib import figure as figures
-from lib import show
+from lib import plots, show
 from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
@@ -32,43 +29,45 @@ ATTRIBUTES = {
     "*": {"style", "class", "title", "open"},
     "td": {"colspan", "rowspan"},
     "th": {"colspan", "rowspan", "scope"},
+    "pre": {"tabindex"},
+    "progress": {"value", "max"},
 }
-ATTRIBUTES |= {"pre": {"tabindex"}, "progress": {"value", "max"}}
-STYLES = {
-    "opacity",
-    "font-size",
-    "font-weight",
-    "margin",
-    "margin-top",
-    "padding",
-    "padding-left",
-    "border",
-    "border-left",
-}
-STYLES |= {
-    "white-space",
-    "overflow-wrap",
-    "overflow-y",
-    "max-height",
-    "text-align",
-    "vertical-align",
-    "unicode-bidi",
-}
-EMPTY = re.compile(r"<th[^>]*>(?:&nbsp;|\s)*</th>")  # a heading that says nothing is none
+STYLES = set(
+    [
+        "opacity",
+        "font-size",
+        "font-weight",
+        "margin",
+        "margin-top",
+        "padding",
+        "padding-left",
+        "border",
+        "border-left",
+        "white-space",
+        "overflow-wrap",
+        "overflow-y",
+        "max-height",
+        "text-align",
+        "vertical-align",
+        "unicode-bidi",
+    ]
+)
+EMPTY_HEADING = re.compile(r"<th[^>]*>(?:&nbsp;|\s)*</th>")
 NUMBER = re.compile(r"<td[^>]*>(?=\s*[^<]*\d)([-+−\d.,%\s\[\]()–e]+|nan)</td>")
 
 
 def body(notebook: dict, level: int = 1, fold_code: bool = False, within: bool = False) -> str:
-    """The cells of a notebook as HTML, its title a heading of this level, and so on below; `fold_code` folds every code cell, `within` a report
-    leaves out what that says itself: parameters, commit and versions."""
+    """Render the cells of a notebook as HTML, its title as a heading of this level.
+
+    `fold_code` folds every code cell; `within` a report leaves out parameters, commit and versions.
+    """
     shown = copy.deepcopy(notebook)
     shown.cells = _sections(shown.cells)
-    found, _ = _cells(level).from_notebook_node(shown, {"fold_code": fold_code, "within": within})
-    return found
+    return _exporter(level).from_notebook_node(shown, {"fold_code": fold_code, "within": within})[0]
 
 
 def _sections(cells: list) -> list:
-    """Leave out sections tagged "optional" whose code shows nothing; a section ends at the next heading."""
+    """Drop the sections tagged "optional" whose code shows nothing; a section ends at the next heading."""
     sections = [[]]
     for cell in cells:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
@@ -84,89 +83,62 @@ def _is_empty(section: list) -> bool:
 
 
 def page(template: str, **content: object) -> str:
-    """A page of one of the templates beside this module; texts are escaped, `Markup` is not."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    """Fill in a template beside this module; texts are escaped, `Markup` is not."""
+    loader = FileSystemLoader(HERE)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     styles = Markup(f"<style>{(HERE / 'page.css').read_text()}{_code_styles()}</style>")
     return environment.get_template(template).render(styles=styles, **content)
 
 
 def notebook_page(notebook: dict, title: str) -> str:
-    """A page of one notebook."""
+    """Render a page of one notebook."""
     return page("notebook.html.j2", title=title, body=Markup(body(notebook)))
 
 
 def svg_figure(svg: str, alt: str) -> Markup:
-    """A figure that turns dark where the page does. Inside an image nothing of it can act."""
-    rules = "".join(
-        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
-        for light, dark in figures.DARK.items()
-        for part in ("fill", "stroke")
-    )
-    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    """Embed an SVG as an image, in which nothing can act; its colours turn with the page's dark mode."""
+    parts = [(part, *pair) for pair in plots.DARK.items() for part in ("fill", "stroke")]
+    rules = "".join(f'[style*="{part}: {light}"]{{{part}:{dark}!important}}' for part, light, dark in parts)
     start = svg.index(">", svg.index("<svg")) + 1
+    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
     data = base64.b64encode((svg[:start] + style + svg[start:]).encode()).decode()
-    return Markup('<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>').format(
-        data, alt
-    )
-
-
-def figure(drawn: Figure) -> Markup:
-    """A figure drawn for the page itself."""
-    text, metadata = figures.svg(drawn)
-    plt.close(drawn)
-    return svg_figure(text, metadata["alt"])
+    image = '<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>'
+    return Markup(image).format(data, alt)
 
 
 def sanitized(html: str) -> str:
-    """Markup without anything that acts or loads; numbers in tables are marked as such."""
-    kept = nh3.clean(
-        show.plain(html),
-        tags=ALLOWED,
-        attributes=ATTRIBUTES,
-        filter_style_properties=STYLES,
-        link_rel=None,
-    )
-    return NUMBER.sub(r'<td class="number">\1</td>', EMPTY.sub("<td></td>", kept))
+    """Remove markup that acts or loads; mark the numbers in tables."""
+    allowed = {"tags": ALLOWED, "attributes": ATTRIBUTES, "filter_style_properties": STYLES}
+    clean = nh3.clean(show.plain(html), link_rel=None, **allowed)
+    return NUMBER.sub(r'<td class="number">\1</td>', EMPTY_HEADING.sub("<td></td>", clean))
 
 
 @cache
-def _cells(level: int) -> "_Cells":
-    """Compiling a template takes longer than filling it in."""
-    return _Cells(raw_template=(HERE / "cells.html.j2").read_text(), level=level)
+def _exporter(level: int) -> HTMLExporter:
+    """Return nbconvert's exporter with our template and filters; compiling a template is slow."""
 
+    class Exporter(HTMLExporter):
+        def default_filters(self):
+            yield from super().default_filters()
+            yield "markdown2html", pass_context(lambda context, source: markdown(source, level))
+            yield "said", lambda source: markdown(show.plain(source), level, formulas=False)
+            yield "sanitized", sanitized
+            yield "plain", lambda text: show.plain(strip_ansi(text))
+            yield (
+                "svg_figure",
+                lambda svg, about: svg_figure(svg, about.get("image/svg+xml", {}).get("alt", "a figure")),
+            )
 
-class _Cells(HTMLExporter):
-    """nbconvert's exporter with our filters."""
-
-    def __init__(self, level: int, **options: object):
-        super().__init__(**options)
-        self.level = level
-
-    def default_filters(self):
-        yield from super().default_filters()
-        yield "markdown2html", self.markdown2html
-        yield "said", lambda source: markdown(show.plain(source), self.level, formulas=False)
-        yield "sanitized", sanitized
-        yield "plain", lambda text: show.plain(strip_ansi(text))
-        yield (
-            "svg_figure",
-            lambda svg, metadata: svg_figure(svg, metadata.get("image/svg+xml", {}).get("alt") or "a figure"),
-        )
-
-    @pass_context
-    def markdown2html(self, context, source):
-        return markdown(source, self.level)
+    return Exporter(raw_template=(HERE / "cells.html.j2").read_text())
 
 
 def markdown(source: str, level: int = 1, formulas: bool = True) -> str:
-    """Markdown as HTML, headings from this level on; without `formulas` a dollar sign is one, as in what a stage says of its data."""
+    """Render Markdown, headings from this level on; without `formulas` a dollar sign stays one."""
     return MarkdownWithMath(renderer=_Prose(level, formulas)).render(source)
 
 
 class _Prose(IPythonRenderer):
-    """Markup in a text is text, formulas are MathML, and a link to another notebook, which no page has, is its name."""
+    """Shows markup in a text as text, formulas as MathML, and a link to another notebook as its name."""
 
     def __init__(self, level: int, formulas: bool):
         super().__init__(escape=True, allow_harmful_protocols=False, exclude_anchor_links=True)
@@ -189,11 +161,9 @@ class _Prose(IPythonRenderer):
         return f'<div class="scroll" tabindex="0">{render_table(self, text)}</div>'
 
     def block_math(self, body: str) -> str:
-        return (
-            f'<p class="formula" tabindex="0">{_mathml(body, "block")}</p>'
-            if self.formulas
-            else escape(f"$${body}$$")
-        )
+        if not self.formulas:
+            return escape(f"$${body}$$")
+        return f'<p class="formula" tabindex="0">{_mathml(body, "block")}</p>'
 
     def inline_math(self, body: str) -> str:
         return _mathml(body, "inline") if self.formulas else escape(f"${body}$")
@@ -206,14 +176,14 @@ def _mathml(formula: str, display: str) -> str:
 
     try:
         return convert(formula, display=display)
-    except Exception:  # its errors have no class in common, and some are IndexError and the like
+    except Exception:  # its errors have no class in common
         sign = "$$" if display == "block" else "$"
         return f"<code>{escape(f'{sign}{formula}{sign}')}</code>"
 
 
 @cache
 def _code_styles() -> str:
-    """Colours of code, on light and on dark: two styles with enough contrast in every part (WCAG AA)."""
+    """Return the colours of code on light and dark: two styles of sufficient contrast (WCAG AA)."""
     from pygments.formatters import HtmlFormatter
 
     light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("xcode", "lightbulb"))

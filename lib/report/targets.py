@@ -1,8 +1,7 @@
-"""What the report on target tasks reads: a line a task, means over tasks, and what a gain goes with."""
+"""Tabulate SELF-GUIDE's target tasks: a line per task, means over tasks, and what a gain goes with."""
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -13,78 +12,79 @@ from lib.self_guide import target
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEWEST = 5  # tasks that a mean over tasks takes
 METRICS = ("exact_match", "rouge_l")
-OWN = {"self_guide", "gain", "gain_low", "gain_high"}  # columns that are no line of a task's table
-OWN |= {"labels", "pairs", "before", "after"}
+OTHER_COLUMNS = {"self_guide", "gain", "gain_low", "gain_high", "labels", "pairs", "before", "after"}
 
 
-def tasks(run: Path, found: dict) -> pd.DataFrame:
-    """One line an arm that was evaluated: its task, metric, the score of every line of its table, SELF-GUIDE's gain over few_shot with its interval,
-    how right its own labels are, and how many pairs it was taught. Scores are shares, means over seeds."""
-    lines, inputs, evaluated = {}, tables.places(run, INPUTS), tables.places(run, EVALUATION)
-    for arm, of in found["arms"].items():
-        metrics = of["metrics"]
-        metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in metrics), None)
+def tasks(run: Path, summary: dict) -> pd.DataFrame:
+    """Tabulate the evaluated arms, each of which is a task; scores are shares, means over seeds.
+
+    Columns: task, metric, the score of every line of the task's own table, SELF-GUIDE's gain over few_shot
+    with its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
+    """
+    lines, inputs = {}, tables.places(run, INPUTS)
+    evaluated = tables.places(run, EVALUATION)
+    for arm, result in summary["arms"].items():
+        metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in result["metrics"]), None)
         if metric:
-            scores = [
-                pd.read_parquet(folder / "scores.parquet") for (a, _), folder in evaluated.items() if a == arm
-            ]
+            folders = [folder for (a, _), folder in evaluated.items() if a == arm]
+            scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders])
             own = next((folder for (a, _), folder in inputs.items() if a == arm), None)
             name = target.read(own).target.name if own else arm
-            lines[arm] = _line(metrics, metric) | {"task": name} | halves(pd.concat(scores), metric)
+            lines[arm] = line(result["metrics"], metric) | {"task": name} | halves(scores, metric)
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def _line(metrics: dict, metric: str) -> dict[str, object]:
+def line(metrics: dict, metric: str) -> dict[str, object]:
+    """Return the scores of one arm in a metric, by line of its table; nan where one is unknown."""
     named = [name for name in metrics if name.endswith(f".{metric}") and name.count(".") == 2]
-    scores = {name.split(".")[1]: metrics[name] for name in named}
-    ends = ("", "_low", "_high")
-    gain = {f"gain{end}": metrics.get(f"ni.gain_over.few_shot.{metric}{end}", np.nan) for end in ends}
-    known = {"labels": "accuracy_synthetic", "pairs": "kept"}
-    own = {name: metrics.get(f"self_guide.pairs.{part}", np.nan) for name, part in known.items()}
-    return {"metric": metric, "self_guide": metrics[f"ni.{metric}"]} | scores | gain | own
+    gain = {f"gain{end}": f"ni.gain_over.few_shot.{metric}{end}" for end in ("", "_low", "_high")}
+    own = {"labels": "self_guide.pairs.accuracy_synthetic", "pairs": "self_guide.pairs.kept"}
+    columns = {"self_guide": f"ni.{metric}"} | {name.split(".")[1]: name for name in named} | gain | own
+    return {"metric": metric} | {name: metrics.get(key, float("nan")) for name, key in columns.items()}
 
 
 def halves(scores: pd.DataFrame, metric: str) -> dict[str, float]:
-    """few_shot's score on every other instance ("before"), and SELF-GUIDE's gain over it on those between ("after"): a start and a gain on the same
-    instances share their luck, and so would seem to go together where nothing does."""
+    """Compute few_shot's score on every other instance, and SELF-GUIDE's gain over it on those between.
+
+    A start ("before") and a gain ("after") on the same instances would share their luck, and so correlate.
+    """
     table = scores.pivot_table(index="id", columns="metric", values="score")
-    few_shot, ours = table[f"ni.few_shot.{metric}"], table[f"ni.{metric}"]
-    return {"before": few_shot[::2].mean(), "after": (ours - few_shot)[1::2].mean()}
+    few_shot, own = table[f"ni.few_shot.{metric}"], table[f"ni.{metric}"]
+    return {"before": few_shot[::2].mean(), "after": (own - few_shot)[1::2].mean()}
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean of every line over the tasks that have it, SELF-GUIDE's over the same, and the lead with its interval, tasks resampled; of the metric
-    that the most tasks have. Empty where fewer than FEWEST have a line."""
+    """Average every line over the tasks that have it, in the metric of most tasks; empty below FEWEST tasks.
+
+    Columns: mean, self_guide over the same tasks, its lead with an interval (tasks resampled), tasks.
+    """
     same = table[table["metric"] == table["metric"].mode()[0]]
     lines = {}
-    for name in sorted(set(same.select_dtypes("number")) - OWN):
+    for name in sorted(set(same.select_dtypes("number")) - OTHER_COLUMNS):
         both = same[["self_guide", name]].dropna()
         if len(both) >= FEWEST:
-            lead = pd.DataFrame(
-                {"metric": name, "stratum": "", "weight": 1.0, "score": both["self_guide"] - both[name]}
-            )
-            low, high = statistics.bootstrap_interval(lead)[name]
-            told = {
-                "mean": both[name].mean(),
-                "self_guide": both["self_guide"].mean(),
-                "lead": lead["score"].mean(),
-            }
-            lines[name] = told | {"low": low, "high": high, "tasks": len(both)}
-    found = pd.DataFrame.from_dict(lines, orient="index")
-    return found.sort_values("mean", ascending=False) if len(found) else found
+            lead = pd.DataFrame({"score": both["self_guide"] - both[name]})
+            low, high = statistics.bootstrap_interval(lead.assign(metric=name, stratum="", weight=1.0))[name]
+            line = {"mean": both[name].mean(), "self_guide": both["self_guide"].mean()}
+            line |= {"lead": lead["score"].mean(), "low": low, "high": high, "tasks": len(both)}
+            lines[name] = line
+    averages = pd.DataFrame.from_dict(lines, orient="index")
+    return averages.sort_values("mean", ascending=False) if len(averages) else averages
 
 
-def goes_with(table: pd.DataFrame) -> pd.DataFrame:
-    """The rank correlation of the gain ("after") with what may explain it, each of them on other instances: where the student started, how right its
-    labels are, and how much more than itself. Exploratory: p_holm corrects for their number."""
-    found = {
+def gain_correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """Correlate the gain ("after") with its possible causes, each measured on other instances.
+
+    Columns: rank correlation, p, p_holm (corrected for the number of causes: exploratory), tasks.
+    """
+    causes = {
         "accuracy before": table["before"],
         "accuracy of its own labels": table["labels"],
         "labels above the accuracy before": table["labels"] - table["before"],
         "pairs": table["pairs"],
     }
     lines = {}
-    for name, values in found.items():
+    for name, values in causes.items():
         both = pd.DataFrame({"value": values, "gain": table["after"]}).astype(float).dropna()
         if len(both) >= FEWEST and both["value"].nunique() > 1:
             rho, p = spearmanr(both["value"], both["gain"])

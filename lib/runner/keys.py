@@ -20,7 +20,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.runner import digests, folders
 
-SHOWING = {"figure.py", "plots.py", "show.py"}  # and all of lib/report
+SHOWING = {"plots.py", "show.py"}  # and all of lib/report
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # a call is the same, whoever made, kept or paid it, and however fast it came; so is a reply, however many actors there are
