@@ -119,5 +119,5 @@ def test_a_task_file_keeps_every_gold_output():
 
 
 def test_lists_of_outputs_outside_a_task_file_are_refused():
-    with pytest.raises(corpus.BadInput, match=r"gpt4llm_comparison.*row 1: `output` is a list"):
+    with pytest.raises(corpus.BadInput, match=r"gpt4llm_comparison.*row 1: `output` must be a text"):
         corpus.load("$RECORDED_DATA/instructions/gpt4llm_comparison_subset_1095.json.xz")

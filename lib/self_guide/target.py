@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from lib import corpus, files, records
-from lib.corpus import formats
+from lib.corpus.fields import describe
 from lib.errors import UserError, named
 from lib.text import clean
 
@@ -184,7 +184,7 @@ def _demos(given: object, where: str) -> tuple[Demo, ...]:
         if len(parts) != 2 or not all(isinstance(part, str) and part.strip() for part in parts):
             raise UserError(
                 f"{where}, number {i}: a demonstration has an input and an output, both texts; "
-                f"found {formats.show(demo)}"
+                f"found {describe(demo)}"
             )
         found.append(Demo(*(clean(part.strip()) for part in parts)))
     if not found:
