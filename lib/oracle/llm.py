@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from lib import prompts, records, show
 from lib.corpus import duplicates
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 from lib.errors import UserError
 from lib.models import completions
 from lib.models.chat import Endpoint, Reply, Request
@@ -36,7 +36,7 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    known: Known = field(default_factory=Known)
+    known: NoveltyFilter = field(default_factory=NoveltyFilter)
     expanded: Counter = field(default_factory=Counter)  # by parent: asking once more is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
@@ -191,7 +191,7 @@ class LLMOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """What expansion may not bring forth: these instructions, anything like them, and the prompts of benchmarks."""
-        self.known, self.expanded = Known(benchmarks), Counter()
+        self.known, self.expanded = NoveltyFilter(benchmarks), Counter()
         self.known.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
@@ -234,7 +234,7 @@ class LLMOracle:
         if replies.same(prompts.conversation(child), prompts.conversation(parent)):
             return None, "copy of its parent"
         text = duplicates.full_text([], *read)
-        if why := self.known.why_not(text):
+        if why := self.known.rejection_reason(text):
             return None, why
         self.known.add(text)
         return child | {"hard": parent["hard"]}, ""

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.corpus import duplicates
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 from lib.errors import UserError
 
 NAMES = ("mfd", "random", "longest", "ifd", "score", "lion", "deita", "all")
@@ -74,11 +74,11 @@ def by_evolution(rows: Dataset, ratings: dict[str, list]) -> list[int]:
 def _different(rows: Dataset, order: Iterable[int], size: int) -> list[int]:
     """The first `size` rows of an order without those too like an earlier one; rows of the embedded world all differ by payload."""
     columns = list(records.walk(rows, "source", *records.SAID))
-    chosen, known = [], Known()
+    chosen, known = [], NoveltyFilter()
     for i in order:
         embedded = columns[i].pop("source") == "gym"
         text = duplicates.full_text(**columns[i])
-        if embedded or not known.why_not(text):
+        if embedded or not known.rejection_reason(text):
             chosen.append(i)
             known.add(text)
         if len(chosen) == size:
