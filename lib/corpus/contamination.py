@@ -4,7 +4,8 @@ For each benchmark prompt p and each row (its turns, instruction and input, not 
 - exact: p is the instruction, the input, both together or one of the turns, at any length;
 - words: p, of 8 words or more, and the row share 8 words in a row;
 - characters: at least 0.8 of p's distinct character 5-grams are found in the row.
-Case, width, punctuation and white space do not count. A prompt of several turns is touched when any of them is.
+Case, width, punctuation and white space do not count. A prompt of several turns is touched when any of them
+is.
 """
 
 import re
@@ -16,6 +17,7 @@ from itertools import chain
 from math import ceil
 from pathlib import Path
 
+import pandas as pd
 from datasets import Dataset
 
 from lib import records
@@ -23,7 +25,7 @@ from lib.corpus import sources
 
 CAUSES = ("exact", "words", "characters")  # a row counts once, under the first that holds
 WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
-RARE = 4  # rare 5-grams that a row must share with a prompt to be compared; any number from 1 gives the same result
+RARE = 4  # rare 5-grams that a row must share with a prompt to be compared; 1 gives the same result
 Prompt = str | Sequence[str]  # one text, or the turns of one question
 Place = tuple[str, int]  # benchmark, and position of the prompt
 
@@ -54,56 +56,49 @@ def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
     return {"/".join(Path(path).parts[-2:]): prompts(path) for path in paths}
 
 
-def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> dict:
-    """Report what the rows share with each benchmark (its name: its prompts).
+def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
+    """List which row touches which prompt of the benchmarks (their names: their prompts).
 
-    {"rows": n, "hit": n, "causes": {cause: rows}, "examples": [{"id", "benchmark", "prompt", "cause"}],
-     "benchmarks": {name: {"prompts": n, "touched": [positions], "hit": rows, "causes": {cause: rows}}}}
-    A row counts once, by its first cause: over all benchmarks in "causes", and again within each benchmark.
-    `examples` has one entry a row and benchmark; `touched` every prompt that any row touches by any cause.
+    Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
-    index = build_index(prompts)
-    touched, examples = set(), []
+    index, found = build_index(prompts), []
     for row in records.walk(rows, "id", *records.SAID):
-        row_id, first = row.pop("id"), {}
+        row_id, seen = row.pop("id"), set()
         for cause, places in zip(CAUSES, hits(index, **row), strict=True):
-            touched |= places
-            for name, prompt in sorted(places):
-                first.setdefault(name, {"id": row_id, "benchmark": name, "prompt": prompt, "cause": cause})
-        examples += first.values()
-    benchmarks = {}
-    for name in prompts:
-        positions = sorted(prompt for benchmark, prompt in touched if benchmark == name)
-        counts = _count(example for example in examples if example["benchmark"] == name)
-        benchmarks[name] = {"prompts": len(prompts[name]), "touched": positions, **counts}
-    return {"rows": len(rows), **_count(examples), "benchmarks": benchmarks, "examples": examples}
+            found += [(row_id, *place, cause) for place in sorted(places - seen)]
+            seen |= places
+    table = pd.DataFrame(found, columns=["id", "benchmark", "prompt", "cause"])
+    return table.astype({"cause": pd.CategoricalDtype(CAUSES, ordered=True)})
 
 
-def _count(examples: Iterable[dict]) -> dict:
-    """Count each row once, by its first cause: {"hit": rows, "causes": {cause: rows}}."""
-    first: dict[str, str] = {}
-    for example in sorted(examples, key=lambda example: CAUSES.index(example["cause"])):
-        first.setdefault(example["id"], example["cause"])
-    counts = Counter(first.values())
-    return {"hit": len(first), "causes": {cause: counts[cause] for cause in CAUSES}}
+def touched(found: pd.DataFrame, benchmark: str = "") -> list[int]:
+    """Return the positions of a benchmark's prompts that any row touches."""
+    return sorted(set(found["prompt"][found["benchmark"] == benchmark]))
 
 
-def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, dict]:
-    """Drop the rows that hold a prompt; return the others, and find's report."""
-    report = find(rows, prompts)
-    return records.without(rows, (example["id"] for example in report["examples"])), report
+def count_causes(found: pd.DataFrame) -> dict[str, int]:
+    """Count each row once, under the first of its causes."""
+    first = found.sort_values("cause").drop_duplicates("id")["cause"]
+    return first.value_counts()[list(CAUSES)].to_dict()
 
 
-def describe(report: dict) -> str:
+def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, pd.DataFrame]:
+    """Drop the rows that hold a prompt; return the others, and what `find` found."""
+    found = find(rows, prompts)
+    return records.without(rows, found["id"]), found
+
+
+def describe(found: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> str:
     """Write one line a benchmark.
 
     "- alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"
     """
     lines = []
-    for name, found in report["benchmarks"].items():
-        causes = ", ".join(f"{rows:,} {cause}" for cause, rows in found["causes"].items())
-        touched = f"{len(found['touched'])} of {found['prompts']:,} prompts touched"
-        lines.append(f"- {name}: {touched}, by {found['hit']:,} rows ({causes})")
+    for name in prompts:
+        counts = count_causes(found[found["benchmark"] == name])
+        causes = ", ".join(f"{rows:,} {cause}" for cause, rows in counts.items())
+        share = f"{len(touched(found, name))} of {len(prompts[name]):,} prompts touched"
+        lines.append(f"- {name}: {share}, by {sum(counts.values()):,} rows ({causes})")
     return "\n".join(lines)
 
 

@@ -40,7 +40,7 @@ class NoveltyFilter:
             self.add(duplicates.full_text(**row))
 
     def rejection_reason(self, text: str) -> str:
-        """Return "duplicate", "in a benchmark", "too similar" or "near-duplicate"; "" for a new instruction."""
+        """Return "duplicate", "in a benchmark", "too similar", "near-duplicate" or, for a new text, ""."""
         normal = duplicates.normal(text)
         if normal in self.texts:
             return "duplicate"
@@ -64,7 +64,7 @@ class NoveltyFilter:
         return found[1] if found and found[1] > ROUGE_L else 0.0
 
     def _encode(self, text: str) -> str:
-        """Write a character for each of rouge-score's words; beyond 1.1 million words they share characters."""
+        """Write a character for each of rouge-score's words; after 1.1 million words they share characters."""
         words = re.findall(r"[a-z0-9]+", text.lower())
         return "".join(chr(self.numbers.setdefault(word, len(self.numbers)) % LETTERS) for word in words)
 

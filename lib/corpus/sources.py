@@ -16,6 +16,7 @@ from datasets import load_dataset
 
 from lib import paths
 from lib.errors import UserError, one_line
+from lib.records import AS_JSON
 from lib.text import clean
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
@@ -133,17 +134,7 @@ def _json_lines(lines: Iterator[bytes], path: Path, on_bad_row: Callable) -> Ite
 def _parse(content: bytes) -> object:
     """Read JSON in UTF-8; lone surrogates, which only an escape can write, become U+FFFD."""
     data = json.loads(content.decode("utf-8-sig"))
-    return _clean_texts(data) if b"\\ud" in content or b"\\uD" in content else data
-
-
-def _clean_texts(value: object) -> object:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list):
-        return [_clean_texts(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): _clean_texts(item) for key, item in value.items()}
-    return value
+    return json.loads(clean(AS_JSON(data))) if b"\\ud" in content or b"\\uD" in content else data
 
 
 def _parquet_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:

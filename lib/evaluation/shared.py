@@ -113,7 +113,7 @@ def _taught(stage) -> Dataset | None:
 
 def _touched(rows: Dataset, asked: list[dict], text: str) -> list[int]:
     """The places of the prompts that any of the rows holds."""
-    return contamination.find(rows, {"": [row[text] for row in asked]})["benchmarks"][""]["touched"]
+    return contamination.touched(contamination.find(rows, {"": [row[text] for row in asked]}))
 
 
 def _touched_instances(rows: Dataset, asked: list[dict]) -> list[int]:
