@@ -24,7 +24,7 @@ SCORES = ("oracle_score", "student_score")  # 1 to 10
 COMMON = {*REFUSED, *TRAINED, *LICENCES, *CARRIED, *SCORES, "reasoning_content"}
 # fields that hold a part of a prompt, and must have found their place in the row
 PROMPTS = ("context", "input", "inputs", "prompt", "question", "instruction", "history")
-KINDS = {column.name: column.type for column in records.FEATURES.arrow_schema}
+KINDS = {column.name: column.type for column in records.SCHEMA}
 
 
 @dataclass(slots=True)
