@@ -316,9 +316,7 @@ def test_a_missing_file_an_unset_variable_and_an_empty_folder_are_named(tmp_path
 
 
 def test_an_unknown_format_name_lists_the_known_ones(tmp_path):
-    assert "Choose one of auto, rows, natural_instructions" in refusal(
-        save(tmp_path / "a.json", [ROW]), "alpacca"
-    )
+    assert "Choose one of auto, rows, messages" in refusal(save(tmp_path / "a.json", [ROW]), "alpacca")
 
 
 def test_bad_input_is_an_error_the_runner_shows_without_a_traceback():

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from datasets import Dataset
 
@@ -15,7 +15,6 @@ from lib.corpus.repeats import Repeats
 from lib.corpus.sources import BadInput, BadRow
 
 HEAD = 100  # rows that show whether a column repeats prompt and response
-SKIP = "or leave such rows out with bad_rows: skip (a parameter of tapir/1_data_selection)."
 
 
 def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset:
@@ -38,10 +37,9 @@ def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset
 def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse") -> tuple[Dataset, Account]:
     """Read a corpus as `load` does; return the rows and the account of what was read."""
     check(format, bad_rows)
-    account = Account()
-    on_bad_row = account.skip if bad_rows == "skip" else _refuse
-    parts = sources.read(source, on_bad_row)
-    rows = records.build(row for part in parts for row in _rows(*part, format, account, on_bad_row))
+    account = Account(refuse=bad_rows == "refuse")
+    parts = sources.read(source, account.on_bad_row)
+    rows = records.build(row for part in parts for row in _rows(*part, format, account))
     if not len(rows):
         causes = "; ".join(f"{cause}: {n:,}" for cause, n in account.skipped.items())
         raise BadInput(
@@ -58,20 +56,12 @@ def check(format: str, bad_rows: str) -> None:
         raise BadInput(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip.")
 
 
-def _refuse(error: BadRow) -> None:
-    raise BadInput(f"{str(error).removesuffix('.')}, {SKIP}") from None
-
-
 def _rows(
-    name: str,
-    located: Iterable[sources.LocatedRecord],
-    format: str,
-    account: Account,
-    on_bad_row: Callable[[BadRow], object],
+    name: str, located: Iterable[sources.LocatedRecord], format: str, account: Account
 ) -> Iterator[dict]:
     """Yield the rows of one file; name the file in a row without a source of its own."""
     skipped = account.skipped.total()
-    drafts = _drafts(located, format, on_bad_row)
+    drafts = _drafts(located, format, account)
     head = list(itertools.islice(drafts, HEAD))
     if not head and account.skipped.total() == skipped:
         raise BadInput(f"{name} is empty: it holds no record. Name another file.")
@@ -84,26 +74,20 @@ def _rows(
             fields.notes.add(("note", "without_response"))
         if response is not None and row.setdefault("response_from", "corpus") == "corpus":
             row.setdefault("corpus_response", response)
-        for note in fields.notes:
-            account.counts[note] += 1
+        account.counts.update(fields.notes)
         yield {"source": name, "meta": _meta(fields.rest)} | row
 
 
 def _drafts(
-    located: Iterable[sources.LocatedRecord], format: str, on_bad_row: Callable[[BadRow], object]
+    located: Iterable[sources.LocatedRecord], format: str, account: Account
 ) -> Iterator[tuple[dict, Fields]]:
     """Yield the records that can be used: each as a row, and the fields that are left over."""
     for place, record in located:
-        try:
-            instances = formats.instances(record, place)
-        except BadRow as error:
-            on_bad_row(error)
-            continue
-        for where, instance in instances:
+        for where, instance in formats.instances(record, place):
             try:
                 yield formats.read(instance, where, format)
             except BadRow as error:
-                on_bad_row(error)
+                account.on_bad_row(error)
 
 
 def _names(rest: dict) -> Iterator[str]:

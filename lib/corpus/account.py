@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lib import show
-from lib.corpus.sources import BadRow
+from lib.corpus.sources import BadInput, BadRow
 
 FIRST = 5  # places of bad rows that are listed
+SKIP = "or leave such rows out with bad_rows: skip (a parameter of tapir/1_data_selection)."
 NOTES = {
     "without_response": "Rows without a response",
     "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay "
@@ -24,11 +25,15 @@ class Account:
     """
 
     rows: int = 0
+    refuse: bool = False  # refuse the source for its first bad row
     counts: Counter = field(default_factory=Counter)
     skipped: Counter = field(default_factory=Counter)  # records left out, by cause
     places: list[str] = field(default_factory=list)  # of the first of these
 
-    def skip(self, error: BadRow) -> None:
+    def on_bad_row(self, error: BadRow) -> None:
+        """Count a record that cannot become a row, or refuse the source."""
+        if self.refuse:
+            raise BadInput(f"{str(error).removesuffix('.')}, {SKIP}") from None
         self.skipped[error.cause] += 1
         if len(self.places) < FIRST:
             self.places.append(error.where.rpartition("/")[2])

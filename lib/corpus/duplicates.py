@@ -5,7 +5,7 @@ import json
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from datasets import Dataset
 from rensa import RMinHash, RMinHashLSH
@@ -14,14 +14,13 @@ from lib import records
 
 PERMUTATIONS = 128
 MOST_MISSED = 1e-4  # share of pairs at the threshold that the index may not find
-Key = str | Callable[[dict], str]
 
 
-def drop_exact(rows: Dataset, key: Key = "text") -> tuple[Dataset, list[tuple[str, str]]]:
+def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[str, str]]]:
     """Drop repeats of an earlier key; return the other rows, and (dropped id, kept id) pairs.
 
-    key: "text" (turns, instruction and input; case, width and white space do not count), "payload" (the
-    embedded world's family and canonical payload, from `meta`), another column, or a function of the row.
+    key: "text" (turns, instruction and input; case, width and white space do not count), or "payload" (the
+    embedded world's family and canonical payload, from `meta`).
     """
     ids = rows["id"][:]
     first: dict[bytes, int] = {}
@@ -31,7 +30,7 @@ def drop_exact(rows: Dataset, key: Key = "text") -> tuple[Dataset, list[tuple[st
 
 
 def drop_near(
-    rows: Dataset, threshold: float = 0.8, key: Key = "text", words: int = 3
+    rows: Dataset, threshold: float = 0.8, words: int = 3
 ) -> tuple[Dataset, list[tuple[str, str, float]]]:
     """Drop near-duplicates; return the other rows, and (dropped id, kept id, similarity) triples.
 
@@ -41,7 +40,7 @@ def drop_near(
     """
     ids, grams, kept, dropped = rows["id"][:], [], [], []
     index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
-    for i, (hashes, sketch) in enumerate(_sketches(keys(rows, key), words)):
+    for i, (hashes, sketch) in enumerate(_sketches(keys(rows), words)):
         grams.append(array("Q", hashes))
         hashes = set(hashes)
         similarity, nearest = max(
@@ -70,15 +69,11 @@ def bands(threshold: float) -> int:
     return PERMUTATIONS // next((size for size in sizes if missed[size] <= MOST_MISSED), 1)
 
 
-def keys(rows: Dataset, key: Key = "text") -> Iterator[str]:
+def keys(rows: Dataset, key: str = "text") -> Iterator[str]:
     """Yield the text that decides on duplication, one a row; a ValueError names a row without a payload."""
-    if callable(key):
-        return map(key, rows)
-    if key == "text":
-        return (normal(full_text(**row)) for row in records.walk(rows, *records.SAID))
     if key == "payload":
         return (_payload(**row) for row in records.walk(rows, "meta", "id"))
-    return (row[key] for row in records.walk(rows, key))
+    return (normal(full_text(**row)) for row in records.walk(rows, *records.SAID))
 
 
 def _digest(text: str) -> bytes:

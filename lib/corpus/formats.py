@@ -10,7 +10,6 @@ from lib.corpus.sources import BadInput, BadRow, LocatedRecord
 from lib.corpus.turns import FILL_IN, NO_INSTRUCTION, conversation, system_turns
 from lib.errors import named
 
-TASK_FILE, PROMPT_COMPLETION = {"Definition", "Instances"}, {"prompt", "completion"}
 TALKS = ("messages", "conversations")
 RESPONSES = ("output", "response", "completion", "answer")  # of a record in Alpaca's form
 COLUMNS = [name for name in records.FEATURES if name not in ("id", "meta")]
@@ -76,12 +75,11 @@ def instance(fields: Fields) -> dict:
 
     The rest of the file, its positive examples too, goes to the `meta` of every row.
     """
+    if "Definition" not in fields.rest or "Instances" in fields.rest:
+        fields.refuse("a task file is an object with `Definition` and a list `Instances`")
     outputs = fields.rest.pop("output", None)
-    if "Definition" not in fields.rest:
-        fields.refuse("a task file is an object with `Definition` and `Instances`")
     if not outputs:
-        cause = "an instance has an input and at least one output"
-        fields.refuse(cause, f"; found {describe(outputs)}")
+        fields.refuse("an instance has an input and at least one output", f"; found {describe(outputs)}")
     outputs = outputs if isinstance(outputs, list) else [outputs]
     references = [fields.check("output", output) for output in outputs]
     row = {"instruction": fields.joined("Definition", "\n"), "input": fields.text("input", "")}
@@ -157,10 +155,10 @@ def _never(record: dict) -> bool:
 
 FORMATS = {  # the first that recognises a record reads it
     "rows": Format(lambda record: record.keys() >= records.FEATURES.keys(), own_row),
-    "natural_instructions": Format(_is_instance, instance),
     "messages": Format(_has_turns, messages),
     "sharegpt": Format(_has_turns, messages),
-    "prompt_completion": Format(lambda record: record.keys() >= PROMPT_COMPLETION, prompt_completion),
+    "prompt_completion": Format(lambda record: {"prompt", "completion"} <= record.keys(), prompt_completion),
+    "natural_instructions": Format(_is_instance, instance),
     "alpaca": Format(lambda record: "instruction" in record, alpaca),
     "dolly": Format(lambda record: "instruction" in record, alpaca),
     "cherry_llm:first": Format(_never, partial(recorded_pair, oracle="first")),
@@ -177,12 +175,9 @@ def check(name: str) -> None:
 
 def instances(record: object, where: str) -> list[LocatedRecord]:
     """List the instances of a task file, each with the file's other fields; else the record alone."""
-    if not isinstance(record, dict) or not record.keys() >= TASK_FILE:
+    listed = record.get("Instances") if isinstance(record, dict) and "Definition" in record else None
+    if not isinstance(listed, list):
         return [(where, record)]
-    listed = record["Instances"]
-    if not isinstance(listed, list) or not listed:
-        cause = "`Instances` must be a list of at least one instance"
-        raise BadRow(where, cause, f", found {describe(listed)}")
     shared = {name: value for name, value in record.items() if name != "Instances"}
     return [
         (f"{where}, instance {i}", shared | item if isinstance(item, dict) else item)
