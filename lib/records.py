@@ -53,7 +53,7 @@ FEATURES = Features(
         "meta": Value("string"),  # JSON: what else the source had
     }
 )
-SAID = ("instruction", "input", "turns")
+PROMPT_COLUMNS = ("instruction", "input", "turns")  # a prompt, with the turns before it
 SCHEMA = FEATURES.arrow_schema
 PARQUET = SCHEMA.remove_metadata()  # datasets before 4.0 cannot read its metadata: they do not know List
 GROUP = 10_000  # rows of a Parquet row group: what is decoded at a time
@@ -82,7 +82,7 @@ def characters(row: dict) -> int:
     return turns + sum(len(row[name] or "") for name in ("instruction", "input", "response"))
 
 
-def walk(rows: Dataset, *columns: str) -> Iterator[dict]:
+def iter_rows(rows: Dataset, *columns: str) -> Iterator[dict]:
     """Yield the rows one by one with these columns alone; a thousand are decoded at a time."""
     for part in rows.select_columns(list(columns)).iter(batch_size=1000):
         yield from (dict(zip(part, values, strict=True)) for values in zip(*part.values(), strict=True))
@@ -149,13 +149,13 @@ def update(rows: Dataset, **columns: Iterable) -> Dataset:
     return _dataset(table)
 
 
-def by_id(rows: Dataset, ids: Iterable[str]) -> Dataset:
+def select_ids(rows: Dataset, ids: Iterable[str]) -> Dataset:
     """Select the rows with these ids, in the given order; a KeyError names a missing id."""
     position = {row_id: i for i, row_id in enumerate(rows["id"][:])}
     return rows.select([position[i] for i in ids])
 
 
-def only(rows: Dataset, positions: Sequence[int]) -> Dataset:
+def take_rows(rows: Dataset, positions: Sequence[int]) -> Dataset:
     """Copy the rows at these positions, in their order in `rows`.
 
     `Dataset.select` only adds an index, which makes later reads 16 times slower.
@@ -165,13 +165,13 @@ def only(rows: Dataset, positions: Sequence[int]) -> Dataset:
     return _dataset(rows.with_format("arrow")[:].filter(wanted))
 
 
-def taken(rows: Dataset, positions: Sequence[int]) -> Dataset:
+def take_rows_in_order(rows: Dataset, positions: Sequence[int]) -> Dataset:
     """Copy the rows at these positions, in the order of the positions."""
     table = rows.with_format("arrow")[:]
     return _dataset(pa.concat_tables([table.slice(0, 0), *map(table.take, batched(positions, GROUP))]))
 
 
-def without(rows: Dataset, ids: Iterable[str]) -> Dataset:
+def drop_ids(rows: Dataset, ids: Iterable[str]) -> Dataset:
     """Copy the rows with none of these ids."""
     ids = set(ids)
-    return only(rows, [i for i, row_id in enumerate(rows["id"][:]) if row_id not in ids])
+    return take_rows(rows, [i for i, row_id in enumerate(rows["id"][:]) if row_id not in ids])

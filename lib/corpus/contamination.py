@@ -62,7 +62,7 @@ def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
     Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
     index, found = build_index(prompts), []
-    for row in records.walk(rows, "id", *records.SAID):
+    for row in records.iter_rows(rows, "id", *records.PROMPT_COLUMNS):
         row_id, seen = row.pop("id"), set()
         for cause, places in zip(CAUSES, hits(index, **row), strict=True):
             found += [(row_id, *place, cause) for place in sorted(places - seen)]
@@ -85,7 +85,7 @@ def count_causes(found: pd.DataFrame) -> dict[str, int]:
 def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, pd.DataFrame]:
     """Drop the rows that hold a prompt; return the others, and what `find` found."""
     found = find(rows, prompts)
-    return records.without(rows, found["id"]), found
+    return records.drop_ids(rows, found["id"]), found
 
 
 def describe(found: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> str:

@@ -26,7 +26,7 @@ def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[st
     first: dict[bytes, int] = {}
     kept_for = [first.setdefault(_digest(text), i) for i, text in enumerate(keys(rows, key))]
     kept = [i for i, j in enumerate(kept_for) if i == j]
-    return records.only(rows, kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
+    return records.take_rows(rows, kept), [(ids[i], ids[j]) for i, j in enumerate(kept_for) if i != j]
 
 
 def drop_near(
@@ -51,7 +51,7 @@ def drop_near(
         else:
             index.insert(i, sketch)
             kept.append(i)
-    return records.only(rows, kept), dropped
+    return records.take_rows(rows, kept), dropped
 
 
 def _sketches(texts: Iterable[str], words: int) -> Iterator[tuple[list[int], RMinHash]]:
@@ -72,8 +72,8 @@ def bands(threshold: float) -> int:
 def keys(rows: Dataset, key: str = "text") -> Iterator[str]:
     """Yield the text that decides on duplication, one a row; a ValueError names a row without a payload."""
     if key == "payload":
-        return (_payload(**row) for row in records.walk(rows, "meta", "id"))
-    return (normal(full_text(**row)) for row in records.walk(rows, *records.SAID))
+        return (_payload(**row) for row in records.iter_rows(rows, "meta", "id"))
+    return (normal(full_text(**row)) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
 
 
 def _digest(text: str) -> bytes:

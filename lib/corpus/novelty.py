@@ -36,7 +36,7 @@ class NoveltyFilter:
 
     def add_rows(self, rows: Dataset) -> None:
         """Add the prompts of these rows, turns included."""
-        for row in records.walk(rows, *records.SAID):
+        for row in records.iter_rows(rows, *records.PROMPT_COLUMNS):
             self.add(duplicates.full_text(**row))
 
     def rejection_reason(self, text: str) -> str:
@@ -64,7 +64,7 @@ class NoveltyFilter:
         return found[1] if found and found[1] > ROUGE_L else 0.0
 
     def _encode(self, text: str) -> str:
-        """Write a character for each of rouge-score's words; after 1.1 million words they share characters."""
+        """Write a character for each of rouge-score's words; 1.1 million words have their own."""
         words = re.findall(r"[a-z0-9]+", text.lower())
         return "".join(chr(self.numbers.setdefault(word, len(self.numbers)) % LETTERS) for word in words)
 

@@ -49,7 +49,7 @@ def constrained(asking: Asking, inputs: list[str], max_length: int) -> list[str]
     ]
     rows = records.build(every)
     fits = encoding.fitting(asking.student.tokenizer, rows, max_length)
-    encoded = encoding.encode(asking.student.tokenizer, records.only(rows, fits), max_length)
+    encoded = encoding.encode(asking.student.tokenizer, records.take_rows(rows, fits), max_length)
     losses = dict(zip(fits, encoding.response_losses(asking.student, encoded), strict=True))
     many = len(asking.target.labels)
     best = [

@@ -109,7 +109,7 @@ class ExactOracle:
         self.calls += len(rows)
         return [
             self._rated(scale, row["id"], low + (high - low) * self._worth(scale, row))
-            for row in records.walk(rows, "id", "meta", "response")
+            for row in records.iter_rows(rows, "id", "meta", "response")
         ]
 
     def _worth(self, scale: str, row: dict) -> float:

@@ -159,7 +159,7 @@ def respond(rows: Dataset, student: Asked, samples: int = 1, **how) -> tuple[Dat
     `how` goes to `answer`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
     generated; `unanswered` hold thoughts alone.
     """
-    told = enumerate(records.walk(rows, "id", "student_response", *records.SAID))
+    told = enumerate(records.iter_rows(rows, "id", "student_response", *records.PROMPT_COLUMNS))
     missing = {i: row for i, row in told if row["student_response"] is None}
     asked, names = list(map(records.messages, missing.values())), [row["id"] for row in missing.values()]
     made = dict(zip(missing, answer(student, asked, samples, names=names, **how), strict=True))

@@ -82,7 +82,7 @@ class LLMOracle:
         """Add oracle_response where a row lacks one; it stays null where there is no reply, an empty or a cut one."""
         told = rows["oracle_response"][:]
         missing = [i for i, text in enumerate(told) if text is None]
-        asked = (records.messages(row) for row in _only(rows, missing, *records.SAID))
+        asked = (records.messages(row) for row in _only(rows, missing, *records.PROMPT_COLUMNS))
         for i, reply in zip(missing, self._ask("answer", asked, len(missing)), strict=True):
             told[i] = _whole(reply)
         return records.update(rows, oracle_response=told)
@@ -94,7 +94,7 @@ class LLMOracle:
             missing = [i for i, task in enumerate(tasks) if task is None]
             asked = (
                 prompt(labels=labels, instruction=prompts.conversation(row))
-                for row in _only(rows, missing, *records.SAID)
+                for row in _only(rows, missing, *records.PROMPT_COLUMNS)
             )
             for i, reply in zip(
                 missing, self._ask("classify", asked, len(missing), repeat(attempt)), strict=True
@@ -109,13 +109,13 @@ class LLMOracle:
         whose verdicts cannot be read or do not depend on the responses.
         """
         both = ("oracle_response", "student_response", "verdicts")
-        rows_asked = enumerate(records.walk(rows, *both))
+        rows_asked = enumerate(records.iter_rows(rows, *both))
         needed = [i for i, row in rows_asked if None not in row.values() and not row["verdicts"]]
         pilot = fitness.PILOT if self.unfit_judge and len(needed) >= fitness.PILOT else 0
         verdicts = rows["verdicts"][:]
         if pilot:
             self._judge(rows, needed[:pilot], verdicts, at_once=True)
-            self._check_judge(records.only(records.update(rows, verdicts=verdicts), needed[:pilot]))
+            self._check_judge(records.take_rows(records.update(rows, verdicts=verdicts), needed[:pilot]))
         self._judge(rows, needed[pilot:], verdicts)
         return judge.apply(records.update(rows, verdicts=verdicts))
 
@@ -123,7 +123,7 @@ class LLMOracle:
         """Add the verdicts on the rows at these positions, an unreadable one and another attempt at it."""
         read = self._expected if self.judge_scores == "expected" else self._stated
         prompt = prompts.template("judge_expected" if self.judge_scores == "expected" else "judge")
-        columns = ("oracle_response", "student_response", *records.SAID)
+        columns = ("oracle_response", "student_response", *records.PROMPT_COLUMNS)
         pending = [(i, order) for i in positions for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
             shown = zip(_only(rows, (i for i, _ in pending), *columns), pending, strict=True)
@@ -180,7 +180,7 @@ class LLMOracle:
         prompt = prompts.template(f"rate_{scale}")
         for attempt in range(1, ATTEMPTS + 1):
             missing = [i for i, value in enumerate(rated) if value is None]
-            shown = _only(rows, missing, "response", *records.SAID)
+            shown = _only(rows, missing, "response", *records.PROMPT_COLUMNS)
             asked = (
                 prompt(conversation=prompts.conversation(row), response=row["response"]) for row in shown
             )
@@ -198,7 +198,7 @@ class LLMOracle:
         """A new instruction and its response for each row where the reply is of use; plus the drops by cause."""
         prompt, parents = (
             prompts.template("expand"),
-            list(records.walk(rows, "id", "task", "hard", *records.SAID)),
+            list(records.iter_rows(rows, "id", "task", "hard", *records.PROMPT_COLUMNS)),
         )
         asked = (
             prompt(
@@ -251,7 +251,7 @@ class LLMOracle:
         """The rewritten response of each row in the style of its task; None where there is none of use."""
         refined: list[str | None] = [None] * len(rows)
         styled = [i for i, task in enumerate(rows["task"]) if styles.get(task, "none") != "none"]
-        told = list(_only(rows, styled, "task", "oracle_response", *records.SAID))
+        told = list(_only(rows, styled, "task", "oracle_response", *records.PROMPT_COLUMNS))
         fill = {style: prompts.template(f"refine_{style}") for style in {styles[row["task"]] for row in told}}
         asked = (
             fill[styles[row["task"]]](conversation=prompts.conversation(row), response=row["oracle_response"])
@@ -309,7 +309,7 @@ def _whole(reply: Reply) -> str | None:
 
 def _only(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
     """The rows at these positions, which rise and may repeat, one by one."""
-    walked, at = enumerate(records.walk(rows, *columns)), -1
+    walked, at = enumerate(records.iter_rows(rows, *columns)), -1
     for i in positions:
         while at < i:
             at, row = next(walked)

@@ -78,4 +78,4 @@ def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:
         )
     least = min(map(len, there.values()))
     kept = [i for label, of in there.items() for i in Random(f"balance {seed} {label}").sample(of, least)]
-    return records.only(rows, kept)
+    return records.take_rows(rows, kept)

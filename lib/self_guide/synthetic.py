@@ -47,7 +47,7 @@ def pairs(rows: Dataset, labelled: list[Labelled]) -> Dataset:
     metas = [json.dumps(json.loads(said[i]) | {"share": labelled[i].share}, ensure_ascii=False) for i in kept]
     outputs = [labelled[i].output for i in kept]
     told = {"response": outputs, "student_response": outputs, "response_from": ["student"] * len(kept)}
-    return records.update(records.only(rows, kept), meta=metas, **told)
+    return records.update(records.take_rows(rows, kept), meta=metas, **told)
 
 
 def texts(rows: Dataset) -> list[str]:

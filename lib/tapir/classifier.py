@@ -45,7 +45,7 @@ def label(
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
     known = [i for i, task in enumerate(tasks) if task is not None]
-    told, labels = list(_texts(records.only(rows, known))), [tasks[i] for i in known]
+    told, labels = list(_texts(records.take_rows(rows, known))), [tasks[i] for i in known]
     if len(known) < FEW or len(set(labels)) < 2:
         raise UserError(
             f"{len(known)} labels of {len(set(labels))} tasks are too few to learn from: raise labelled_rows ({size})"
@@ -63,7 +63,7 @@ def label(
 
 
 def _texts(rows: Dataset) -> Iterator[str]:
-    return (duplicates.full_text(**row) for row in records.walk(rows, *records.SAID))
+    return (duplicates.full_text(**row) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
 
 
 def held_out(texts: list[str], labels: list[str], confident: float = 0.0) -> pd.DataFrame:

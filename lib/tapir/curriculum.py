@@ -60,7 +60,9 @@ def draw_round(
                 f"the round needs {count} {name} rows and has {len(order)}: lower its size or alpha"
             )
     orders = [order[:count] for count, (order, _) in zip(wanted, sides, strict=True)]
-    return concatenate_datasets([records.taken(hard[0], orders[0]), records.taken(rest[0], orders[1])])
+    return concatenate_datasets(
+        [records.take_rows_in_order(hard[0], orders[0]), records.take_rows_in_order(rest[0], orders[1])]
+    )
 
 
 def _counts(size: int, share: float) -> tuple[int, int]:

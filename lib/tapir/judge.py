@@ -202,7 +202,7 @@ def apply(rows: Dataset) -> Dataset:
     """Rows with oracle_score and student_score from their verdicts; a row without verdicts keeps what it has."""
     scores = [
         mean_scores(row["verdicts"]) if row["verdicts"] else (row["oracle_score"], row["student_score"])
-        for row in records.walk(rows, "verdicts", "oracle_score", "student_score")
+        for row in records.iter_rows(rows, "verdicts", "oracle_score", "student_score")
     ]
     return records.update(
         rows, oracle_score=[oracle for oracle, _ in scores], student_score=[student for _, student in scores]
@@ -219,7 +219,7 @@ def tally(rows: Dataset) -> dict[str, int]:
     or of a reply. Each verdict is counted once, attempts together.
     """
     counts = {"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0}
-    for row in records.walk(rows, "verdicts", "student_score"):
+    for row in records.iter_rows(rows, "verdicts", "student_score"):
         verdicts = row["verdicts"]
         found = latest(verdicts)
         if not verdicts and row["student_score"] is not None:
@@ -273,7 +273,7 @@ _gaps: WeakKeyDictionary = WeakKeyDictionary()  # by_order of rows: six question
 
 
 def _latest(rows: Dataset) -> list[dict[str, tuple[float, float]]]:
-    return [latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
+    return [latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
 
 
 def by_order(rows: Dataset) -> pd.DataFrame:
@@ -330,7 +330,7 @@ def length_correlation(rows: Dataset, reference: str = "oracle_response") -> flo
     gaps = by_order(rows).mean(axis=1)
     lengths = [
         len(row[reference] or "") - len(row["student_response"] or "")
-        for row in records.walk(rows, reference, "student_response")
+        for row in records.iter_rows(rows, reference, "student_response")
     ]
     return float(gaps.rank().corr(pd.Series(lengths, dtype=float).loc[gaps.index].rank()))
 

@@ -73,7 +73,7 @@ def by_evolution(rows: Dataset, ratings: dict[str, list]) -> list[int]:
 
 def _different(rows: Dataset, order: Iterable[int], size: int) -> list[int]:
     """The first `size` rows of an order without those too like an earlier one; rows of the embedded world all differ by payload."""
-    columns = list(records.walk(rows, "source", *records.SAID))
+    columns = list(records.iter_rows(rows, "source", *records.PROMPT_COLUMNS))
     chosen, known = [], NoveltyFilter()
     for i in order:
         embedded = columns[i].pop("source") == "gym"
@@ -159,7 +159,7 @@ def select(
     }
     check_name(selection)
     _check_hard(rows)
-    return records.only(rows, list(selections[selection]()))
+    return records.take_rows(rows, list(selections[selection]()))
 
 
 def check_name(selection: str) -> None:

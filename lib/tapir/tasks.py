@@ -94,7 +94,7 @@ def rebalance(parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, se
     for i, task in enumerate(parents["task"][:]):
         places[task].append(i)
     for label, wanted in quotas(taxonomy, size).items():
-        own = records.only(parents, places[label]).shuffle(seed=seed)
+        own = records.take_rows(parents, places[label]).shuffle(seed=seed)
         kept = own.select(range(min(wanted, len(own))))
         made, drops = _expand(kept, oracle, wanted - len(kept), tries)
         account[label] = {

@@ -24,13 +24,13 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     Prompt tokens are labelled -100; what exceeds `max_length` is cut at the end. Raises UserError when a row has no
     response, or no room for one behind its prompt.
     """
-    if empty := [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]:
+    if empty := [row["id"] for row in records.iter_rows(rows, "id", "response") if not row["response"]]:
         raise UserError(f"{len(empty)} rows have no response to train on, the first is {empty[0]}")
     encoded = _encoded(
         ((start + response)[:max_length], ([IGNORED] * len(start) + response)[:max_length])
         for start, response in _parts(tokenizer, rows)
     )
-    said = zip(records.walk(rows, "id"), records.walk(encoded, "labels"), strict=True)
+    said = zip(records.iter_rows(rows, "id"), records.iter_rows(encoded, "labels"), strict=True)
     if full := [row["id"] for row, one in said if one["labels"][-1] == IGNORED]:
         raise UserError(
             f"{len(full)} prompts fill max_length={max_length}, the first is row {full[0]}: raise it"
@@ -52,7 +52,7 @@ def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     given, alone = [], []
-    for row in records.walk(encode(tokenizer, rows, max_length), *ENCODED):
+    for row in records.iter_rows(encode(tokenizer, rows, max_length), *ENCODED):
         size = sum(label != IGNORED for label in row["labels"])
         prompt, response = row["input_ids"][:-size], row["input_ids"][-size:]
         labels = response if start else [IGNORED, *response[1:]]
@@ -79,7 +79,7 @@ def _parts(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]]:
     """
     ending = chat_template.end(tokenizer)
     eos = [] if ending.text else [ending.id]
-    for some in records.batched(records.walk(rows, "id", *records.SAID, "response"), 1000):
+    for some in records.batched(records.iter_rows(rows, "id", *records.PROMPT_COLUMNS, "response"), 1000):
         prompts, responses = zip(*_texts(tokenizer, some), strict=True)
         wholes = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
         for response, start, whole in zip(
@@ -101,7 +101,7 @@ def _tokens(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 def response_tokens(encoded: Dataset) -> list[int]:
     """Tokens in the loss, row by row: the response and its end token."""
-    return [sum(label != IGNORED for label in row["labels"]) for row in records.walk(encoded, "labels")]
+    return [sum(label != IGNORED for label in row["labels"]) for row in records.iter_rows(encoded, "labels")]
 
 
 @torch.inference_mode()
