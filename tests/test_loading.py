@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lib import corpus, records
+from lib.corpus import formats
 
 ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
 PASSAGE = "Ada wrote it in 1843."
@@ -89,6 +90,19 @@ def test_every_part_of_a_known_format_is_used(tmp_path, case):
     [row], [meta], _ = load(tmp_path, record)
     assert text_of(row) == expected and meta == {}
     assert row["id"] == records.row_id(row["instruction"], row["input"], row["turns"])
+
+
+def test_a_new_format_is_one_line_of_the_table(tmp_path, monkeypatch):
+    def read(fields):
+        return {"instruction": fields.text("question"), "response": fields.text("reply")}
+
+    questions = formats.Format(lambda record: "question" in record, read)
+    monkeypatch.setitem(formats.FORMATS, "questions", questions)
+    rows, metas, _ = load(
+        tmp_path, {"question": "Who?", "reply": "Ada", "licence": "MIT", "origin": "x"}, ROW
+    )
+    assert [text_of(row) for row in rows] == ["Who? |  | Ada", "Add the numbers. | 2 and 3 | 5"]
+    assert rows["licence"][0] == "MIT" and metas == [{"origin": "x"}, {}]
 
 
 def test_a_file_may_hold_several_formats(tmp_path):

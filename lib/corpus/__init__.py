@@ -1,4 +1,4 @@
-"""Corpus: instruction data in any common format, read into rows, with an account of what was read."""
+"""Read instruction data in any common format into rows, with an account of what was read."""
 
 import contextlib
 import itertools
@@ -51,7 +51,9 @@ def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse
 
 def check(format: str, bad_rows: str) -> None:
     """Raise BadInput for an unknown value."""
-    formats.check(format)
+    if format not in ("auto", *formats.FORMATS):
+        names = ", ".join(formats.FORMATS)
+        raise BadInput(f"format={format!r:.60}: unknown format. Choose one of auto, {names}.")
     if bad_rows not in ("refuse", "skip"):
         raise BadInput(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip.")
 
@@ -82,10 +84,10 @@ def _drafts(
     located: Iterable[sources.LocatedRecord], format: str, account: Account
 ) -> Iterator[tuple[dict, Fields]]:
     """Yield the records that can be used: each as a row, and the fields that are left over."""
-    for place, record in located:
-        for where, instance in formats.instances(record, place):
+    for where, record in located:
+        for instance_where, instance in formats.instances(record, where):
             try:
-                yield formats.read(instance, where, format)
+                yield formats.read(instance, instance_where, format)
             except BadRow as error:
                 account.on_bad_row(error)
 

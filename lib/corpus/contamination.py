@@ -1,4 +1,4 @@
-"""Contamination: rows that hold a benchmark's prompt, by three measures.
+"""Find rows that hold a benchmark's prompt, by three measures.
 
 For each benchmark prompt p and each row (its turns, instruction and input, not its response):
 - exact: p is the instruction, the input, both together or one of the turns, at any length;
@@ -27,7 +27,7 @@ CAUSES = ("exact", "words", "characters")  # a row counts once, under the first 
 WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
 RARE = 4  # rare 5-grams that a row must share with a prompt to be compared; 1 gives the same result
 Prompt = str | Sequence[str]  # one text, or the turns of one question
-Place = tuple[str, int]  # benchmark, and position of the prompt
+Location = tuple[str, int]  # benchmark, and position of the prompt
 
 
 def prompts(path: str) -> list[Prompt]:
@@ -35,10 +35,10 @@ def prompts(path: str) -> list[Prompt]:
 
     Raises sources.BadInput for a file that is none of them, or holds no prompt.
     """
-    found = [_prompt(record, where) for _, located in sources.read(path) for where, record in located]
-    if not found:
+    listed = [_prompt(record, where) for _, located in sources.read(path) for where, record in located]
+    if not listed:
         raise sources.BadInput(f"{path} holds no prompt to look for. Name another file.")
-    return found
+    return listed
 
 
 def _prompt(record: object, where: str) -> Prompt:
@@ -61,50 +61,50 @@ def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
 
     Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
-    index, found = build_index(prompts), []
+    index, overlaps = build_index(prompts), []
     for row in records.iter_rows(rows, "id", *records.PROMPT_COLUMNS):
         row_id, seen = row.pop("id"), set()
-        for cause, places in zip(CAUSES, hits(index, **row), strict=True):
-            found += [(row_id, *place, cause) for place in sorted(places - seen)]
-            seen |= places
-    table = pd.DataFrame(found, columns=["id", "benchmark", "prompt", "cause"])
+        for cause, locations in zip(CAUSES, hits(index, **row), strict=True):
+            overlaps += [(row_id, *location, cause) for location in sorted(locations - seen)]
+            seen |= locations
+    table = pd.DataFrame(overlaps, columns=["id", "benchmark", "prompt", "cause"])
     return table.astype({"cause": pd.CategoricalDtype(CAUSES, ordered=True)})
 
 
-def touched(found: pd.DataFrame, benchmark: str = "") -> list[int]:
+def touched(overlaps: pd.DataFrame, benchmark: str = "") -> list[int]:
     """Return the positions of a benchmark's prompts that any row touches."""
-    return sorted(set(found["prompt"][found["benchmark"] == benchmark]))
+    return sorted(set(overlaps["prompt"][overlaps["benchmark"] == benchmark]))
 
 
-def count_causes(found: pd.DataFrame) -> dict[str, int]:
+def count_causes(overlaps: pd.DataFrame) -> dict[str, int]:
     """Count each row once, under the first of its causes."""
-    first = found.sort_values("cause").drop_duplicates("id")["cause"]
+    first = overlaps.sort_values("cause").drop_duplicates("id")["cause"]
     return first.value_counts()[list(CAUSES)].to_dict()
 
 
 def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, pd.DataFrame]:
-    """Drop the rows that hold a prompt; return the others, and what `find` found."""
-    found = find(rows, prompts)
-    return records.drop_ids(rows, found["id"]), found
+    """Drop the rows that hold a prompt; return the others, and what `find` returns."""
+    overlaps = find(rows, prompts)
+    return records.drop_ids(rows, overlaps["id"]), overlaps
 
 
-def describe(found: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> str:
+def describe(overlaps: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> str:
     """Write one line a benchmark.
 
     "- alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"
     """
     lines = []
     for name in prompts:
-        counts = count_causes(found[found["benchmark"] == name])
+        counts = count_causes(overlaps[overlaps["benchmark"] == name])
         causes = ", ".join(f"{rows:,} {cause}" for cause, rows in counts.items())
-        share = f"{len(touched(found, name))} of {len(prompts[name]):,} prompts touched"
+        share = f"{len(touched(overlaps, name))} of {len(prompts[name]):,} prompts touched"
         lines.append(f"- {name}: {share}, by {sum(counts.values()):,} rows ({causes})")
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)  # a text is itself alone: it is counted by identity
+@dataclass(frozen=True, eq=False)  # hashed by identity: `hits` counts texts
 class Text:
-    place: Place
+    location: Location
     grams: set[str]  # its character 5-grams
     needed: int  # how many of them a row must have
     needed_rare: int  # and at least how many of its rare ones
@@ -112,8 +112,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Index:
-    exact: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))  # by whole text
-    words: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))  # by word 8-gram
+    exact: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by whole text
+    words: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by word 8-gram
     rare: dict[str, list[Text]] = field(default_factory=lambda: defaultdict(list))  # by rare character 5-gram
 
 
@@ -126,13 +126,13 @@ def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
     ]
     frequency = Counter(chain.from_iterable(characters(text) for _, text in texts))
     index = Index()
-    for place, text in texts:
-        index.exact[text].add(place)
+    for location, text in texts:
+        index.exact[text].add(location)
         for gram in _word_grams(text):
-            index.words[gram].add(place)
+            index.words[gram].add(location)
         grams = characters(text)
         needed = ceil(CONTAINED * len(grams) - 1e-9)
-        entry = Text(place, grams, needed, min(RARE, needed))
+        entry = Text(location, grams, needed, min(RARE, needed))
         # a row with `needed` of all grams has `needed_rare` of these: it lacks len(grams) - needed at most
         rare = sorted(grams, key=lambda gram: (frequency[gram], gram))
         for gram in rare[: len(grams) - needed + entry.needed_rare]:
@@ -141,15 +141,15 @@ def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
 
 
 def hits(index: Index, turns: list[dict], instruction: str, input: str) -> tuple[set, set, set]:
-    """Return the places that a row touches, by cause."""
+    """Return the locations that a row touches, by cause."""
     parts = [normal(part) for part in (*(turn["content"] for turn in turns), instruction, input)]
     whole, both = " ".join(filter(None, parts)), " ".join(filter(None, parts[-2:]))
-    exact = {place for part in (*parts, both) if part for place in index.exact.get(part, ())}
-    words = {place for gram in _word_grams(whole) for place in index.words.get(gram, ())}
+    exact = {location for part in (*parts, both) if part for location in index.exact.get(part, ())}
+    words = {location for gram in _word_grams(whole) for location in index.words.get(gram, ())}
     grams = characters(whole)
     shared = Counter(chain.from_iterable(index.rare[gram] for gram in grams & index.rare.keys()))
     near = (text for text, n in shared.items() if n >= text.needed_rare)
-    return exact, words, {text.place for text in near if len(text.grams & grams) >= text.needed}
+    return exact, words, {text.location for text in near if len(text.grams & grams) >= text.needed}
 
 
 def normal(text: str) -> str:

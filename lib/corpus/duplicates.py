@@ -103,7 +103,7 @@ def shingles(text: str, words: int) -> set[str]:
     return {" ".join(tokens[i : i + words]) for i in range(max(len(tokens) - words, 0) + 1)}
 
 
-def jaccard(one: set, other: Collection) -> float:
+def jaccard(first: set, second: Collection) -> float:
     """Return the Jaccard similarity, 0 to 1, of two collections without repeats."""
-    both = len(one.intersection(other))
-    return both / (len(one) + len(other) - both)
+    both = len(first.intersection(second))
+    return both / (len(first) + len(second) - both)

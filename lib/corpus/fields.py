@@ -161,7 +161,7 @@ def _take_columns(row: dict, fields: Fields) -> None:
     for name in (*CARRIED, *SCORES):
         value = fields.rest.get(name)
         if name == "verdicts" and isinstance(value, list):
-            value = [{"expected": None} | one if isinstance(one, dict) else one for one in value]
+            value = [{"expected": None} | item if isinstance(item, dict) else item for item in value]
         if value in EMPTY:
             fields.rest.pop(name, None)
         elif value is not None and name not in row and fits(name, value):

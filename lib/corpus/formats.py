@@ -1,4 +1,4 @@
-"""Formats of records: how each is recognised, and which of its fields become which columns of a row."""
+"""Recognise the format of a record, and read its fields as columns of a row."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lib import records
 from lib.corpus.fields import Fields, describe, fits, settle
-from lib.corpus.sources import BadInput, BadRow, LocatedRecord
+from lib.corpus.sources import BadRow, LocatedRecord
 from lib.corpus.turns import FILL_IN, NO_INSTRUCTION, conversation, system_turns
 from lib.errors import named
 
@@ -166,13 +166,6 @@ FORMATS = {  # the first that recognises a record reads it
 }
 
 
-def check(name: str) -> None:
-    """Raise BadInput for the name of an unknown format."""
-    if name not in ("auto", *FORMATS):
-        message = f"format={name!r:.60}: unknown format. Choose one of auto, {', '.join(FORMATS)}."
-        raise BadInput(message)
-
-
 def instances(record: object, where: str) -> list[LocatedRecord]:
     """List the instances of a task file, each with the file's other fields; else the record alone."""
     listed = record.get("Instances") if isinstance(record, dict) and "Definition" in record else None
@@ -191,17 +184,12 @@ def read(record: object, where: str, format: str = "auto") -> tuple[dict, Fields
         raise BadRow(where, "expected an object with named fields", f", found {describe(record)}")
     fields = Fields(where, record)
     if format == "auto" or FORMATS["rows"].recognises(record):
-        format = _recognise(record, where)
+        format = next((name for name, each in FORMATS.items() if each.recognises(record)), "")
+    if not format:
+        detail = f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}"
+        fields.refuse("unknown format", detail, "Rename the keys, or name the format of recorded pairs")
     row = {"input": "", "turns": []} | FORMATS[format].read(fields)
     if not (row.get("instruction") or "").strip():
         fields.refuse(NO_INSTRUCTION, remedy=FILL_IN)
     settle(row, fields)
     return row, fields
-
-
-def _recognise(record: dict, where: str) -> str:
-    for name, format in FORMATS.items():
-        if format.recognises(record):
-            return name
-    detail = f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}"
-    raise BadRow(where, "unknown format", detail, "Rename the keys, or name the format of recorded pairs")

@@ -49,8 +49,8 @@ class NoveltyFilter:
         if self.rouge_l(text) > ROUGE_L:
             return "too similar"
         shingles = duplicates.shingles(normal, words=3)
-        found = self.near.query(_sketch(shingles))
-        similarities = (duplicates.jaccard(shingles, self.shingles[i]) for i in found)
+        candidates = self.near.query(_sketch(shingles))
+        similarities = (duplicates.jaccard(shingles, self.shingles[i]) for i in candidates)
         return "near-duplicate" if max(similarities, default=0.0) >= NEAR else ""
 
     def rouge_l(self, text: str) -> float:
@@ -60,8 +60,8 @@ class NoveltyFilter:
         subsequence of words over the sum of both lengths, which rapidfuzz calls the Indel similarity.
         """
         encoded, scorer = self._encode(text), Indel.normalized_similarity
-        found = process.extractOne(encoded, self.encoded, scorer=scorer, score_cutoff=ROUGE_L)
-        return found[1] if found and found[1] > ROUGE_L else 0.0
+        nearest = process.extractOne(encoded, self.encoded, scorer=scorer, score_cutoff=ROUGE_L)
+        return nearest[1] if nearest and nearest[1] > ROUGE_L else 0.0
 
     def _encode(self, text: str) -> str:
         """Write a character for each of rouge-score's words; 1.1 million words have their own."""

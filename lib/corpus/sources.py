@@ -68,16 +68,16 @@ def local_files(source: str) -> list[Path]:
         raise BadInput(f"source={shown}: empty, or a variable in this path is not set. Write the path out.")
     path = paths.local(text)
     if os.path.isdir(path):
-        found = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
+        candidates = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
     elif os.path.isfile(path):
-        found = [path]
+        candidates = [path]
     elif glob.has_magic(text):
-        found = paths.matching(text)
+        candidates = paths.matching(text)
     elif text.startswith((".", "/")) or text.count("/") > 1 or _suffix(path) in READERS:
         raise BadInput(f"{shown} does not exist (looked from {Path.cwd()}). Check the path.")
     else:
         return []
-    files = [file for file in found if _suffix(file) in READERS]
+    files = [file for file in candidates if _suffix(file) in READERS]
     if not files:
         raise BadInput(f"{shown}: no .json, .jsonl or .parquet file (plain, .gz or .xz). Name one.")
     return files

@@ -26,8 +26,10 @@ def conversation(items: list, fields: Fields) -> dict:
     for turn, part in zip(turns[: last + 1], parts, strict=False):
         if turn["content"] is None:
             part.refuse("a turn without content", remedy=FILL_IN)
-    row = {"instruction": turns[last]["content"], "turns": _merged(system_turns(fields), turns[:last])}
+    row = {"instruction": turns[last]["content"], "turns": turns[:last]}
     row["response"] = turns[-1]["content"] if len(turns) > last + 1 else None
+    for system in system_turns(fields):
+        _put_first(system, row["turns"])
     if any(part.rest for part in parts):
         fields.rest["turn_fields"] = [part.rest for part in parts]
     if row["response"] is not None and not flags[-1]:
@@ -45,18 +47,17 @@ def _turn_fields(item: object, number: int, fields: Fields) -> Fields:
 def _turn(fields: Fields) -> dict:
     """Take role and content out of a turn; content is None where there is none. Drop thoughts."""
     name = next((name for name in ("role", "from") if name in fields.rest), "role")
-    role = fields.check("role", fields.rest.pop(name, None))
+    role = fields.check("role", fields.rest.pop(name, None)).strip().lower()
     content = next((name for name in ("content", "value", "text") if name in fields.rest), "content")
     content = fields.rest.pop(content, None)
-    known = role.strip().lower()
-    if known in TOOL_ROLES or fields.drop(TOOL_CALLS):
+    if role in TOOL_ROLES or fields.drop(TOOL_CALLS):
         fields.refuse("tool calls are not trained", remedy="Remove the turn or the row")
-    if known not in ROLES:
+    if role not in ROLES:
         fields.refuse("unknown role", f" {role!r:.60}; known are {', '.join(ROLES)}", "Rename the role")
-    if ROLES[known] != known:
-        fields.notes.add(("read", f"role `{known}` as `{ROLES[known]}`"))
+    if ROLES[role] != role:
+        fields.notes.add(("read", f"role `{role}` as `{ROLES[role]}`"))
     fields.notes |= {("thoughts", name) for name in fields.drop(THOUGHTS)}
-    return {"role": ROLES[known], "content": _content(content, fields)}
+    return {"role": ROLES[role], "content": _content(content, fields)}
 
 
 def _content(value: object, fields: Fields) -> str | None:
@@ -104,9 +105,8 @@ def system_turns(fields: Fields) -> list[dict]:
     return [{"role": "system", "content": "\n\n".join(texts)}] if texts else []
 
 
-def _merged(system: list[dict], turns: list[dict]) -> list[dict]:
-    """Join the system message of a field and a different one that the conversation begins with."""
-    if not system or not turns or turns[0]["role"] != "system":
-        return system + turns
-    texts = dict.fromkeys((system[0]["content"], turns[0]["content"]))
-    return [{"role": "system", "content": "\n\n".join(texts)}, *turns[1:]]
+def _put_first(system: dict, turns: list[dict]) -> None:
+    """Put a system message first, joined with a different one that the conversation begins with."""
+    first = turns.pop(0)["content"] if turns and turns[0]["role"] == "system" else ""
+    texts = dict.fromkeys(filter(None, (system["content"], first)))
+    turns.insert(0, {"role": "system", "content": "\n\n".join(texts)})
