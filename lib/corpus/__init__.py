@@ -70,7 +70,7 @@ def _rows(
     repeats = Repeats(head)
     for row, fields in itertools.chain(head, drafts):
         repeats.drop(row, fields)
-        fields.notes |= {("meta", field) for field in _names(fields.rest)}
+        fields.notes.update(("meta", name) for name in _names(fields.rest))
         response = row["response"]
         if not response or not response.strip():
             fields.notes.add(("note", "without_response"))
@@ -92,13 +92,10 @@ def _drafts(
                 account.on_bad_row(error)
 
 
-def _names(rest: dict) -> Iterator[str]:
-    """Yield the names of the fields that go to `meta`, those of turns as "name of a turn"."""
-    for name in rest:
-        if name == "turn_fields":
-            yield from {f"{key} of a turn" for extra in rest[name] for key in extra}
-        else:
-            yield name
+def _names(rest: dict) -> list[str]:
+    """List the names of the fields that go to `meta`, those of turns as "name of a turn"."""
+    names = [name for name in rest if name != "turn_fields"]
+    return names + [f"{key} of a turn" for extra in rest.get("turn_fields", ()) for key in extra]
 
 
 def _meta(rest: dict) -> str:
@@ -112,8 +109,8 @@ def _meta(rest: dict) -> str:
     return records.AS_JSON(_without_nulls(rest)) if rest else ""
 
 
-def _without_nulls(value: object) -> object:
-    if isinstance(value, dict):
-        kept = {name: item for name, item in value.items() if item is not None and item == item}
-        return {name: _without_nulls(item) for name, item in kept.items()}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+def _without_nulls(value: dict | list) -> dict | list:
+    if isinstance(value, list):
+        return [_without_nulls(item) if isinstance(item, dict | list) else item for item in value]
+    kept = ((name, item) for name, item in value.items() if item is not None and item == item)
+    return {name: _without_nulls(item) if isinstance(item, dict | list) else item for name, item in kept}

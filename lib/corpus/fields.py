@@ -133,8 +133,8 @@ def _drop_thoughts(row: dict, fields: Fields) -> None:
 
 def _check_prompts(row: dict, fields: Fields) -> None:
     """Refuse a text of the prompt that the record's format has no place for."""
-    for name in PROMPTS:
-        value = fields.rest.get(name)
+    for name in [name for name in PROMPTS if name in fields.rest]:
+        value = fields.rest[name]
         if not isinstance(value, str) or not value.strip():
             continue
         texts = [row["instruction"], row["input"], row["response"] or ""]

@@ -141,8 +141,9 @@ class Format(NamedTuple):
 
 
 def _has_turns(record: dict) -> bool:
-    lists = any(isinstance(record.get(name), list) for name in TALKS)
-    return lists or "instruction" not in record and any(name in record for name in TALKS)
+    if record.keys().isdisjoint(TALKS):
+        return False
+    return "instruction" not in record or any(isinstance(record.get(name), list) for name in TALKS)
 
 
 def _is_instance(record: dict) -> bool:
@@ -156,11 +157,11 @@ def _never(record: dict) -> bool:
 FORMATS = {  # the first that recognises a record reads it
     "rows": Format(lambda record: record.keys() >= records.FEATURES.keys(), own_row),
     "messages": Format(_has_turns, messages),
-    "sharegpt": Format(_has_turns, messages),
+    "sharegpt": Format(_never, messages),
     "prompt_completion": Format(lambda record: {"prompt", "completion"} <= record.keys(), prompt_completion),
     "natural_instructions": Format(_is_instance, instance),
     "alpaca": Format(lambda record: "instruction" in record, alpaca),
-    "dolly": Format(lambda record: "instruction" in record, alpaca),
+    "dolly": Format(_never, alpaca),
     "cherry_llm:first": Format(_never, partial(recorded_pair, oracle="first")),
     "cherry_llm:second": Format(_never, partial(recorded_pair, oracle="second")),
 }
