@@ -241,17 +241,7 @@ def test_an_unreachable_hub_name_says_so(monkeypatch):
 
 
 BROKEN = {
-    "a row without instruction": (
-        "a.json",
-        [ROW, {"instruction": " ", "output": "5"}],
-        "row 2: row without instruction",
-    ),
     "a null instruction": ("a.jsonl", {"instruction": None}, "line 1: row without instruction"),
-    "no user turn": (
-        "a.json",
-        [{"messages": [{"role": "assistant", "content": "5"}]}],
-        "row 1: row without instruction",
-    ),
     "broken json": ("a.json", '[\n{"instruction": "x"},\n{"instruct', "line 3 column 2"),
     "a bracket too many": ("a.json", '[\n{"instruction": "x"}\n]\n]', "line 4 column 1"),
     "a broken line": ("a.jsonl", lines(ROW, ROW) + '\n{"instruction": ', "line 3: broken JSON"),
@@ -260,22 +250,9 @@ BROKEN = {
         [{"question": "?", "answer": "!"}],
         "its keys are answer, question. Known are",
     ),
-    "a list of outputs": ("a.json", [ROW, ROW | {"output": ["5", "6"]}], "row 2: `output` must be a text"),
-    "a number for a text": ("a.jsonl", ROW | {"output": 5}, "line 1: `output` must be a text, found int 5"),
-    "a row that is a list": ("a.json", [ROW, ["x"]], "row 2: expected an object with named fields"),
     "a bare text": ("a.json", '"x"', "expected an object with named fields"),
     "an empty file": ("a.jsonl", "", "is empty"),
     "an empty list": ("a.json", [], "is empty"),
-    "an unknown role": (
-        "a.json",
-        [{"messages": [{"role": "narrator", "content": "x"}]}],
-        "turn 1: unknown role 'narrator'",
-    ),
-    "two last replies": (
-        "a.json",
-        [{"messages": [{"role": role, "content": "x"} for role in ("user", "assistant", "assistant")]}],
-        "after the last user turn come assistant, assistant",
-    ),
     "an instance without output": (
         "a.json",
         {"Definition": "x", "Instances": [{"input": "y"}]},
