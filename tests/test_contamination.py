@@ -18,7 +18,7 @@ def find(prompt, *rows):
 
 
 def causes(prompt, row):
-    return [cause for cause, rows in find(prompt, row)["causes"].items() if rows]
+    return list(find(prompt, row)["cause"])
 
 
 def test_an_equal_prompt_is_found_at_any_length_whatever_its_case_and_signs():
@@ -47,34 +47,32 @@ def test_characters_count_as_the_share_of_the_prompt_found_in_the_row():
 
 
 def test_a_row_counts_once_by_its_first_cause():
-    report = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
-    assert report["causes"] == {"exact": 1, "words": 1, "characters": 0}
-    assert (report["rows"], report["hit"], report["benchmarks"]["bench"]["hit"]) == (3, 2, 2)
+    found = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
+    assert contamination.count_causes(found) == {"exact": 1, "words": 1, "characters": 0}
 
 
 def test_a_prompt_touched_by_many_rows_counts_once():
-    bench = find(PROMPT, PROMPT, PROMPT)["benchmarks"]["bench"]
-    assert (bench["touched"], bench["prompts"]) == ([0], 1)
+    assert contamination.touched(find(PROMPT, PROMPT, PROMPT), "bench") == [0]
 
 
 def test_a_row_that_touches_two_benchmarks_counts_in_both_and_once_in_the_total():
     data = records.build([{"instruction": PROMPT}])
-    report = contamination.find(data, {"one": ["Why?", PROMPT], "two": [PROMPT + " Please."]})
-    assert [report["benchmarks"][name]["touched"] for name in ("one", "two")] == [[1], [0]]
-    assert report["causes"] == {"exact": 1, "words": 0, "characters": 0}
+    found = contamination.find(data, {"one": ["Why?", PROMPT], "two": [PROMPT + " Please."]})
+    assert [contamination.touched(found, name) for name in ("one", "two")] == [[1], [0]]
+    assert contamination.count_causes(found) == {"exact": 1, "words": 0, "characters": 0}
 
 
 def test_any_turn_of_a_question_touches_it():
     data = records.build([{"instruction": "Now say it in rhyme, please."}])
-    report = contamination.find(data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]})
-    assert report["benchmarks"]["bench"]["touched"] == [0]
+    found = contamination.find(data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]})
+    assert contamination.touched(found, "bench") == [0]
 
 
 def test_drop_keeps_the_other_rows_in_order():
     data = records.build({"instruction": text} for text in ("Name a river.", "Why?", "Name a hill."))
-    kept, report = contamination.drop(data, {"bench": ["why"]})
+    kept, found = contamination.drop(data, {"bench": ["why"]})
     assert kept["instruction"][:] == ["Name a river.", "Name a hill."]
-    assert report["examples"] == [{"id": data["id"][1], "benchmark": "bench", "prompt": 0, "cause": "exact"}]
+    assert found.values.tolist() == [[data["id"][1], "bench", 0, "exact"]]
 
 
 def test_the_lookup_agrees_with_a_full_comparison():
@@ -114,8 +112,5 @@ def test_a_file_without_prompts_is_refused(tmp_path):
 
 
 def test_the_description_names_every_figure():
-    report = find(PROMPT, PROMPT, "Name a river.")
-    assert (
-        contamination.describe(report)
-        == "- bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
-    )
+    line = "- bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
+    assert contamination.describe(find(PROMPT, PROMPT, "Name a river."), {"bench": [PROMPT]}) == line

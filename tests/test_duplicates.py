@@ -77,12 +77,6 @@ def test_a_row_without_payload_is_named():
         duplicates.drop_exact(rows("Add 2 and 3."), key="payload")
 
 
-def test_a_column_or_a_function_can_be_the_key():
-    data = rows("a", "b", "c", task=["Math", "Math", "Art"])
-    assert len(duplicates.drop_exact(data, key="task")[0]) == 2
-    assert len(duplicates.drop_exact(data, key=lambda row: row["task"][0])[0]) == 2
-
-
 def test_nothing_in_nothing_out():
     data = rows("a").select([])
     assert len(duplicates.drop_exact(data)[0]) == len(duplicates.drop_near(data)[0]) == 0

@@ -7,7 +7,7 @@ from rouge_score import rouge_scorer
 
 from lib import records
 from lib.corpus import novelty
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 
 ASKED = (
     "add the two numbers 3 and 17 then write a short poem about rivers in french please explain why it is so"
@@ -29,7 +29,7 @@ def sentences(n: int, seed: int) -> list[str]:
 
 def test_rouge_l_to_the_nearest_is_that_of_rouge_score():
     pool, scorer = sentences(150, 0), rouge_scorer.RougeScorer(["rougeL"])
-    seen = Known()
+    seen = NoveltyFilter()
     for text in pool:
         seen.add(text)
     found = []
@@ -55,22 +55,22 @@ LONG = " ".join(f"word{i}" for i in range(60))
     ],
 )
 def test_each_reason_is_named(text, why):
-    seen = Known({"a benchmark": ["What is the meaning of life?"]})
+    seen = NoveltyFilter({"a benchmark": ["What is the meaning of life?"]})
     seen.add_rows(
         records.build([{"instruction": "Name three rivers", "input": "in France."}, {"instruction": LONG}])
     )
     seen.add("Name three rivers in France.")
-    assert seen.why_not(text) == why
+    assert seen.rejection_reason(text) == why
 
 
 def test_a_conversation_is_known_as_a_whole():
-    seen = Known()
+    seen = NoveltyFilter()
     turns = [
         {"role": "user", "content": "Name three rivers in France."},
         {"role": "assistant", "content": "Seine."},
     ]
     seen.add_rows(records.build([{"instruction": "Shorter.", "turns": turns}]))
     assert (
-        seen.why_not("Shorter.") == ""
-        and seen.why_not("Name three rivers in France. Seine. Shorter.") == "duplicate"
+        seen.rejection_reason("Shorter.") == ""
+        and seen.rejection_reason("Name three rivers in France. Seine. Shorter.") == "duplicate"
     )

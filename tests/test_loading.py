@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lib import corpus, records
+from lib.corpus import formats
 
 ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
 PASSAGE = "Ada wrote it in 1843."
@@ -89,6 +90,19 @@ def test_every_part_of_a_known_format_is_used(tmp_path, case):
     [row], [meta], _ = load(tmp_path, record)
     assert text_of(row) == expected and meta == {}
     assert row["id"] == records.row_id(row["instruction"], row["input"], row["turns"])
+
+
+def test_a_new_format_is_one_line_of_the_table(tmp_path, monkeypatch):
+    def read(fields):
+        return {"instruction": fields.text("question"), "response": fields.text("reply")}
+
+    questions = formats.Format(lambda record: "question" in record, read)
+    monkeypatch.setitem(formats.FORMATS, "questions", questions)
+    rows, metas, _ = load(
+        tmp_path, {"question": "Who?", "reply": "Ada", "licence": "MIT", "origin": "x"}, ROW
+    )
+    assert [text_of(row) for row in rows] == ["Who? |  | Ada", "Add the numbers. | 2 and 3 | 5"]
+    assert rows["licence"][0] == "MIT" and metas == [{"origin": "x"}, {}]
 
 
 def test_a_file_may_hold_several_formats(tmp_path):
@@ -257,7 +271,7 @@ BAD = {
     "a number for a response": (ROW | {"output": 4}, "`output` must be a text"),
     "a list for an input": (ROW | {"input": ["b", "a"]}, "`input` must be a text"),
     "an object for a context": (ROW | {"context": {"a": 1}}, "`context` must be a text"),
-    "a list for a response": (ROW | {"output": ["5", "6"]}, "`output` is a list"),
+    "a list for a response": (ROW | {"output": ["5", "6"]}, "`output` must be a text"),
     "an empty instruction": (ROW | {"instruction": " "}, "row without instruction"),
     "NaN for an instruction": ('{"instruction": NaN, "output": "5"}', "row without instruction"),
     "no user turn": (talk(("system", "S.")), "row without instruction"),
@@ -287,12 +301,7 @@ BAD = {
     "a part that is markup": (talk(("user", [{"type": "<b>"}])), "`content` has a part of an unknown type"),
     "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
     "a list": ('["x"]', "expected an object with named fields"),
-    "deep nesting": ('{"instruction": "a", "x": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
     "half a line": ('{"instruction": "a"', "broken JSON"),
-    "a name that stands twice": (
-        '{"instruction": "a", "instruction": "b"}',
-        "JSON that would be read in part",
-    ),
     "unknown keys": ({"question": "?"}, "unknown format"),
 }
 
@@ -318,11 +327,9 @@ def test_or_it_is_skipped_and_counted_by_its_cause(tmp_path, case):
 
 def test_a_cause_is_one_whatever_the_values_are(tmp_path):
     _, _, account = load(tmp_path, *(ROW | {"output": i} for i in range(9)), ROW, bad_rows="skip")
-    assert account.skipped == {"`output` must be a text": 9} and len(account.places) == corpus.FIRST
+    assert account.skipped == {"`output` must be a text": 9} and len(account.places) == 5
     last = account.sentences()[-1]
-    assert last.startswith(
-        "Bad rows that were left out: 9: `output` must be a text (9). The first: `a.jsonl, line 1`"
-    )
+    assert last.startswith("Bad rows left out: 9: `output` must be a text (9). The first: `a.jsonl, line 1`")
 
 
 def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_stay(tmp_path):
@@ -333,7 +340,7 @@ def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_sta
 
 def test_what_a_skipped_row_had_is_not_counted(tmp_path):
     _, _, account = load(tmp_path, ROW | {"origin": "x", "output": 4}, ROW, bad_rows="skip")
-    assert not account.of("meta")
+    assert not account.by_kind("meta")
 
 
 def test_a_file_without_a_row_that_can_be_used_is_refused_with_its_causes(tmp_path):
@@ -365,7 +372,7 @@ THINKING = [
 @pytest.mark.parametrize(("record", "text"), THINKING)
 def test_a_thought_inside_a_response_is_dropped_and_counted(tmp_path, record, text):
     rows, _, account = load(tmp_path, record)
-    assert text_of(rows[0]) == text and account.of("thoughts").total() == 1
+    assert text_of(rows[0]) == text and account.by_kind("thoughts").total() == 1
 
 
 MARKED = [

@@ -310,10 +310,10 @@ def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(
     rows, exact = duplicates.drop_exact(rows)
     rows, near = duplicates.drop_near(rows)
     silent = [row["id"] for row in rows if not row["response"]]
-    rows = records.without(rows, silent)
+    rows = records.drop_ids(rows, silent)
     rows, overlap = contamination.drop(rows, contamination.load([str(tmp_path / "b.json")]))
-    assert (len(exact), len(silent), overlap["hit"]) == (1, 1, 1)
-    assert len(rows) + len(exact) + len(near) + len(silent) + overlap["hit"] == len(told)
+    assert (len(exact), len(silent), overlap["id"].nunique()) == (1, 1, 1)
+    assert len(rows) + len(exact) + len(near) + len(silent) + overlap["id"].nunique() == len(told)
     again = records.read(records.write(rows, tmp_path / "rows.parquet"))
     assert again["instruction"][:] == rows["instruction"][:]
     kept, sent = set(again["instruction"]), {clean(text) for text in ROWS}

@@ -1,21 +1,23 @@
-"""Contamination: rows that hold a benchmark's prompt, by three measures.
+"""Find rows that hold a benchmark's prompt, by three measures.
 
 For each benchmark prompt p and each row (its turns, instruction and input, not its response):
 - exact: p is the instruction, the input, both together or one of the turns, at any length;
 - words: p, of 8 words or more, and the row share 8 words in a row;
 - characters: at least 0.8 of p's distinct character 5-grams are found in the row.
-Case, width, punctuation and white space do not count. A prompt of several turns is touched when any of them is.
+Case, width, punctuation and white space do not count. A prompt of several turns is touched when any of them
+is.
 """
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil
 from pathlib import Path
 
+import pandas as pd
 from datasets import Dataset
 
 from lib import records
@@ -23,156 +25,144 @@ from lib.corpus import sources
 
 CAUSES = ("exact", "words", "characters")  # a row counts once, under the first that holds
 WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
-RARE = 4  # rare 5-grams that a row must share with a prompt to be compared with it; the result is the same from 1 on
+RARE = 4  # rare 5-grams that a row must share with a prompt to be compared; 1 gives the same result
 Prompt = str | Sequence[str]  # one text, or the turns of one question
+Location = tuple[str, int]  # benchmark, and position of the prompt
 
 
 def prompts(path: str) -> list[Prompt]:
-    """A benchmark file's prompts in file order: AlpacaEval's `instruction`, IFEval's `prompt`, MT-Bench's `turns`.
+    """Read a benchmark's prompts: AlpacaEval's `instruction`, IFEval's `prompt`, MT-Bench's `turns`.
 
     Raises sources.BadInput for a file that is none of them, or holds no prompt.
     """
-    found = [_prompt(record, where) for _, placed in sources.read(path) for where, record in placed]
-    if not found:
-        raise sources.BadInput(f"{path} holds no prompt to look for")
-    return found
+    listed = [_prompt(record, where) for _, located in sources.read(path) for where, record in located]
+    if not listed:
+        raise sources.BadInput(f"{path} holds no prompt to look for. Name another file.")
+    return listed
 
 
 def _prompt(record: object, where: str) -> Prompt:
     record = record if isinstance(record, dict) else {}
-    told = next((record[key] for key in ("instruction", "prompt", "turns") if key in record), None)
-    turns = told if isinstance(told, list) else [told]
+    prompt = next((record[key] for key in ("instruction", "prompt", "turns") if key in record), None)
+    turns = prompt if isinstance(prompt, list) else [prompt]
     if not turns or not all(isinstance(turn, str) for turn in turns):
-        raise sources.BadInput(
-            f"{where}: no benchmark prompt: expected instruction, prompt or turns, of text; found {told!r:.60}"
-        )
-    return told
+        message = f"{where}: no benchmark prompt, found {prompt!r:.60}."
+        raise sources.BadInput(f"{message} Name a file with instruction, prompt or turns, of text.")
+    return prompt
 
 
 def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
-    """The prompts of benchmark files, each by the last two parts of its path."""
+    """Read the prompts of benchmark files, each named by the last two parts of its path."""
     return {"/".join(Path(path).parts[-2:]): prompts(path) for path in paths}
 
 
-def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> dict:
-    """What the rows share with each benchmark (its name: its prompts).
+def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
+    """List which row touches which prompt of the benchmarks (their names: their prompts).
 
-    {"rows": n, "hit": n, "causes": {cause: rows}, "examples": [{"id", "benchmark", "prompt", "cause"}],
-     "benchmarks": {name: {"prompts": n, "touched": [positions], "hit": rows, "causes": {cause: rows}}}}
-    A row counts once, by its first cause: over all benchmarks in "causes", and again within each benchmark.
-    `examples` has one entry a row and benchmark; `touched` every prompt that any row touches by any cause.
+    Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
-    index = build_index(prompts)
-    touched, examples = set(), []
-    for row in records.walk(rows, "id", *records.SAID):
-        row_id, first = row.pop("id"), {}
-        for cause, places in zip(CAUSES, hits(index, **row), strict=True):
-            touched |= places
-            for name, prompt in sorted(places):
-                first.setdefault(name, {"id": row_id, "benchmark": name, "prompt": prompt, "cause": cause})
-        examples += first.values()
-    names = {
-        name: {
-            "prompts": len(prompts[name]),
-            "touched": sorted(prompt for where, prompt in touched if where == name),
-            **count(one for one in examples if one["benchmark"] == name),
-        }
-        for name in prompts
-    }
-    return {"rows": len(rows), **count(examples), "benchmarks": names, "examples": examples}
+    index, overlaps = build_index(prompts), []
+    for row in records.iter_rows(rows, "id", *records.PROMPT_COLUMNS):
+        row_id, seen = row.pop("id"), set()
+        for cause, locations in zip(CAUSES, hits(index, **row), strict=True):
+            overlaps += [(row_id, *location, cause) for location in sorted(locations - seen)]
+            seen |= locations
+    table = pd.DataFrame(overlaps, columns=["id", "benchmark", "prompt", "cause"])
+    return table.astype({"cause": pd.CategoricalDtype(CAUSES, ordered=True)})
 
 
-def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, dict]:
-    """The rows that hold no prompt, and find's report."""
-    report = find(rows, prompts)
-    return records.without(rows, (one["id"] for one in report["examples"])), report
+def touched(overlaps: pd.DataFrame, benchmark: str = "") -> list[int]:
+    """Return the positions of a benchmark's prompts that any row touches."""
+    return sorted(set(overlaps["prompt"][overlaps["benchmark"] == benchmark]))
 
 
-def describe(report: dict) -> str:
-    """One line a benchmark: "- alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"."""
-    return "\n".join(
-        f"- {name}: {len(one['touched'])} of {one['prompts']:,} prompts touched, by {one['hit']:,} rows "
-        f"({', '.join(f'{rows:,} {cause}' for cause, rows in one['causes'].items())})"
-        for name, one in report["benchmarks"].items()
-    )
+def count_causes(overlaps: pd.DataFrame) -> dict[str, int]:
+    """Count each row once, under the first of its causes."""
+    first = overlaps.sort_values("cause").drop_duplicates("id")["cause"]
+    return first.value_counts()[list(CAUSES)].to_dict()
 
 
-def count(examples: Iterable[dict]) -> dict:
-    """{"hit": rows, "causes": {cause: rows}}, each row once."""
-    first: dict[str, str] = {}
-    for one in examples:
-        first[one["id"]] = min(first.get(one["id"], one["cause"]), one["cause"], key=CAUSES.index)
-    return {"hit": len(first), "causes": {cause: list(first.values()).count(cause) for cause in CAUSES}}
+def drop(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> tuple[Dataset, pd.DataFrame]:
+    """Drop the rows that hold a prompt; return the others, and what `find` returns."""
+    overlaps = find(rows, prompts)
+    return records.drop_ids(rows, overlaps["id"]), overlaps
 
 
-# Looking up: a place is (benchmark, position of the prompt)
+def describe(overlaps: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> str:
+    """Write one line a benchmark.
+
+    "- alpaca_eval: 12 of 805 prompts touched, by 15 rows (3 exact, 10 words, 2 characters)"
+    """
+    lines = []
+    for name in prompts:
+        counts = count_causes(overlaps[overlaps["benchmark"] == name])
+        causes = ", ".join(f"{rows:,} {cause}" for cause, rows in counts.items())
+        share = f"{len(touched(overlaps, name))} of {len(prompts[name]):,} prompts touched"
+        lines.append(f"- {name}: {share}, by {sum(counts.values()):,} rows ({causes})")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity: `hits` counts texts
+class Text:
+    location: Location
+    grams: set[str]  # its character 5-grams
+    needed: int  # how many of them a row must have
+    needed_rare: int  # and at least how many of its rare ones
 
 
 @dataclass(frozen=True)
 class Index:
-    exact: dict[str, set]  # whole text -> places
-    words: dict[str, set]  # word 8-gram -> places
-    rare: dict[str, list]  # rare character 5-gram -> numbers of the texts that have it
-    texts: list["Text"]
-
-
-@dataclass(frozen=True)
-class Text:
-    place: tuple[str, int]
-    grams: set[str]  # its character 5-grams
-    needed: int  # how many of them make it contained
-    needed_rare: int  # and at least how many of its rare ones
+    exact: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by whole text
+    words: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by word 8-gram
+    rare: dict[str, list[Text]] = field(default_factory=lambda: defaultdict(list))  # by rare character 5-gram
 
 
 def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
-    found = [
+    texts = [
         ((name, i), normal(text))
-        for name, all in prompts.items()
-        for i, prompt in enumerate(all)
+        for name, listed in prompts.items()
+        for i, prompt in enumerate(listed)
         for text in ([prompt] if isinstance(prompt, str) else prompt)
     ]
-    index = Index(defaultdict(set), defaultdict(set), defaultdict(list), [])
-    sets = [characters(text) for _, text in found]
-    often = Counter(gram for grams in sets for gram in grams)
-    for number, ((place, text), grams) in enumerate(zip(found, sets, strict=True)):
-        index.exact[text].add(place)
-        for gram in word_grams(text):
-            index.words[gram].add(place)
-        least = needed(grams)
-        rare = sorted(grams, key=lambda gram: (often[gram], gram))[: len(grams) - least + min(RARE, least)]
-        for gram in rare:  # with fewer than min(RARE, least) of these, too few are left
-            index.rare[gram].append(number)
-        index.texts.append(Text(place, grams, least, min(RARE, least)))
+    frequency = Counter(chain.from_iterable(characters(text) for _, text in texts))
+    index = Index()
+    for location, text in texts:
+        index.exact[text].add(location)
+        for gram in _word_grams(text):
+            index.words[gram].add(location)
+        grams = characters(text)
+        needed = ceil(CONTAINED * len(grams) - 1e-9)
+        entry = Text(location, grams, needed, min(RARE, needed))
+        # a row with `needed` of all grams has `needed_rare` of these: it lacks len(grams) - needed at most
+        rare = sorted(grams, key=lambda gram: (frequency[gram], gram))
+        for gram in rare[: len(grams) - needed + entry.needed_rare]:
+            index.rare[gram].append(entry)
     return index
 
 
 def hits(index: Index, turns: list[dict], instruction: str, input: str) -> tuple[set, set, set]:
-    """The places that a row touches, by cause."""
+    """Return the locations that a row touches, by cause."""
     parts = [normal(part) for part in (*(turn["content"] for turn in turns), instruction, input)]
     whole, both = " ".join(filter(None, parts)), " ".join(filter(None, parts[-2:]))
-    exact = {place for part in (*parts, both) if part for place in index.exact.get(part, ())}
-    words = {place for gram in word_grams(whole) for place in index.words.get(gram, ())}
-    own = characters(whole)
-    rare = Counter(chain.from_iterable(index.rare[gram] for gram in own & index.rare.keys()))
-    near = (index.texts[number] for number, n in rare.items() if n >= index.texts[number].needed_rare)
-    return exact, words, {text.place for text in near if len(text.grams & own) >= text.needed}
-
-
-def needed(grams: Collection[str]) -> int:
-    """How many of a prompt's character 5-grams make it contained."""
-    return ceil(CONTAINED * len(grams) - 1e-9)
+    exact = {location for part in (*parts, both) if part for location in index.exact.get(part, ())}
+    words = {location for gram in _word_grams(whole) for location in index.words.get(gram, ())}
+    grams = characters(whole)
+    shared = Counter(chain.from_iterable(index.rare[gram] for gram in grams & index.rare.keys()))
+    near = (text for text, n in shared.items() if n >= text.needed_rare)
+    return exact, words, {text.location for text in near if len(text.grams & grams) >= text.needed}
 
 
 def normal(text: str) -> str:
-    """The words alone, in lower case, one space between; of a text without words, its signs."""
+    """Return the words in lower case, one space between; of a text without words, its signs."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.findall(r"\w+", folded) or folded.split())
 
 
-def word_grams(text: str) -> set[str]:
+def _word_grams(text: str) -> set[str]:
     words = text.split(" ")
     return {" ".join(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)}
 
 
 def characters(text: str) -> set[str]:
+    """Return the character 5-grams of a text."""
     return {text[i : i + CHARACTERS] for i in range(len(text) - CHARACTERS + 1)}

@@ -53,7 +53,7 @@ def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> lis
     ]
     rows = records.build(choices)
     fits = encoding.fitting(asking.student.tokenizer, rows, max_length)
-    encoded = encoding.encode(asking.student.tokenizer, records.only(rows, fits), max_length)
+    encoded = encoding.encode(asking.student.tokenizer, records.take_rows(rows, fits), max_length)
     losses = dict(zip(fits, encoding.response_losses(asking.student, encoded), strict=True))
     n = len(asking.target.labels)
     best = [

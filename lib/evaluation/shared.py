@@ -143,7 +143,7 @@ def overlap(
         touched = _touched_instances(rows, prompts)
     else:
         texts = {"": [prompt[text] for prompt in prompts]}
-        touched = contamination.find(rows, texts)["benchmarks"][""]["touched"]
+        touched = contamination.touched(contamination.find(rows, texts))
     names = {str(prompts[i][name]) for i in touched}
     clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
     without = f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""

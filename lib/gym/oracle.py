@@ -84,7 +84,7 @@ class ExactOracle:
 
         A score is 1 + 9 x credit; a student_response scores the mean credit of `meta.samples`, if any.
         """
-        return [self._compare(row, a, b) for row in records.walk(rows, "id", "meta", a, b)]
+        return [self._compare(row, a, b) for row in records.iter_rows(rows, "id", "meta", a, b)]
 
     def _compare(self, row: dict, a: str, b: str) -> list[dict]:
         self.calls += len(judge.ORDERS)
@@ -115,7 +115,7 @@ class ExactOracle:
         Complexity is the level; the other scales rate whether the row's response is right.
         """
         self.calls += len(rows)
-        return [self._rating(scale, row) for row in records.walk(rows, "id", "meta", "response")]
+        return [self._rating(scale, row) for row in records.iter_rows(rows, "id", "meta", "response")]
 
     def _rating(self, scale: str, row: dict) -> float:
         (low, high), instance = judge.SCALES[scale], about(row["meta"])

@@ -55,7 +55,7 @@ def respond(rows: Dataset, backend, params: SamplingParams, **options) -> tuple[
     `options` go to `generate`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
     generated; `unanswered` hold thoughts alone.
     """
-    walked = enumerate(records.walk(rows, "id", "student_response", *records.SAID))
+    walked = enumerate(records.iter_rows(rows, "id", "student_response", *records.PROMPT_COLUMNS))
     missing = {i: row for i, row in walked if row["student_response"] is None}
     prompts, ids = list(map(records.messages, missing.values())), [row["id"] for row in missing.values()]
     completions = backend.generate(prompts, params, names=ids, **options)

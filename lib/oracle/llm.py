@@ -9,7 +9,7 @@ from itertools import repeat
 from datasets import Dataset
 
 from lib import prompts, records, show
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 from lib.models.chat import Endpoint, Reply, Request
 from lib.oracle import estimate, expected, replies
 from lib.tapir import fitness, judge
@@ -17,7 +17,7 @@ from lib.tapir import fitness, judge
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # whole responses held at a time: with their log-probabilities they are long
 JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
-COLUMNS = ("task", "response", "oracle_response", *records.SAID)  # that prompts are filled with
+COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LLMOracle:
     judge_max_tokens: int = 512
     reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
-    novelty: Known = field(default_factory=Known)  # what expansion may not repeat
+    novelty: NoveltyFilter = field(default_factory=NoveltyFilter)  # what expansion may not repeat
     expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
@@ -128,7 +128,7 @@ class LLMOracle:
         for a judge whose verdicts cannot be read or do not depend on the responses.
         """
         columns, verdicts = (reference, "student_response"), rows["verdicts"][:]
-        pairs = enumerate(records.walk(rows, *columns))
+        pairs = enumerate(records.iter_rows(rows, *columns))
         needed = [i for i, pair in pairs if None not in pair.values() and not verdicts[i]]
         pilot = fitness.PILOT if self.unfit_judge and len(needed) >= fitness.PILOT else 0
         for part in filter(None, (needed[:pilot], needed[pilot:])):
@@ -150,10 +150,12 @@ class LLMOracle:
         The order oracle_first shows `a` first. A verdict that cannot be read is requested once more.
         """
         prompt, verdicts = prompts.template(JUDGE_PROMPTS[self.judge_scores]), [[] for _ in range(len(rows))]
-        complete = [i for i, row in enumerate(records.walk(rows, a, b)) if None not in row.values()]
+        complete = [i for i, row in enumerate(records.iter_rows(rows, a, b)) if None not in row.values()]
         pending = [(i, order) for i in complete for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            shown = zip(_at(rows, (i for i, _ in pending), a, b, *records.SAID), pending, strict=True)
+            shown = zip(
+                _at(rows, (i for i, _ in pending), a, b, *records.PROMPT_COLUMNS), pending, strict=True
+            )
             chats = (prompt(**_pair(row, a, b, order)) for row, (_, order) in shown)
             answers = self._verdicts(chats, len(pending), attempt, at_once)
             unread = []
@@ -182,13 +184,13 @@ class LLMOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Let expansion repeat none of these instructions and no prompt of a benchmark."""
-        self.novelty, self.expanded = Known(benchmarks), Counter()
+        self.novelty, self.expanded = NoveltyFilter(benchmarks), Counter()
         self.novelty.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """Expand each parent to a new, answered row; count the dropped ones by cause."""
         prompt, attempts = prompts.template("expand"), []
-        parents = rows.select_columns(["id", "task", "hard", *records.SAID])
+        parents = rows.select_columns(["id", "task", "hard", *records.PROMPT_COLUMNS])
         for parent in rows["id"]:
             self.expanded[parent] += 1
             attempts.append(self.expanded[parent])
@@ -243,7 +245,7 @@ def _whole(reply: Reply) -> str | None:
 
 def _at(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
     """Walk the rows at these positions, which rise and may repeat."""
-    numbered, last = enumerate(records.walk(rows, *columns)), -1
+    numbered, last = enumerate(records.iter_rows(rows, *columns)), -1
     for i in positions:
         while last < i:
             last, row = next(numbered)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lib import prompts
 from lib.corpus import duplicates
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 from lib.models.chat import Reply
 
 VERBS = "help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue"
@@ -60,7 +60,7 @@ def new_instruction(reply: str) -> tuple[str, str] | None:
     return instruction, "" if given.casefold() in NOTHING else given
 
 
-def child(parent: dict, reply: Reply, novelty: Known) -> dict | str:
+def child(parent: dict, reply: Reply, novelty: NoveltyFilter) -> dict | str:
     """Return an expansion's row and add it to `novelty`, or return why there is none."""
     if reply.text is None:
         return "filtered" if "content_filter" in reply.finish else "no reply"
@@ -74,7 +74,7 @@ def child(parent: dict, reply: Reply, novelty: Known) -> dict | str:
     if same(prompts.conversation(row), prompts.conversation(parent)):
         return "copy of its parent"
     text = duplicates.full_text([], *new)
-    if cause := novelty.why_not(text):
+    if cause := novelty.rejection_reason(text):
         return cause
     novelty.add(text)
     return row | {"hard": parent["hard"]}

@@ -187,7 +187,7 @@ def source(name: str, place: str) -> None:
 
     try:
         if place:
-            sources.local_files(sources.expand(place))
+            sources.local_files(place)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -42,7 +42,7 @@ def input_rows(target: Target, generated: list[GeneratedInput], template: Callab
 def pair_rows(rows: Dataset, labelled: list[LabelledInput]) -> Dataset:
     """Keep the rows whose output was kept, with it and its share of the samples."""
     kept = [i for i, each in enumerate(labelled) if each.fate == KEPT]
-    rows, labelled = records.only(rows, kept), [labelled[i] for i in kept]
+    rows, labelled = records.take_rows(rows, kept), [labelled[i] for i in kept]
     outputs = [each.output for each in labelled]
     metas = [
         json.dumps(json.loads(meta) | {"share": each.share}, ensure_ascii=False)

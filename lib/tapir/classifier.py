@@ -51,7 +51,7 @@ def label(
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
     labelled = [i for i, task in enumerate(tasks) if task is not None]
-    texts, labels = list(_texts(records.only(rows, labelled))), [tasks[i] for i in labelled]
+    texts, labels = list(_texts(records.take_rows(rows, labelled))), [tasks[i] for i in labelled]
     if len(labels) < FEW or len({labels[i] for i in _common(labels)}) < 2:
         raise UserError(
             f"labelled_rows={size}: {len(labels)} labels of {len(set(labels))} tasks are too few to learn "
@@ -71,7 +71,7 @@ def label(
 
 
 def _texts(rows: Dataset) -> Iterator[str]:
-    return (duplicates.full_text(**row) for row in records.walk(rows, *records.SAID))
+    return (duplicates.full_text(**row) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
 
 
 def held_out(texts: list[str], labels: list[str], min_confidence: float = 0.0) -> pd.DataFrame:

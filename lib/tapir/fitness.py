@@ -46,14 +46,14 @@ class Agreement(NamedTuple):
 
 def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
     """Compare the gaps, `reference`'s score - student's, of both orders."""
-    scores = [judge.latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
+    scores = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
     both = {i: pair for i, pair in enumerate(scores) if pair.keys() >= set(judge.ORDERS)}
     gaps = np.array([[pair[order][0] - pair[order][1] for order in judge.ORDERS] for pair in both.values()])
     gaps = gaps.reshape(-1, 2)
     oracle_first, student_first = gaps.T
     advantage = oracle_first - student_first  # twice that of the place
     shown_first = np.concatenate([oracle_first, -student_first])
-    responses = records.walk(rows, reference, "student_response")
+    responses = records.iter_rows(rows, reference, "student_response")
     lengths = [len(row[reference] or "") - len(row["student_response"] or "") for row in responses]
     return Agreement(
         pairs=len(gaps),
@@ -78,7 +78,7 @@ def _overlap(hard: np.ndarray) -> float:
 
 def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
     """Return the mean (oracle, student) score by order, over the verdicts read."""
-    scores = [judge.latest(row["verdicts"]) for row in records.walk(rows, "verdicts")]
+    scores = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
     by_order = {order: [pair[order] for pair in scores if order in pair] for order in judge.ORDERS}
     return {
         order: tuple(sum(side) / len(side) for side in zip(*pairs, strict=True))

@@ -221,7 +221,7 @@ def apply(rows: Dataset) -> Dataset:
     """Add both scores from the verdicts; a row without verdicts keeps its scores."""
     scores = [
         mean_scores(row["verdicts"]) if row["verdicts"] else (row["oracle_score"], row["student_score"])
-        for row in records.walk(rows, "verdicts", "oracle_score", "student_score")
+        for row in records.iter_rows(rows, "verdicts", "oracle_score", "student_score")
     ]
     oracle, student = zip(*scores, strict=True) if scores else ((), ())
     return records.update(rows, oracle_score=oracle, student_score=student)
@@ -233,7 +233,7 @@ def tally(rows: Dataset) -> dict[str, int]:
     cut: unread, and its last attempt ended at the token limit. missing: no response to judge, or no reply.
     """
     counts = {"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0}
-    for row in records.walk(rows, "verdicts"):
+    for row in records.iter_rows(rows, "verdicts"):
         scores = latest(row["verdicts"])
         finish = {verdict["order"]: verdict["finish"] for verdict in row["verdicts"]}  # of the last attempt
         for order in ORDERS:

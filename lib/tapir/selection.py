@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from lib import models, records
 from lib.corpus import duplicates
-from lib.corpus.novelty import Known
+from lib.corpus.novelty import NoveltyFilter
 from lib.errors import UserError
 
 Ratings = dict[str, list[float | None]]  # by scale (`judge.SCALES`), one per row
@@ -87,17 +87,17 @@ def by_evolution(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
     """Deita (arXiv 2312.15685): complexity x quality, as many as MFD finds hard.
 
     A row too like one before it is left out, unless it is of the embedded world: these all differ by payload.
-    The judge rates, where Deita trained a scorer on such ratings; `Known` compares, where Deita compares
+    The judge rates, where Deita trained a scorer on such ratings; `NoveltyFilter` compares, where Deita compares
     embeddings.
     """
     pairs = zip(ratings["complexity"], ratings["quality"], strict=True)
     ranked = _ranked([None if None in pair else pair[0] * pair[1] for pair in pairs], "complexity x quality")
-    columns, size = list(records.walk(rows, "source", *records.SAID)), _count_hard(rows)
-    earlier, chosen = Known(), []
+    columns, size = list(records.iter_rows(rows, "source", *records.PROMPT_COLUMNS)), _count_hard(rows)
+    earlier, chosen = NoveltyFilter(), []
     for i in ranked:
         embedded = columns[i].pop("source") == "gym"
         text = duplicates.full_text(**columns[i])
-        if len(chosen) < size and (embedded or not earlier.why_not(text)):
+        if len(chosen) < size and (embedded or not earlier.rejection_reason(text)):
             chosen.append(i)
             earlier.add(text)
     return chosen
@@ -149,7 +149,7 @@ def select(rows: Dataset, selection: str, seed: int = 0, **signals) -> Dataset:
     """
     choose, _ = find(selection)
     _count_hard(rows)
-    return records.only(rows, list(choose(rows, seed=seed, **signals)))
+    return records.take_rows(rows, list(choose(rows, seed=seed, **signals)))
 
 
 def _count_hard(rows: Dataset) -> int:

@@ -88,7 +88,7 @@ def rebalance(
     parts, account = [], {}
     labels = parents["task"][:]
     for label, wanted in quotas(taxonomy, size).items():
-        of_task = records.only(parents, [i for i, task in enumerate(labels) if task == label])
+        of_task = records.take_rows(parents, [i for i, task in enumerate(labels) if task == label])
         kept = of_task.shuffle(seed=seed).select(range(min(wanted, len(of_task))))
         new, drops = _expand(kept, oracle, wanted - len(kept), tries)
         counts = {"parents": len(kept), "expanded": len(new), "short": wanted - len(kept) - len(new)}

@@ -24,14 +24,14 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     Prompt tokens are labelled -100; tokens beyond `max_length` are cut. Raises UserError when a row has no
     response, or no room for one behind its prompt.
     """
-    empty = [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]
+    empty = [row["id"] for row in records.iter_rows(rows, "id", "response") if not row["response"]]
     if empty:
         raise UserError(f"row={empty[0]}: {len(empty):,} rows have no response to train on. Leave them out.")
     encoded = _table(
         ((prompt + response)[:max_length], ([IGNORED] * len(prompt) + response)[:max_length])
         for prompt, response in _tokenized(tokenizer, rows)
     )
-    pairs = zip(records.walk(rows, "id"), records.walk(encoded, "labels"), strict=True)
+    pairs = zip(records.iter_rows(rows, "id"), records.iter_rows(encoded, "labels"), strict=True)
     full = [row["id"] for row, columns in pairs if columns["labels"][-1] == IGNORED]
     if full:
         raise UserError(
@@ -54,7 +54,7 @@ def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset
     """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     conditioned, alone = [], []
-    for row in records.walk(encode(tokenizer, rows, max_length), *ENCODED):
+    for row in records.iter_rows(encode(tokenizer, rows, max_length), *ENCODED):
         size = sum(label != IGNORED for label in row["labels"])
         prompt, response = row["input_ids"][:-size], row["input_ids"][-size:]
         labels = response if start else [IGNORED, *response[1:]]
@@ -81,7 +81,7 @@ def _tokenized(tokenizer, rows: Dataset) -> Iterator[tuple[list[int], list[int]]
     """
     ending = chat_template.end(tokenizer)
     eos = [] if ending.text else [ending.id]
-    for part in records.batched(records.walk(rows, "id", *records.SAID, "response"), 1000):
+    for part in records.batched(records.iter_rows(rows, "id", *records.PROMPT_COLUMNS, "response"), 1000):
         responses, ids = ([row[name] for row in part] for name in ("response", "id"))
         texts = list(chat_template.parts(tokenizer, list(map(records.messages, part)), responses, ids))
         prompts = _tokens(tokenizer, [prompt for prompt, _ in texts])
@@ -98,7 +98,7 @@ def _tokens(tokenizer, texts: list[str]) -> list[list[int]]:
 
 def response_tokens(encoded: Dataset) -> list[int]:
     """Count the tokens in the loss of each row: the response and its end token."""
-    return [sum(label != IGNORED for label in row["labels"]) for row in records.walk(encoded, "labels")]
+    return [sum(label != IGNORED for label in row["labels"]) for row in records.iter_rows(encoded, "labels")]
 
 
 @torch.inference_mode()

@@ -79,7 +79,7 @@ def try_saving(model: torch.nn.Module, job: Job) -> None:
 
 def check_ends(encoded: Dataset, ends: list[int]) -> None:
     """Raise UserError where no row ends with an end token: the student would learn never to stop."""
-    if not any(row["labels"][-1] in ends for row in records.walk(encoded, "labels")):
+    if not any(row["labels"][-1] in ends for row in records.iter_rows(encoded, "labels")):
         raise UserError(
             f"max_length={max(map(len, encoded['input_ids']))}: each of {len(encoded):,} rows is cut before "
             "its end token, so the student would not learn to stop. Raise it."

@@ -90,6 +90,6 @@ def judged(rows):
         ]
         for a, b, c, d in scores
     )
-    told = (row["response"] for row in records.walk(rows, "response"))
-    said = (f"{row['response']} {i}" for i, row in enumerate(records.walk(rows, "response")))
+    told = (row["response"] for row in records.iter_rows(rows, "response"))
+    said = (f"{row['response']} {i}" for i, row in enumerate(records.iter_rows(rows, "response")))
     return records.update(rows, verdicts=given, student_response=said, oracle_response=told)

@@ -86,7 +86,7 @@ def choose(clock: Clock, folder: Path) -> None:
     selected = clock("select", selection.select, rows, "mfd", 0)
     clock("write the pool", stored, selected, folder / "pool.parquet")
     rows = clock("read the corpus", records.read, folder / "1.parquet")
-    rest = clock("the rest", records.without, rows, selected["id"][:])
+    rest = clock("the rest", records.drop_ids, rows, selected["id"][:])
     clock("write the rest", stored, rest, folder / "rest.parquet")
 
 
@@ -111,10 +111,10 @@ def stored(rows, path: Path):
 
 def with_response(rows):
     """The rows that have one and are not too long."""
-    silent = [row["id"] for row in records.walk(rows, "id", "response") if not row["response"]]
-    measured = records.walk(rows, "id", "response", *records.SAID)
+    silent = [row["id"] for row in records.iter_rows(rows, "id", "response") if not row["response"]]
+    measured = records.iter_rows(rows, "id", "response", *records.PROMPT_COLUMNS)
     too_long = [row["id"] for row in measured if records.characters(row) > 4000]
-    return records.without(rows, {*silent, *too_long})
+    return records.drop_ids(rows, {*silent, *too_long})
 
 
 def with_mfd(rows):
