@@ -1,6 +1,7 @@
 """Run a study: python -m lib.run params/demo.yaml [-p name=value …] [--run NAME]
 
 Stages that nothing has changed for are not run again; a killed run goes on where it was with the same command.
+All runs share their stages in outputs/store; `--clean` lists those that no run links to.
 """
 
 import argparse
@@ -22,15 +23,24 @@ from lib.runner.study import Study, contrasts, load
 def main(words: list[str] | None = None) -> int:
     """The command; returns the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lib.run", description=__doc__.splitlines()[0])
-    parser.add_argument("params", type=Path, help="a YAML file, such as params/demo.yaml")
+    parser.add_argument("params", type=Path, nargs="?", help="a YAML file, such as params/demo.yaml")
     parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
     parser.add_argument("--run", help="name of the run, and of its folder in outputs (default: the file's)")
     parser.add_argument(
         "--plan", action="store_true", help="check everything and list the stages, but run none"
     )
+    parser.add_argument(
+        "--clean", nargs="?", const="list", choices=("list", "yes"), help="list or remove unused stages"
+    )
     given = parser.parse_args(words)
+    if not given.clean and not given.params:
+        parser.error("name a params file, such as params/demo.yaml")
     try:
-        (show_plan if given.plan else run_study)(given.params, dict(map(_pair, given.overrides)), given.run)
+        if given.clean:
+            clean(given.clean == "yes")
+        else:
+            overrides = dict(map(_pair, given.overrides))
+            (show_plan if given.plan else run_study)(given.params, overrides, given.run)
     except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1
@@ -47,6 +57,17 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), paths.from_shell(name.strip(), value)
 
 
+def clean(confirmed: bool) -> None:
+    """List the stages that no run links to; remove them where that is confirmed."""
+    unused = folders.unused()
+    for folder in unused:
+        print(f"{folders.size(folder) / 1e6:12,.1f} MB  {paths.short(folder)}")
+        if confirmed:
+            folders.remove(folder)
+    if unused and not confirmed:
+        print("These can be removed: python -m lib.run --clean=yes")
+
+
 @dataclass
 class Run:
     """One run of a study: where it lies, and what is done."""
@@ -57,7 +78,8 @@ class Run:
     command: str  # that repeats it
     planned: list[Planned]
     checked: bool = False  # whether the settings of all stages are
-    done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the folder that holds its files
+    done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the first link to its files
+    places: dict[Path, Path] = field(default_factory=dict)  # a stage in the store -> the first link to it
     lines: list[dict] = field(default_factory=list)  # of summary.json
     together: dict = field(default_factory=dict)  # what several stages say together
 
@@ -72,6 +94,8 @@ def run_study(path: str | Path, overrides: dict[str, object] | None = None, name
     run = Run(study, name, folders.outputs() / name, provenance.command(path, overrides or {}, name), planned)
     for place in (run.folder, *(run.folder / arm for arm in study.arms)):
         folders.check_inside(place)
+    for stage in planned:
+        folders.check_link(_place(run, stage))
     run.folder.mkdir(parents=True, exist_ok=True)
     with files.lock(run.folder / "lock", 0, f"the run {name}"):
         _list_unused(study)
@@ -167,46 +191,64 @@ def _summary(run: Run, status: str) -> dict:
 
 
 def _do(run: Run, stage: Planned) -> None:
-    """Reuse or run a stage, and write it down."""
-    final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
+    """Reuse or run a stage, link to it, and write it down."""
     line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
-    label, started, before = stage.label, time.monotonic(), folders.superseded(final)
+    label, started = stage.label, time.monotonic()
     terminal.begin(label)
     try:
-        real, status = _reuse_or_execute(run, stage, final, label)
+        stored, status = _reuse_or_execute(run, stage, label)
     except UserError as error:
         seconds = round(time.monotonic() - started, 1)
         run.lines.append(line | {"status": "failed", "seconds": seconds})
         terminal.end(label, f"failed {seconds:.0f} s")
         raise UserError(f"{label} {error}") from None
-    record = folders.record(real)
-    digests.remember(real, record)
-    run.done.append((stage, real))
-    place = real.relative_to(run.folder).as_posix()
-    run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
-    kept = "".join(f"; the earlier one is kept in {path.name}" for path in folders.superseded(final) - before)
-    terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
+    record = folders.record(stored)
+    digests.remember(stored, record)
+    place = _place(run, stage)
+    folders.link(place, stored)
+    place = run.places.setdefault(stored, place)
+    run.done.append((stage, place))
+    about = {"seconds": record["seconds"], "folder": place.relative_to(run.folder).as_posix()}
+    run.lines.append(line | {"status": status} | about)
+    terminal.end(label, "reused" if status == "reused" else f"done {record['seconds']:.0f} s")
     if status == "done":
         _write_summary(run)
-    pages.attempt(real, f"the same command again, or {_draw(run)}, which shows the whole error")
+    pages.attempt(place, f"the same command again, or {_draw(run)}, which shows the whole error")
 
 
-def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
+def _place(run: Run, stage: Planned) -> Path:
+    return folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
+
+
+def _reuse_or_execute(run: Run, stage: Planned, label: str) -> tuple[Path, str]:
+    """Return the folder of a stage in the store, and whether it was done or reused."""
     notebook = params.read_notebook(folders.notebook_path(stage.notebook))
     inputs = _inputs(run, stage)
     key = keys.stage_key(notebook, stage.values, inputs, _also(run, stage), showing=stage.once)
-    real = _reuse(run, final, key)
-    return (real, "reused") if real else (_execute(run, stage, final, key, inputs, label), "done")
+    stored = folders.stored(stage.notebook, key)
+    if folders.is_complete(stored):
+        return stored, "reused"
+    _check_once(run)
+    with folders.reserve(stored):
+        part = folders.part_of(stored)
+        if folders.is_complete(part):  # an earlier start ended before it could move it
+            folders.move(part, stored)
+        if folders.is_complete(stored):  # another run was faster
+            return stored, "reused"
+        if damage := folders.damage(stored):
+            print(f"{damage}, so it is not reused …", end=" ", flush=True)
+        _execute(run, stage, stored, key, inputs, label)
+    return stored, "done"
 
 
 def _inputs(run: Run, stage: Planned) -> dict[str, Path | None]:
-    """Where the inputs lie, shared stages followed. Raises UserError for one that was not written."""
+    """Return where the inputs lie in the store. Raises UserError for one that was not written."""
     places = {id(p): folder for p, folder in run.done}
     found = {}
     for name in stage.values:
         if name.endswith("_from"):
             means = source(stage, name, [p for p, _ in run.done])
-            found[name] = places[id(means[0])] / means[1] if isinstance(means, tuple) else means
+            found[name] = places[id(means[0])].resolve() / means[1] if isinstance(means, tuple) else means
             if found[name] and not found[name].exists():
                 raise UserError(
                     f"cannot start: {name} means {paths.short(found[name])}, which that stage did not write"
@@ -215,54 +257,32 @@ def _inputs(run: Run, stage: Planned) -> dict[str, Path | None]:
 
 
 def _also(run: Run, stage: Planned) -> object:
-    """A page about the run depends on all of it."""
+    """Return what else decides a page about the run: all of the run."""
     if not stage.once:
         return None
     done = [folders.record(folder)["key"] for p, folder in run.done if not p.once]
-    return done, run.together, run.study.text
+    return run.name, done, run.together, run.study.text
 
 
-def _reuse(run: Run, final: Path, key: str) -> Path | None:
-    """The folder of a complete stage with this key: this one, or another of the run, which is then shared or moved here."""
-    own = folders.record(final)
-    if own and own["key"] == key:
-        if folders.is_complete(final):
-            return folders.stored(final)
-        if wrong := folders.damage(folders.stored(final)):
-            print(f"{wrong}, so it is not reused …", end=" ", flush=True)
-    found = next((f for f in folders.complete_stages(run.folder) if folders.record(f)["key"] == key), None)
-    if found is None:
-        return None
-    if final.exists():
-        folders.supersede(final)
-    settled = {folder for _, folder in run.done}
-    if found not in settled:  # its own arm may be about to put another stage there
-        final.parent.mkdir(parents=True, exist_ok=True)
-        return found.rename(final)
-    final.mkdir(parents=True)
-    files.write_json(
-        final / "stage.json", {"key": key, "stored_in": found.relative_to(run.folder).as_posix()}
-    )
-    return found
-
-
-def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, label: str) -> Path:
-    if not run.checked:  # a setting that the last stage would refuse must cost nothing
+def _check_once(run: Run) -> None:
+    """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
+    if not run.checked:
         _check(run.planned)
         run.checked = True
-        _write_summary(run)  # however this ends, an earlier run's is not taken for it
-    part = folders.open_part(final, key)
-    # an earlier kernel may be dying still
-    files.lock(part / "lock", folders.KERNEL_GONE_S, paths.short(part)).close()
-    (part / "progress.json").unlink(missing_ok=True)
+        _write_summary(run)  # a crash must not leave an earlier run's summary
+
+
+def _execute(run: Run, stage: Planned, stored: Path, key: str, inputs: dict, label: str) -> None:
+    part = folders.open_part(folders.part_of(stored))
+    for name in ("progress.json", "stage.json"):
+        (part / name).unlink(missing_ok=True)
     work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
     files.write_json(part / "plan.json", work | {"later": _later(run, stage)})
-    told: list[str] = []
-    watch = partial(terminal.show, label, part, told)
+    announced: list[str] = []
+    watch = partial(terminal.show, label, part, announced)
     run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
     watch()  # what was announced since its last look
-    provenance.complete(work, part, final)
-    return final
+    provenance.complete(work, part, stored)
 
 
 def _later(run: Run, stage: Planned) -> list[dict]:

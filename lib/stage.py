@@ -156,7 +156,7 @@ class Stage:
         files.write_json(self.folder / "metrics.json", self._metrics)
 
     def close(self) -> Path:
-        """The last cell. By hand: give the folder its final name; an earlier result is renamed, not deleted."""
+        """End the stage, in the last cell. By hand: the folder replaces that of an earlier result."""
         self._note({"closed": True})
         if self._final is None:
             return self.folder
@@ -191,10 +191,11 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
     preflight.check(notebook, mine)
     key = keys.stage_key(content, mine, inputs)
-    final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
+    final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
+    part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
     plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])
     _release()  # of a stage that this kernel opened before
-    return Stage(folders.open_part(final, key, wait_s=2), plan, final)
+    return Stage(folders.open_part(part, wait_s=2), plan, final)
 
 
 # --- locks and death

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,13 @@ for i in stage.progress(range(have, 12), label="rows"):
     with open(path, "a") as file:
         _ = file.write(f"row {i}\\n")
     time.sleep(0.1)"""
+
+
+def stored(project, place: str) -> Path:
+    """The folder in the store that a link in outputs leads to."""
+    found = (project.root / "outputs" / place).resolve()
+    assert found.is_relative_to(project.root / "outputs/store")
+    return found
 
 
 def statuses(summary):
@@ -67,7 +75,10 @@ def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
         ("data@0", "mfd", "reused"),
         ("train@0", "mfd", "done"),
     ]
-    assert json.loads(study.read("demo/mfd/s0/data@0/stage.json"))["stored_in"] == "random/s0/data@0"
+    assert stored(study, "demo/mfd/s0/data@0") == stored(study, "demo/random/s0/data@0")
+    assert not os.path.isabs(os.readlink(study.root / "outputs/demo/mfd/s0/data@0"))
+    other = run_study(path, name="other")
+    assert {status for _, _, status in statuses(other)} == {"reused"} and other["arms"] == first["arms"]
     assert "reused" in capsys.readouterr().out
     assert_summary_is_as_designed(study, first)
     assert_record_is_as_designed(study)
@@ -78,7 +89,7 @@ def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
     study.module("a", "X = 2")
     again = run_study(path)
     assert [status for _, _, status in statuses(again)] == ["reused", "done", "reused", "done"]
-    assert study.read("demo/mfd/s0/train@0.superseded-1/scores.parquet") == "a b c mfd"
+    assert len(list((study.root / "outputs/store/train").iterdir())) == 4  # the earlier two are kept
 
     study.module("a", "X = 1")
     back = run_study(path)
@@ -158,7 +169,7 @@ def assert_record_is_as_designed(study):
     record = json.loads((folder / "stage.json").read_text())
     assert {"key", "parameters", "inputs", "commit", "versions", "seconds", "started", "files"} <= set(record)
     assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo"
-    assert record["inputs"]["rows_from"].endswith("random/s0/data@0/rows.txt")
+    assert record["inputs"]["rows_from"] == str(stored(study, "demo/random/s0/data@0") / "rows.txt")
     assert "<script" not in (folder / "notebook.html").read_text().lower()
 
 
@@ -280,7 +291,7 @@ def test_a_second_runner_on_the_same_run_is_refused(project):
 
 
 def rows_so_far(project) -> list[str]:
-    found = list(project.root.glob("outputs/demo/main/s0/slow@0.*.part/rows.txt"))
+    found = list(project.root.glob("outputs/store/slow/*.part/rows.txt"))
     return found[0].read_text().splitlines() if found else []
 
 
@@ -298,7 +309,7 @@ def start(project, path):
 
 
 def kernel_of(project) -> int:
-    return int(next(project.root.glob("outputs/demo/*/s0/slow@0.*.part/lock")).read_text())
+    return int(next(project.root.glob("outputs/store/slow/*.part/lock")).read_text())
 
 
 def finished_rows(project, path) -> list[str]:
@@ -348,16 +359,52 @@ def test_a_killed_kernel_fails_the_stage_and_ctrl_c_stops_it_and_both_can_be_res
     assert finished_rows(project, path) == ALL_ROWS
 
 
-def test_work_left_by_other_parameters_is_set_aside_and_not_continued(project):
-    final = folders.stage_folder("demo", "main", 0, "data", 0)
-    old = folders.open_part(final, "a" * 64)
-    (old / "rows.txt").write_text("old")
-    (old / "work").mkdir()
-    (old / "work/optimizer.pt").write_bytes(b"a pickle that only a restart would have read")
-    new = folders.open_part(final, "b" * 64)
-    assert not list(new.iterdir())
-    aside = final.parent / "data@0.superseded-1"
-    assert (aside / "rows.txt").read_text() == "old" and not (aside / "work").exists()
+@pytest.mark.parametrize("done", ["a part that was not moved", "a damaged stage that was half removed"])
+def test_a_stage_that_was_recorded_and_not_moved_is_not_run_again(project, done):
+    project.notebook("data", "", DATA)
+    path = project.params("stages: [data]")
+    run_study(path)
+    folder = stored(project, "demo/main/s0/data@0")
+    shutil.copytree(folder, folders.part_of(folder))
+    if "damaged" in done:
+        (folder / "stage.json").unlink()
+    else:
+        shutil.rmtree(folder)
+    again = run_study(path)
+    assert statuses(again) == [("data@0", "main", "reused")]
+    assert project.read("demo/main/s0/data@0/rows.txt") == "a b c"
+
+
+def test_cleaning_removes_what_no_run_links_to_and_nothing_in_use(project, capsys):
+    project.notebook("data", "size: int = 1", "print(size)")
+    path = project.params("stages: [data]")
+    run_study(path)
+    old = stored(project, "demo/main/s0/data@0")
+    run_study(path, {"size": "2"})
+    new = stored(project, "demo/main/s0/data@0")
+    part = folders.open_part(folders.part_of(old.with_name("a" * 12)))
+    assert main(["--clean"]) == 0 and old.is_dir()
+    assert str(old.relative_to(project.root)) in capsys.readouterr().out
+    with files.lock(part / "lock"):
+        assert main(["--clean=yes"]) == 0
+    assert not old.exists() and new.is_dir() and part.is_dir()
+    assert main(["--clean=yes"]) == 0 and not part.exists()
+
+
+def test_two_runs_at_once_run_an_equal_stage_once(project):
+    project.notebook("slow", "", SLOW)
+    path = project.params("stages: [slow]")
+    runner = start(project, path)
+    again = run_study(path, name="other")
+    assert runner.wait(30) == 0 and statuses(again) == [("slow@0", "main", "reused")]
+    assert project.read("other/main/s0/slow@0/rows.txt").splitlines() == ALL_ROWS
+
+
+def test_a_folder_of_an_earlier_version_is_left_as_it_is(project, capsys):
+    project.notebook("data", "", DATA)
+    (project.root / "outputs/demo/main/s0/data@0").mkdir(parents=True)
+    assert main([str(project.params("stages: [data]"))]) == 1
+    assert "data@0 is a folder of an earlier version" in capsys.readouterr().err
 
 
 # --- by hand
@@ -367,14 +414,14 @@ def values(**own):
     return {"run": "interactive", "arm": "main", "seed": 0, "round": 0} | own
 
 
-def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earlier_result(study, capsys):
+def test_a_notebook_opened_by_hand_writes_to_interactive_and_replaces_its_earlier_result(study, capsys):
     for text in ("first", "second"):
         stage = open_stage("data", values())
         (stage.folder / "rows.txt").write_text(text)
         stage.write_metrics({"data.rows": 1})
         stage.close()
     assert study.read("interactive/main/s0/data@0/rows.txt") == "second"
-    assert study.read("interactive/main/s0/data@0.superseded-1/rows.txt") == "first"
+    assert os.listdir(study.root / "outputs/interactive/main/s0") == ["data@0"]
     assert "| commit |" in capsys.readouterr().out
 
 

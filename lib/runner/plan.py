@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import UserError, named, one_line
-from lib.runner import params, references
+from lib.runner import folders, params, references
 from lib.runner.keys import RESERVED
 from lib.runner.study import Entry, Study, check_name, check_value, entries, logic, own_names
 
@@ -43,10 +43,8 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     Raises UserError for whatever would fail later for want of a value, a type or an input.
     """
     check_name(run, "run")
-    if run == "interactive":
-        raise UserError(
-            "the run name interactive belongs to notebooks opened by hand: choose another --run name"
-        )
+    if run in (folders.STORE, folders.BY_HAND):
+        raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
     over = _overrides(study, overrides)
     _check_conditions(study, over)
     each = [(arm, seed) for seed in study.all_seeds for arm in study.arms if seed in study.seeds[arm]]

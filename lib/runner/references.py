@@ -88,7 +88,7 @@ def find(text: str, where: dict, name: str) -> Path | None:
             f"{name}: {notebook}@{number} has no result in {paths.short(folder)}. Run notebooks/{notebook}.ipynb "
             f'first (round = {number}), or set run and arm (run = "demo", arm = "tapir") to read what a run wrote'
         )
-    return folders.stored(folder) / rest
+    return folder.resolve() / rest
 
 
 def _latest(notebook: str, where: dict) -> int:
