@@ -4,6 +4,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from lib import paths
+from lib.errors import UserError
 from lib.models import student
 from lib.runner.plan import plan
 from lib.runner.study import load
@@ -106,5 +107,5 @@ def test_vicuna_is_asked_in_its_own_format():
 
 def test_a_student_is_loaded_with_the_template_that_is_named():
     assert "[INST]" in student.load(EMBEDDED, chat_template=TEMPLATE).tokenizer.chat_template
-    with pytest.raises(student.UserError, match="the chat template nowhere.jinja cannot be read"):
+    with pytest.raises(UserError, match="the chat template nowhere.jinja cannot be read"):
         student.load(EMBEDDED, chat_template="nowhere.jinja")

@@ -61,7 +61,6 @@ def study(project, monkeypatch):
     project.notebook("train", ROWS_FROM, "from lib import a", TRAIN)
     project.module("a", "X = 1")
     project.module("plots", "COLOUR = 1")
-    project.module("evaluation/statistics", "")
     return project
 
 
@@ -295,10 +294,10 @@ def rows_so_far(project) -> list[str]:
     return found[0].read_text().splitlines() if found else []
 
 
-def start(project, path):
+def start(project, path, *more):
     """The command, in a process group of its own; returns once its stage has written a row more."""
     before = len(rows_so_far(project))
-    words = [sys.executable, "-m", "lib.run", str(path)]
+    words = [sys.executable, "-m", "lib.run", str(path), *more]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     runner = subprocess.Popen(words, cwd=project.root, start_new_session=True, **quiet)
     until = time.monotonic() + 30
@@ -407,6 +406,71 @@ def test_a_folder_of_an_earlier_version_is_left_as_it_is(project, capsys):
     assert "data@0 is a folder of an earlier version" in capsys.readouterr().err
 
 
+# --- side by side
+
+MEET = """import os, pathlib, time
+place = pathlib.Path(os.environ["OUTPUTS"])
+(place / f"{selection}.there").write_text(os.environ["OMP_NUM_THREADS"] + " " + os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+until = time.monotonic() + 30
+while len(list(place.glob("*.there"))) < 2:
+    assert time.monotonic() < until, "alone"
+    time.sleep(0.05)"""
+TWO = "stages: [meet, train: {rows_from: meet}]\narms: {a: {selection: one}, b: {selection: two}}"
+
+
+def test_stages_run_side_by_side_each_with_its_share_of_cores_and_its_gpu(study, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    study.notebook("meet", 'selection: str = ""', MEET)
+    study.notebook("train", ROWS_FROM, 'print(stage.input("rows_from"))')
+    found = run_study(study.params(TWO), number=2)
+    assert statuses(found) == [(f"{name}@0", arm, "done") for arm in "ab" for name in ("meet", "train")]
+    share, gpus = str(max(1, os.cpu_count() // 2)), set()
+    for name in ("one", "two"):
+        threads, gpu = study.read(f"{name}.there").split()
+        assert threads == share and not gpus.add(gpu)
+    assert gpus == {"4", "7"}
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(" … done")[0] for line in lines[:4]) == [
+        "meet@0 · a · s0",
+        "meet@0 · b · s0",
+        "train@0 · a · s0",
+        "train@0 · b · s0",
+    ]
+    assert {status for _, _, status in statuses(run_study(study.params(TWO)))} == {"reused"}
+
+
+def test_a_stage_that_two_arms_share_is_run_once_and_a_failure_lets_the_stages_beside_it_end(study):
+    failing = "import time\nassert selection != 'bad', 'it is bad'\ntime.sleep(2)"
+    study.notebook("work", 'selection: str = ""', failing)
+    text = "stages: [data, work]\narms: {a: {selection: bad}, b: {selection: good}}"
+    with pytest.raises(UserError, match="work@0 · a · s0 failed in"):
+        run_study(study.params(text), number=2)
+    summary = json.loads(study.read("demo/summary.json"))
+    assert statuses(summary) == [
+        ("data@0", "a", "done"),
+        ("work@0", "a", "failed"),
+        ("data@0", "b", "reused"),
+        ("work@0", "b", "done"),
+    ]
+    assert summary["status"] == "failed"
+
+
+def test_ctrl_c_stops_all_stages_that_run_side_by_side(project):
+    project.notebook("slow", 'name: str = ""', SLOW, "print(name)")
+    path = project.params("stages: [slow]\narms: {a: {name: x}, b: {name: y}}")
+    runner = start(project, path, "--jobs", "2")
+    until = time.monotonic() + 30
+    while len(locks := list(project.root.glob("outputs/store/slow/*.part/lock"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    kernels = [int(lock.read_text()) for lock in locks]
+    os.kill(runner.pid, signal.SIGINT)
+    assert "the same command goes on" in runner.communicate(timeout=30)[1] and runner.returncode == 130
+    assert all(map(ends, kernels))
+    assert json.loads(project.read("demo/summary.json"))["status"] == "partial"
+
+
 # --- by hand
 
 
@@ -446,6 +510,24 @@ def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study)
     with pytest.raises(UserError, match="must be a number"):
         stage.write_metrics({"gym.accuracy": "high"})
     stage.close()
+
+
+def test_a_notebook_by_hand_reads_the_latest_round_or_the_one_that_is_named_of_a_run_too(study):
+    study.notebook("rounds", "", 'print(round)\n_ = (stage.folder / "rows.txt").write_text(f"{round}")')
+    run_study(study.params("stages: [{repeat: 2, stages: [rounds]}]"))
+
+    def read(reference: str, **where) -> str | None:
+        stage = open_stage("train", values(run="demo", rows_from=reference, **where))
+        found = stage.input("rows_from")
+        return found and found.read_text()
+
+    assert (read("rounds/rows.txt", round=1), read("rounds/rows.txt", round=5)) == ("1", "2")
+    assert read("rounds@{round-1}/rows.txt", round=3) == "2"
+    assert read("rounds@{round-1}/rows.txt", round=0) is None and read("rounds@9/rows.txt?") is None
+    with pytest.raises(
+        UserError, match=r"no stage rounds@9 before it. Run .*rounds.ipynb first \(round = 9\)"
+    ):
+        read("rounds@9/rows.txt")
 
 
 def test_progress_is_written_for_the_runner_to_show(study):

@@ -16,7 +16,8 @@ def alpaca_eval(values: dict) -> None:
     exact, recorded = values["annotator"] == "exact", ("model_outputs", "annotations", "reference_outputs")
     if exact and (given := [name for name in (*recorded, *EVALUATOR) if values[name]]):
         raise UserError(
-            f"{given[0]} is given, but annotator=exact knows the embedded world alone: set annotator to {annotators.PUBLISHED}"
+            f"{given[0]} is given, but annotator=exact knows the embedded world alone: "
+            f"set annotator to {annotators.PUBLISHED}"
         )
     if values["annotations"] and not values["model_outputs"]:
         raise UserError("annotations are of recorded outputs: name these with model_outputs")
@@ -56,7 +57,7 @@ def ifeval(values: dict) -> None:
 
 
 def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str = "") -> None:
-    """What the evaluations share. `responses` are recorded ones, `judge` is who is asked where none is named."""
+    """Check what evaluations share; `responses` are recorded ones, `judge` is the default judge."""
     for name in files:
         checks.source(name, values[name])
     if not responses and not values["student_from"]:

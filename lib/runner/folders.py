@@ -11,7 +11,7 @@ The same key is the same stage, in any run, arm and seed.
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,22 +94,22 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def check_link(place: Path) -> None:
+def check_link(path: Path) -> None:
     """Raise UserError for a folder where a run has its link to a stage."""
-    if place.is_dir() and not place.is_symlink():
+    if path.is_dir() and not path.is_symlink():
         raise UserError(
-            f"{paths.short(place)} is a folder of an earlier version, where a link into the store belongs. "
+            f"{paths.short(path)} is a folder of an earlier version, where a link into the store belongs. "
             "Remove it, or choose another name with --run."
         )
 
 
-def link(place: Path, folder: Path) -> None:
+def link(path: Path, folder: Path) -> None:
     """Make `place`, in a run, a relative link to a stage in the store."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath(folder, place.parent)
-    if place.is_symlink() and os.readlink(place) == target:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(folder, path.parent)
+    if path.is_symlink() and os.readlink(path) == target:
         return
-    with files.whole(place) as partial:
+    with files.whole(path) as partial:
         partial.unlink(missing_ok=True)
         partial.symlink_to(target)
 
@@ -123,18 +123,26 @@ def part_of(folder: Path) -> Path:
 
 
 @contextmanager
-def reserve(folder: Path) -> Iterator[None]:
+def reserve(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a stage in the store; wait as long as another run works on the stage."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f"{folder.name}.lock")
     try:
         lock = files.lock(path, 0, paths.short(folder))
     except UserError as error:
-        print(f"waits: {error} …", end=" ", flush=True)
+        note(str(error))
         lock = files.lock(path, float("inf"))
     with lock:
         yield
         path.unlink(missing_ok=True)  # the stage is finished: another holder of the file finds it so
+
+
+def recover(folder: Path) -> bool:
+    """Return whether a reserved stage is finished, after moving a part that is complete but for its name."""
+    part = part_of(folder)
+    if is_complete(part):
+        move(part, folder)
+    return is_complete(folder)
 
 
 def open_part(part: Path, wait_s: float = KERNEL_GONE_S) -> Path:
@@ -170,18 +178,22 @@ def clear(part: Path) -> None:
 
 
 def unused() -> list[Path]:
-    """List folders of the store that no run links to, and work by hand that was not ended, but none in use."""
-    found = [
-        path for path in (outputs() / STORE).rglob("*") if IN_STORE.fullmatch(path.name) and path.is_dir()
-    ]
-    found += (outputs() / BY_HAND).rglob("*.part")
+    """List folders of the store that no run links to, and parts left by hand, but none in use."""
+    entries = [*_entries(), *(outputs() / BY_HAND).rglob("*.part")]
     linked = _linked()
-    return [path for path in sorted(found) if path not in linked and not _in_use(path)]
+    return [path for path in sorted(entries) if path not in linked and not _in_use(path)]
+
+
+def _entries() -> Iterator[Path]:
+    """Yield the stages in the store, finished or not."""
+    for path, names, _ in os.walk(outputs() / STORE):
+        yield from (Path(path, name) for name in names if IN_STORE.fullmatch(name))
+        names[:] = [name for name in names if not IN_STORE.fullmatch(name)]
 
 
 def _linked() -> set[Path]:
     runs = [path for path in outputs().iterdir() if path.is_dir() and path.name != STORE]
-    inside = [Path(place, name) for run in runs for place, names, _ in os.walk(run) for name in names]
+    inside = [Path(path, name) for run in runs for path, names, _ in os.walk(run) for name in names]
     return {path.resolve() for path in inside if path.is_symlink()}
 
 
