@@ -78,16 +78,16 @@ def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name
 
 
 def run_study(
-    path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None, number: int = 1
+    path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None, workers: int = 1
 ) -> dict:
-    """Run every stage that needs it, `number` side by side, and return the content of summary.json.
+    """Run every stage that needs it, `workers` of them side by side, and return the content of summary.json.
 
     Raises UserError before anything runs when the study is not right, and after a stage failed.
     """
     study, name = load(path), Path(path).stem if name is None else name
     planned = plan(study, name, overrides or {})
     command = provenance.command(path, overrides or {}, name)
-    run = Run(study, name, folders.outputs() / name, command, planned, number)
+    run = Run(study, name, folders.outputs() / name, command, planned, workers)
     for folder in (run.folder, *(run.folder / arm for arm in study.arms)):
         folders.check_inside(folder)
     for stage in planned:
@@ -162,7 +162,7 @@ def _run_stages(run: Run, once: bool) -> None:
     """Run the stages that are `once` or not. Raises the first error after the stages beside it have ended."""
     sources = {i: run.sources(i) for i, stage in enumerate(run.planned) if stage.once == once}
     errors = []
-    with closing(jobs.work(partial(_next_task, run, sources, {}), run.number)) as ended:
+    with closing(jobs.work(partial(_next_task, run, sources, {}), run.workers)) as ended:
         for job in ended:
             if job.error is None:
                 _finish(run, job.task, job.status)
@@ -192,7 +192,7 @@ def _next_task(run: Run, waiting: dict[int, set], tasks: dict[int, jobs.Task], b
 
 
 def _task(run: Run, position: int) -> jobs.Task:
-    line = Line(run.planned[position].label, run.number == 1)
+    line = Line(run.planned[position].label, run.workers == 1)
     try:
         return run.task(position, line)
     except UserError as error:

@@ -127,7 +127,8 @@ class Stage:
         """Show and write that `done` of `total` are done: at most twice a second, and at the end."""
         now = time.monotonic()
         if done == 0:
-            self._started, self._shown = now, 0.0
+            self._started = self._shown = now
+            self._note({"label": label, "done": done, "total": total})
         if total is not None and done >= total or now - self._shown >= SHOW_EVERY_S:
             self._shown = now
             self._note({"label": label, "done": done, "total": total})

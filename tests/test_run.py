@@ -109,14 +109,6 @@ def test_arms_whose_settings_are_swapped_are_compared_anew_and_keep_their_own_fi
     assert swapped["comparisons"] == {"a_vs_b": {"files": ["a b"]}}
 
 
-def test_an_arm_that_takes_over_anothers_settings_does_not_lose_its_result_to_it(study):
-    text = "stages: [data, train]\narms: {a: {selection: %s}, b: {selection: %s}, c: {selection: %s}}"
-    run_study(study.params(text % ("x", "xx", "xxx")))
-    shifted = run_study(study.params(text % ("xx", "xxx", "xxxx")))
-    assert [shifted["arms"][arm]["metrics"]["gym.accuracy"] for arm in "abc"] == [8, 9, 10]
-    assert run_study(study.params(text % ("xx", "xxx", "xxxx")))["arms"] == shifted["arms"]
-
-
 def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(study):
     stub = sys.modules["lib.evaluation.statistics"]
     stub.compare = lambda a, b: {"m": {"difference": len(a), "p": 0.03}}
@@ -423,7 +415,7 @@ def test_stages_run_side_by_side_each_with_its_share_of_cores_and_its_gpu(study,
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     study.notebook("meet", 'selection: str = ""', MEET)
     study.notebook("train", ROWS_FROM, 'print(stage.input("rows_from"))')
-    found = run_study(study.params(TWO), number=2)
+    found = run_study(study.params(TWO), workers=2)
     assert statuses(found) == [(f"{name}@0", arm, "done") for arm in "ab" for name in ("meet", "train")]
     share, gpus = str(max(1, os.cpu_count() // 2)), set()
     for name in ("one", "two"):
@@ -445,7 +437,7 @@ def test_a_stage_that_two_arms_share_is_run_once_and_a_failure_lets_the_stages_b
     study.notebook("work", 'selection: str = ""', failing)
     text = "stages: [data, work]\narms: {a: {selection: bad}, b: {selection: good}}"
     with pytest.raises(UserError, match="work@0 · a · s0 failed in"):
-        run_study(study.params(text), number=2)
+        run_study(study.params(text), workers=2)
     summary = json.loads(study.read("demo/summary.json"))
     assert statuses(summary) == [
         ("data@0", "a", "done"),

@@ -91,20 +91,20 @@ class Job:
         provenance.complete(work, part, task.stored)
 
 
-def work(next_task: Callable[[set[Path]], Task | None], number: int) -> Iterator[Job]:
-    """Run tasks, at most `number` at once, and yield each job that ended, whether well or not.
+def work(next_task: Callable[[set[Path]], Task | None], workers: int) -> Iterator[Job]:
+    """Run tasks, at most `workers` at once, and yield each job that ended, whether well or not.
 
     `next_task` gets the folders that are being worked on and returns a task that can start, or None.
     After an error no other is started. Whatever ends the loop, Ctrl-C too, stops the kernels.
     """
     running: list[Job] = []
-    free, failed = list(range(number)), False
-    gpus = _gpus() if number > 1 else []
+    free, failed = list(range(workers)), False
+    gpus = _gpus() if workers > 1 else []
     try:
         with chdir(paths.ROOT):  # papermill changes it, for all threads, and changes it back
             while True:
                 while free and not failed and (task := next_task({job.task.stored for job in running})):
-                    running.append(Job(task, slot := free.pop(0), _environment(slot, number, gpus)))
+                    running.append(Job(task, slot := free.pop(0), _environment(slot, workers, gpus)))
                     running[-1].start()
                 if not running:
                     return
@@ -119,11 +119,11 @@ def work(next_task: Callable[[set[Path]], Task | None], number: int) -> Iterator
             job.stop()
 
 
-def _environment(slot: int, number: int, gpus: list[str]) -> dict[str, str]:
+def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
     """Give a kernel its share of the cores, unless $OMP_NUM_THREADS is set, and one GPU, round robin."""
-    if number == 1:
+    if workers == 1:
         return {}
-    share = max(1, (os.cpu_count() or 1) // number)
+    share = max(1, (os.cpu_count() or 1) // workers)
     own = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(share)}
     return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 

@@ -23,7 +23,7 @@ class Run:
     folder: Path
     command: str  # that repeats it
     planned: list[Planned]
-    number: int = 1  # of stages that run side by side
+    workers: int = 1  # stages that run side by side
     checked: bool = False  # whether the settings of all stages are
     stored: dict[int, Path] = field(default_factory=dict)  # finished stages: their folders in the store
     lines: dict[int, dict] = field(default_factory=dict)  # of summary.json
