@@ -1,4 +1,4 @@
-"""Files: written at once or not at all, JSON, YAML, locks; and a process that ends with its parent."""
+"""Files written whole or not at all, JSON, YAML, locks; and a process that ends with its parent."""
 
 import ctypes
 import fcntl
@@ -18,7 +18,7 @@ from lib.errors import UserError, one_line
 
 
 def write_json(path: Path, data: dict) -> None:
-    """Write at once or not at all."""
+    """Write JSON durably: the file is whole, or as it was before."""
     with whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
         file.flush()
@@ -27,7 +27,7 @@ def write_json(path: Path, data: dict) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write to: what is there at the end becomes `path`, at once or not at all."""
+    """Give a name to write to; the result becomes `path` at the end, unless there was an error."""
     partial = path.with_name(path.name + ".tmp")
     try:
         yield partial
@@ -37,7 +37,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> dict | None:
-    """The file's content, or None where it is missing or unreadable."""
+    """Read JSON; None where the file is missing or cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def read_json(path: Path) -> dict | None:
 
 
 def load_yaml(text: str, where: str) -> object:
-    """Read YAML. A date stays a text, and a key written twice is refused. Raises UserError beginning with `where`."""
+    """Read YAML; a date stays a text. Raises UserError beginning with `where`, for a repeated key, too."""
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -67,9 +67,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def lock(path: Path, wait_s: float = 0, what: str = "it"):
-    """Take the lock file and write our pid into it; closing the returned file, or dying, gives it back.
+    """Take a lock file and write the own pid into it; closing the returned file, or dying, releases it.
 
-    Raises UserError naming the holder's pid after wait_s seconds.
+    Raises UserError with the holder's pid after `wait_s` seconds.
     """
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open: it is the lock)
     until = time.monotonic() + wait_s
@@ -95,12 +95,12 @@ def _locked(file) -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Make this process end when its parent does: at once on Linux, within 0.2 s elsewhere."""
+    """End this process when its parent ends: at once on Linux, within 0.2 s elsewhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
     else:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it died before we asked
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)
 
 

@@ -1,36 +1,46 @@
-"""Run a study: python -m lib.run params/demo.yaml [-p name=value …] [--run NAME]
+"""Run a study: python -m lib.run params/demo.yaml [-p name=value …] [--run NAME] [--jobs N]
 
-Stages that nothing has changed for are not run again; a killed run goes on where it was with the same command.
+Stages that nothing has changed for are not run again; after a kill, the same command goes on.
+All runs share their stages in outputs/store; `--clean` lists those that no run links to.
 """
 
 import argparse
 import sys
-import time
-from dataclasses import dataclass, field
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError, for_user, one_line
 from lib.report import pages
-from lib.runner import digests, folders, keys, params, provenance, summary, terminal
-from lib.runner.execute import run_notebook
-from lib.runner.plan import Planned, plan, source
+from lib.runner import folders, jobs, provenance, summary
+from lib.runner.plan import Planned, plan
+from lib.runner.session import Run
 from lib.runner.study import Study, contrasts, load
+from lib.runner.terminal import Line
 
 
 def main(words: list[str] | None = None) -> int:
-    """The command; returns the exit code: 0, 1 after an error, 130 after Ctrl-C."""
+    """Run the command; return the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lib.run", description=__doc__.splitlines()[0])
-    parser.add_argument("params", type=Path, help="a YAML file, such as params/demo.yaml")
-    parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
-    parser.add_argument("--run", help="name of the run, and of its folder in outputs (default: the file's)")
-    parser.add_argument(
-        "--plan", action="store_true", help="check everything and list the stages, but run none"
-    )
+    add = parser.add_argument
+    add("params", type=Path, nargs="?", help="a YAML file, such as params/demo.yaml")
+    add("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
+    add("--run", help="name of the run, and of its folder in outputs (default: the file's)")
+    add("--jobs", type=int, default=1, metavar="N", help="stages that run side by side")
+    add("--plan", action="store_true", help="check everything and list the stages, but run none")
+    add("--clean", nargs="?", const="list", choices=("list", "yes"), help="list or remove unused stages")
     given = parser.parse_args(words)
+    if not given.clean and not given.params or given.jobs < 1:
+        parser.error("name a params file, such as params/demo.yaml, and at least one job")
     try:
-        (show_plan if given.plan else run_study)(given.params, dict(map(_pair, given.overrides)), given.run)
+        overrides = dict(map(_pair, given.overrides))
+        if given.clean:
+            clean(given.clean == "yes")
+        elif given.plan:
+            show_plan(given.params, overrides, given.run)
+        else:
+            run_study(given.params, overrides, given.run, given.jobs)
     except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1
@@ -47,44 +57,45 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), paths.from_shell(name.strip(), value)
 
 
-@dataclass
-class Run:
-    """One run of a study: where it lies, and what is done."""
-
-    study: Study
-    name: str
-    folder: Path
-    command: str  # that repeats it
-    planned: list[Planned]
-    checked: bool = False  # whether the settings of all stages are
-    done: list[tuple[Planned, Path]] = field(default_factory=list)  # with the folder that holds its files
-    lines: list[dict] = field(default_factory=list)  # of summary.json
-    together: dict = field(default_factory=dict)  # what several stages say together
-
-
-def run_study(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> dict:
-    """Run every stage that needs it and return the content of summary.json.
-
-    Raises UserError before anything runs when the study is not right, and after a stage failed.
-    """
-    study, name = load(path), Path(path).stem if name is None else name
-    planned = plan(study, name, overrides or {})
-    run = Run(study, name, folders.outputs() / name, provenance.command(path, overrides or {}, name), planned)
-    for place in (run.folder, *(run.folder / arm for arm in study.arms)):
-        folders.check_inside(place)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(run.folder / "lock", 0, f"the run {name}"):
-        _list_unused(study)
-        return _run_all(run)
+def clean(confirmed: bool) -> None:
+    """List the stages that no run links to; remove them where that is confirmed."""
+    unused = folders.unused()
+    for folder in unused:
+        print(f"{folders.size(folder) / 1e6:12,.1f} MB  {paths.short(folder)}")
+        if confirmed:
+            folders.remove(folder)
+    if unused and not confirmed:
+        print("These can be removed: python -m lib.run --clean=yes")
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
-    """List the stages that `run_study` would go through. Raises UserError for what it would refuse before the first of them."""
+    """List the stages of a run. Raises UserError for what `run_study` would refuse at its start."""
     study = load(path)
     planned = plan(study, Path(path).stem if name is None else name, overrides or {})
     _check(planned)
     _list_unused(study)
     print("\n".join(stage.label for stage in planned))
+
+
+def run_study(
+    path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None, workers: int = 1
+) -> dict:
+    """Run every stage that needs it, `workers` of them side by side, and return the content of summary.json.
+
+    Raises UserError before anything runs when the study is not right, and after a stage failed.
+    """
+    study, name = load(path), Path(path).stem if name is None else name
+    planned = plan(study, name, overrides or {})
+    command = provenance.command(path, overrides or {}, name)
+    run = Run(study, name, folders.outputs() / name, command, planned, workers)
+    for folder in (run.folder, *(run.folder / arm for arm in study.arms)):
+        folders.check_inside(folder)
+    for stage in planned:
+        folders.check_link(run.link(stage))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with files.lock(run.folder / "lock", 0, f"the run {name}"):
+        _list_unused(study)
+        return _run_all(run)
 
 
 def _list_unused(study: Study) -> None:
@@ -93,28 +104,37 @@ def _list_unused(study: Study) -> None:
         print(f"{study.path} inherits what it has no use for, and leaves it out: {names}")
 
 
+def _check(planned: list[Planned]) -> None:
+    """Raise UserError for a setting that any of the stages would refuse."""
+    from lib.runner import preflight
+
+    for stage in planned:
+        try:
+            preflight.check(stage.notebook, stage.values)
+        except UserError as error:
+            raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
+
+
 def _run_all(run: Run) -> dict:
     status, before = "failed", files.read_json(run.folder / "summary.json")
     try:
-        for stage in [p for p in run.planned if not p.once]:
-            _do(run, stage)
+        _run_stages(run, once=False)
         named, primary = contrasts(run.study), run.study.text.get("primary") or []
         run.together = summary.comparisons(named, primary, run.done, run.folder / "comparisons.json")
         for name, why in run.together.get("apart", {}).items():
             print(f"cannot compare {name}: {why}")
-        _write_summary(run)  # what a page about the run reads
-        for stage in [p for p in run.planned if p.once]:
-            _do(run, stage)
+        run.write_summary()  # what a page about the run reads
+        _run_stages(run, once=True)
         status = "complete"
     except KeyboardInterrupt:
         status = "partial"
         raise
     finally:
-        found = _summary(run, status)
-        pages.withdraw(run.folder, before, found)
-        files.write_json(run.folder / "summary.json", found)
+        result = run.summary(status)
+        pages.withdraw(run.folder, before, result)
+        files.write_json(run.folder / "summary.json", result)
     print(paths.short(_report(run)))
-    return found
+    return result
 
 
 def _report(run: Run) -> Path:
@@ -135,158 +155,76 @@ def _draw(run: Run) -> str:
     return f"python -m lib.report {run.name}"
 
 
-def _write_summary(run: Run) -> None:
-    """What is there so far; a run that is all there says so once, at its end."""
-    files.write_json(run.folder / "summary.json", _summary(run, "partial"))
+# --- stages
 
 
-def _summary(run: Run, status: str) -> dict:
-    about = {
-        key: run.study.text[key]
-        for key in ("title", "question", "metric", "primary")
-        if key in run.study.text
-    }
-    arms = summary.arms(run.done)
-    for arm, bounds in run.together.get("intervals", {}).items():
-        arms[arm]["metrics"] |= bounds
-    return {
-        "run": run.name,
-        "status": status,
-        "arms": arms,
-        "command": run.command,
-        "comparisons": run.together.get("comparisons", {}),
-        "stages": run.lines,
-        "oracle": summary.oracle(folder for _, folder in run.done),
-        "study": run.study.text,
-        "apart": run.together.get("apart", {}),
-        **about,
-    }
+def _run_stages(run: Run, once: bool) -> None:
+    """Run the stages that are `once` or not. Raises the first error after the stages beside it have ended."""
+    sources = {i: run.sources(i) for i, stage in enumerate(run.planned) if stage.once == once}
+    errors = []
+    with closing(jobs.work(partial(_next_task, run, sources, {}), run.workers)) as ended:
+        for job in ended:
+            if job.error is None:
+                _finish(run, job.task, job.status)
+            elif isinstance(job.error, UserError):
+                errors.append(_failure(run, job.task.position, job.task.line, job.error, job.seconds))
+            else:
+                raise job.error
+    if errors:
+        raise errors[0]
 
 
-# --- one stage
+def _next_task(run: Run, waiting: dict[int, set], tasks: dict[int, jobs.Task], busy: set) -> jobs.Task | None:
+    """Take the first waiting stage that must run and can start; link those that are finished already."""
+    for i in [*waiting]:
+        if i not in tasks and waiting[i] <= run.stored.keys():
+            tasks[i] = _task(run, i)
+        if i not in tasks or tasks[i].stored in busy:
+            continue
+        del waiting[i]
+        tasks[i].line.begin()
+        if folders.is_complete(tasks[i].stored):
+            _finish(run, tasks[i], "reused")
+        else:
+            _check_once(run)
+            return tasks[i]
+    return None
 
 
-def _do(run: Run, stage: Planned) -> None:
-    """Reuse or run a stage, and write it down."""
-    final = folders.stage_folder(run.name, stage.arm, stage.seed, stage.notebook, stage.round)
-    line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
-    label, started, before = stage.label, time.monotonic(), folders.superseded(final)
-    terminal.begin(label)
+def _task(run: Run, position: int) -> jobs.Task:
+    line = Line(run.planned[position].label, run.workers == 1)
     try:
-        real, status = _reuse_or_execute(run, stage, final, label)
+        return run.task(position, line)
     except UserError as error:
-        seconds = round(time.monotonic() - started, 1)
-        run.lines.append(line | {"status": "failed", "seconds": seconds})
-        terminal.end(label, f"failed {seconds:.0f} s")
-        raise UserError(f"{label} {error}") from None
-    record = folders.record(real)
-    digests.remember(real, record)
-    run.done.append((stage, real))
-    place = real.relative_to(run.folder).as_posix()
-    run.lines.append(line | {"status": status, "seconds": record["seconds"], "folder": place})
-    kept = "".join(f"; the earlier one is kept in {path.name}" for path in folders.superseded(final) - before)
-    terminal.end(label, ("reused" if status == "reused" else f"done {record['seconds']:.0f} s") + kept)
-    if status == "done":
-        _write_summary(run)
-    pages.attempt(real, f"the same command again, or {_draw(run)}, which shows the whole error")
+        line.begin()
+        raise _failure(run, position, line, error, 0) from None
 
 
-def _reuse_or_execute(run: Run, stage: Planned, final: Path, label: str) -> tuple[Path, str]:
-    notebook = params.read_notebook(folders.notebook_path(stage.notebook))
-    inputs = _inputs(run, stage)
-    key = keys.stage_key(notebook, stage.values, inputs, _also(run, stage), showing=stage.once)
-    real = _reuse(run, final, key)
-    return (real, "reused") if real else (_execute(run, stage, final, key, inputs, label), "done")
-
-
-def _inputs(run: Run, stage: Planned) -> dict[str, Path | None]:
-    """Where the inputs lie, shared stages followed. Raises UserError for one that was not written."""
-    places = {id(p): folder for p, folder in run.done}
-    found = {}
-    for name in stage.values:
-        if name.endswith("_from"):
-            means = source(stage, name, [p for p, _ in run.done])
-            found[name] = places[id(means[0])] / means[1] if isinstance(means, tuple) else means
-            if found[name] and not found[name].exists():
-                raise UserError(
-                    f"cannot start: {name} means {paths.short(found[name])}, which that stage did not write"
-                )
-    return found
-
-
-def _also(run: Run, stage: Planned) -> object:
-    """A page about the run depends on all of it."""
-    if not stage.once:
-        return None
-    done = [folders.record(folder)["key"] for p, folder in run.done if not p.once]
-    return done, run.together, run.study.text
-
-
-def _reuse(run: Run, final: Path, key: str) -> Path | None:
-    """The folder of a complete stage with this key: this one, or another of the run, which is then shared or moved here."""
-    own = folders.record(final)
-    if own and own["key"] == key:
-        if folders.is_complete(final):
-            return folders.stored(final)
-        if wrong := folders.damage(folders.stored(final)):
-            print(f"{wrong}, so it is not reused …", end=" ", flush=True)
-    found = next((f for f in folders.complete_stages(run.folder) if folders.record(f)["key"] == key), None)
-    if found is None:
-        return None
-    if final.exists():
-        folders.supersede(final)
-    settled = {folder for _, folder in run.done}
-    if found not in settled:  # its own arm may be about to put another stage there
-        final.parent.mkdir(parents=True, exist_ok=True)
-        return found.rename(final)
-    final.mkdir(parents=True)
-    files.write_json(
-        final / "stage.json", {"key": key, "stored_in": found.relative_to(run.folder).as_posix()}
-    )
-    return found
-
-
-def _execute(run: Run, stage: Planned, final: Path, key: str, inputs: dict, label: str) -> Path:
-    if not run.checked:  # a setting that the last stage would refuse must cost nothing
+def _check_once(run: Run) -> None:
+    """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
+    if not run.checked:
         _check(run.planned)
         run.checked = True
-        _write_summary(run)  # however this ends, an earlier run's is not taken for it
-    part = folders.open_part(final, key)
-    # an earlier kernel may be dying still
-    files.lock(part / "lock", folders.KERNEL_GONE_S, paths.short(part)).close()
-    (part / "progress.json").unlink(missing_ok=True)
-    work = provenance.new_plan(stage.name, key, stage.values, inputs, run.name)
-    files.write_json(part / "plan.json", work | {"later": _later(run, stage)})
-    told: list[str] = []
-    watch = partial(terminal.show, label, part, told)
-    run_notebook(folders.notebook_path(stage.notebook), part, _to_set(run, stage), watch)
-    watch()  # what was announced since its last look
-    provenance.complete(work, part, final)
-    return final
+        run.write_summary()  # a crash must not leave an earlier run's summary
 
 
-def _later(run: Run, stage: Planned) -> list[dict]:
-    """What comes after a stage in its arm: it can say early what a later one will lack."""
-    after = run.planned[run.planned.index(stage) + 1 :]
-    ours = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
-    return [{"notebook": p.notebook, "parameters": p.values} for p in ours]
+def _finish(run: Run, task: jobs.Task, status: str) -> None:
+    """Link to a stage in the store, write it down and draw its page."""
+    seconds, link = folders.record(task.stored)["seconds"], run.link(task.stage)
+    folders.link(link, task.stored)
+    run.stored[task.position] = task.stored
+    run.note(task.position, status, seconds)
+    task.line.end("reused" if status == "reused" else f"done {seconds:.0f} s")
+    if status == "done":
+        run.write_summary()
+    pages.attempt(link, f"the same command again, or {_draw(run)}, which shows the whole error")
 
 
-def _check(planned: list[Planned]) -> None:
-    """Raise UserError for a setting that any of the stages would refuse."""
-    from lib.runner import preflight
-
-    for stage in planned:
-        try:
-            preflight.check(stage.notebook, stage.values)
-        except UserError as error:
-            raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
-
-
-def _to_set(run: Run, stage: Planned) -> dict:
-    """Values that differ from the notebook's defaults; the reserved ones always."""
-    declared = run.study.declared[stage.notebook]
-    return {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
+def _failure(run: Run, position: int, line: Line, error: UserError, seconds: float) -> UserError:
+    """Write down that a stage failed, and return its error with the stage's name."""
+    run.note(position, "failed", round(seconds, 1))
+    line.end(f"failed {seconds:.0f} s")
+    return UserError(f"{line.label} {error}")
 
 
 if __name__ == "__main__":

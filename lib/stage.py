@@ -1,6 +1,6 @@
 """A notebook's place in a run: what it reads, where it writes, how far it is.
 
-    stage = runs.open_stage("tapir/4_training", globals())
+    stage = open_stage("tapir/4_training", globals())
     student = load(stage.input("student_from"))
     for batch in stage.progress(batches, label="steps"): ...
     stage.write_metrics({"training.loss": 0.61})
@@ -21,15 +21,18 @@ from lib import files, paths
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, provenance, references
 
-WRITE_EVERY_S = 0.5
-SHOW_EVERY_S = 2.0
+SHOW_EVERY_S = 0.5
+RUN_FIRST = (
+    "Run notebooks/{notebook}.ipynb first{round}, "
+    'or set run and arm (run = "demo", arm = "tapir") to read what a run wrote.'
+)
 _locks: dict[Path, object] = {}  # held until the kernel ends or closes the stage
 
 
 def open_stage(notebook: str, values: dict) -> "Stage":
-    """Open the stage of a notebook; values are its globals(), of which the declared parameters count.
+    """Open the stage of a notebook; `values` are its globals(), of which the declared parameters count.
 
-    Raises UserError when an input is missing (naming the notebook to run first) or another process writes here.
+    Raises UserError when an input is missing, or another process works on the stage.
     """
     part = os.environ.get("STAGE")
     if part:
@@ -37,7 +40,7 @@ def open_stage(notebook: str, values: dict) -> "Stage":
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
             raise UserError(
-                f"this notebook opens the stage {notebook}, but it is {stage.name}: correct its name"
+                f"this notebook is {stage.name}, but opens the stage {notebook}. Correct the name."
             )
     else:
         stage = _open_by_hand(notebook, values)
@@ -57,7 +60,7 @@ class Stage:
         self._final = final  # None under the runner, which completes the stage itself
         self._metrics: dict = {}
         self._announced = ""
-        self._started = self._written = self._shown = time.monotonic()
+        self._started = self._shown = time.monotonic()
         self._display = self._cell = None
 
     @property
@@ -67,7 +70,7 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """The place to write to. Raises UserError once a stage opened by hand is closed: its files are final."""
+        """The place to write to. Raises UserError once a stage opened by hand is closed."""
         if self._closed:
             raise UserError(f"{self.name} is closed: to write to it again, run the cell that opens it first")
         return self._folder
@@ -86,18 +89,19 @@ class Stage:
     def input(self, name: str) -> Path | None:
         """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
         if name not in self._plan["inputs"]:
-            known = ", ".join(self._plan["inputs"]) or "none"
+            names = ", ".join(self._plan["inputs"]) or "none"
             raise UserError(
-                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({known})"
+                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({names})"
             )
-        found = self._plan["inputs"][name]
-        if found and not Path(found).exists():
-            raise UserError(f"{self.name}: {name} means {found}, which the stage before it did not write")
-        return Path(found) if found else None
+        path = self._plan["inputs"][name]
+        if path and not Path(path).exists():
+            raise UserError(f"{self.name}: {name} means {path}, which the stage before it did not write")
+        return Path(path) if path else None
 
     def student(self) -> Path | str | None:
-        """Return the student of an earlier stage (`student_from`), else the one that `student` names; None without either.
+        """Return the student of an earlier stage (`student_from`), else the one that `student` names.
 
+        None without either.
         Raises UserError in a round above 1 that no round trained a student for.
         """
         trained, round = self.input("student_from"), self.parameters.get("round") or 0
@@ -108,11 +112,11 @@ class Stage:
         return trained or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
-        """Return the parameters of each later stage of a notebook in this arm of the run; by hand there is none."""
-        return [one["parameters"] for one in self._plan.get("later", ()) if one["notebook"] == notebook]
+        """Return the parameters of each later stage of a notebook in this arm; none by hand."""
+        return [later["parameters"] for later in self._plan.get("later", ()) if later["notebook"] == notebook]
 
     def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
-        """Yield the items while saying how many are done; total is their number where they have no length."""
+        """Yield the items and report how many are done; `total` is for items without a length."""
         total = len(items) if total is None and hasattr(items, "__len__") else total
         self.report_progress(0, total, label)
         for done, item in enumerate(items, 1):
@@ -120,43 +124,41 @@ class Stage:
             self.report_progress(done, total, label)
 
     def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
-        """Say that `done` of `total` are done; written at most twice a second, and at the end."""
+        """Show and write that `done` of `total` are done: at most twice a second, and at the end."""
         now = time.monotonic()
         if done == 0:
-            self._started, self._written, self._shown = now, 0.0, now
-        ended = total is not None and done >= total
-        if ended or now - self._written >= WRITE_EVERY_S:
-            self._written = now
+            self._started = self._shown = now
             self._note({"label": label, "done": done, "total": total})
-        if ended or now - self._shown >= SHOW_EVERY_S:
+        if total is not None and done >= total or now - self._shown >= SHOW_EVERY_S:
             self._shown = now
+            self._note({"label": label, "done": done, "total": total})
             self._update(display.bar(done, total, display.sentence(done, total, label, now - self._started)))
 
     def _update(self, content) -> None:
-        """One line a cell, however many things it does."""
+        """Show a line, or change the one that the cell shows already."""
         if self._display is None or self._cell != display.cell():
             self._display, self._cell = display.show(content, display_id=True), display.cell()
         elif hasattr(self._display, "update"):
             self._display.update(display.markdown(content))
 
     def announce(self, text: str) -> None:
-        """Show what is about to be spent, here and, its first line, where the runner shows the stage; "" is nothing."""
+        """Show what is about to be spent, and its first line in the terminal; "" shows nothing."""
         if text:
             display.show(text)
             self._announced = text.splitlines()[0]
             self._note({})
 
     def _note(self, progress: dict) -> None:
-        told = {"announced": self._announced} if self._announced else {}
-        files.write_json(self.folder / "progress.json", progress | told)
+        announced = {"announced": self._announced} if self._announced else {}
+        files.write_json(self.folder / "progress.json", progress | announced)
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
-        """Add flat dotted numbers ("gym.accuracy") to metrics.json; what is not finite becomes null."""
+        """Add numbers with dotted names ("gym.accuracy") to metrics.json; NaN and infinity become null."""
         self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
         files.write_json(self.folder / "metrics.json", self._metrics)
 
     def close(self) -> Path:
-        """The last cell. By hand: give the folder its final name; an earlier result is renamed, not deleted."""
+        """End the stage, in the last cell. By hand: the folder replaces that of an earlier result."""
         self._note({"closed": True})
         if self._final is None:
             return self.folder
@@ -168,7 +170,7 @@ class Stage:
 
 
 def say(text: str) -> None:
-    """Show one sentence (markdown) below the cell."""
+    """Show one sentence of Markdown below the cell."""
     display.show(text)
 
 
@@ -181,27 +183,36 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     path = folders.notebook_path(notebook)
     content = params.read_notebook(path)
     declared = params.declared(content, path)
-    mine = {name: params.coerce(values.get(name, p.default), p.kind, name) for name, p in declared.items()}
-    mine = references.with_hub_student(mine)
-    where = {"run": "interactive", "arm": "main", "seed": 0, "round": 0}
-    where |= {name: mine[name] for name in keys.RESERVED if name in mine}
+    parameters = {n: params.coerce(values.get(n, p.default), p.kind, n) for n, p in declared.items()}
+    parameters = references.with_hub_student(parameters)
+    where = {"run": folders.BY_HAND, "arm": "main", "seed": 0, "round": 0}
+    where |= {name: parameters[name] for name in keys.RESERVED if name in parameters}
     for name in ("run", "arm"):
         folders.check_plain(where[name], name)
-    seen = where | {"round": mine.get("round")}  # without a round of its own a notebook reads the latest
-    inputs = {n: references.find(text, seen, n) for n, text in mine.items() if n.endswith("_from")}
-    preflight.check(notebook, mine)
-    key = keys.stage_key(content, mine, inputs)
-    final = folders.stage_folder("interactive", where["arm"], where["seed"], notebook, where["round"])
-    plan = provenance.new_plan(f"{notebook}@{where['round']}", key, mine, inputs, where["run"])
+    inputs = _inputs(parameters, references.finished(where["run"], where["arm"], where["seed"]))
+    preflight.check(notebook, parameters)
+    key = keys.stage_key(content, parameters, inputs)
+    final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
+    part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
+    plan = provenance.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
     _release()  # of a stage that this kernel opened before
-    return Stage(folders.open_part(final, key, wait_s=2), plan, final)
+    return Stage(folders.open_part(part, wait_s=2), plan, final)
+
+
+def _inputs(values: dict, before: list[references.Finished]) -> dict[str, Path | None]:
+    """Resolve the inputs among finished stages; without a round of its own a notebook reads the latest."""
+    inputs = {}
+    for name in [name for name in values if name.endswith("_from")]:
+        means = references.resolve(values[name], values.get("round"), before, name, RUN_FIRST)
+        inputs[name] = means[0].folder / means[1] if isinstance(means, tuple) else means
+    return inputs
 
 
 # --- locks and death
 
 
 def _take(folder: Path) -> None:
-    """Hold the folder's lock as long as this kernel lives."""
+    """Hold the lock of a folder as long as this kernel lives."""
     if folder not in _locks:
         _locks[folder] = files.lock(folder / "lock", folders.KERNEL_GONE_S, paths.short(folder))
 

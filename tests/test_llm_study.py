@@ -1,6 +1,7 @@
 """The TAPIR notebooks with a model behind a URL as their oracle, on rows of no embedded world."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path
         found = study(server.url, ASKING + TEACHING)
         asked = sum(server.asked.values())
         (tmp_path / "outputs/study").rename(tmp_path / "outputs/before")
+        shutil.rmtree(tmp_path / "outputs/store")
         again = study(server.url, ledger_only="true")  # teaching asks nothing
         assert sum(server.asked.values()) == asked
     metrics = found["arms"]["main"]["metrics"]

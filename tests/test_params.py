@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from lib import paths
+from lib import files, paths
 from lib.errors import UserError
 from lib.run import main
 from lib.runner import keys, params
@@ -187,7 +187,9 @@ def test_an_input_that_nothing_writes_before_is_refused(project):
     project.notebook("data", "")
     project.notebook("train", 'rows_from: str = "data/rows.txt"  # the corpus')
     assert [s.name for s in planned(project, "stages: [data, train]")] == ["data@0", "train@0"]
-    assert "nothing runs that before it" in refusal(project, "stages: [train, data]")
+    assert "rows_from='data/rows.txt': there is no stage data before it. Add data to `stages`" in refusal(
+        project, "stages: [train, data]"
+    )
     assert "neither a file nor" in refusal(project, "stages: [data, train: {rows_from: nothing.txt}]")
     assert "{round}" in refusal(project, 'stages: [data, train: {rows_from: "data@{round*2}/rows.txt"}]')
 
@@ -385,22 +387,50 @@ def test_the_key_follows_the_versions_of_what_is_imported(project, monkeypatch, 
     assert (key(path) != before) == follows
 
 
-def test_the_key_follows_the_content_of_named_files_and_of_prompts_in_a_taxonomy(project, monkeypatch):
+def test_the_key_follows_the_content_of_named_files(project, monkeypatch):
     path = project.notebook("train", "")
-    (project.root / "params/prompts").mkdir()
-    prompt = project.root / "params/prompts/steps.md"
-    prompt.write_text("Think.")
-    (project.root / "params/tasks.yaml").write_text("math: {refine: params/prompts/steps.md}")
     (project.root / "recorded").mkdir()
     rows = project.root / "recorded/rows.json"
     rows.write_text("[]")
     monkeypatch.setenv("RECORDED", str(rows.parent))
-    values = {"tasks": "params/tasks.yaml", "corpus": "$RECORDED/rows.json"}
-    first = key(path, values)
-    prompt.write_text("Think twice.")
-    second = key(path, values)
+    before = key(path, {"corpus": "$RECORDED/rows.json"})
     rows.write_text("[1]")
-    assert len({first, second, key(path, values)}) == 3
+    assert key(path, {"corpus": "$RECORDED/rows.json"}) != before
+
+
+@pytest.mark.parametrize(
+    ("changed", "follows"),
+    [
+        ("prompts/steps.md", True),  # a parameter names it
+        ("prompts/judge.md", True),  # the module names it
+        ("prompts/rate_quality.md", True),  # an f-string in the module begins its name
+        ("tasks/mine.yaml", True),
+        ("prompts/other.md", False),
+        ("prices.yaml", False),
+    ],
+)
+def test_the_key_follows_the_prompts_and_taxonomies_that_are_named(project, changed, follows):
+    path = project.notebook("train", "", "from lib import a")
+    project.module("a", 'used = ["judge", f"rate_{scale}", "params/prices.yaml"]')
+    values = {"output_prompt": "steps", "tasks": "params/tasks/mine.yaml"}
+    for name in ("prompts", "tasks"):
+        (project.root / "params" / name).mkdir()
+    file = project.root / "params" / changed
+    file.write_text("Think.")
+    before = key(path, values)
+    file.write_text("Think twice.")
+    assert (key(path, values) != before) == follows
+
+
+def test_the_key_follows_the_data_files_of_imported_rooms(project):
+    path = project.notebook("train", "", "from lib.gym import draw")
+    for name in ("gym/__init__", "gym/draw", "corpus/__init__"):
+        project.module(name, "")
+    keys_of = []
+    for file, text in (("gym/words.txt", "a"), ("gym/words.txt", "b"), ("corpus/other.txt", "c")):
+        (project.root / "lib" / file).write_text(text)
+        keys_of.append(key(path))
+    assert keys_of[0] != keys_of[1] == keys_of[2]
 
 
 def test_the_key_follows_a_file_that_a_command_names(project):
@@ -431,16 +461,20 @@ def test_a_text_too_long_for_the_name_of_a_file_names_none(project):
     assert key(path, {"instruction": "a" * 300}) != key(path, {"instruction": "b" * 300})
 
 
-def test_the_record_of_an_input_stage_does_not_count_but_its_rows_do(project):
+def test_of_an_input_its_stages_key_counts_or_else_its_content(project):
     path = project.notebook("train", "")
-    folder = project.root / "input"
-    folder.mkdir()
-    (folder / "rows.txt").write_text("1")
-    before = key(path, rows_from=folder)
-    (folder / "metrics.json").write_text('{"seconds": 3}')
-    assert key(path, rows_from=folder) == before
-    (folder / "rows.txt").write_text("2")
-    assert key(path, rows_from=folder) != before
+    rows = project.root / "input/rows.txt"
+    rows.parent.mkdir()
+    rows.write_text("1")
+    by_content = key(path, rows_from=rows)
+    files.write_json(rows.parent / "stage.json", {"key": "a", "files": {}})
+    by_key = key(path, rows_from=rows)
+    rows.write_text("2")
+    assert key(path, rows_from=rows) == by_key != by_content
+    files.write_json(rows.parent / "stage.json", {"key": "b", "files": {}})
+    assert key(path, rows_from=rows) != by_key
+    (rows.parent / "stage.json").unlink()
+    assert key(path, rows_from=rows) not in (by_content, by_key)
 
 
 # --- the notebooks of this project

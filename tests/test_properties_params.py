@@ -133,7 +133,9 @@ def test_values_that_are_right_are_those_of_the_plan(values, arms, over):
     file = {"stages": ["data", "train"], "params": values, "arms": arms or {"main": {}}}
     free = {"rate", "rounds", "selection"} - {name for own in arms.values() for name in own}
     given = {name: str(value) for name, value in over.items() if name in free}
-    made = planned(paths.ROOT, json.dumps(file), overrides=given)
+    # not JSON, whose escaped pairs of surrogates YAML reads as two characters
+    text = yaml.safe_dump(file, allow_unicode=True, sort_keys=False)
+    made = planned(paths.ROOT, text, overrides=given)
     assert [one.arm for one in made] == [arm for arm in file["arms"] for _ in file["stages"]]
     for one in made:
         for name, value in (values | file["arms"][one.arm] | given).items():

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,13 @@ for i in stage.progress(range(have, 12), label="rows"):
     time.sleep(0.1)"""
 
 
+def stored(project, place: str) -> Path:
+    """The folder in the store that a link in outputs leads to."""
+    found = (project.root / "outputs" / place).resolve()
+    assert found.is_relative_to(project.root / "outputs/store")
+    return found
+
+
 def statuses(summary):
     return [(line["name"], line["arm"], line["status"]) for line in summary["stages"]]
 
@@ -53,7 +61,6 @@ def study(project, monkeypatch):
     project.notebook("train", ROWS_FROM, "from lib import a", TRAIN)
     project.module("a", "X = 1")
     project.module("plots", "COLOUR = 1")
-    project.module("evaluation/statistics", "")
     return project
 
 
@@ -67,7 +74,10 @@ def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
         ("data@0", "mfd", "reused"),
         ("train@0", "mfd", "done"),
     ]
-    assert json.loads(study.read("demo/mfd/s0/data@0/stage.json"))["stored_in"] == "random/s0/data@0"
+    assert stored(study, "demo/mfd/s0/data@0") == stored(study, "demo/random/s0/data@0")
+    assert not os.path.isabs(os.readlink(study.root / "outputs/demo/mfd/s0/data@0"))
+    other = run_study(path, name="other")
+    assert {status for _, _, status in statuses(other)} == {"reused"} and other["arms"] == first["arms"]
     assert "reused" in capsys.readouterr().out
     assert_summary_is_as_designed(study, first)
     assert_record_is_as_designed(study)
@@ -78,7 +88,7 @@ def test_arms_share_what_is_equal_and_only_a_change_runs_again(study, capsys):
     study.module("a", "X = 2")
     again = run_study(path)
     assert [status for _, _, status in statuses(again)] == ["reused", "done", "reused", "done"]
-    assert study.read("demo/mfd/s0/train@0.superseded-1/scores.parquet") == "a b c mfd"
+    assert len(list((study.root / "outputs/store/train").iterdir())) == 4  # the earlier two are kept
 
     study.module("a", "X = 1")
     back = run_study(path)
@@ -97,14 +107,6 @@ def test_arms_whose_settings_are_swapped_are_compared_anew_and_keep_their_own_fi
     swapped = run_study(study.params(text % ("three", "one")))
     assert [swapped["arms"][arm]["metrics"]["gym.accuracy"] for arm in "ab"] == [11, 9]
     assert swapped["comparisons"] == {"a_vs_b": {"files": ["a b"]}}
-
-
-def test_an_arm_that_takes_over_anothers_settings_does_not_lose_its_result_to_it(study):
-    text = "stages: [data, train]\narms: {a: {selection: %s}, b: {selection: %s}, c: {selection: %s}}"
-    run_study(study.params(text % ("x", "xx", "xxx")))
-    shifted = run_study(study.params(text % ("xx", "xxx", "xxxx")))
-    assert [shifted["arms"][arm]["metrics"]["gym.accuracy"] for arm in "abc"] == [8, 9, 10]
-    assert run_study(study.params(text % ("xx", "xxx", "xxxx")))["arms"] == shifted["arms"]
 
 
 def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(study):
@@ -158,7 +160,7 @@ def assert_record_is_as_designed(study):
     record = json.loads((folder / "stage.json").read_text())
     assert {"key", "parameters", "inputs", "commit", "versions", "seconds", "started", "files"} <= set(record)
     assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo"
-    assert record["inputs"]["rows_from"].endswith("random/s0/data@0/rows.txt")
+    assert record["inputs"]["rows_from"] == str(stored(study, "demo/random/s0/data@0") / "rows.txt")
     assert "<script" not in (folder / "notebook.html").read_text().lower()
 
 
@@ -280,14 +282,14 @@ def test_a_second_runner_on_the_same_run_is_refused(project):
 
 
 def rows_so_far(project) -> list[str]:
-    found = list(project.root.glob("outputs/demo/main/s0/slow@0.*.part/rows.txt"))
+    found = list(project.root.glob("outputs/store/slow/*.part/rows.txt"))
     return found[0].read_text().splitlines() if found else []
 
 
-def start(project, path):
+def start(project, path, *more):
     """The command, in a process group of its own; returns once its stage has written a row more."""
     before = len(rows_so_far(project))
-    words = [sys.executable, "-m", "lib.run", str(path)]
+    words = [sys.executable, "-m", "lib.run", str(path), *more]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     runner = subprocess.Popen(words, cwd=project.root, start_new_session=True, **quiet)
     until = time.monotonic() + 30
@@ -298,7 +300,7 @@ def start(project, path):
 
 
 def kernel_of(project) -> int:
-    return int(next(project.root.glob("outputs/demo/*/s0/slow@0.*.part/lock")).read_text())
+    return int(next(project.root.glob("outputs/store/slow/*.part/lock")).read_text())
 
 
 def finished_rows(project, path) -> list[str]:
@@ -348,16 +350,117 @@ def test_a_killed_kernel_fails_the_stage_and_ctrl_c_stops_it_and_both_can_be_res
     assert finished_rows(project, path) == ALL_ROWS
 
 
-def test_work_left_by_other_parameters_is_set_aside_and_not_continued(project):
-    final = folders.stage_folder("demo", "main", 0, "data", 0)
-    old = folders.open_part(final, "a" * 64)
-    (old / "rows.txt").write_text("old")
-    (old / "work").mkdir()
-    (old / "work/optimizer.pt").write_bytes(b"a pickle that only a restart would have read")
-    new = folders.open_part(final, "b" * 64)
-    assert not list(new.iterdir())
-    aside = final.parent / "data@0.superseded-1"
-    assert (aside / "rows.txt").read_text() == "old" and not (aside / "work").exists()
+@pytest.mark.parametrize("done", ["a part that was not moved", "a damaged stage that was half removed"])
+def test_a_stage_that_was_recorded_and_not_moved_is_not_run_again(project, done):
+    project.notebook("data", "", DATA)
+    path = project.params("stages: [data]")
+    run_study(path)
+    folder = stored(project, "demo/main/s0/data@0")
+    shutil.copytree(folder, folders.part_of(folder))
+    if "damaged" in done:
+        (folder / "stage.json").unlink()
+    else:
+        shutil.rmtree(folder)
+    again = run_study(path)
+    assert statuses(again) == [("data@0", "main", "reused")]
+    assert project.read("demo/main/s0/data@0/rows.txt") == "a b c"
+
+
+def test_cleaning_removes_what_no_run_links_to_and_nothing_in_use(project, capsys):
+    project.notebook("data", "size: int = 1", "print(size)")
+    path = project.params("stages: [data]")
+    run_study(path)
+    old = stored(project, "demo/main/s0/data@0")
+    run_study(path, {"size": "2"})
+    new = stored(project, "demo/main/s0/data@0")
+    part = folders.open_part(folders.part_of(old.with_name("a" * 12)))
+    assert main(["--clean"]) == 0 and old.is_dir()
+    assert str(old.relative_to(project.root)) in capsys.readouterr().out
+    with files.lock(part / "lock"):
+        assert main(["--clean=yes"]) == 0
+    assert not old.exists() and new.is_dir() and part.is_dir()
+    assert main(["--clean=yes"]) == 0 and not part.exists()
+
+
+def test_two_runs_at_once_run_an_equal_stage_once(project):
+    project.notebook("slow", "", SLOW)
+    path = project.params("stages: [slow]")
+    runner = start(project, path)
+    again = run_study(path, name="other")
+    assert runner.wait(30) == 0 and statuses(again) == [("slow@0", "main", "reused")]
+    assert project.read("other/main/s0/slow@0/rows.txt").splitlines() == ALL_ROWS
+
+
+def test_a_folder_of_an_earlier_version_is_left_as_it_is(project, capsys):
+    project.notebook("data", "", DATA)
+    (project.root / "outputs/demo/main/s0/data@0").mkdir(parents=True)
+    assert main([str(project.params("stages: [data]"))]) == 1
+    assert "data@0 is a folder of an earlier version" in capsys.readouterr().err
+
+
+# --- side by side
+
+MEET = """import os, pathlib, time
+place = pathlib.Path(os.environ["OUTPUTS"])
+(place / f"{selection}.there").write_text(os.environ["OMP_NUM_THREADS"] + " " + os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+until = time.monotonic() + 30
+while len(list(place.glob("*.there"))) < 2:
+    assert time.monotonic() < until, "alone"
+    time.sleep(0.05)"""
+TWO = "stages: [meet, train: {rows_from: meet}]\narms: {a: {selection: one}, b: {selection: two}}"
+
+
+def test_stages_run_side_by_side_each_with_its_share_of_cores_and_its_gpu(study, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    study.notebook("meet", 'selection: str = ""', MEET)
+    study.notebook("train", ROWS_FROM, 'print(stage.input("rows_from"))')
+    found = run_study(study.params(TWO), workers=2)
+    assert statuses(found) == [(f"{name}@0", arm, "done") for arm in "ab" for name in ("meet", "train")]
+    share, gpus = str(max(1, os.cpu_count() // 2)), set()
+    for name in ("one", "two"):
+        threads, gpu = study.read(f"{name}.there").split()
+        assert threads == share and not gpus.add(gpu)
+    assert gpus == {"4", "7"}
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition(" … done")[0] for line in lines[:4]) == [
+        "meet@0 · a · s0",
+        "meet@0 · b · s0",
+        "train@0 · a · s0",
+        "train@0 · b · s0",
+    ]
+    assert {status for _, _, status in statuses(run_study(study.params(TWO)))} == {"reused"}
+
+
+def test_a_stage_that_two_arms_share_is_run_once_and_a_failure_lets_the_stages_beside_it_end(study):
+    failing = "import time\nassert selection != 'bad', 'it is bad'\ntime.sleep(2)"
+    study.notebook("work", 'selection: str = ""', failing)
+    text = "stages: [data, work]\narms: {a: {selection: bad}, b: {selection: good}}"
+    with pytest.raises(UserError, match="work@0 · a · s0 failed in"):
+        run_study(study.params(text), workers=2)
+    summary = json.loads(study.read("demo/summary.json"))
+    assert statuses(summary) == [
+        ("data@0", "a", "done"),
+        ("work@0", "a", "failed"),
+        ("data@0", "b", "reused"),
+        ("work@0", "b", "done"),
+    ]
+    assert summary["status"] == "failed"
+
+
+def test_ctrl_c_stops_all_stages_that_run_side_by_side(project):
+    project.notebook("slow", 'name: str = ""', SLOW, "print(name)")
+    path = project.params("stages: [slow]\narms: {a: {name: x}, b: {name: y}}")
+    runner = start(project, path, "--jobs", "2")
+    until = time.monotonic() + 30
+    while len(locks := list(project.root.glob("outputs/store/slow/*.part/lock"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    kernels = [int(lock.read_text()) for lock in locks]
+    os.kill(runner.pid, signal.SIGINT)
+    assert "the same command goes on" in runner.communicate(timeout=30)[1] and runner.returncode == 130
+    assert all(map(ends, kernels))
+    assert json.loads(project.read("demo/summary.json"))["status"] == "partial"
 
 
 # --- by hand
@@ -367,14 +470,14 @@ def values(**own):
     return {"run": "interactive", "arm": "main", "seed": 0, "round": 0} | own
 
 
-def test_a_notebook_opened_by_hand_writes_to_interactive_and_supersedes_its_earlier_result(study, capsys):
+def test_a_notebook_opened_by_hand_writes_to_interactive_and_replaces_its_earlier_result(study, capsys):
     for text in ("first", "second"):
         stage = open_stage("data", values())
         (stage.folder / "rows.txt").write_text(text)
         stage.write_metrics({"data.rows": 1})
         stage.close()
     assert study.read("interactive/main/s0/data@0/rows.txt") == "second"
-    assert study.read("interactive/main/s0/data@0.superseded-1/rows.txt") == "first"
+    assert os.listdir(study.root / "outputs/interactive/main/s0") == ["data@0"]
     assert "| commit |" in capsys.readouterr().out
 
 
@@ -399,6 +502,24 @@ def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study)
     with pytest.raises(UserError, match="must be a number"):
         stage.write_metrics({"gym.accuracy": "high"})
     stage.close()
+
+
+def test_a_notebook_by_hand_reads_the_latest_round_or_the_one_that_is_named_of_a_run_too(study):
+    study.notebook("rounds", "", 'print(round)\n_ = (stage.folder / "rows.txt").write_text(f"{round}")')
+    run_study(study.params("stages: [{repeat: 2, stages: [rounds]}]"))
+
+    def read(reference: str, **where) -> str | None:
+        stage = open_stage("train", values(run="demo", rows_from=reference, **where))
+        found = stage.input("rows_from")
+        return found and found.read_text()
+
+    assert (read("rounds/rows.txt", round=1), read("rounds/rows.txt", round=5)) == ("1", "2")
+    assert read("rounds@{round-1}/rows.txt", round=3) == "2"
+    assert read("rounds@{round-1}/rows.txt", round=0) is None and read("rounds@9/rows.txt?") is None
+    with pytest.raises(
+        UserError, match=r"no stage rounds@9 before it. Run .*rounds.ipynb first \(round = 9\)"
+    ):
+        read("rounds@9/rows.txt")
 
 
 def test_progress_is_written_for_the_runner_to_show(study):

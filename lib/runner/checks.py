@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything runs: settings that contradict each other, or that nothing can be done with."""
+"""Settings that contradict each other or cannot work: refused before anything runs."""
 
 import os
 from collections.abc import Callable
@@ -92,7 +92,8 @@ def refinement(values: dict) -> None:
         raise UserError(f"pool_rows is {values['pool_rows']}: it must be 1 or more")
     if values["corpus_responses"] and (values["refine"] or values["expand"]):
         raise UserError(
-            "corpus_responses has nothing to refine, and expanded rows have none: set refine and expand to false"
+            "corpus_responses has nothing to refine, and expanded rows have none: "
+            "set refine and expand to false"
         )
 
 
@@ -112,7 +113,8 @@ def training(values: dict) -> None:
 def input_generation(values: dict) -> None:
     if bool(values["task"]) == bool(values["instruction"].strip()):
         raise UserError(
-            "name one task: a file or a chain of operations with task, or what is to be done with instruction, demos and labels. "
+            "name one task: a file or a chain of operations with task, "
+            "or what is to be done with instruction, demos and labels. "
             "task is set by default: -p task= empties it"
         )
     embedded = values["task"].startswith(EMBEDDED)

@@ -1,4 +1,4 @@
-"""Hashes of files and folders, and the versions of what a student learns with."""
+"""Hashes of files and folders, and versions of the libraries that decide a result."""
 
 import hashlib
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ CARD = "README.md"  # says what a folder holds, and decides nothing
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = {"alpaca_eval", "lm_eval"}
-_known: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
+_hashes: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
 
 
 def digest(path: Path) -> str:
-    """A hash of a file, or of a folder's names and contents. A stage's own records (time, cost) do not count, nor do cards."""
+    """Hash a file, or the names and contents of a folder without a stage's own records and cards."""
     if path.is_file():
         return _file_digest(path)
     files = [(p, p.relative_to(path).as_posix()) for p in files_of(path)]
@@ -30,27 +30,21 @@ def digest(path: Path) -> str:
 
 def _file_digest(path: Path) -> str:
     status = path.stat()
-    known = (str(path), status.st_size, status.st_mtime_ns)
-    if known not in _known:
+    version = (str(path), status.st_size, status.st_mtime_ns)
+    if version not in _hashes:
         with open(path, "rb") as file:
-            _known[known] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _known[known]
+            _hashes[version] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[version]
 
 
 def listing(folder: Path) -> dict[str, dict]:
-    """Size, time and hash of every file of a stage, for its stage.json."""
+    """List size, time and hash of every file of a stage, for its stage.json."""
     return {p.relative_to(folder).as_posix(): _entry(p) for p in files_of(folder)}
 
 
 def _entry(path: Path) -> dict:
     status = path.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _file_digest(path)}
-
-
-def remember(folder: Path, data: dict) -> None:
-    """Take the hashes in a stage.json as known, so that an unchanged student of many gigabytes is not read again."""
-    for name, entry in data.get("files", {}).items():
-        _known[str(folder / name), entry["size"], entry["mtime_ns"]] = entry["sha256"]
 
 
 def versions(imported: Iterable[str] = LIBRARIES) -> dict[str, str]:
@@ -70,5 +64,5 @@ def _version(name: str) -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files of a stage but its stage.json, in a fixed order."""
+    """List the files of a stage but its stage.json, in a fixed order."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "stage.json")

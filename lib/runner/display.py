@@ -48,12 +48,12 @@ def cell() -> int | None:
     return shell.execution_count if shell else None
 
 
-def show(content, **how):
+def show(content, **options):
     """A text as Markdown, or what `bar` made, in a notebook; plain text elsewhere."""
     if cell() is not None:
         from IPython.display import display
 
-        return display(markdown(content), **how)
+        return display(markdown(content), **options)
     return print(content)
 
 

@@ -1,10 +1,8 @@
-"""Run one notebook: papermill in a thread, its own kernel."""
+"""Run one notebook by papermill, in a kernel of its own."""
 
 import logging
 import os
 import signal
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from lib import files, paths
@@ -20,37 +18,17 @@ ENVIRONMENT = {
 }
 
 
-def run_notebook(source: Path, part: Path, values: dict, watch: Callable[[], None]) -> None:
+def run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:
     """Execute a notebook with these parameters; the executed copy lies in part, saved cell by cell.
 
-    Calls watch a few times a second. Raises UserError with the failed cell, its error and the copy's path, and
-    KeyboardInterrupt after stopping the kernel and its children.
+    The kernel's pid is appended to `kernels`, so that another thread can stop it. Raises UserError with the
+    failed cell, its error and the copy's path.
     """
-    started: list = []
-    failure: list[BaseException] = []
-    work = threading.Thread(target=_execute, args=(source, part, values, started, failure), daemon=True)
-    work.start()
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
     try:
-        while work.is_alive():
-            work.join(0.2)
-            watch()
-    except BaseException:
-        _kill(started)
-        work.join(10)
-        raise
-    if failure:
-        raise _explained(failure[0], part / "notebook.ipynb")
-    if not (files.read_json(part / "progress.json") or {}).get("closed"):
-        raise UserError(f"{source} ended without stage.close(): make that its last cell")
-
-
-def _execute(source: Path, part: Path, values: dict, started: list, failure: list) -> None:
-    """In a thread, so that Ctrl-C reaches us and not papermill, which would call the cell completed."""
-    try:
-        import papermill
-
-        logging.getLogger("papermill").setLevel(logging.ERROR)
-        logging.getLogger("traitlets").setLevel(logging.ERROR)
         papermill.execute_notebook(
             _literal(source),
             _literal(part / "notebook.ipynb"),
@@ -61,19 +39,21 @@ def _execute(source: Path, part: Path, values: dict, started: list, failure: lis
             log_output=False,
             cwd=paths.ROOT,
             extra_arguments=["--IPKernelApp.log_level=50"],  # it complains of being shut down quickly
-            kernel_manager_class=_own_kernel(part, started),
+            kernel_manager_class=_own_kernel(part, kernels, environment),
         )
-    except BaseException as error:
-        failure.append(error)
+    except BaseException as error:  # a cancelled task, too
+        raise _explained(error, part / "notebook.ipynb") from None
+    if not (files.read_json(part / "progress.json") or {}).get("closed"):
+        raise UserError(f"{source} ended without stage.close(): make that its last cell")
 
 
 def _literal(path: Path) -> str:
-    """papermill fills in braces in paths; these are none of its business."""
+    """Escape the braces of a path: papermill would fill them in."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _own_kernel(part: Path, started: list) -> type:
-    """A kernel of this very Python, whatever kernels are installed; it finds its work in $STAGE."""
+def _own_kernel(part: Path, kernels: list[int], environment: dict) -> type:
+    """Return a kernel class of this Python, whatever kernels are installed; $STAGE tells it its folder."""
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -86,7 +66,7 @@ def _own_kernel(part: Path, started: list) -> type:
         "STAGE_RUNNER": str(os.getpid()),
         "PYTHONPATH": path,
     }
-    spec = KernelSpec(**get_kernel_dict(), name="python3", env=ENVIRONMENT | own)
+    spec = KernelSpec(**get_kernel_dict(), name="python3", env=ENVIRONMENT | environment | own)
 
     class OwnKernel(AsyncKernelManager):
         kernel_spec = spec
@@ -97,14 +77,14 @@ def _own_kernel(part: Path, started: list) -> type:
 
         async def start_kernel(self, **kw):
             await super().start_kernel(**kw)
-            started.append(self.provisioner.pid)
+            kernels.append(self.provisioner.pid)
 
     return OwnKernel
 
 
-def _kill(pids: list[int]) -> None:
-    """A kernel leads its own process group; its children go with it."""
-    for pid in pids:
+def stop(kernels: list[int]) -> None:
+    """Kill kernels and their children: each leads a process group of its own."""
+    for pid in kernels:
         try:
             os.killpg(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -112,7 +92,7 @@ def _kill(pids: list[int]) -> None:
 
 
 def _explained(error: BaseException, copy: Path) -> UserError:
-    """Three lines: the cell, its error, the executed notebook."""
+    """Return an error of three lines: the cell, its error, the executed notebook."""
     kind = getattr(error, "ename", type(error).__name__)
     text = " ".join(str(getattr(error, "evalue", error)).split())[:600]
     code = [line for line in getattr(error, "source", "").splitlines() if line.strip()]

@@ -1,25 +1,33 @@
-"""Where a stage's files lie, when they are complete, and who may write them.
+"""Where stages lie, when they are finished, and who may write them.
 
-outputs/<run>/<arm>/s<seed>/<notebook>@<round>/        complete: holds a stage.json whose files are all there
-outputs/<run>/<arm>/s<seed>/<notebook>@<round>.<key8>.part/    work in progress, continued after a restart
-outputs/<run>/<arm>/s<seed>/<notebook>@<round>.superseded-<n>/    an earlier result; nothing is deleted
+outputs/store/<notebook>/<key12>/               a finished stage: its stage.json lists its files
+outputs/store/<notebook>/<key12>.part/          a stage in progress, continued after a restart
+outputs/<run>/<arm>/s<seed>/<notebook>@<round>  a relative link to a finished stage
+outputs/interactive/<arm>/s<seed>/<notebook>@<round>/    a finished stage of a notebook opened by hand
+
+The same key is the same stage, in any run, arm and seed.
 """
 
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError
-from lib.runner.digests import PASSING, STAGE_PAGE
+from lib.runner import digests
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
+STORE, BY_HAND = "store", "interactive"  # folders of outputs that are no run
+KEY_LENGTH = 12  # characters of a key in a folder's name
+IN_STORE = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}(\.part)?")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
 
 
 def outputs() -> Path:
-    """The folder of all runs: $OUTPUTS, or outputs/ in the project."""
+    """Return the folder of all runs: $OUTPUTS, or outputs/ in the project."""
     return Path(os.environ.get("OUTPUTS") or paths.ROOT / "outputs").resolve()
 
 
@@ -27,54 +35,55 @@ def notebook_path(name: str) -> Path:
     return paths.ROOT / "notebooks" / f"{name}.ipynb"
 
 
+def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:
+    """Return where a stage is found in a run: a link, or a folder in `interactive`."""
+    return outputs() / run / arm / f"s{seed}" / f"{notebook}@{round}"
+
+
+def stored(notebook: str, key: str) -> Path:
+    """Return the folder in the store that holds, or will hold, the stage with this key."""
+    return outputs() / STORE / notebook / key[:KEY_LENGTH]
+
+
 def check_plain(name: str, what: str) -> None:
-    """Raises UserError for a name that is no plain word: it names a folder, in outputs and nowhere else."""
+    """Raise UserError for a name of a folder that is not a plain word."""
     if not PLAIN.fullmatch(name):
         raise UserError(f"{what} name {name!r:.60} must be a plain word, as it names a folder")
 
 
-def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:
-    return outputs() / run / arm / f"s{seed}" / f"{notebook}@{round}"
-
-
 def check_inside(folder: Path) -> None:
-    """Raise UserError for a file, and for a link that leads shared stages out of outputs."""
+    """Raise UserError for a file, and for a link that leads stages out of outputs."""
     if folder.is_file():
         raise UserError(f"{paths.short(folder)} is a file: remove it, or choose another name with --run")
     if not folder.resolve().is_relative_to(outputs()):
         raise UserError(
-            f"{paths.short(folder)} is a link that leads out of {paths.short(outputs())}: remove it, or set OUTPUTS to where all runs shall lie"
+            f"{paths.short(folder)} is a link out of {paths.short(outputs())}. "
+            "Remove it, or set OUTPUTS to the folder that holds all runs."
         )
 
 
-# --- complete stages
+# --- finished stages
 
 
 def record(folder: Path) -> dict | None:
-    """The stage.json of a complete stage, or None. A shared stage's record says where it is stored."""
+    """Return the stage.json of a finished stage, or None."""
     data = files.read_json(folder / "stage.json")
     return data if data and "key" in data else None
 
 
-def stored(folder: Path) -> Path:
-    """The folder that really holds a stage's files: its own, or the one a shared stage names."""
-    elsewhere = (record(folder) or {}).get("stored_in")
-    return run_of(folder) / elsewhere if elsewhere else folder
-
-
-def run_of(folder: Path) -> Path:
-    """The run's folder, of any folder inside it."""
-    return outputs() / folder.resolve().relative_to(outputs()).parts[0]
+def is_complete(folder: Path) -> bool:
+    """Return whether a stage is finished and its files are as they were written."""
+    return record(folder) is not None and damage(folder) is None
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a stage that says it is complete: a file gone, of another size or, where its time is another, content. None:
-    nothing."""
-    from lib.runner import digests
+    """Describe the first file of a finished stage that is missing or changed; None without damage.
 
+    A file's content is only read where its time differs from the recorded one.
+    """
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
-        if name == STAGE_PAGE:  # which records used to list
+        if name == digests.STAGE_PAGE:  # in records of earlier versions
             continue
         if not path.is_file():
             return f"{name} is missing"
@@ -85,69 +94,125 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether its own stage.json, or the stage that it is shared with, is whole."""
-    real = stored(folder)
-    found = record(real)
-    return bool(
-        found and "stored_in" not in found and found["key"] == record(folder)["key"] and not damage(real)
-    )
+def check_link(path: Path) -> None:
+    """Raise UserError for a folder where a run has its link to a stage."""
+    if path.is_dir() and not path.is_symlink():
+        raise UserError(
+            f"{paths.short(path)} is a folder of an earlier version, where a link into the store belongs. "
+            "Remove it, or choose another name with --run."
+        )
 
 
-def is_aside(folder: Path) -> bool:
-    """Superseded, or complete but for its name (a runner killed at the last moment): free to be moved."""
-    return folder.suffix == ".part" or ".superseded-" in folder.name
-
-
-def complete_stages(run: Path) -> list[Path]:
-    """Folders of a run that hold a whole stage, those in use before those set aside."""
-    found = [path.parent for path in run.glob("*/s*/**/stage.json")]
-    whole = [f for f in found if is_complete(f) and stored(f) == f]
-    return sorted(whole, key=lambda f: (is_aside(f), str(f)))
-
-
-def supersede(folder: Path) -> Path:
-    """Rename a folder out of the way: "4_training@1.superseded-1", or the next number."""
-    stem = re.sub(r"(@\d+)\.\w{8}\.part$", r"\1", folder.name)
-    n = 1
-    while (aside := folder.with_name(f"{stem}.superseded-{n}")).exists():
-        n += 1
-    return folder.rename(aside)
-
-
-def superseded(final: Path) -> set[Path]:
-    """What was set aside of this stage so far."""
-    return set(final.parent.glob(f"{final.name}.superseded-*"))
+def link(path: Path, folder: Path) -> None:
+    """Make `place`, in a run, a relative link to a stage in the store."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(folder, path.parent)
+    if path.is_symlink() and os.readlink(path) == target:
+        return
+    with files.whole(path) as partial:
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(target)
 
 
 # --- work in progress
 
 
-def open_part(final: Path, key: str, wait_s: float = KERNEL_GONE_S) -> Path:
-    """The folder to work in: the one left by an earlier attempt at the same key, else a new one.
+def part_of(folder: Path) -> Path:
+    """Return the folder in which a stage of the store is worked on."""
+    return folder.with_name(f"{folder.name}.part")
 
-    Raises UserError when another process still writes to it, or to one of another key, after wait_s seconds.
+
+@contextmanager
+def reserve(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a stage in the store; wait as long as another run works on the stage."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f"{folder.name}.lock")
+    try:
+        lock = files.lock(path, 0, paths.short(folder))
+    except UserError as error:
+        note(str(error))
+        lock = files.lock(path, float("inf"))
+    with lock:
+        yield
+        path.unlink(missing_ok=True)  # the stage is finished: another holder of the file finds it so
+
+
+def recover(folder: Path) -> bool:
+    """Return whether a reserved stage is finished, after moving a part that is complete but for its name."""
+    part = part_of(folder)
+    if is_complete(part):
+        move(part, folder)
+    return is_complete(folder)
+
+
+def open_part(part: Path, wait_s: float = KERNEL_GONE_S) -> Path:
+    """Return the folder to work in, with what an earlier attempt left there.
+
+    Raises UserError when a kernel still writes to it after `wait_s` seconds.
     """
-    part = final.with_name(f"{final.name}.{key[:8]}.part")
-    for left in final.parent.glob(f"{final.name}.*.part"):
-        files.lock(left / "lock", wait_s, str(left)).close()
-        if left != part:
-            clear(left)
-            supersede(left)
     part.mkdir(parents=True, exist_ok=True)
+    files.lock(part / "lock", wait_s, paths.short(part)).close()
     return part
+
+
+def complete(part: Path, folder: Path, data: dict) -> None:
+    """Write stage.json, the last file of a stage, and move the folder to its final name."""
+    files.write_json(part / "stage.json", data)
+    move(part, folder)
+
+
+def move(part: Path, folder: Path) -> None:
+    """Put a finished part in the place of `folder`, which is missing, damaged or out of date."""
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def clear(part: Path) -> None:
     """Remove what only matters while a stage is worked on, and half-written files."""
     shutil.rmtree(part / "work", ignore_errors=True)
-    for path in [*(part / name for name in PASSING), *part.glob("*.tmp")]:
+    for path in [*(part / name for name in digests.PASSING), *part.glob("*.tmp")]:
         path.unlink(missing_ok=True)
 
 
-def complete(part: Path, final: Path, data: dict) -> None:
-    """Write stage.json, the last file of a stage, and give the folder its name; what was there is superseded."""
-    files.write_json(part / "stage.json", data)
-    if final.exists():
-        supersede(final)
-    part.rename(final)
+# --- what no run needs
+
+
+def unused() -> list[Path]:
+    """List folders of the store that no run links to, and parts left by hand, but none in use."""
+    entries = [*_entries(), *(outputs() / BY_HAND).rglob("*.part")]
+    linked = _linked()
+    return [path for path in sorted(entries) if path not in linked and not _in_use(path)]
+
+
+def _entries() -> Iterator[Path]:
+    """Yield the stages in the store, finished or not."""
+    for path, names, _ in os.walk(outputs() / STORE):
+        yield from (Path(path, name) for name in names if IN_STORE.fullmatch(name))
+        names[:] = [name for name in names if not IN_STORE.fullmatch(name)]
+
+
+def _linked() -> set[Path]:
+    runs = [path for path in outputs().iterdir() if path.is_dir() and path.name != STORE]
+    inside = [Path(path, name) for run in runs for path, names, _ in os.walk(run) for name in names]
+    return {path.resolve() for path in inside if path.is_symlink()}
+
+
+def _in_use(folder: Path) -> bool:
+    try:
+        for path in (folder / "lock", folder.with_suffix(".lock")):
+            if path.is_file():
+                files.lock(path).close()
+    except UserError:
+        return True
+    return False
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of the store, and its lock file."""
+    shutil.rmtree(folder)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in digests.files_of(folder))

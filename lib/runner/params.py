@@ -1,4 +1,4 @@
-"""What a notebook declares in its parameters cell, and values made to fit it."""
+"""The parameters that a notebook declares, and values of their types."""
 
 import ast
 import difflib
@@ -34,14 +34,14 @@ def read_notebook(path: Path) -> dict:
 
 
 def declared(notebook: dict, path: object) -> dict[str, Parameter]:
-    """The parameters of a notebook, by name; none where no cell is tagged "parameters".
+    """Read the parameters of a notebook, by name; none where no cell is tagged "parameters".
 
-    Raises UserError for a line that is not `name: type = literal`, an unknown type, a default of another type,
-    and a secret: derived values would keep their old value, and keys come from the environment only.
+    Raises UserError for a line that is not `name: type = literal`, an unknown type, a default of another
+    type, and a secret, which belongs in the environment.
     """
     statements = parse(_cell(notebook), f"{path}, parameters cell").body
-    found = [_parameter(statement, path) for statement in statements]
-    return {parameter.name: parameter for parameter in found}
+    parameters = [_parameter(statement, path) for statement in statements]
+    return {parameter.name: parameter for parameter in parameters}
 
 
 def _cell(notebook: dict) -> str:
@@ -61,9 +61,7 @@ def _parameter(statement: ast.stmt, path: object) -> Parameter:
         raise UserError(f"{where}: write every parameter as `name: type = value  # help`")
     name, kind = statement.target.id, ast.unparse(statement.annotation)
     if name.endswith(SECRET):
-        raise UserError(
-            f"{where}: {name} looks like a secret; keys come from the environment, never from a parameter"
-        )
+        raise UserError(f"{where}: {name} looks like a secret. Set keys in the environment.")
     try:
         return Parameter(name, kind, coerce(ast.literal_eval(statement.value), kind, f"{where}: {name}"))
     except ValueError:
@@ -74,9 +72,9 @@ def _parameter(statement: ast.stmt, path: object) -> Parameter:
 
 
 def coerce(value: object, kind: str, name: str) -> object:
-    """A value as its declared type. "2e-5" (a text to YAML) becomes a number and int becomes float; nothing else changes.
+    """Convert a value to its declared type: a text such as "2e-5" to a number, an int to a float.
 
-    Raises UserError naming the parameter.
+    Raises UserError naming the parameter for any other difference.
     """
     if kind.startswith(("list", "dict")):
         return _coerce_collection(value, kind, name)
@@ -120,13 +118,13 @@ def _coerce_collection(value: object, kind: str, name: str) -> object:
 
 
 def from_text(text: object, kind: str | None, name: str) -> object:
-    """The value of `-p name=text`: read as YAML unless the parameter is a str. A kind of None is the runner's own."""
+    """Return the value of `-p name=text`: YAML unless the parameter is a str or has no kind."""
     if isinstance(text, str) and kind != "str":
         text = files.load_yaml(text, name)
     return coerce(text, kind, name) if kind else text
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean …?)", or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return " (did you mean …?)" for the nearest known name, or an empty text."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -3,15 +3,15 @@
 A later one wins: notebook default < params < arm < -p < stage entry.
 """
 
-import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import UserError, named, one_line
-from lib.runner import params, references
+from lib.runner import folders, params, references
 from lib.runner.keys import RESERVED
-from lib.runner.study import Entry, Study, check_name, check_value, entries, logic, own_names
+from lib.runner.params_file import Entry, condition, entries
+from lib.runner.study import Study, check_name, check_value, own_names
 
 MOST_ROUNDS = 1000  # every one is a stage of the plan, which is made before anything runs
 
@@ -32,6 +32,11 @@ class Planned:
         return f"{self.notebook}@{self.round}"
 
     @property
+    def input_names(self) -> list[str]:
+        """The names of the parameters that mean a file or folder of an earlier stage, or a path."""
+        return [name for name in self.values if name.endswith("_from")]
+
+    @property
     def label(self) -> str:
         """What it is called in a terminal."""
         return f"{self.name} · {self.arm} · s{self.seed}"
@@ -43,10 +48,8 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     Raises UserError for whatever would fail later for want of a value, a type or an input.
     """
     check_name(run, "run")
-    if run == "interactive":
-        raise UserError(
-            "the run name interactive belongs to notebooks opened by hand: choose another --run name"
-        )
+    if run in (folders.STORE, folders.BY_HAND):
+        raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
     over = _overrides(study, overrides)
     _check_conditions(study, over)
     each = [(arm, seed) for seed in study.all_seeds for arm in study.arms if seed in study.seeds[arm]]
@@ -60,31 +63,20 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
 
 
 def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple[Planned, str] | None:
-    """What the parameter `<x>_from` means: a path, or an earlier stage and a file in it; None where it is empty, before round 0, or optional and not there.
-
-    Without "@n" it is the latest round so far of that notebook, in the same arm and seed.
-    """
-    means = references.read(stage.values[name], stage.round, f"{stage.name}: {name}")
-    if not isinstance(means, references.Reference):
-        return means
-    notebook, number, rest, optional = means
-    ours = [p for p in before if (p.notebook, p.arm, p.seed) == (notebook, stage.arm, stage.seed)]
-    fitting = [p for p in ours if (p.round <= stage.round if number is None else p.round == number)]
-    if not fitting and optional:
-        return None
-    if not fitting:
-        raise UserError(
-            f"{stage.name} ({stage.arm}): {name} is {stage.values[name]!r:.200}, but nothing runs that before it"
-        )
-    return max(fitting, key=lambda p: p.round), rest
+    """Resolve the input `name` of a stage among the stages before it; see `references.resolve`."""
+    same = [p for p in before if (p.arm, p.seed) == (stage.arm, stage.seed)]
+    where = f"{stage.name} ({stage.arm}): {name}"
+    return references.resolve(
+        stage.values[name], stage.round, same, where, "Add {notebook} to `stages` before it."
+    )
 
 
 def _check_conditions(study: Study, over: dict) -> None:
     """Raise UserError for names in `repeat` and `when` that have no value in an arm."""
     for arm, values in study.arms.items():
-        known = set(study.kinds) | set(study.text["params"]) | set(values)
-        known |= set(_for_arm(over, None)) | set(_for_arm(over, arm))
-        if lacking := own_names(study) - known:
+        names = set(study.kinds) | set(study.text["params"]) | set(values)
+        names |= set(_for_arm(over, None)) | set(_for_arm(over, arm))
+        if lacking := own_names(study) - names:
             raise UserError(
                 f"{study.path}: {named(lacking)} in `when` or `repeat` has no value (arm {arm}), and no "
                 f"notebook declares it. Set it under `params`, "
@@ -95,13 +87,12 @@ def _check_conditions(study: Study, over: dict) -> None:
 def _check_sources(study: Study, planned: list[Planned]) -> None:
     seen: dict[tuple, Planned] = {}
     for stage in planned:
-        for name in stage.values:
-            if name.endswith("_from"):
-                source(stage, name, seen.values())
-        place = stage.arm, stage.seed, stage.name
-        if place in seen:
+        for name in stage.input_names:
+            source(stage, name, seen.values())
+        position = stage.arm, stage.seed, stage.name
+        if position in seen:
             raise UserError(f"{study.path}: {stage.name} stands twice for the arm {stage.arm}; keep one")
-        seen[place] = stage
+        seen[position] = stage
 
 
 # --- values
@@ -109,16 +100,16 @@ def _check_sources(study: Study, planned: list[Planned]) -> None:
 
 def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | None, str], object]:
     """-p values by (arm or None, name). Raises UserError for one that an arm's own value would contradict."""
-    found = {}
+    values = {}
     for key, value in overrides.items():
         arm, _, name = key.rpartition(".")
         if arm and arm not in study.arms:
             raise UserError(
                 f"-p {named([key])}: there is no arm {named([arm])}{params.nearest(arm, study.arms)}"
             )
-        known = set(study.kinds) | own_names(study)
-        if name in RESERVED or name not in known:
-            check_value(study, f"-p {named([key])}", name, None, known)
+        names = set(study.kinds) | own_names(study)
+        if name in RESERVED or name not in names:
+            check_value(study, f"-p {named([key])}", name, None, names)
         setting = [a for a, values in study.arms.items() if name in values]
         if not arm and setting:
             each = ", ".join(f"-p {a}.{name}={one_line(value, 60)}" for a in study.arms)
@@ -130,12 +121,12 @@ def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | N
             raise UserError(
                 f"-p {key}: {study.path} sets it stage by stage, which nothing overrides: change it there"
             )
-        found[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
-    return found
+        values[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
+    return values
 
 
 def _for_arm(over: dict, arm: str | None) -> dict:
-    return {name: value for (of, name), value in over.items() if of == arm}
+    return {name: value for (owner, name), value in over.items() if owner == arm}
 
 
 def _of_arm(study: Study, run: str, arm: str, seed: int, over: dict) -> Iterator[Planned]:
@@ -161,7 +152,7 @@ def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed:
 
 
 def _value(study: Study, name: str, values: dict, guarded: str = "") -> object:
-    """What a name in `repeat` or `when` stands for: a value set, else the default in the guarded notebook, or in any."""
+    """Return the value of a name in `repeat` or `when`: as set, else the default in a notebook."""
     if name in values:
         return params.coerce(values[name], study.kinds[name], name) if name in study.kinds else values[name]
     every = [study.declared.get(guarded, {}), *study.declared.values()]
@@ -172,7 +163,8 @@ def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
     times = _value(study, repeat, values) if isinstance(repeat, str) else repeat
     if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(
-            f"{study.path}: repeat {named([repeat])} must be a whole number from 0 to {MOST_ROUNDS:,} (arm {arm}), not {times!r:.60}"
+            f"{study.path}: repeat {named([repeat])} must be a whole number from 0 to {MOST_ROUNDS:,}, "
+            f"not {times!r:.60} (arm {arm})"
         )
     return times
 
@@ -180,13 +172,12 @@ def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
 def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) -> bool:
     if entry.when is None:
         return True
-    tree = logic(entry.when, study.path)
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"round"}
-    known = {name: _value(study, name, values, entry.notebook) for name in names} | {"round": number}
+    evaluate, names = condition(entry.when, study.path)
+    operands = {name: _value(study, name, values, entry.notebook) for name in names} | {"round": number}
     try:
-        result = eval(compile(tree, "when", "eval"), {"__builtins__": {}}, known)
-    except (TypeError, RecursionError, MemoryError) as error:
-        raise UserError(f"{study.path}: `when: {entry.when!r:.60}`: {one_line(error)}") from None
+        result = evaluate(operands)
+    except Exception as error:  # whatever the operators of its values raise
+        raise UserError(f"{study.path}: when={entry.when!r:.60}: {one_line(error)} (arm {arm})") from None
     if not isinstance(result, bool):
         raise UserError(
             f"{study.path}: `when: {entry.when}` must be true or false, it is {result!r:.60} (arm {arm})"

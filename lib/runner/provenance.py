@@ -11,8 +11,10 @@ from lib import paths
 from lib.runner import digests, folders
 
 
-def new_plan(name: str, key: str, values: dict, inputs: dict[str, Path | None], run: str) -> dict:
-    """What a stage is about to do; stage.json repeats it."""
+def new_plan(
+    name: str, key: str, values: dict, inputs: dict[str, Path | None], run: str, threads: str | None = None
+) -> dict:
+    """Return what a stage is about to do; stage.json repeats it."""
     return {
         "name": name,
         "run": run,
@@ -20,7 +22,7 @@ def new_plan(name: str, key: str, values: dict, inputs: dict[str, Path | None], 
         "parameters": values,
         "inputs": {name: path and str(path) for name, path in inputs.items()},
         "commit": commit(),
-        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "threads": int(threads or os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "versions": {"python": sys.version.split()[0]} | digests.versions(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "started_at": time.time(),

@@ -1,58 +1,76 @@
-"""What a `<x>_from` parameter means: "tapir/4_training@{round-1}/student", "tapir/3_refinement/pool.parquet?", a path."""
+"""Inputs of a stage: what a parameter `<x>_from` means, in a run and in a notebook opened by hand.
+
+tapir/4_training/student               of the latest round so far, in the same arm and seed
+tapir/4_training@{round-1}/student     of the round before; none before round 0
+tapir/3_refinement/pool.parquet?       none where no stage wrote it
+data/rows.parquet                      a path
+"""
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lib import paths
 from lib.errors import UserError
-from lib.runner import folders, params
+from lib.runner import folders
 
 REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
-
-
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+class InRound(Protocol):
+    """A stage of one arm and seed, planned or finished."""
+
+    notebook: str
+    round: int
+
+
+class Finished(NamedTuple):
+    """A finished stage on disk."""
+
+    notebook: str
+    round: int
+    folder: Path
+
+
 def with_hub_student(values: dict) -> dict:
-    """Return the parameters of a notebook with a hub name in `student_from` moved to `student`, which loads it."""
+    """Return parameters with a hub name in `student_from` moved to `student`, which loads it."""
     name = values.get("student_from") or ""
     if "student" not in values or not HUB_NAME.fullmatch(name) or os.path.exists(paths.local(name)):
         return values
-    is_stage = os.path.isfile(folders.notebook_path(name))
-    return values if is_stage else values | {"student": name, "student_from": ""}
+    return values if _is_notebook(name) else values | {"student": name, "student_from": ""}
 
 
-class Reference(NamedTuple):
-    """A file or folder of a stage; round None means the latest, optional (a "?" behind it) that there may be none."""
+def resolve(
+    text: str, round: int | None, stages: Iterable[InRound], name: str, advice: str
+) -> Path | tuple[InRound, str] | None:
+    """Resolve an input to a path, or to one of the stages and a path inside it.
 
-    notebook: str
-    round: int | None
-    rest: str
-    optional: bool
-
-
-def read(text: str, round: int, name: str) -> Path | Reference | None:
-    """A path that exists, or a reference to an earlier stage.
-
-    None where the text is empty or means a round before the first. Raises UserError for anything else.
+    `stages` are those of the same arm and seed that ran before; `round` is None in a notebook without one.
+    None where the text is empty, means a round before the first, or is optional and not there.
+    Raises UserError with `advice` where no stage fits.
     """
-    text = fill_round(text, round)
+    text = fill_round(text, round or 0)
     if not text:
         return None
     path = paths.local(text)
     if os.path.exists(path):
         return path
-    found = _split(text.removesuffix("?"), text.endswith("?"))
-    if not found or not os.path.isfile(folders.notebook_path(found.notebook)):
-        raise UserError(f"{name} is {text!r:.200}, which is neither a file nor the stage of a notebook")
-    inside = Path(found.rest)
-    if inside.is_absolute() or ".." in (*inside.parts, *Path(found.notebook).parts):
-        raise UserError(
-            f"{name} is {text!r:.200}, which leaves the stage: name a file in it, or another place by its own path"
-        )
-    return None if found.round is not None and found.round < 0 else found
+    notebook, number, rest = _split(text.removesuffix("?"), name)
+    if number is not None and number < 0:
+        return None
+    limit = float("inf") if round is None else round
+    same = [stage for stage in stages if stage.notebook == notebook]
+    fitting = [s for s in same if (s.round <= limit if number is None else s.round == number)]
+    if fitting:
+        return max(fitting, key=lambda stage: stage.round), rest
+    if text.endswith("?"):
+        return None
+    which = notebook if number is None else f"{notebook}@{number}"
+    advice = advice.format(notebook=notebook, round=f" (round = {number})" if number is not None else "")
+    raise UserError(f"{name}={text!r:.200}: there is no stage {which} before it. {advice}")
 
 
 def fill_round(text: str, round: int) -> str:
@@ -63,46 +81,33 @@ def fill_round(text: str, round: int) -> str:
     return filled
 
 
-def _split(text: str, optional: bool) -> Reference | None:
-    if found := REFERENCE.fullmatch(text):
-        return Reference(found["notebook"], int(found["round"]), found["rest"] or "", optional)
-    parts = text.split("/")
-    for n in range(len(parts), 0, -1):
-        if os.path.isfile(folders.notebook_path("/".join(parts[:n]))):
-            return Reference("/".join(parts[:n]), None, "/".join(parts[n:]), optional)
-    return None
+def _split(text: str, name: str) -> tuple[str, int | None, str]:
+    """Split a reference into notebook, round (None: the latest) and the path inside the stage."""
+    if match := REFERENCE.fullmatch(text):
+        notebook, number, rest = match["notebook"], int(match["round"]), match["rest"] or ""
+    else:
+        parts = text.split("/")
+        beginnings = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        notebook = next((each for each in beginnings if _is_notebook(each)), text)
+        number, rest = None, text[len(notebook) + 1 :]
+    inside = Path(rest)
+    if inside.is_absolute() or ".." in (*inside.parts, *Path(notebook).parts):
+        raise UserError(f"{name}={text!r:.200}: this leaves the stage. Name a file in it, or a path.")
+    if not _is_notebook(notebook):
+        raise UserError(f"{name}={text!r:.200}: this is neither a file nor the stage of a notebook.")
+    return notebook, number, rest
 
 
-def find(text: str, where: dict, name: str) -> Path | None:
-    """Look a reference up on disk, in the run, arm and seed of `where`. Raises UserError naming the notebook to run."""
-    means = read(text, where["round"] or 0, name)
-    if not isinstance(means, Reference):
-        return means
-    notebook, number, rest, optional = means
-    number = _latest(notebook, where) if number is None else number
-    folder = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, number)
-    if not folders.is_complete(folder):
-        if optional:
-            return None
-        raise UserError(
-            f"{name}: {notebook}@{number} has no result in {paths.short(folder)}. Run notebooks/{notebook}.ipynb "
-            f'first (round = {number}), or set run and arm (run = "demo", arm = "tapir") to read what a run wrote'
-        )
-    return folders.stored(folder) / rest
+def _is_notebook(name: str) -> bool:
+    return os.path.isfile(folders.notebook_path(name))
 
 
-def _latest(notebook: str, where: dict) -> int:
-    """The last round that has a result, up to this one where there is one; where none has the notebook's own, for the error to name."""
-    first = folders.stage_folder(where["run"], where["arm"], where["seed"], notebook, 0)
-    numbers = (path.name.rpartition("@")[2] for path in first.parent.glob(f"{first.name[:-1]}*"))
-    until = float("inf") if where["round"] is None else where["round"]
-    there = [int(n) for n in numbers if n.isdigit() and int(n) <= until]
-    whole = [n for n in there if folders.is_complete(first.with_name(f"{first.name[:-1]}{n}"))]
-    return max(whole) if whole else _own_round(notebook)
-
-
-def _own_round(notebook: str) -> int:
-    """The round that a notebook opened by hand is in."""
-    path = folders.notebook_path(notebook)
-    declared = params.declared(params.read_notebook(path), path)
-    return declared["round"].default if "round" in declared else 0
+def finished(run: str, arm: str, seed: int) -> list[Finished]:
+    """List the finished stages of one arm and seed on disk."""
+    top = folders.outputs() / run / arm / f"s{seed}"
+    stages = []
+    for path in top.rglob("*@*"):
+        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
+        if number.isdigit() and folders.is_complete(path):
+            stages.append(Finished(notebook, int(number), path.resolve()))
+    return stages

@@ -1,36 +1,56 @@
-"""One line a stage: with a bar on a terminal, with none in a log."""
+"""The lines that a run prints: one a stage; a bar on a terminal while one stage runs alone."""
 
 import shutil
 import sys
-from pathlib import Path
-
-from lib import files
+import threading
+from dataclasses import dataclass, field
 
 BAR = 24  # characters
 
 
-def begin(label: str, rest: str = "") -> None:
-    """Begin a stage's line, or on a terminal draw it again."""
-    if sys.stdout.isatty():
-        print("\r\x1b[K" + f"{label} … {rest}"[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-    else:
-        print(f"{label} … ", end="", flush=True)
+@dataclass
+class Line:
+    """The line of a stage; with several stages at once nothing is printed before it ends."""
+
+    label: str
+    alone: bool
+    announced: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> None:
+        if self.alone:
+            self._draw("")
+
+    def end(self, result: str) -> None:
+        again = f"\r\x1b[K{self.label} … " if sys.stdout.isatty() else ""
+        print(f"{again if self.alone else f'{self.label} … '}{result}", flush=True)
+
+    def note(self, text: str) -> None:
+        """Print a sentence about the stage, on a line of its own."""
+        if self.alone:
+            print(("\r\x1b[K" if sys.stdout.isatty() else "\n  ") + text, flush=True)
+        else:
+            print(f"{self.label}: {text}", flush=True)
+
+    def update(self, progress: dict) -> None:
+        """Print what a stage announces, once, and draw its bar on a terminal."""
+        announced = progress.get("announced", "")
+        with self.lock:  # two threads look
+            if announced and announced != self.announced:
+                self.announced = announced
+                self.note(announced)
+        if self.alone and sys.stdout.isatty() and progress.get("label"):
+            self._draw(bar(progress["done"], progress["total"], progress["label"]))
+
+    def _draw(self, rest: str) -> None:
+        if sys.stdout.isatty():
+            text = f"{self.label} … {rest}"[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[K{text}", end="", flush=True)
+        else:
+            print(f"{self.label} … ", end="", flush=True)
 
 
-def end(label: str, result: str) -> None:
-    """End a stage's line."""
-    print(f"\r\x1b[K{label} … {result}" if sys.stdout.isatty() else result, flush=True)
-
-
-def show(label: str, part: Path, told: list[str]) -> None:
-    """What a stage under way announces, once (`told` holds what was), and on a terminal its bar."""
-    progress = files.read_json(part / "progress.json") or {}
-    if (announced := progress.get("announced")) and announced not in told:
-        told.append(announced)
-        print(("\r\x1b[K" if sys.stdout.isatty() else "\n  ") + announced, flush=True)
-    if not sys.stdout.isatty() or not progress.get("label"):
-        return
-    done, total = progress["done"], progress["total"]
+def bar(done: int, total: int | None, label: str) -> str:
     filled = int(BAR * min(1, done / total)) if total else 0
     count = f"[{'█' * filled}{'·' * (BAR - filled)}] {done:,}/{total:,}" if total else f"{done:,}"
-    begin(label, f"{count} {progress['label']}")
+    return f"{count} {label}"

@@ -98,7 +98,7 @@ def _papermill(notebook: Path, copy: Path, values: dict) -> None:
 
 def _unchanged(project: Project) -> float:
     """Median seconds of the command from its start to its end, where nothing has changed."""
-    study = project.params(STUDY % (UNCHANGED, 0), "many")
+    study = project.params(STUDY % (UNCHANGED, TURNS + 1), "many")
     _run(study)
     took = []
     for _ in range(TURNS):

@@ -1,6 +1,7 @@
 """What two runs must have in common to be equal, and what none may leave behind."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ def contents(run: Path) -> dict[str, object]:
 
 
 def _files(run: Path) -> list[Path]:
-    return [p for p in run.rglob("*") if p.is_file() and ".superseded-" not in str(p)]
+    return [Path(place, name) for place, _, names in os.walk(run, followlinks=True) for name in names]
 
 
 def _content(path: Path) -> object:
@@ -48,11 +49,11 @@ def _own(metrics: dict) -> dict:
 
 def left_over(place: Place) -> list[str]:
     """What no finished run leaves behind: work under way, half-written files, a log of the ledger's."""
-    files = [p for p in place.folder.rglob("*") if p.is_file()]
+    files = [p for p in place.outputs.rglob("*") if p.is_file()]
     found = [
         p
         for p in files
-        if p.suffix == ".tmp" or "work" in p.relative_to(place.folder).parts or ".part/" in str(p)
+        if p.suffix == ".tmp" or "work" in p.relative_to(place.outputs).parts or ".part/" in str(p)
     ]
     wal = place.ledger.with_name(place.ledger.name + "-wal")
     found += [wal] if wal.exists() and wal.stat().st_size else []

@@ -159,15 +159,20 @@ class Place:
         return self.folder / arm / "s0" / name
 
     def find(self, pattern: str) -> list[Path]:
-        """What is there while others make and move folders, at which `Path.glob` would stumble."""
-        return [Path(name) for name in glob.glob(f"{self.folder}/{pattern}", recursive=True)]
+        """What is in the store while others make and move folders, at which `Path.glob` would stumble."""
+        return [Path(name) for name in glob.glob(f"{self.outputs}/store/{pattern}", recursive=True)]
 
     def parts(self) -> list[Path]:
         return self.find("**/*.part")
 
     def part(self, name: str) -> Path | None:
         """The folder in which a stage is worked on, once it is."""
-        return next((path for path in self.parts() if path.name.startswith(f"{Path(name).name}.")), None)
+        return next(iter(self.find(f"{name.partition('@')[0]}/*.part")), None)
+
+    def forget(self, name: str, arm: str = "main") -> None:
+        """Undo a stage: its folder in the store goes, and the link to it."""
+        shutil.rmtree(self.stage(name, arm).resolve())
+        self.stage(name, arm).unlink()
 
     def keep_calls_in(self, ledger: Path) -> None:
         """Another ledger from now on."""
@@ -224,7 +229,7 @@ def the_error(ended: subprocess.CompletedProcess) -> str:
 
 def copied(place: Place, folder: Path) -> Place:
     """The same study with a copy of all that it has written so far."""
-    shutil.copytree(place.home, folder, dirs_exist_ok=True)
+    shutil.copytree(place.home, folder, dirs_exist_ok=True, symlinks=True)
     twin = copy(place)
     twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
     if place.ledger.exists():

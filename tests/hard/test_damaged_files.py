@@ -36,7 +36,7 @@ def test_a_damaged_file_of_a_finished_stage_is_found_and_its_stage_run_again(jud
 
 def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp_path):
     place = small.copied(judged, tmp_path)
-    shutil.rmtree(place.stage("tapir/2_oracle_judging@1"))
+    place.forget("tapir/2_oracle_judging@1")
     place.ledger.unlink()
     server.delay_s = 0.2
     running = place.start()

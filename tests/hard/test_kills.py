@@ -1,7 +1,6 @@
 """kill -9 in every stage of a study, of its runner, its kernel or all of it: the same command goes on, and ends where it would have ended."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -61,7 +60,7 @@ def kill_in(place: small.Place, line: dict, kind: str, moment: float) -> bool:
     code, complained = finish_off(place, runner, kind, final)
     print(f"{line['name']}: {kind} killed after {moment:.1f} s{' (too late)' * final.exists()}", flush=True)
     if final.exists():
-        shutil.rmtree(final)
+        place.forget(line["name"], line["arm"])
         return False
     expected = (1, 1) if kind == "kernel" else (-9, 0)
     assert (code, complained.count("failed in")) == expected, complained

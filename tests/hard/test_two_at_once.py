@@ -1,7 +1,5 @@
 """Two commands at once: the same run is refused and told by whom; two runs share a ledger, and both end whole."""
 
-import shutil
-
 import equal
 import pytest
 import small
@@ -14,7 +12,7 @@ def pair(judged, tmp_path):
     """Two studies that have loaded their rows, but asked nothing yet, with one ledger."""
     made = [small.copied(judged, tmp_path / name) for name in ("one", "other")]
     for place in made:
-        shutil.rmtree(place.stage("tapir/2_oracle_judging@1"))
+        place.forget("tapir/2_oracle_judging@1")
         place.keep_calls_in(tmp_path / "ledger.sqlite")
     return made
 
