@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from huggingface_hub import hf_hub_download
 
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.evaluation import annotators, shared
 from lib.models import prices
 from lib.models.backend import Backend
@@ -34,6 +34,8 @@ def outputs(source: str, parameter: str) -> list[dict]:
     defaults = {"dataset": "all", "generator": Path(source).name.partition(".")[0]}
     rows = shared.load_records(source, parameter, "instruction", instruction=str, output=str)
     rows = [row | {name: str(row.get(name) or defaults[name]) for name in defaults} for row in rows]
+    if len(generators := {row["generator"] for row in rows}) > 1:
+        raise UserError(f"{parameter}={source}: it holds outputs of {named(generators)}. Keep one model's.")
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 

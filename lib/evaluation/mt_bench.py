@@ -5,7 +5,7 @@
 
 from dataclasses import replace
 
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.models.backend import Backend
 from lib.models.types import Completion, Ended, SamplingParams, ended
@@ -14,6 +14,7 @@ from lib.prompts import filled
 TURNS = (1, 2)
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}  # of answers; others 0
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
+KINDS, ENDS = ("single-v1", "single-math-v1"), ("", "-multi-turn")  # names of the judge's prompts, by turn
 
 Messages = list[dict]
 TurnKey = tuple[int, int]  # question_id and turn
@@ -49,9 +50,13 @@ def _check_turns(turns: object, where: str) -> None:
 
 
 def judge_prompts(source: str) -> dict[str, dict]:
-    """Load the judge's prompts by name."""
+    """Load the judge's prompts by name. Raises UserError where one for single answers is missing."""
     fields = {"name": str, "system_prompt": str, "prompt_template": str}
-    return {row["name"]: row for row in shared.load_records(source, "judge_prompts", "name", **fields)}
+    rows = shared.load_records(source, "judge_prompts", "name", **fields)
+    prompts = {row["name"]: row for row in rows}
+    if missing := {kind + end for kind in KINDS for end in ENDS} - prompts.keys():
+        raise UserError(f"judge_prompts={source}: it lacks {named(missing)}. Name FastChat's file.")
+    return prompts
 
 
 def respond(
@@ -94,9 +99,9 @@ def to_judge(
         number, referenced = row["question_id"], row["category"] in REFERENCED
         if referenced and number not in gold:
             raise UserError(f"reference_answers: question {number} has none. Name FastChat's file.")
-        kind = "single-math-v1" if referenced else "single-v1"
-        for turn, end in zip(TURNS, ("", "-multi-turn"), strict=True) if number in answers else ():
-            messages[number, turn] = _messages(row, answers[number], gold.get(number), prompts[kind + end])
+        for turn, end in zip(TURNS, ENDS, strict=True) if number in answers else ():
+            prompt = prompts[KINDS[referenced] + end]
+            messages[number, turn] = _messages(row, answers[number], gold.get(number), prompt)
     return messages
 
 

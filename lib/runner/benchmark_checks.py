@@ -34,6 +34,8 @@ def mt_bench(values: dict) -> None:
     if not values["questions"]:
         remedy = "the embedded world takes no files. Name FastChat's question.jsonl with questions."
         _refuse(values, (*recorded, *EVALUATOR), remedy)
+    if not values["judgments"]:
+        _refuse(values, ("judged_model",), "it names a model in judgments. Name their file with judgments.")
     live = values["questions"] and not values["judgments"]
     if live and (missing := [name for name in ("reference_answers", "judge_prompts") if not values[name]]):
         raise UserError(f"{missing[0]} is empty, but the judge needs it. Name FastChat's file.")

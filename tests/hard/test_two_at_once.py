@@ -34,6 +34,6 @@ def test_two_runs_write_to_one_ledger_and_a_run_is_started_once(pair, judged, se
         assert equal.differences(judged.folder, place.folder) == []
     asked = server.asked.total()
     assert judged.calls <= asked <= 2 * judged.calls
-    shutil.rmtree(second.stage("tapir/2_oracle_judging@1"))
+    second.forget("tapir/2_oracle_judging@1")
     second.finish()
     assert server.asked.total() == asked  # every call is stored
