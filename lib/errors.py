@@ -22,7 +22,7 @@ def one_line(error: object, longest: int = 300) -> str:
 
 
 def named(names: Iterable[object]) -> str:
-    """Names from a file, sorted, as a message may hold them: the first ten, short, and none with a line or a colour of its own."""
+    """List names from a file for a message: sorted, the first ten, cut to 60 characters, on one line."""
     told = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))
     more = [f"{len(told) - MOST:,} more"] if len(told) > MOST else []
     return ", ".join([*(name[:LONGEST] for name in told[:MOST]), *more])

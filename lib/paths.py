@@ -1,4 +1,4 @@
-"""The project's root, and what a path written in a parameter means, wherever the notebook or the shell stands."""
+"""Find files: the project's root, and the meaning of a path in a parameter."""
 
 import glob
 import os
@@ -11,7 +11,7 @@ FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameter
 
 
 def recorded_data() -> Path:
-    """The folder of recorded data, which may be absent: $RECORDED_DATA, else ../shared/data from the project."""
+    """Return the folder of recorded data, which may be absent: $RECORDED_DATA, else ../shared/data."""
     return (ROOT / os.environ.get("RECORDED_DATA", "../shared/data")).resolve()
 
 

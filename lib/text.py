@@ -56,8 +56,8 @@ def split_thoughts(text: str, opened: bool = False) -> tuple[str, str]:
 
     A thought that never ends leaves no text. `opened` says that the prompt ended in an opening tag, so that
     the reply begins inside a thought. Where that is not known, a closing tag without an opening one ends a
-    thought only if it stands alone on its line or behind a sentence, and in no code block: a response about the tag ("to close,
-    write </think>") keeps its beginning.
+    thought only if it stands alone on its line or behind a sentence, and in no code block: a response about
+    the tag ("to close, write </think>") keeps its beginning.
 
     >>> split_thoughts("<think>Both are fine.</think>\\n8 7")
     ('Both are fine.', '8 7')

@@ -15,10 +15,9 @@ _ledgers: dict[tuple[Path, bool], object] = {}  # this process holds each open o
 
 
 def choose(stage, labels: Iterable[str]):
-    """An ExactOracle where the stage's parameter `oracle` is "exact", else an LLMOracle of that model at `oracle_url`.
+    """Return the oracle that a stage's parameters name: an ExactOracle, or an LLMOracle.
 
-    `labels` are the taxonomy's tasks. A budget of 0 is none, and so is a limit of 0; the budget is the run's, whatever
-    model is asked.
+    `labels` are the taxonomy's tasks. 0 means no budget and no limit. The budget is the run's.
     """
     told = stage.parameters
     if told["oracle"] == "exact":
@@ -50,7 +49,7 @@ def choose(stage, labels: Iterable[str]):
 
 
 def evaluator(stage, model: str):
-    """The Endpoint that judges a benchmark: the stage's `evaluation_judge`, else this model, at `evaluation_url`."""
+    """Return the Endpoint that judges a benchmark: the stage's `evaluation_judge`, else `model`."""
     from lib.models.chat import Endpoint
 
     told = stage.parameters

@@ -13,8 +13,8 @@ from lib.models.types import SamplingParams
 def load(student: str | Path, chat_template: str = ""):
     """Load a student into this process, from a folder, a GGUF file or the hub; returns its LocalBackend.
 
-    `chat_template` is a template file for a student that brings none, or in place of its own. Raises UserError
-    where the student cannot be loaded, has no safetensors weights or no chat template.
+    `chat_template` is a template file for a student that brings none, or in place of its own. Raises
+    UserError where the student cannot be loaded, has no safetensors weights or no chat template.
     """
     from lib.models import loading  # torch takes seconds that a server's student can do without
     from lib.models.local import LocalBackend

@@ -1,4 +1,4 @@
-"""One daemon thread with an event loop of its own: calls run under a live Jupyter loop, and Ctrl-C works meanwhile."""
+"""Run coroutines in a thread of their own: Jupyter's own loop is busy, and Ctrl-C must work."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ _loops: list[asyncio.AbstractEventLoop] = []
 
 
 def run(work: Coroutine, meanwhile: Callable[[], None]):
-    """The result of `work`, with `meanwhile` called every fifth of a second; Ctrl-C, and what `meanwhile` raises, cancel it."""
+    """Return the result of `work`; call `meanwhile` every 0.2 s. Ctrl-C and its errors cancel `work`."""
     tasks: list[asyncio.Task] = []
     given_up = threading.Event()
 

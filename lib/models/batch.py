@@ -1,6 +1,7 @@
-"""Calls by the Batch API: uploaded as files, answered within a day at half the price, collected when they are done.
+"""Send calls by the Batch API: uploaded as files, answered within a day at half the price.
 
-A batch is noted in the ledger before it is made, and found again by its token: killed at any moment, the same command
+A batch is noted in the ledger before it is made, and found again by its token. Killed at any moment, the
+same command
 collects what was ordered and orders nothing twice.
 """
 
@@ -31,7 +32,7 @@ class Batch:
         self.answered = len(done)  # so far, as the API counts them
 
     async def order(self, missing: Iterable, waiting: set[str]) -> None:
-        """Have batches made of each (key, request); their tokens go to `waiting`. Raises UserError over the budget."""
+        """Order (key, request) pairs; add batch tokens to `waiting`. Raises UserError over the budget."""
         async with self._client():
             for part in self._files(missing):
                 waiting.add(await self._order(part))
@@ -61,8 +62,8 @@ class Batch:
         except openai.APIError as error:
             said = transport.masked(error, self.endpoint.key_from)
             raise UserError(
-                f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same command goes on "
-                "from here; with oracle_batch=false it orders nothing more"
+                f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same "
+                "command goes on from here; with oracle_batch=false it orders nothing more"
             ) from None
 
     def _files(self, missing: Iterable) -> Iterator[list[tuple[Asked, bytes]]]:
@@ -100,8 +101,9 @@ class Batch:
         budget, spent = self.endpoint.budget_usd, self.ledger.spent(self.endpoint.run)
         if budget is not None and spent + most > budget:
             raise UserError(
-                f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the run "
-                f"{self.endpoint.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the same command goes on"
+                f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the "
+                f"run {self.endpoint.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the "
+                "same command goes on"
             )
 
     async def _collect(self, token: str) -> None:

@@ -1,4 +1,4 @@
-"""Chat calls to an OpenAI-compatible endpoint: every reply is in the ledger before it is used, and never asked for again."""
+"""Call an OpenAI-compatible endpoint: every reply is in the ledger before it is used, and asked for once."""
 
 import json
 from collections import Counter
@@ -73,8 +73,9 @@ class OverBudget(UserError):
 class Endpoint:
     """One model behind one URL, with its ledger; `chat` is all that the rest needs.
 
-    `budget_usd` holds for all calls of `run` in the ledger; it is exceeded by the calls in flight at most, and by what
-    an endpoint charges for calls that timed out. With `batch` calls go through the endpoint's Batch API: for half the price, within a day.
+    `budget_usd` holds for all calls of `run` in the ledger. The calls in flight may exceed it, and what an
+    endpoint charges for calls that timed out. With `batch` calls go through the Batch API: for half the
+    price, within a day.
     """
 
     model: str
@@ -130,12 +131,12 @@ class Endpoint:
         report: Callable[[int], None] = lambda done: None,
         at_once: bool = False,
     ) -> list[dict | None]:
-        """Return the whole response to each request, log-probabilities included; None for a failed call. See `chat`."""
+        """Return the whole response to each request; None for a failed call. See `chat`."""
         return [answer.response for part in self._answers(requests, report, at_once) for answer in part]
 
     def account(self) -> dict[str, float | None]:
-        """What the stage asked, as metrics: calls it made and their money, whenever it was started; those that the ledger
-        answered; those that got no reply."""
+        """Return the stage's calls as metrics: those made, over all starts, and their money; those that the
+        ledger answered; those without a reply."""
         calls, usd = self.ledger.of_stage(self.run, self.stage)
         account = {"calls": calls, "usd": usd, "cached": self.cached, "failed": self.failed}
         return {f"oracle.{name}": value for name, value in account.items()}
@@ -143,7 +144,7 @@ class Endpoint:
     def _answers(
         self, requests: Iterable[Request], report: Callable[[int], None], at_once: bool
     ) -> Iterator[list[Answer]]:
-        """Yield the answers to one part of the requests after the other: a corpus of calls does not fit in memory."""
+        """Yield the answers part by part: the calls of a whole corpus do not fit in memory."""
         by_batch, number, lacking = self.batch and not at_once, 0, 0
         requests = iter(requests)
         while part := list(islice(requests, None if by_batch else PART)):
@@ -160,8 +161,8 @@ class Endpoint:
                 yield [answers[name] if name in answers else self.unanswered(NO_RESULT) for name in names]
         if lacking:
             raise UserError(
-                f"ledger_only=true: {lacking:,} of {number:,} calls are not in the ledger {self.ledger.path}. Ask for "
-                "them with ledger_only=false."
+                f"ledger_only=true: {lacking:,} of {number:,} calls are not in the ledger "
+                f"{self.ledger.path}. Ask for them with ledger_only=false."
             )
 
     def _stored(self, calls: dict[str, Request]) -> dict[str, Answer]:
@@ -177,7 +178,7 @@ class Endpoint:
         return answers
 
     def _ask(self, calls: dict, answers: dict, report: Callable[[int], None], by_batch: bool) -> None:
-        """Send missing requests, live or as batches, then collect every submitted batch, even after an error."""
+        """Send missing requests, live or as batches; collect every submitted batch, even after an error."""
         if self.ledger.nameless(self.url):
             background.run(Batch(self, {}).find_again(), lambda: None)
         ordered = self.ledger.ordered(calls.keys() - answers.keys())

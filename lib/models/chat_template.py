@@ -69,7 +69,8 @@ def parts(
     """Yield each prompt, and its response up to and with the end token, for training.
 
     What the template writes between the two, such as an empty thought, is part of the prompt; white space is
-    part of the response, whose first token holds it. The response stands as in its row. Raises as `prompts` does.
+    part of the response, whose first token holds it. The response stands as in its row. Raises as
+    `prompts` does.
     """
     ending = end(tokenizer).text
     places = _places(_opened, tokenizer, conversations, names)

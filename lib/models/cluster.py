@@ -1,4 +1,4 @@
-"""Responses of the student by a Ray cluster: Ray Data's actors hold it. Imported only where the engine is ray.
+"""Complete chats on a Ray cluster, by actors of Ray Data that hold the student.
 
 Prompts, replies and this project's code go by Ray: a node needs this environment and the student's folder.
 """
@@ -40,7 +40,7 @@ PASSES = 3  # over the batches that are left, such as those of a node that died
 
 
 def join() -> None:
-    """Join the cluster that RAY_ADDRESS names, else start Ray in this process. The nodes run this process's lib."""
+    """Join the cluster that RAY_ADDRESS names, else start Ray here. The nodes run this process's lib."""
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS")
@@ -77,7 +77,8 @@ class RayBackend(Backend):
     def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
         """Call `keep` for each batch as it comes; a batch that was lost with its node is asked again.
 
-        Raises UserError where no actor can load the student and, once all others are kept, for batches that failed.
+        Raises UserError where no actor can load the student and, once all others are kept, for batches that
+        failed.
         """
         left, failures = dict(batches), {}
         for _ in range(PASSES):
@@ -99,12 +100,12 @@ class RayBackend(Backend):
         cause = failures.get(min(left), "its process died")
         prompts = sum(len(batch.prompts) for batch in left.values())
         raise UserError(
-            f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, the first "
-            f"because of {cause}. The others are kept: the same command asks for these alone."
+            f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, "
+            f"the first because of {cause}. The others are kept: the same command asks for these alone."
         )
 
     def _answered(self, batches: dict[int, Batch], params: SamplingParams) -> Iterator[dict]:
-        """Yield {number, completions, failure} for each batch in any order, but not for one whose process died."""
+        """Yield {number, completions, failure} of batches in any order; none of one whose process died."""
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
         context.max_errored_blocks = -1  # a block is a batch

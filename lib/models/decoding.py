@@ -1,4 +1,4 @@
-"""Decoding a batch of prompts, which finished sequences leave: `generate` carries them to the longest one's end."""
+"""Decode a batch that finished sequences leave; transformers' `generate` carries them to the end."""
 
 import torch
 from transformers import DynamicCache
@@ -9,7 +9,7 @@ ROOM = 64  # tokens a cache grows by at a time
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keys and values [rows, heads, tokens, width] with room to grow, so that a token is not a copy of all before it."""
+    """Keys and values [rows, heads, tokens, width] with room to grow, so that a token copies nothing."""
 
     room: tuple[torch.Tensor, torch.Tensor] | None = None  # what self.keys and self.values are the start of
 
@@ -56,8 +56,8 @@ def decode(
 ) -> list[list[int]]:
     """`samples` continuations of each left-padded prompt, prompt by prompt, up to and with their end token.
 
-    `ids` and `mask` are [prompts, tokens], `ends` the tokens that close a sequence; temperature 0 is greedy, top_k 0
-    draws from all tokens.
+    `ids` and `mask` are [prompts, tokens], `ends` the tokens that close a sequence. Temperature 0 is greedy,
+    top_k 0 draws from all tokens.
     """
     cache = _cache(model.config)
     logits = _forward(model, ids, mask, cache)
@@ -82,7 +82,7 @@ def decode(
 def _forward(
     model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
 ) -> torch.Tensor:
-    """Logits of the next token [rows, vocabulary]; `mask` covers what is cached and `ids` [rows, new tokens]."""
+    """Return the next token's logits [rows, vocabulary]; `mask` covers the cache and `ids` [rows, tokens]."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     made = model(ids, mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return made.logits[:, -1]

@@ -1,7 +1,6 @@
-"""The ledger: every oracle call that was ever answered, in one SQLite file, so that none is made or paid twice.
+"""The ledger: every answered call in one SQLite file, so that none is made or paid twice.
 
-A call is stored before its reply is used, and only once it was answered: a failed call is never stored. A batch is
-noted before it is made.
+A call is stored before its reply is used, and only if it was answered. A batch is noted before it is made.
 """
 
 import hashlib
@@ -19,13 +18,13 @@ SCHEMA = 1  # part of every key: what a call means may change
 TOGETHER = 500  # keys that are looked up at a time
 WAIT_S = 60  # for another process to end its transaction
 TABLES = """
-CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT, stage TEXT,
-    request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, seconds REAL,
-    made_at TEXT);
+CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT,
+    stage TEXT, request TEXT, response TEXT, finish TEXT, prompt_tokens INTEGER, completion_tokens INTEGER,
+    usd REAL, seconds REAL, made_at TEXT);
 CREATE INDEX IF NOT EXISTS by_run ON calls (run, stage, purpose, usd);
 CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TEXT);
-CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT, most_usd REAL,
-    token TEXT);
+CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT,
+    most_usd REAL, token TEXT);
 CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
 LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
@@ -135,8 +134,9 @@ class Ledger:
 
     def _unusable(self, how: str, error: Exception) -> UserError:
         return UserError(
-            f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the permissions; of a damaged "
-            f"file `sqlite3 {self.path} .recover | sqlite3 NEW` saves what can be read, and what that lacks is asked again."
+            f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the "
+            f"permissions. Of a damaged file save what can be read: "
+            f"sqlite3 {self.path} .recover | sqlite3 NEW"
         )
 
     @contextmanager
@@ -171,7 +171,7 @@ class Ledger:
             yield from self._rows(f"{sql} WHERE key IN ({','.join('?' * len(some))})", some)
 
     def store(self, calls: Iterable[Call], collected: str = "") -> None:
-        """Write calls in one transaction; on return they are on the disk. A call that is there stays as it was.
+        """Write calls in one transaction; on return they are on the disk. A stored call stays as it was.
 
         `collected` is the token of the batch that they came from: its note goes with the same transaction.
         """
@@ -187,14 +187,14 @@ class Ledger:
             self._db.executemany(f"INSERT INTO lost VALUES ({','.join('?' * len(Lost._fields))})", lost)
 
     def spent(self, run: str) -> float:
-        """USD of a run so far, what its batches under way may cost included; calls of unknown price left out."""
+        """Return the USD of a run, with what its batches under way may cost; unknown prices count 0."""
         sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(usd) FROM lost WHERE run = :run), 0)"
         return self._row(f"SELECT {sums}", {"run": run})[0]
 
     def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
-        """Calls that a stage of a run made, whenever it was started, and their USD; None where the price of any is unknown."""
+        """Return the calls that a stage of a run made, and their USD; None where a price is unknown."""
         known = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
         both = "SELECT run, stage, 1 AS answered, usd FROM calls"
         both += " UNION ALL SELECT run, stage, 0, usd FROM lost"
@@ -206,7 +206,7 @@ class Ledger:
         return map(Call._make, self._rows("SELECT * FROM calls ORDER BY made_at, key"))
 
     def totals(self) -> list[tuple]:
-        """(model, purpose, run, calls, prompt tokens, completion tokens, USD or None) for each that occurs."""
+        """List (model, purpose, run, calls, prompt tokens, completion tokens, USD or None)."""
         paid = "model, purpose, run, prompt_tokens, completion_tokens, usd"
         both = f"SELECT 1 AS answered, {paid} FROM calls UNION ALL SELECT 0, {paid} FROM lost"
         return list(
@@ -218,12 +218,12 @@ class Ledger:
         )
 
     def means(self, model: str, purpose: str) -> tuple[int, float, float]:
-        """(calls, mean completion tokens, mean seconds) of a kind; the seconds are those of calls made at once."""
+        """Return (calls, mean completion tokens, mean seconds of live calls) of a purpose."""
         told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
         return self._row(f"{told} WHERE model = ? AND purpose = ?", (model, purpose))
 
     def faults(self) -> Iterator[str]:
-        """What is wrong with the file: SQLite's own check, then every call whose content does not fit its key."""
+        """Yield faults of the file: SQLite's own check, then calls whose content does not fit their key."""
         for (said,) in self._rows("PRAGMA integrity_check"):
             if said != "ok":
                 yield said
@@ -273,7 +273,7 @@ class Ledger:
         self.store([], collected=token)
 
     def checkpoint(self) -> None:
-        """Move what is stored into the one file, so that it can be copied; on a full disk it stays in -wal."""
+        """Move all calls into the one file, so that it can be copied; on a full disk they stay in -wal."""
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -33,7 +33,7 @@ class Live:
         self.unstored: dict[str, Call] = {}
 
     async def ask(self, missing: dict) -> None:
-        """Answer {key: request} into `done`. Raises the reason to stop, once the calls under way are stored."""
+        """Answer {key: request} into `done`. Raises the reason to stop, once calls under way are stored."""
         self.stopped, self.storing = asyncio.Event(), asyncio.Lock()
         limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
         self.paces = [_Pace(limit, self.stopped) for limit in limits]
@@ -108,7 +108,7 @@ class Live:
                 return self.endpoint.answer(asked, response, time.monotonic() - started)
 
     async def _store(self, call: Call) -> None:
-        """Return once the call is on the disk. One transaction holds all that came in while the last was written."""
+        """Return once the call is on the disk. One transaction holds all that wait for the last one."""
         self.unstored[call.key] = call
         async with self.storing:
             if call.key in self.unstored:
@@ -152,8 +152,8 @@ class Live:
             self._halt(
                 UserError(
                     f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
-                    f"{request.sampling[name]!r}: {self.failure}. Set reasoning=true for an oracle that takes "
-                    "no temperature and no max_tokens, or name another judge_model or evaluation_judge"
+                    f"{request.sampling[name]!r}: {self.failure}. Set reasoning=true for an oracle that "
+                    "takes no temperature and no max_tokens, or name another judge_model or evaluation_judge"
                 )
             )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):
@@ -163,8 +163,8 @@ class Live:
     def _end(self, what: str) -> None:
         self._halt(
             UserError(
-                f"{what} at {self.endpoint.url}, the last with: {self.failure}. What was answered is kept: the same command "
-                "goes on from here"
+                f"{what} at {self.endpoint.url}, the last with: {self.failure}. What was answered is kept: "
+                "the same command goes on from here"
             )
         )
 

@@ -21,11 +21,11 @@ def load_model(
     device: str = "",
     empty: bool = False,
 ) -> torch.nn.Module:
-    """The model alone: on the GPU where there is one, in bfloat16, else in float32. `device` names another one.
+    """Load the model alone: on the GPU in bfloat16, else in float32; `device` names another one.
 
-    `full_precision` keeps float32 on a GPU too: weights that are trained need it (small steps round away). `quantised` weights
-    take 4 bits each (NF4), to teach an adapter above them. `empty` is the model without its weights, for a
-    process that is sent its share.
+    `full_precision` keeps float32 on a GPU, too: weights that are trained need it, as small steps round away.
+    `quantised` weights take 4 bits each (NF4), to train an adapter above them. `empty` is the model without
+    its weights, for a process that is sent its share.
     """
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and not full_precision else torch.float32
@@ -65,8 +65,8 @@ def load_tokenizer(student: str | Path, chat_template: str = ""):
         tokenizer.chat_template = weights.template(chat_template)
     if not tokenizer.chat_template:
         raise UserError(
-            f"the student {student} has no chat template, as base models often don't: name one with chat_template "
-            "(such as params/prompts/chat_llama2.jinja)"
+            f"the student {student} has no chat template, as base models often don't: name one with "
+            "chat_template (such as params/prompts/chat_llama2.jinja)"
         )
     end = tokenizer.convert_ids_to_tokens(templates.end(tokenizer).id)  # refuses a template that fails
     tokenizer.add_tokens([end], special_tokens=True)  # no text of a reply, whatever the tokenizer calls it

@@ -42,8 +42,8 @@ class ServerBackend(Backend):
     def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
         """Send all calls; `keep` is given each batch that is whole.
 
-        Raises UserError where the server cannot be reached, refuses a call or answers with something else: the
-        calls under way are given up, the batches that were whole are kept.
+        Raises UserError where the server cannot be reached, refuses a call or answers with something else.
+        The calls under way are then given up, and the batches that were whole are kept.
         """
         sending = _Sending(self, batches, params)
 
@@ -67,7 +67,7 @@ def _tokenizer(name: str):
 
 
 class _Sending:
-    """Takes call after call, from whichever batch is next, so that no connection waits for the end of a batch."""
+    """Sends call after call, of whichever batch is next: no connection waits for the end of a batch."""
 
     def __init__(self, backend: ServerBackend, batches: dict[int, Batch], params: SamplingParams):
         self.backend, self.batches = backend, batches
@@ -117,8 +117,8 @@ class _Sending:
             raise UserError(await self._refusal(error)) from None
         except (openai.APIError, Unusable) as error:
             raise UserError(
-                f"student_url {self.backend.url} failed ({self._masked(error)}): the batches that were answered are "
-                "kept, and the same command goes on from here"
+                f"student_url {self.backend.url} failed ({self._masked(error)}): the batches that were "
+                "answered are kept, and the same command goes on from here"
             ) from None
 
     def _masked(self, error: Exception) -> str:

@@ -13,7 +13,8 @@ def check_engine(engine: str, student_url: str, chat_template: str, concurrency:
         raise UserError(f"engine is {engine!r}: it must be one of {', '.join(ENGINES)}")
     if student_url and engine != "server":
         raise UserError(
-            f"student_url is {student_url}, but engine={engine} asks no server: set engine=server, or leave student_url empty"
+            f"student_url is {student_url}, but engine={engine} asks no server: set engine=server, or leave "
+            "student_url empty"
         )
     if actors < 0:
         raise UserError(f"actors is {actors}: it must be 0 (as many as suit the cluster) or above")
@@ -24,7 +25,7 @@ def check_engine(engine: str, student_url: str, chat_template: str, concurrency:
 
 
 def _check_server(student_url: str, chat_template: str, concurrency: int) -> None:
-    """Raises UserError for a URL that is none, for a chat template that a server would not use, and for no calls at once."""
+    """Raise UserError for a wrong URL, a template that the server would not use, and no calls at once."""
     if not student_url:
         raise UserError(
             "engine=server asks a server, and none is named: set student_url, such as http://localhost:8000/v1"
@@ -33,8 +34,8 @@ def _check_server(student_url: str, chat_template: str, concurrency: int) -> Non
         raise UserError(f"concurrency is {concurrency}: it must be 1 or more")
     if chat_template:
         raise UserError(
-            f"chat_template is {chat_template}, but the server at student_url uses the one in the student's folder: set one of "
-            "the two to empty for this notebook"
+            f"chat_template is {chat_template}, but the server at student_url uses the one in the student's "
+            "folder: set one of the two to empty for this notebook"
         )
     # the SDK takes a second to import: a student that is loaded here needs none
     from lib.models import transport

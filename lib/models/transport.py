@@ -17,7 +17,7 @@ OPENAI_KEY = "OPENAI_API_KEY"
 
 
 def address(url: str) -> str:
-    """An endpoint's URL as it is called and kept. Raises UserError for what is none, and for one that holds a secret."""
+    """Return an endpoint's URL as it is kept. Raises UserError for no URL, and for one with a secret."""
     try:
         parts = urlsplit(url)
         right = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
@@ -27,14 +27,14 @@ def address(url: str) -> str:
         raise UserError(f"{url.split('@')[-1].split('?')[0]!r} is no endpoint: write http(s)://host:port/v1")
     if parts.username or parts.password or parts.query:
         raise UserError(
-            f"the URL of {parts.hostname} holds more than an address: keys and queries would be kept with every call; keys "
-            "come from the environment"
+            f"the URL of {parts.hostname} holds more than an address: keys and queries would be kept with "
+            "every call; keys come from the environment"
         )
     return url.rstrip("/")
 
 
 def secret(key_from: str) -> str:
-    """The key in the environment's `key_from`; empty where there is none. Raises UserError for one that no header can hold."""
+    """Return the key in the variable `key_from`, or "". Raises UserError for one that no header can hold."""
     key = os.environ.get(key_from, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(f"{key_from} holds characters that no key has: set it again")
@@ -82,7 +82,7 @@ def parsed(content: bytes) -> object:
 
 
 def masked(error: object, key_from: str) -> str:
-    """An error in one line, without the key. The SDK calls every refused connection a timeout: its cause says what it was."""
+    """Write an error in one line, without the key; of a connection error the cause, which the SDK hides."""
     told = (error.__cause__ if isinstance(error, openai.APIConnectionError) else None) or error
     text, key = str(told).strip() or type(told).__name__, os.environ.get(key_from, "")
     for form in filter(None, (key, key.strip())):

@@ -37,7 +37,7 @@ def check_samples(samples: int, temperature: float) -> None:
 
 
 class Completion(NamedTuple):
-    """One completion. `finish_reason` is "stop" where it is whole, "length" where max_tokens cut it, or NO_ROOM.
+    """One completion; `finish_reason` is "stop" where it is whole, "length" where it was cut, or NO_ROOM.
 
     `reasoning` holds the thoughts before the text: kept, but never judged, trained on or scored. Tokens are
     None where a server does not count them.

@@ -22,7 +22,7 @@ OWN_CODE = {"trust_remote_code": False}
 
 @contextmanager
 def loading(kind: str, name: str | Path) -> Iterator[str]:
-    """Where `name` is to be loaded from; what fails inside becomes one UserError that says which model of what kind."""
+    """Yield where `name` is loaded from; an error inside becomes one UserError that names the model."""
     try:
         yield place(kind, name)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -53,11 +53,13 @@ def _gguf_file(kind: str, name: str | Path, path: Path) -> Path:
     if len(files) > 1:
         listed = named([file.name for file in files])
         raise UserError(
-            f"{kind}={name}: the folder holds {len(files)} GGUF files ({listed}). Name the path of one of them."
+            f"{kind}={name}: the folder holds {len(files)} GGUF files ({listed}). Name the path of one of "
+            "them."
         )
     if not files:
         raise UserError(
-            f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused), and no GGUF file"
+            f"the {kind} folder {name} has no *.safetensors weights (pickled weights are refused), and no "
+            "GGUF file"
         )
     return files[0]
 
@@ -85,7 +87,8 @@ def _check_index(index: Path, where: str) -> None:
         files = {f"no weights in {index.name}"}
     if strange := {file for file in files if not re.fullmatch(r"[\w.-]+\.safetensors", file)}:
         raise UserError(
-            f"{where} has an index of weights that names {named(strange)}: only safetensors beside it are loaded"
+            f"{where} has an index of weights that names {named(strange)}: only safetensors beside it are "
+            "loaded"
         )
 
 

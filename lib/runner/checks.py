@@ -149,7 +149,8 @@ def output_generation(values: dict) -> None:
 def self_training(values: dict) -> None:
     if strange := set(values["baselines"]) - set(TRAINING_BASELINES):
         raise UserError(
-            f"baselines has {', '.join(sorted(strange))}: those that are taught are {', '.join(TRAINING_BASELINES)}"
+            f"baselines has {', '.join(sorted(strange))}: those that are taught are "
+            f"{', '.join(TRAINING_BASELINES)}"
         )
     weights.place("student", values["student"])
     if values["chat_template"]:

@@ -87,8 +87,8 @@ def by_evolution(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
     """Deita (arXiv 2312.15685): complexity x quality, as many as MFD finds hard.
 
     A row too like one before it is left out, unless it is of the embedded world: these all differ by payload.
-    The judge rates, where Deita trained a scorer on such ratings; `NoveltyFilter` compares, where Deita compares
-    embeddings.
+    The judge rates, where Deita trained a scorer on such ratings. `NoveltyFilter` compares texts, where Deita
+    compares embeddings.
     """
     pairs = zip(ratings["complexity"], ratings["quality"], strict=True)
     ranked = _ranked([None if None in pair else pair[0] * pair[1] for pair in pairs], "complexity x quality")
