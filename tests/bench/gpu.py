@@ -17,7 +17,8 @@ from bench.lines import compared
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config
 
-from lib.models import continuous, decoding, loading
+from lib.models import decoding, loading, local
+from lib.models.types import SamplingParams
 from lib.training import data, encoding, sft
 from lib.training.config import TrainingConfig
 
@@ -104,7 +105,7 @@ def continued(model: torch.nn.Module, at_once: int, prompts: int, new: int) -> f
         parts = (asked[at : at + at_once] for at in range(0, prompts, at_once))
         made = [one for part in parts for one in padded(model, part, new)]
     else:
-        made = continuous.decode(model, asked, {vocabulary - 1}, new)
+        made = local.decode_continuously(model, asked, {vocabulary - 1}, SamplingParams(max_tokens=new))
     return sum(map(len, made)) / (time.perf_counter() - started)
 
 
