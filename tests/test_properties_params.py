@@ -61,8 +61,8 @@ right = st.fixed_dictionaries(
         "rate": st.floats(0, 1) | st.sampled_from(["2e-5", 1]),
         "rounds": st.integers(0, 3) | st.sampled_from(["2"]),
         "selection": plain,
-        "names": st.lists(texts, max_size=2),
-        "mix": st.dictionaries(texts, st.floats(0, 1), max_size=2),
+        "names": st.lists(plain, max_size=2),
+        "mix": st.dictionaries(plain, st.floats(0, 1), max_size=2),
     },
 )
 entry = st.sampled_from(["data", "train", "../train", "/etc/passwd", "tarin"]) | strange

@@ -15,6 +15,7 @@ from lib import corpus, models, paths, prompts, records, run
 from lib.corpus import contamination, duplicates
 from lib.errors import UserError
 from lib.models import loading
+from lib.models.types import SamplingParams
 from lib.runner import folders
 from lib.stage import open_stage
 from lib.text import clean
@@ -179,7 +180,7 @@ def test_rows_that_a_template_refuses_are_one_error_that_counts_and_names_them(f
     (folder / "chat_template.jinja").write_text(refusing + whole)
     rows = records.build([{"instruction": "Hi"}, {"instruction": "which system?"}])
     with pytest.raises(UserError, match=f"no system.* 1 of 2 .* the first is row {rows['id'][1]}"):
-        models.respond(rows, models.load(folder), max_new_tokens=1)
+        models.respond(rows, models.load(folder), SamplingParams(max_tokens=1))
 
 
 def test_what_a_row_says_is_no_template():
