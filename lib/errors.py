@@ -17,15 +17,15 @@ class UserError(Exception):
 
 def one_line(error: object, longest: int = 300) -> str:
     """Another library's error, or a text, in one line that can be printed."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return (said if said.isprintable() else repr(said)[1:-1])[:longest]
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if text.isprintable() else repr(text)[1:-1])[:longest]
 
 
 def named(names: Iterable[object]) -> str:
     """List names from a file for a message: sorted, the first ten, cut to 60 characters, on one line."""
-    told = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))
-    more = [f"{len(told) - MOST:,} more"] if len(told) > MOST else []
-    return ", ".join([*(name[:LONGEST] for name in told[:MOST]), *more])
+    texts = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))
+    more = [f"{len(texts) - MOST:,} more"] if len(texts) > MOST else []
+    return ", ".join([*(name[:LONGEST] for name in texts[:MOST]), *more])
 
 
 def for_user(error: Exception) -> Exception:

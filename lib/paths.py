@@ -50,9 +50,9 @@ def _from_shell(name: str, text: str) -> str:
 
 def matching(pattern: str) -> list[Path]:
     """The files that a pattern with *, ? or [] names, in path order; looked for like `local`."""
-    for place in (ROOT, Path.cwd()):
-        if found := glob.glob(os.path.join(glob.escape(str(place)), expand(pattern)), recursive=True):
-            return sorted(map(Path, found))
+    for folder in (ROOT, Path.cwd()):
+        if matches := glob.glob(os.path.join(glob.escape(str(folder)), expand(pattern)), recursive=True):
+            return sorted(map(Path, matches))
     return []
 
 

@@ -33,7 +33,7 @@ def test_replies_come_in_the_order_of_the_requests_and_are_kept(ledger):
         asked = by_batch(server, ledger)
         replies = asked.chat(asking(50))
         assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(50)]
-        assert (asked.made, asked.cached, asked.failed) == (50, 0, 0)
+        assert (asked.sent, asked.cached, asked.failed) == (50, 0, 0)
         assert asked.chat(asking(50)) == replies and len(server.batches) == 1
         assert endpoint(server, ledger).chat(asking(50)) == replies and not server.bodies  # the same calls
 
@@ -57,14 +57,14 @@ def test_many_calls_are_several_batches_under_way_at_once(ledger, monkeypatch):
 
 
 def test_a_call_costs_half(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
     with BatchServer(echo) as server:
         by_batch(server, ledger).chat(asking(40))
     assert ledger.spent("a run") == 20
 
 
 def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))
     requests = [
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
     ]  # at most a dollar each, in a batch
@@ -77,7 +77,7 @@ def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch
 
 
 def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))
     monkeypatch.setattr(batch, "FILE_CALLS", 20)
     requests = [
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
@@ -103,7 +103,7 @@ def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(le
 
 
 def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # half a dollar a call
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # half a dollar a call
     half = {"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]}
     with BatchServer(lambda body: half if "question 7" in str(body) else "yes") as server:
         asked = by_batch(server, ledger)
@@ -215,7 +215,7 @@ def test_a_batch_that_is_gone_is_forgotten(ledger):
 def test_the_stats_of_a_ledger_say_what_is_under_way(ledger, capsys):
     with BatchServer(echo) as server:
         asked = by_batch(server, ledger)
-        ledger.order("a token", server.url, [asked.asked("some key", asking(1)[0])])
+        ledger.order("a token", server.url, [asked.pending("some key", asking(1)[0])])
     assert main(["stats", str(ledger.path)]) == 0
     assert "1 calls are in batches under way" in capsys.readouterr().out
 
@@ -224,6 +224,6 @@ def test_a_batch_that_was_never_made_is_ordered_anew(ledger):
     with BatchServer(echo) as server:
         asked = by_batch(server, ledger)
         first = asking(1)[0]._replace(sampling={"max_tokens": 5})
-        ledger.order("a token", server.url, [asked.asked("some key", first)])
+        ledger.order("a token", server.url, [asked.pending("some key", first)])
         asked.chat(asking(40))
         assert not ledger.nameless(server.url) and len(server.batches) == 1

@@ -59,7 +59,7 @@ def test_a_stored_call_is_never_made_again_in_this_process_or_another(ledger, tm
         assert asked.chat(asking(30))[:20] == first
         again.close()
         assert set(server.asked.values()) == {1} and len(server.asked) == 30
-    assert (asked.made, asked.cached) == (10, 20)
+    assert (asked.sent, asked.cached) == (10, 20)
 
 
 def test_equal_requests_are_one_call_and_another_attempt_is_another(ledger):
@@ -123,7 +123,7 @@ STRANGE = {
 def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_ledger(
     ledger, kind, monkeypatch
 ):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(1, 1))
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(1, 1))
     with ChatServer(lambda body: STRANGE[kind]) as server:
         first = endpoint(server, ledger).chat(asking(70))
         assert endpoint(server, ledger).chat(asking(70)) == first
@@ -157,7 +157,7 @@ UNUSABLE = {
 def test_a_paid_reply_that_answers_nothing_fails_at_once_and_is_counted_and_never_stored(
     ledger, kind, monkeypatch
 ):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
     said, cause = UNUSABLE[kind]
     known = iter([said])
     with ChatServer(lambda body: next(known, "yes")) as server:
@@ -232,7 +232,7 @@ def test_a_prompt_that_the_server_cut_is_a_failed_call_that_says_so(ledger):
 
 
 def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_start(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
     with ChatServer(lambda body: "yes" if "question 0" in str(body) else ending("no", "abort")) as server:
         for _ in range(5):
             some = endpoint(server, ledger, concurrency=1, budget_usd=10)
@@ -373,7 +373,7 @@ def test_a_full_disk_stops_the_stage_and_what_was_stored_is_kept(ledger):
 
 
 def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
     with ChatServer(echo) as server:
         server.delay_s = 0.01
         with pytest.raises(OverBudget, match="USD 20 for the run a run is spent"):
@@ -386,7 +386,7 @@ def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_a
 
 
 def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
     with ChatServer(echo) as server:
         how = {"concurrency": 1, "budget_usd": 20}
         oracle, judge = (Endpoint(name, ledger, server.url, "a run", **how) for name in ("one", "other"))
@@ -397,7 +397,7 @@ def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger, monkeypatch
 
 
 def test_a_paid_reply_of_no_use_counts_for_the_budget(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
     with ChatServer(lambda body: {"choices": []}) as server, pytest.raises(UserError):
         endpoint(server, ledger, concurrency=1, budget_usd=10, tries=3).chat(asking(100))
     assert sum(server.asked.values()) <= 10 + 2

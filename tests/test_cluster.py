@@ -130,7 +130,7 @@ def test_a_batch_whose_process_dies_every_time_is_given_up_and_the_others_are_an
 
 def test_a_node_that_lacks_the_student_is_named(nodes, tmp_path):
     asked = spread()
-    asked.place = str(tmp_path / "nowhere")
+    asked.student = str(tmp_path / "nowhere")
     with pytest.raises(UserError, match="the node .* cannot load the student: the student folder .*nowhere"):
         answer(asked, PROMPTS, **HOW)
 

@@ -19,7 +19,7 @@ URL = "http://127.0.0.1:9/v1"
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(prices, "of", lambda model: prices.Price(1, 10) if model == "listed" else None)
+    monkeypatch.setattr(prices, "find", lambda model: prices.Price(1, 10) if model == "listed" else None)
     ledger = Ledger(tmp_path / "ledger.sqlite")
     yield lambda model="listed", **how: LLMOracle(
         Endpoint(model, ledger, URL, "a run", **how), labels=("Math",)
@@ -50,7 +50,7 @@ def test_what_the_ledger_knows_of_such_calls_counts_more_than_a_guess(make):
     oracle = make()
     told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
     told["usage"] = {"prompt_tokens": 7, "completion_tokens": 50}
-    asked = [oracle.endpoint.asked(str(i), Request([], "answer")) for i in range(estimate.ENOUGH)]
+    asked = [oracle.endpoint.pending(str(i), Request([], "answer")) for i in range(estimate.ENOUGH)]
     oracle.endpoint.ledger.store(oracle.endpoint.answer(one, told, seconds=2)[0] for one in asked)
     (answers,) = estimate.estimate(oracle, ROWS, {}, {"answer": 64})
     assert answers.completion_tokens == 64 * 50 and answers.minutes == pytest.approx(2 / 60)
@@ -78,7 +78,7 @@ def test_a_stage_that_goes_on_is_not_held_against_what_it_has_paid_itself(make):
     told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
     told["usage"] = {"prompt_tokens": 0, "completion_tokens": 100_000}  # a dollar
     oracle.endpoint.ledger.store(
-        [oracle.endpoint.answer(oracle.endpoint.asked("x", Request([], "answer")), told)[0]]
+        [oracle.endpoint.answer(oracle.endpoint.pending("x", Request([], "answer")), told)[0]]
     )
     assert oracle.estimate(ROWS, answer=1000).splitlines()[0].endswith("USD 1.50 of the budget are left")
 

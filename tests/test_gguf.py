@@ -31,13 +31,13 @@ def test_of_several_gguf_files_one_must_be_named(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"holds 2 GGUF files \(q4.gguf, q8.gguf\). Name the path of one"):
         models.load(tmp_path)
-    assert weights.place("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
+    assert weights.locate("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
 
 
 def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
     tiny.make(tmp_path)
     (tmp_path / "q4.gguf").touch()
-    assert weights.source(weights.place("student", tmp_path)) == (str(tmp_path), {})
+    assert weights.source(weights.locate("student", tmp_path)) == (str(tmp_path), {})
     assert models.load(tmp_path)
 
 
@@ -49,13 +49,13 @@ def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
     ],
 )
 def test_a_gguf_file_on_the_hub_is_named_by_its_place_in_the_repository(name, repository, file):
-    assert weights.source(weights.place("student", name)) == (repository, {"gguf_file": file})
+    assert weights.source(weights.locate("student", name)) == (repository, {"gguf_file": file})
 
 
 def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package gguf. Run pip install -e '.\[real\]'"):
-        weights.place("student", tiny.gguf(tmp_path))
+        weights.locate("student", tiny.gguf(tmp_path))
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path):

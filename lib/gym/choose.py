@@ -19,31 +19,31 @@ def choose(stage, labels: Iterable[str]):
 
     `labels` are the taxonomy's tasks. 0 means no budget and no limit. The budget is the run's.
     """
-    told = stage.parameters
-    if told["oracle"] == "exact":
-        seed = told["seed"] * 1000 + told["round"]
-        return ExactOracle(told["judge_noise"], told["oracle_error"], seed)
+    values = stage.parameters
+    if values["oracle"] == "exact":
+        seed = values["seed"] * 1000 + values["round"]
+        return ExactOracle(values["judge_noise"], values["oracle_error"], seed)
     from lib.models.chat import Endpoint
     from lib.oracle.llm import LLMOracle
 
     common = _common(stage)
-    asked = Endpoint(told["oracle"], url=told["oracle_url"] or None, **common, key_from=ORACLE_KEY)
-    judge = asked
-    if told["judge_model"] or told["judge_url"]:
-        url = told["judge_url"] or asked.url
-        elsewhere = urlsplit(url).hostname != urlsplit(asked.url).hostname
+    oracle = Endpoint(values["oracle"], url=values["oracle_url"] or None, **common, key_from=ORACLE_KEY)
+    judge = oracle
+    if values["judge_model"] or values["judge_url"]:
+        url = values["judge_url"] or oracle.url
+        elsewhere = urlsplit(url).hostname != urlsplit(oracle.url).hostname
         own = {"key_from": JUDGE_KEY if elsewhere or os.environ.get(JUDGE_KEY) else ORACLE_KEY}
         own |= {"batch": False} if elsewhere else {}  # another's host may have no batches
-        judge = Endpoint(told["judge_model"] or told["oracle"], url=url, **common | own)
+        judge = Endpoint(values["judge_model"] or values["oracle"], url=url, **common | own)
     return LLMOracle(
-        asked,
+        oracle,
         judge,
         tuple(labels),
-        max_tokens=told["oracle_max_tokens"],
-        judge_max_tokens=told["judge_max_tokens"],
-        judge_scores=told["judge_scores"],
-        unfit_judge=told.get("unfit_judge", ""),
-        reasoning=told["reasoning"],
+        max_tokens=values["oracle_max_tokens"],
+        judge_max_tokens=values["judge_max_tokens"],
+        judge_scores=values["judge_scores"],
+        unfit_judge=values.get("unfit_judge", ""),
+        reasoning=values["reasoning"],
         report=stage.report_progress,
     )
 
@@ -52,26 +52,28 @@ def evaluator(stage, model: str):
     """Return the Endpoint that judges a benchmark: the stage's `evaluation_judge`, else `model`."""
     from lib.models.chat import Endpoint
 
-    told = stage.parameters
+    values = stage.parameters
     own = {"key_from": EVALUATION_KEY}
-    own |= {"batch": False} if told["evaluation_url"] else {}  # another's host may have no batches
+    own |= {"batch": False} if values["evaluation_url"] else {}  # another's host may have no batches
     return Endpoint(
-        told["evaluation_judge"] or model, url=told["evaluation_url"] or None, **_common(stage) | own
+        values["evaluation_judge"] or model,
+        url=values["evaluation_url"] or None,
+        **_common(stage) | own,
     )
 
 
 def _common(stage) -> dict:
     """What all endpoints of a stage have in common."""
-    told = stage.parameters
+    values = stage.parameters
     return {
-        "ledger": _ledger(paths.ROOT / paths.expand(told["ledger"]), told["ledger_only"]),
-        "run": told["run"],
-        "stage": f"{stage.name} · {told['arm']} · s{told['seed']}",
-        "batch": told["oracle_batch"],
-        "ledger_only": told["ledger_only"],
-        "concurrency": told["concurrency"],
-        "timeout_s": told["timeout_s"],
-    } | {name: told[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
+        "ledger": _ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"]),
+        "run": values["run"],
+        "stage": f"{stage.name} · {values['arm']} · s{values['seed']}",
+        "batch": values["oracle_batch"],
+        "ledger_only": values["ledger_only"],
+        "concurrency": values["concurrency"],
+        "timeout_s": values["timeout_s"],
+    } | {name: values[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
 
 
 def _ledger(path: Path, read_only: bool):

@@ -41,7 +41,7 @@ def choose(
     if engine == "server":
         from lib.models.server import ServerBackend
 
-        return ServerBackend(url, weights.place("student", student), concurrency)
+        return ServerBackend(url, weights.locate("student", student), concurrency)
     if engine == "ray":
         from lib.models import cluster  # Ray need not be installed
 

@@ -46,8 +46,8 @@ def stats(ledger: Ledger) -> int:
 def export(ledger: Ledger) -> int:
     """One JSON object a call, in the order they were made."""
     for call in ledger.rows():
-        told = call._asdict() | {"request": json.loads(call.request), "response": json.loads(call.response)}
-        print(json.dumps(told, ensure_ascii=False))
+        line = call._asdict() | {"request": json.loads(call.request), "response": json.loads(call.response)}
+        print(json.dumps(line, ensure_ascii=False))
     return 0
 
 

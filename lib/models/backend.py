@@ -51,7 +51,7 @@ class Backend(ABC):
     batch_size: int  # prompts
 
     @abstractmethod
-    def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
+    def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Call `keep(number, completions)` for every batch, in any order."""
 
     def generate(
@@ -75,7 +75,7 @@ class Backend(ABC):
         fits = self._fits(texts, params.max_tokens) if skip_long else [True] * len(texts)
         inside = [text for text, fit in zip(texts, fits, strict=True) if fit]
         batches = _Batches(inside, batch_size or self.batch_size, params, folder, report)
-        self.complete(batches.missing, params, batches.keep)
+        self.complete(batches.missing, params, batches.store)
         completions = iter(batches.completions)
         return [
             next(completions) if fit else [Completion("", "", NO_ROOM, None, 0)] * params.n for fit in fits
@@ -117,7 +117,7 @@ class _Batches:
             else:
                 self._take(number, stored)
 
-    def keep(self, number: int, completions: list[list[Completion]]) -> None:
+    def store(self, number: int, completions: list[list[Completion]]) -> None:
         """Store the completions of a batch, prompt by prompt."""
         if number in self.paths:
             _write(self.paths[number], self.missing[number].prompts, completions)

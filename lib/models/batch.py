@@ -17,7 +17,7 @@ import openai
 from lib.errors import UserError
 from lib.models import prices, transport
 from lib.models.completions import Unusable
-from lib.models.ledger import Asked
+from lib.models.ledger import Pending
 
 FILE_CALLS, FILE_BYTES = 50_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB
 PATIENCE_S = 3600  # without a word of the endpoint
@@ -50,7 +50,7 @@ class Batch:
         async with self._client():
             async for batch in self.client.batches.list(limit=100):
                 if (batch.metadata or {}).get("token") in lost:
-                    self.ledger.made(batch.metadata["token"], batch.id)
+                    self.ledger.name_batch(batch.metadata["token"], batch.id)
         for token in self.ledger.nameless(self.endpoint.url):
             self.ledger.forget(token)
 
@@ -60,13 +60,13 @@ class Batch:
             async with self.endpoint.connect() as self.client:
                 yield
         except openai.APIError as error:
-            said = transport.masked(error, self.endpoint.key_from)
+            cause = transport.masked(error, self.endpoint.key_from)
             raise UserError(
-                f"the Batch API of {self.endpoint.url} fails: {said}. What was ordered is noted: the same "
+                f"the Batch API of {self.endpoint.url} fails: {cause}. What was ordered is noted: the same "
                 "command goes on from here; with oracle_batch=false it orders nothing more"
             ) from None
 
-    def _files(self, missing: Iterable) -> Iterator[list[tuple[Asked, bytes]]]:
+    def _files(self, missing: Iterable) -> Iterator[list[tuple[Pending, bytes]]]:
         """The calls in parts of a file's size, each with its line."""
         part, size = [], 0
         for name, request in missing:
@@ -76,25 +76,25 @@ class Batch:
             if part and (len(part) == FILE_CALLS or size + len(text) > FILE_BYTES):
                 yield part
                 part, size = [], 0
-            part.append((self.endpoint.asked(name, request, prices.batch_share()), text))
+            part.append((self.endpoint.pending(name, request, prices.batch_share()), text))
             size += len(text)
         yield from [part] if part else []
 
-    async def _order(self, part: list[tuple[Asked, bytes]]) -> str:
+    async def _order(self, part: list[tuple[Pending, bytes]]) -> str:
         """Have a batch made; its note stands in the ledger before it exists."""
-        self._check_budget(sum(asked.most_usd for asked, _ in part))
+        self._check_budget(sum(pending.most_usd for pending, _ in part))
         token = uuid.uuid4().hex
         file = await self.client.files.create(
             file=("calls.jsonl", b"".join(text for _, text in part)), purpose="batch"
         )
-        self.ledger.order(token, self.endpoint.url, [asked for asked, _ in part])
-        made = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
+        self.ledger.order(token, self.endpoint.url, [pending for pending, _ in part])
+        created = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
             input_file_id=file.id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
             metadata={"token": token},
         )
-        self.ledger.made(token, made.id)
+        self.ledger.name_batch(token, created.id)
         return token
 
     def _check_budget(self, most: float) -> None:
@@ -123,16 +123,16 @@ class Batch:
             for line in (await self.client.files.content(name)).content.splitlines():
                 if not (result := _result(line, ordered)):
                     continue
-                asked, response = result
+                pending, response = result
                 try:
-                    call, answer = self.endpoint.answer(asked, response, share=prices.batch_share())
-                    calls[asked.key], answers[asked.key] = call, answer
+                    call, answer = self.endpoint.answer(pending, response, share=prices.batch_share())
+                    calls[pending.key], answers[pending.key] = call, answer
                 except Unusable as error:
-                    answers[asked.key] = self.endpoint.unanswered(error)
-                    lost += filter(None, [self.endpoint.lost(asked, error.tokens, prices.batch_share())])
+                    answers[pending.key] = self.endpoint.unanswered(error)
+                    lost += filter(None, [self.endpoint.lost(pending, error.tokens, prices.batch_share())])
         self.ledger.store(calls.values(), collected=token)
         self.ledger.lose(lost)
-        self.endpoint.made += len(calls)
+        self.endpoint.sent += len(calls)
         self.done |= answers
 
     async def _ended(self, token: str, batch_id: str):
@@ -154,11 +154,11 @@ class Batch:
             await asyncio.sleep(self.endpoint.poll_s)
 
 
-def _result(line: bytes, ordered: dict[str, Asked]) -> tuple[Asked, object] | None:
+def _result(line: bytes, ordered: dict[str, Pending]) -> tuple[Pending, object] | None:
     """The call that a line of a result file is about, and its response; None where it is none of ours."""
     try:
-        told = json.loads(line)
-        asked, result = ordered[told["custom_id"]], told.get("response") or {"body": told}
-        return asked, result["body"]
+        entry = json.loads(line)
+        pending, result = ordered[entry["custom_id"]], entry.get("response") or {"body": entry}
+        return pending, result["body"]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None

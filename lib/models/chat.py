@@ -14,7 +14,7 @@ from lib.errors import UserError
 from lib.models import background, completions, prices, transport
 from lib.models.batch import Batch
 from lib.models.completions import LIMITS, Completion, Unusable
-from lib.models.ledger import Asked, Call, Ledger, Lost, key
+from lib.models.ledger import Call, Ledger, Lost, Pending, key
 from lib.models.live import Live
 
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
@@ -93,14 +93,14 @@ class Endpoint:
     batch: bool = False
     poll_s: float = 30  # between two looks at a batch
     key_from: str = "ORACLE_API_KEY"  # the variable with the key, unless the host is OpenAI's
-    made: int = 0  # calls answered by the endpoint
+    sent: int = 0  # calls answered by the endpoint
     cached: int = 0  # calls answered by the ledger
     failures: Counter = field(default_factory=Counter)  # calls without a reply, by cause
 
     def __post_init__(self):
         self.url = transport.address(self.url or transport.OPENAI)
         self.key_from = transport.key_variable(self.url, self.key_from)
-        self.price = prices.of(self.model)
+        self.price = prices.find(self.model)
         prices.check_budget(self.model, self.budget_usd)
         for name in ("concurrency", "timeout_s", "tries"):
             if not getattr(self, name) > 0:
@@ -210,30 +210,30 @@ class Endpoint:
         """Return what is sent."""
         return {"model": self.model, **request.body}
 
-    def asked(self, name: str, request: Request, share: float = 1.0) -> Asked:
+    def pending(self, name: str, request: Request, share: float = 1.0) -> Pending:
         """Describe a call before it is answered; `share` is that of the full price."""
         most_usd = (prices.usd(self.price, prices.tokens(request.messages), request.limit) or 0) * share
         content = json.dumps(request.content, ensure_ascii=False)
-        return Asked(name, request.purpose, self.run, self.stage, content, most_usd)
+        return Pending(name, request.purpose, self.run, self.stage, content, most_usd)
 
     def answer(
-        self, asked: Asked, response: dict, seconds: float = 0.0, share: float = 1.0
+        self, pending: Pending, response: dict, seconds: float = 0.0, share: float = 1.0
     ) -> tuple[Call, Answer]:
         """Return an answered call for the ledger, and its answer; `share` is that of the full price.
 
         Raises Unusable for a response that answers nothing.
         """
-        request = json.loads(asked.request)
+        request = json.loads(pending.request)
         completion = self._read(response, {"messages": request["messages"], **request["sampling"]})
-        tokens = completions.usage(response) or self._estimated(asked, completion)
+        tokens = completions.usage(response) or self._estimated(pending, completion)
         call = Call(
-            key=asked.key,
+            key=pending.key,
             endpoint=self.url,
             model=self.model,
-            purpose=asked.purpose,
-            run=asked.run,
-            stage=asked.stage,
-            request=asked.request,
+            purpose=pending.purpose,
+            run=pending.run,
+            stage=pending.stage,
+            request=pending.request,
             response=json.dumps(response),  # in ASCII: any text can be stored
             finish=completion.finish_reason,
             prompt_tokens=tokens[0],
@@ -245,9 +245,9 @@ class Endpoint:
         return call, Answer(Reply(completion.text, completion.finish_reason), response)
 
     @staticmethod
-    def _estimated(asked: Asked, completion: Completion) -> list[int]:
+    def _estimated(pending: Pending, completion: Completion) -> list[int]:
         """Estimate the tokens of a call whose endpoint does not count them."""
-        texts = asked.request, completion.reasoning + completion.text
+        texts = pending.request, completion.reasoning + completion.text
         return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in texts]
 
     def _usd(self, tokens: tuple[int, int], share: float) -> float | None:
@@ -263,12 +263,12 @@ class Endpoint:
             raise Unusable("the reply holds no text, its thoughts alone", completions.usage(response))
         return completion
 
-    def lost(self, asked: Asked, tokens: tuple[int, int] | None, share: float = 1.0) -> Lost | None:
+    def lost(self, pending: Pending, tokens: tuple[int, int] | None, share: float = 1.0) -> Lost | None:
         """Describe the cost of an unusable reply for the ledger; None where it states no tokens."""
         if not tokens:
             return None
         usd = self._usd(tokens, share)
-        return Lost(self.model, asked.purpose, self.run, self.stage, *tokens, usd, _now())
+        return Lost(self.model, pending.purpose, self.run, self.stage, *tokens, usd, _now())
 
     def unanswered(self, error: object) -> Answer:
         """Count a call that failed for good; it is not stored."""

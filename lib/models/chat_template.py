@@ -43,12 +43,12 @@ def prompts(tokenizer, conversations: Sequence[list[dict]], names: Sequence[str]
 
     Raises UserError that counts the conversations which the template cannot write, with the first of `names`.
     """
-    return [place.prompt for place in _places(_prompted, tokenizer, conversations, names)]
+    return [slot.prompt for slot in _places(_prompted, tokenizer, conversations, names)]
 
 
 def accepted(tokenizer, conversations: Sequence[list[dict]], names: Sequence[str] = ()) -> list[list[dict]]:
     """Change the turns of each conversation where the template refuses them; raises as `prompts` does."""
-    return [place.turns for place in _places(_prompted, tokenizer, conversations, names)]
+    return [slot.turns for slot in _places(_prompted, tokenizer, conversations, names)]
 
 
 def adaptation(tokenizer, conversations: Iterable[list[dict]]) -> str:
@@ -188,14 +188,14 @@ def _alternating(turns: list[dict], system: str) -> list[dict]:
 
 def _opened(tokenizer, turns: list[dict]) -> Place:
     """Find what the template writes between a prompt and its response."""
-    place = _prompted(tokenizer, turns)
-    before, _ = _around(tokenizer, place.turns)
-    if before.startswith(place.prompt):
-        return place._replace(opening=before[len(place.prompt) :])
-    if place.prompt.endswith(NO_THOUGHT):  # of a student that was trained here, see `trained`
-        return place
-    if place.prompt.rstrip().endswith(THOUGHT):  # which a whole conversation does without
-        return place._replace(opening=NO_THOUGHT)
+    slot = _prompted(tokenizer, turns)
+    before, _ = _around(tokenizer, slot.turns)
+    if before.startswith(slot.prompt):
+        return slot._replace(opening=before[len(slot.prompt) :])
+    if slot.prompt.endswith(NO_THOUGHT):  # of a student that was trained here, see `trained`
+        return slot
+    if slot.prompt.rstrip().endswith(THOUGHT):  # which a whole conversation does without
+        return slot._replace(opening=NO_THOUGHT)
     raise _refused(tokenizer, "renders a prompt differently once a response follows it")
 
 
@@ -211,11 +211,11 @@ def _around(tokenizer, turns: list[dict]) -> tuple[str, str]:
     return before, after
 
 
-def _write(tokenizer, turns: list[dict], **how) -> str:
+def _write(tokenizer, turns: list[dict], **options) -> str:
     template = tokenizer.get_chat_template()
     turns = _in_parts(turns) if _wants_parts(template) else turns
     template = CLOCK + template if CALL in template else template
-    return tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **how)
+    return tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options)
 
 
 @cache

@@ -67,14 +67,14 @@ def gpus() -> int:
 class RayBackend(Backend):
     """A student that actors on the nodes load from `place`: its folder or hub name."""
 
-    def __init__(self, place: str, tokenizer, context: int | None, actors: int = 0):
-        self.place, self.tokenizer, self.context, self.actors = place, tokenizer, context, actors
+    def __init__(self, student: str, tokenizer, context: int | None, actors: int = 0):
+        self.student, self.tokenizer, self.context, self.actors = student, tokenizer, context, actors
 
     @property
     def batch_size(self) -> int:
         return CONTINUOUS if gpus() else PADDED  # as each node would have them
 
-    def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
+    def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Call `keep` for each batch as it comes; a batch that was lost with its node is asked again.
 
         Raises UserError where no actor can load the student and, once all others are kept, for batches that
@@ -88,7 +88,7 @@ class RayBackend(Backend):
                         failures[row["number"]] = row["failure"]
                     else:
                         replies = json.loads(row["completions"])
-                        keep(
+                        store(
                             row["number"],
                             [[Completion(*each) for each in of_prompt] for of_prompt in replies],
                         )
@@ -115,7 +115,7 @@ class RayBackend(Backend):
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 Answering,
-                fn_constructor_args=(self.place, self.tokenizer, params),
+                fn_constructor_args=(self.student, self.tokenizer, params),
                 compute=ray.data.ActorPoolStrategy(
                     size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1
                 ),
@@ -138,10 +138,10 @@ def _pool(actors: int) -> tuple[int, dict]:
 class Answering:
     """An actor that holds the student. An error is the batch's own, and part of its row."""
 
-    def __init__(self, place: str, tokenizer, params: SamplingParams):
+    def __init__(self, student: str, tokenizer, params: SamplingParams):
         self.params, self.failure = params, ""
         try:
-            self.backend = LocalBackend(loading.load_model(place), tokenizer)
+            self.backend = LocalBackend(loading.load_model(student), tokenizer)
         except Exception as error:
             self.failure = f"the node {platform.node()}, which cannot load the student: {_line(error)}"
 
@@ -164,7 +164,7 @@ def _line(error: BaseException) -> str:
 
 def spread(student: str | Path, chat_template: str, actors: int) -> RayBackend:
     """Return the backend of a student that the cluster's nodes load."""
-    with weights.loading("student", student) as place:
-        folder, file = weights.source(place)
+    with weights.loading("student", student) as student:
+        folder, file = weights.source(student)
         config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
-    return RayBackend(place, loading.load_tokenizer(student, chat_template), context(config), actors)
+    return RayBackend(student, loading.load_tokenizer(student, chat_template), context(config), actors)

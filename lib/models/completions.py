@@ -42,7 +42,9 @@ def read(response: object, body: dict) -> Completion:
     text, thoughts = _content(message.get("content"))
     split, text = split_thoughts(text)
     stated = [message.get(name) for name in ("reasoning_content", "reasoning", "thinking")]
-    reasoning = next((clean(it) for it in stated if isinstance(it, str) and it), thoughts or split)
+    reasoning = next(
+        (clean(thought) for thought in stated if isinstance(thought, str) and thought), thoughts or split
+    )
     calls = "tools" in body or "functions" in body
     called = _arguments(message) if calls else None
     text = text if called is None else called
@@ -99,12 +101,14 @@ def _plain(value: object) -> str:
 def _arguments(message: dict) -> str | None:
     """The arguments of the first function that a message calls; None where it calls none."""
     calls = message.get("tool_calls")
-    calls = [it.get("function") for it in calls if isinstance(it, dict)] if isinstance(calls, list) else []
-    calls = [it for it in [*calls, message.get("function_call")] if isinstance(it, dict)]
-    return next((clean(it["arguments"]) for it in calls if isinstance(it.get("arguments"), str)), None)
+    calls = (
+        [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    )
+    calls = [call for call in [*calls, message.get("function_call")] if isinstance(call, dict)]
+    return next((clean(call["arguments"]) for call in calls if isinstance(call.get("arguments"), str)), None)
 
 
-def _finish(reason: object, said: str, tokens: tuple | None, body: dict, calls: bool) -> str:
+def _finish(reason: object, content: str, tokens: tuple | None, body: dict, calls: bool) -> str:
     """ "stop" or "length". Where no reason is given, a reply that used fewer tokens than its limit is whole.
 
     Raises Unusable for any other end, such as abort, error or content_filter.
@@ -112,7 +116,7 @@ def _finish(reason: object, said: str, tokens: tuple | None, body: dict, calls: 
     word = reason.lower() if isinstance(reason, str) else reason
     if word in (None, ""):
         limit = next((body[name] for name in LIMITS if name in body), None)
-        used = tokens[1] if tokens else len(said.encode())  # a token is a byte at least
+        used = tokens[1] if tokens else len(content.encode())  # a token is a byte at least
         return "stop" if limit is None or used < limit else "length"
     if isinstance(word, str) and (word in WHOLE or calls and word in CALLED):
         return "stop"

@@ -63,11 +63,11 @@ def decode(
     logits = _forward(model, ids, mask, cache)
     cache.batch_repeat_interleave(samples)
     logits, mask = logits.repeat_interleave(samples, 0), mask.repeat_interleave(samples, 0)
-    made = torch.full((len(logits), limit), -1, device=ids.device)
+    generated = torch.full((len(logits), limit), -1, device=ids.device)
     rows, going = torch.arange(len(logits), device=ids.device), logits.new_ones(len(logits), dtype=bool)
     for step in range(limit):
         tokens = _next_tokens(logits, temperature, top_k)
-        made[rows[going], step] = tokens[going]
+        generated[rows[going], step] = tokens[going]
         going &= ~torch.isin(tokens, ends)
         if step + 1 == limit or not going.any():
             break
@@ -76,7 +76,7 @@ def decode(
             rows, tokens, mask, going = (part[going] for part in (rows, tokens, mask, going))
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         logits = _forward(model, tokens[:, None], mask, cache)
-    return [[token for token in row if token >= 0] for row in made.tolist()]
+    return [[token for token in row if token >= 0] for row in generated.tolist()]
 
 
 def _forward(
@@ -84,8 +84,8 @@ def _forward(
 ) -> torch.Tensor:
     """Return the next token's logits [rows, vocabulary]; `mask` covers the cache and `ids` [rows, tokens]."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    made = model(ids, mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return made.logits[:, -1]
+    output = model(ids, mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1]
 
 
 def _next_tokens(logits: torch.Tensor, temperature: float, top_k: int) -> torch.Tensor:

@@ -31,7 +31,7 @@ LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
 
 
-class Asked(NamedTuple):
+class Pending(NamedTuple):
     """A call that is not answered yet; `most_usd` is what it may cost, 0 where its price is unknown."""
 
     key: str
@@ -109,9 +109,9 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self.path, timeout=WAIT_S, check_same_thread=False)
         # half a second for 100,000 calls; nothing is paid into a damaged file
-        [(said,)] = db.execute("PRAGMA quick_check(1)")
-        if said != "ok":
-            raise sqlite3.DatabaseError(" ".join(said.split()))
+        [(message,)] = db.execute("PRAGMA quick_check(1)")
+        if message != "ok":
+            raise sqlite3.DatabaseError(" ".join(message.split()))
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
@@ -132,9 +132,9 @@ class Ledger:
                 failure = error
         raise failure
 
-    def _unusable(self, how: str, error: Exception) -> UserError:
+    def _unusable(self, action: str, error: Exception) -> UserError:
         return UserError(
-            f"ledger={self.path}: it cannot be {how} ({error}). Check the disk's space and the "
+            f"ledger={self.path}: it cannot be {action} ({error}). Check the disk's space and the "
             f"permissions. Of a damaged file save what can be read: "
             f"sqlite3 {self.path} .recover | sqlite3 NEW"
         )
@@ -195,11 +195,11 @@ class Ledger:
 
     def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
         """Return the calls that a stage of a run made, and their USD; None where a price is unknown."""
-        known = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
+        priced = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
         both = "SELECT run, stage, 1 AS answered, usd FROM calls"
         both += " UNION ALL SELECT run, stage, 0, usd FROM lost"
-        told = f"SELECT coalesce(sum(answered), 0), {known} FROM ({both}) WHERE run = ? AND stage = ?"
-        return self._row(told, (run, stage))
+        query = f"SELECT coalesce(sum(answered), 0), {priced} FROM ({both}) WHERE run = ? AND stage = ?"
+        return self._row(query, (run, stage))
 
     def rows(self) -> Iterator[Call]:
         """All calls, in the order they were made."""
@@ -219,50 +219,50 @@ class Ledger:
 
     def means(self, model: str, purpose: str) -> tuple[int, float, float]:
         """Return (calls, mean completion tokens, mean seconds of live calls) of a purpose."""
-        told = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
-        return self._row(f"{told} WHERE model = ? AND purpose = ?", (model, purpose))
+        query = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
+        return self._row(f"{query} WHERE model = ? AND purpose = ?", (model, purpose))
 
     def faults(self) -> Iterator[str]:
         """Yield faults of the file: SQLite's own check, then calls whose content does not fit their key."""
-        for (said,) in self._rows("PRAGMA integrity_check"):
-            if said != "ok":
-                yield said
+        for (message,) in self._rows("PRAGMA integrity_check"):
+            if message != "ok":
+                yield message
         for call in self.rows():
             if not fits(call):
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
     # batches under way
 
-    def order(self, token: str, endpoint: str, calls: Iterable[Asked]) -> None:
+    def order(self, token: str, endpoint: str, calls: Iterable[Pending]) -> None:
         """Note a batch before it is made. A token of ours names it, as it has no id yet."""
         with self._change():
             self._db.execute("INSERT INTO batches VALUES (?, ?, NULL)", (token, endpoint))
-            marks = ",".join("?" * (len(Asked._fields) + 1))
+            marks = ",".join("?" * (len(Pending._fields) + 1))
             self._db.executemany(
                 f"INSERT INTO under_way VALUES ({marks})", ((*call, token) for call in calls)
             )
 
-    def made(self, token: str, batch_id: str) -> None:
+    def name_batch(self, token: str, batch_id: str) -> None:
         """Note the id of a batch that was made."""
         with self._change():
             self._db.execute("UPDATE batches SET id = ? WHERE token = ?", (batch_id, token))
 
     def nameless(self, endpoint: str) -> set[str]:
         """Tokens of the batches that may or may not have been made: a kill came between."""
-        found = self._rows("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
-        return {token for (token,) in found}
+        rows = self._rows("SELECT token FROM batches WHERE id IS NULL AND endpoint = ?", (endpoint,))
+        return {token for (token,) in rows}
 
     def ordered(self, keys: Iterable[str]) -> dict[str, str]:
         """The token of the batch that each of these calls is in, for those that are in one."""
         return dict(self._among("SELECT key, token FROM under_way", keys))
 
-    def batch(self, token: str) -> tuple[str, dict[str, Asked]] | None:
+    def batch(self, token: str) -> tuple[str, dict[str, Pending]] | None:
         """Return the id of a batch and its calls by key; None once another process has collected it."""
         row = self._row("SELECT id FROM batches WHERE token = ?", (token,))
         if not row:
             return None
-        calls = self._rows(f"SELECT {', '.join(Asked._fields)} FROM under_way WHERE token = ?", (token,))
-        return row[0], {call[0]: Asked(*call) for call in calls}
+        calls = self._rows(f"SELECT {', '.join(Pending._fields)} FROM under_way WHERE token = ?", (token,))
+        return row[0], {call[0]: Pending(*call) for call in calls}
 
     def under_way(self) -> int:
         """Calls in batches that were not collected yet."""

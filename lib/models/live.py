@@ -77,20 +77,20 @@ class Live:
         await self.paces[1].wait(prices.tokens(request.messages) + request.limit / 2)
         if self.stop:
             return
-        asked = self.endpoint.asked(name, request)
+        pending = self.endpoint.pending(name, request)
         try:
-            call, answer = await self._send(asked, request)
+            call, answer = await self._send(pending, request)
         except (openai.APIError, Unusable) as error:
-            await self._pay(asked, error)
+            await self._pay(pending, error)
             self.done[name] = self._failure(error, request)
             return
         self.in_a_row, self.succeeded = 0, self.succeeded + 1
         self.spent += call.usd or 0
         await self._store(call)
-        self.endpoint.made += 1
+        self.endpoint.sent += 1
         self.done[name] = answer
 
-    async def _send(self, asked, request) -> tuple:
+    async def _send(self, pending, request) -> tuple:
         """Return the answered call and its answer. The SDK asks again after an error that HTTP reports.
 
         Here an unusable reply is asked again, unless it states tokens: those were paid.
@@ -105,7 +105,7 @@ class Live:
             with attempt:
                 raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
                 response = transport.parsed(raw.content)
-                return self.endpoint.answer(asked, response, time.monotonic() - started)
+                return self.endpoint.answer(pending, response, time.monotonic() - started)
 
     async def _store(self, call: Call) -> None:
         """Return once the call is on the disk. One transaction holds all that wait for the last one."""
@@ -135,9 +135,9 @@ class Live:
             return error
         return None
 
-    async def _pay(self, asked, error: Exception) -> None:
+    async def _pay(self, pending, error: Exception) -> None:
         """Count the cost of an unusable reply."""
-        if lost := self.endpoint.lost(asked, getattr(error, "tokens", None)):
+        if lost := self.endpoint.lost(pending, getattr(error, "tokens", None)):
             self.spent += lost.usd or 0
             await asyncio.to_thread(self.endpoint.ledger.lose, [lost])
 

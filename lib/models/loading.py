@@ -35,8 +35,8 @@ def load_model(
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    with weights.loading("student", student) as place:
-        folder, file = weights.source(place)
+    with weights.loading("student", student) as path:
+        folder, file = weights.source(path)
         if empty:
             config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
             with init_empty_weights(include_buffers=False):
@@ -58,8 +58,8 @@ def load_model(
 
 def load_tokenizer(student: str | Path, chat_template: str = ""):
     """The tokenizer alone, with a chat template and a token to pad with."""
-    with weights.loading("student", student) as place:
-        folder, file = weights.source(place)
+    with weights.loading("student", student) as path:
+        folder, file = weights.source(path)
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **file, **weights.OWN_CODE)
     if chat_template:
         tokenizer.chat_template = weights.template(chat_template)

@@ -29,10 +29,10 @@ class LocalBackend(Backend):
     def batch_size(self) -> int:
         return CONTINUOUS if on_gpu(self.model) else PADDED
 
-    def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
+    def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Answer one batch after the other."""
         for number, batch in batches.items():
-            keep(number, self.complete_batch(batch, params))
+            store(number, self.complete_batch(batch, params))
 
     def complete_batch(self, batch: Batch, params: SamplingParams) -> list[list[Completion]]:
         """Return the completions of a batch, prompt by prompt."""

@@ -23,26 +23,26 @@ LIST = "params/prices.yaml"
 @cache
 def _listed() -> dict:
     """What the list says. Raises UserError naming what is no price in it."""
-    told = files.load_yaml((paths.ROOT / LIST).read_text(encoding="utf-8"), LIST)
+    listed = files.load_yaml((paths.ROOT / LIST).read_text(encoding="utf-8"), LIST)
     try:
-        prices = {name: Price(*map(float, price)) for name, price in told["models"].items()}
-        return {"batch": float(told["batch"]), "models": prices}
+        prices = {name: Price(*map(float, price)) for name, price in listed["models"].items()}
+        return {"batch": float(listed["batch"]), "models": prices}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{LIST}: a price is [prompt, completion] in USD, batch a share ({one_line(error)})"
         ) from None
 
 
-def of(model: str) -> Price | None:
+def find(model: str) -> Price | None:
     """The price of a model by its name; None where it is not listed."""
     return _listed()["models"].get(model)
 
 
 def check_budget(model: str, budget_usd: float | None) -> None:
     """Raises UserError for a budget that cannot hold, as the price of the model is unknown."""
-    if budget_usd is not None and of(model) is None:
+    if budget_usd is not None and find(model) is None:
         raise UserError(
-            f"budget_usd={budget_usd:g}, but the price of {model} is unknown: add it to params/prices.yaml"
+            f"budget_usd={budget_usd:g}, but the price find {model} is unknown: add it to params/prices.yaml"
         )
 
 

@@ -39,7 +39,7 @@ class ServerBackend(Backend):
             prompts = chat_template.accepted(self.tokenizer, prompts, names)
         return [clean(json.dumps(prompt, ensure_ascii=False)) for prompt in prompts]
 
-    def complete(self, batches: dict[int, Batch], params: SamplingParams, keep: Callable) -> None:
+    def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Send all calls; `keep` is given each batch that is whole.
 
         Raises UserError where the server cannot be reached, refuses a call or answers with something else.
@@ -49,7 +49,7 @@ class ServerBackend(Backend):
 
         def hand_over() -> None:
             while sending.whole:
-                keep(*sending.whole.popleft())
+                store(*sending.whole.popleft())
 
         try:
             background.run(sending.send(), hand_over)
@@ -61,8 +61,8 @@ def _tokenizer(name: str):
     """Load the tokenizer of a local folder; None where that has no chat template."""
     if not (Path(name) / "tokenizer_config.json").exists():
         return None
-    with weights.loading("student", name) as place:
-        tokenizer = AutoTokenizer.from_pretrained(place, **weights.OWN_CODE)
+    with weights.loading("student", name) as path:
+        tokenizer = AutoTokenizer.from_pretrained(path, **weights.OWN_CODE)
     return tokenizer if tokenizer.chat_template else None
 
 

@@ -83,8 +83,8 @@ def parsed(content: bytes) -> object:
 
 def masked(error: object, key_from: str) -> str:
     """Write an error in one line, without the key; of a connection error the cause, which the SDK hides."""
-    told = (error.__cause__ if isinstance(error, openai.APIConnectionError) else None) or error
-    text, key = str(told).strip() or type(told).__name__, os.environ.get(key_from, "")
+    cause = (error.__cause__ if isinstance(error, openai.APIConnectionError) else None) or error
+    text, key = str(cause).strip() or type(cause).__name__, os.environ.get(key_from, "")
     for form in filter(None, (key, key.strip())):
         text = text.replace(form, "[key]")
     return clean(" ".join(text.split()))[:ERROR]

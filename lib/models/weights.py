@@ -24,13 +24,13 @@ OWN_CODE = {"trust_remote_code": False}
 def loading(kind: str, name: str | Path) -> Iterator[str]:
     """Yield where `name` is loaded from; an error inside becomes one UserError that names the model."""
     try:
-        yield place(kind, name)
+        yield locate(kind, name)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"the {kind} {name} cannot be loaded, from disk or from the hub: {reason}") from None
 
 
-def place(kind: str, name: str | Path) -> str:
+def locate(kind: str, name: str | Path) -> str:
     """Find a model: the absolute path of a folder or GGUF file, or a hub name as it is.
 
     A folder's one GGUF file stands for the folder. A GGUF file on the hub is written owner/name/file.gguf.
@@ -64,18 +64,20 @@ def _gguf_file(kind: str, name: str | Path, path: Path) -> Path:
     return files[0]
 
 
-def _unpackable(kind: str, found: str) -> str:
-    if found.endswith(".gguf") and not find_spec("gguf"):
-        raise UserError(f"{kind}={found}: a GGUF file needs the package gguf. Run pip install -e '.[real]'.")
-    return found
+def _unpackable(kind: str, location: str) -> str:
+    if location.endswith(".gguf") and not find_spec("gguf"):
+        raise UserError(
+            f"{kind}={location}: a GGUF file needs the package gguf. Run pip install -e '.[real]'."
+        )
+    return location
 
 
-def source(found: str) -> tuple[str, dict[str, str]]:
+def source(location: str) -> tuple[str, dict[str, str]]:
     """What `from_pretrained` takes for a place: a folder or hub name, and the GGUF file in it as keyword."""
-    if not found.endswith(".gguf"):
-        return found, {}
-    parts = found.split("/")
-    end = -1 if os.path.isabs(found) else 2  # on the hub: owner/name
+    if not location.endswith(".gguf"):
+        return location, {}
+    parts = location.split("/")
+    end = -1 if os.path.isabs(location) else 2  # on the hub: owner/name
     return "/".join(parts[:end]), {"gguf_file": "/".join(parts[end:])}
 
 
@@ -92,10 +94,10 @@ def _check_index(index: Path, where: str) -> None:
         )
 
 
-def template(place: str) -> str:
+def template(path: str) -> str:
     """The text of a chat template's file."""
     try:
-        return paths.local(place).read_text(encoding="utf-8")
+        return paths.local(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"the chat template {place} cannot be read: {reason}") from None
+        raise UserError(f"the chat template {path} cannot be read: {reason}") from None

@@ -53,7 +53,7 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
     for name in files:
         checks.source(name, values[name])
     if not responses and not values["student_from"]:
-        weights.place("student", values["student"])
+        weights.locate("student", values["student"])
     if judge:
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
         checks.key(values, "evaluation_url")

@@ -28,7 +28,7 @@ def start_here(values: dict) -> None:
         if values[name] < 1:
             raise UserError(f"{name} is {values[name]}: it must be 1 or more")
     tasks.load_taxonomy(values["tasks"])
-    weights.place("student", values["student"])
+    weights.locate("student", values["student"])
     check_samples(values["samples"], values["temperature"])
     check_split(values["split"])
     share(values, "oracle_error")
@@ -67,7 +67,7 @@ def labelling(values: dict) -> None:
     if classifier and not values["labelled_rows"]:
         raise UserError(f"classifier={classifier}: it needs labels to learn from. Set labelled_rows above 0.")
     if classifier:
-        weights.place("classifier", classifier)
+        weights.locate("classifier", classifier)
 
 
 def choice(values: dict, name: str, *allowed: str) -> None:
@@ -101,7 +101,7 @@ def training(values: dict) -> None:
     if values["round"]:
         curriculum.share_of_hard(values["round"], values["alpha"], values["alpha_step"])
     else:
-        weights.place("student", values["student"])
+        weights.locate("student", values["student"])
     if values["chat_template"]:
         weights.template(values["chat_template"])
     for name, least in (("round_rows", 0), ("round_tokens", 0), ("max_length", 2)):
@@ -152,7 +152,7 @@ def self_training(values: dict) -> None:
             f"baselines has {', '.join(sorted(strange))}: those that are taught are "
             f"{', '.join(TRAINING_BASELINES)}"
         )
-    weights.place("student", values["student"])
+    weights.locate("student", values["student"])
     if values["chat_template"]:
         weights.template(values["chat_template"])
     _prompt(values, "output_prompt")
@@ -173,7 +173,7 @@ def natural_instructions(values: dict) -> None:
 def _self_guide(values: dict, *prompts: str) -> None:
     if strange := set(values["filters"]) - set(FILTERS):
         raise UserError(f"filters has {', '.join(sorted(strange))}: there are {', '.join(FILTERS)}")
-    weights.place("student", values["student"])
+    weights.locate("student", values["student"])
     for name in prompts:
         _prompt(values, name)
     asking(values)
@@ -184,13 +184,13 @@ def _prompt(values: dict, name: str) -> None:
         raise UserError(f"{name} is {values[name]}: there is no params/prompts/{values[name]}.md")
 
 
-def source(name: str, place: str) -> None:
+def source(name: str, path: str) -> None:
     """A file that is named is there; a hub name is looked up when it is read."""
     from lib.corpus import sources
 
     try:
-        if place:
-            sources.local_files(place)
+        if path:
+            sources.local_files(path)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

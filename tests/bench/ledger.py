@@ -34,5 +34,5 @@ def fill(endpoint: Endpoint, asked: list, reply: str) -> None:
     response = chat_server.completion({"model": "m"}, reply, "stop")
     for start in range(0, len(asked), AT_A_TIME):
         some = asked[start : start + AT_A_TIME]
-        calls = (endpoint.asked(key(URL, "m", request.content), request) for request in some)
+        calls = (endpoint.pending(key(URL, "m", request.content), request) for request in some)
         endpoint.ledger.store(endpoint.answer(call, response)[0] for call in calls)

@@ -130,7 +130,7 @@ def of_the_oracle(settings: dict) -> list[list]:
         asked = calls(rows, settings)
         given, said = tokens(asked, settings["tasks"])
         n = sum(asked.values())
-        costs = [rounded(prices.usd(prices.of(name), given, said)) for name in ORACLES]
+        costs = [rounded(prices.usd(prices.find(name), given, said)) for name in ORACLES]
         size = n * bytes_a_call(given / n, said / n) / 1e9
         made.append(
             [f"{rows:,}", short(n), f"{short(given)}, {short(said)}", *costs, f"{rounded(size, 2)} GB"]
