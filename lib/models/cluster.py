@@ -164,7 +164,7 @@ def _line(error: BaseException) -> str:
 
 def spread(student: str | Path, chat_template: str, actors: int) -> RayBackend:
     """Return the backend of a student that the cluster's nodes load."""
-    with weights.loading("student", student) as student:
-        folder, file = weights.source(student)
+    with weights.loading("student", student) as location:
+        folder, file = weights.source(location)
         config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
-    return RayBackend(student, loading.load_tokenizer(student, chat_template), context(config), actors)
+    return RayBackend(location, loading.load_tokenizer(student, chat_template), context(config), actors)

@@ -42,7 +42,7 @@ def check_budget(model: str, budget_usd: float | None) -> None:
     """Raises UserError for a budget that cannot hold, as the price of the model is unknown."""
     if budget_usd is not None and find(model) is None:
         raise UserError(
-            f"budget_usd={budget_usd:g}, but the price find {model} is unknown: add it to params/prices.yaml"
+            f"budget_usd={budget_usd:g}, but the price of {model} is unknown: add it to params/prices.yaml"
         )
 
 
