@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from chat_server import ChatServer
 
@@ -267,3 +268,9 @@ def test_bad_answers_are_named(tmp_path, row, fault):
     (tmp_path / "answers.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=fault):
         mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)
+
+
+def test_where_no_verdict_was_read_none_is_doubtful():
+    unread = pd.DataFrame({"question_id": [1], "turn": [1], "score": [float("nan")], "reply": ["Fine."]})
+    assert list(mt_judging.doubtful(unread).columns) == list(unread.columns)
+    assert len(mt_judging.doubtful(unread)) == 0

@@ -55,7 +55,8 @@ def read_rating(reply: str, whole: bool = True, last: bool = False) -> float | N
 def doubtful(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Select the verdicts whose rating stands in single brackets alone."""
     scored = verdicts[verdicts["score"].notna()]
-    return scored[[read_rating(reply, whole=False) is None for reply in scored["reply"]]]
+    alone = scored["reply"].map(lambda reply: read_rating(reply, whole=False) is None)
+    return scored[alone.astype(bool)]
 
 
 def needed(
