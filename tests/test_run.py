@@ -453,10 +453,12 @@ def test_ctrl_c_stops_all_stages_that_run_side_by_side(project):
     path = project.params("stages: [slow]\narms: {a: {name: x}, b: {name: y}}")
     runner = start(project, path, "--jobs", "2")
     until = time.monotonic() + 30
-    while len(locks := list(project.root.glob("outputs/store/slow/*.part/lock"))) < 2:
+    kernels: list[str] = []
+    while len(kernels) < 2 or not all(kernels):
         assert time.monotonic() < until
         time.sleep(0.02)
-    kernels = [int(lock.read_text()) for lock in locks]
+        kernels = [lock.read_text() for lock in project.root.glob("outputs/store/slow/*.part/lock")]
+    kernels = [int(text) for text in kernels]
     os.kill(runner.pid, signal.SIGINT)
     assert "the same command goes on" in runner.communicate(timeout=30)[1] and runner.returncode == 130
     assert all(map(ends, kernels))
