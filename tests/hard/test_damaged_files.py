@@ -40,7 +40,7 @@ def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp
     place.ledger.unlink()
     server.delay_s = 0.2
     running = place.start()
-    [replies] = small.wait(lambda: place.find("**/*.part/work/replies-*.parquet"))
+    [replies] = small.wait(lambda: place.find("**/*.part/work/completions-*.parquet"))
     small.kill(small.family(running))
     running.communicate()
     [part] = place.parts()
