@@ -3,11 +3,7 @@
 import json
 from pathlib import Path
 
-from datasets import Dataset
-
-from lib import records
-from lib.models import types
-from lib.models.types import SamplingParams
+from lib.models.types import SamplingParams, ended
 
 
 def load(student: str | Path, chat_template: str = ""):
@@ -49,12 +45,14 @@ def choose(
     return load(student, chat_template)
 
 
-def respond(rows: Dataset, backend, params: SamplingParams, **options) -> tuple[Dataset, dict[str, int]]:
+def respond(rows, backend, params: SamplingParams, **options) -> tuple:
     """Add student_response to the rows that lack one; with several samples all of them to `meta.samples`.
 
     `options` go to `generate`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
     generated; `unanswered` hold thoughts alone.
     """
+    from lib import records  # datasets takes a second, which a ledger can do without
+
     walked = enumerate(records.iter_rows(rows, "id", "student_response", *records.PROMPT_COLUMNS))
     missing = {i: row for i, row in walked if row["student_response"] is None}
     prompts, ids = list(map(records.messages, missing.values())), [row["id"] for row in missing.values()]
@@ -65,6 +63,6 @@ def respond(rows: Dataset, backend, params: SamplingParams, **options) -> tuple[
         if params.n > 1:
             metas[i] = json.dumps(json.loads(metas[i] or "{}") | {"samples": [each.text for each in samples]})
     flat = [each for samples in completions for each in samples]
-    counts = {"responses": len(flat), **types.ended(flat)._asdict()}
+    counts = {"responses": len(flat), **ended(flat)._asdict()}
     counts["tokens"] = sum(each.completion_tokens for each in flat)
     return records.update(rows, student_response=texts, meta=metas), counts

@@ -16,7 +16,7 @@ from lib.models import chat_template
 from lib.models.types import NO_ROOM, Completion, SamplingParams
 
 Chat = list[dict]  # messages: {"role", "content"}
-Report = Callable[[int, int], None]  # is told how many prompts are done, of how many
+Report = Callable[[int, int], None]  # gets the number of prompts that are done, and of all
 
 STORED = pa.schema(
     {
@@ -52,7 +52,7 @@ class Backend(ABC):
 
     @abstractmethod
     def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
-        """Call `keep(number, completions)` for every batch, in any order."""
+        """Call `store(number, completions)` for every batch, in any order."""
 
     def generate(
         self,

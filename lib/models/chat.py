@@ -119,9 +119,9 @@ class Endpoint:
     ) -> list[Reply]:
         """Return a reply to each request, in order; stored calls are not made again, equal ones once.
 
-        `report` is told how many are answered; `at_once` makes live calls even with `batch`. Raises UserError
-        where `ledger_only` lacks a call, where the endpoint refuses the key or the model or stays silent, and
-        OverBudget. What was answered until then is stored.
+        `report` gets the number of answered requests; `at_once` makes live calls even with `batch`. Raises
+        UserError where `ledger_only` lacks a call, where the endpoint refuses the key or the model or stays
+        silent, and OverBudget. What was answered until then is stored.
         """
         return [answer.reply for part in self._answers(requests, report, at_once) for answer in part]
 

@@ -7,9 +7,6 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-from transformers import GenerationConfig
-from transformers.utils.chat_template_utils import render_jinja_template
-
 from lib.errors import UserError, one_line
 
 # The date that Llama 3.1's template writes. Today's would give the student another prompt every day.
@@ -96,8 +93,8 @@ def end(tokenizer) -> Ending:
     return Ending("", tokenizer.eos_token_id)
 
 
-def ends(tokenizer, generation: GenerationConfig) -> list[int]:
-    """List the end tokens of template, generation config and tokenizer, in this order."""
+def ends(tokenizer, generation) -> list[int]:
+    """List the end tokens of template, GenerationConfig and tokenizer, in this order."""
     named = generation.eos_token_id
     named = named if isinstance(named, list) else [named]
     return [i for i in dict.fromkeys([end(tokenizer).id, *named, tokenizer.eos_token_id]) if i is not None]
@@ -221,6 +218,9 @@ def _write(tokenizer, turns: list[dict], **options) -> str:
 @cache
 def _wants_parts(template: str) -> bool:
     """Whether a template takes texts as lists of parts alone, as those of models that see images may."""
+    # imported here: transformers takes a third of a second, which checks of settings can do without
+    from transformers.utils.chat_template_utils import render_jinja_template
+
     try:
         [plain, in_parts], _ = render_jinja_template([HELLO, _in_parts(HELLO)], chat_template=template)
     except Exception:  # of jinja2, or whatever the template's own steps raise

@@ -65,7 +65,7 @@ def gpus() -> int:
 
 
 class RayBackend(Backend):
-    """A student that actors on the nodes load from `place`: its folder or hub name."""
+    """A student that actors on the nodes load from its folder or by its hub name."""
 
     def __init__(self, student: str, tokenizer, context: int | None, actors: int = 0):
         self.student, self.tokenizer, self.context, self.actors = student, tokenizer, context, actors
@@ -75,7 +75,7 @@ class RayBackend(Backend):
         return CONTINUOUS if gpus() else PADDED  # as each node would have them
 
     def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
-        """Call `keep` for each batch as it comes; a batch that was lost with its node is asked again.
+        """Call `store` for each batch as it comes; a batch that was lost with its node is asked again.
 
         Raises UserError where no actor can load the student and, once all others are kept, for batches that
         failed.

@@ -37,23 +37,28 @@ class LocalBackend(Backend):
     def complete_batch(self, batch: Batch, params: SamplingParams) -> list[list[Completion]]:
         """Return the completions of a batch, prompt by prompt."""
         ends = set(chat_template.ends(self.tokenizer, self.model.generation_config))
-        ids = self.tokenizer(batch.prompts, add_special_tokens=False)["input_ids"]
-        if on_gpu(self.model):
-            tokens = iter(decode_continuously(self.model, ids, ends, params, batch.seed))
-        else:
-            tokens = iter(self._decode_padded(batch, ends, params))
+        decode = self._decode_continuously if on_gpu(self.model) else self._decode_padded
+        lengths, continuations = decode(batch, ends, params)
+        tokens = iter(continuations)
         return [
-            [self._completion(next(tokens), ends, prompt, len(row)) for _ in range(params.n)]
-            for prompt, row in zip(batch.prompts, ids, strict=True)
+            [self._completion(next(tokens), ends, prompt, length) for _ in range(params.n)]
+            for prompt, length in zip(batch.prompts, lengths, strict=True)
         ]
 
-    def _decode_padded(self, batch: Batch, ends: set[int], params: SamplingParams) -> list[list[int]]:
+    def _decode_continuously(self, batch: Batch, ends: set[int], params: SamplingParams) -> tuple[list, list]:
+        """Return the tokens of each prompt, counted, and the continuations."""
+        ids = self.tokenizer(batch.prompts, add_special_tokens=False)["input_ids"]
+        return list(map(len, ids)), decode_continuously(self.model, ids, ends, params, batch.seed)
+
+    def _decode_padded(self, batch: Batch, ends: set[int], params: SamplingParams) -> tuple[list, list]:
+        """Return the tokens of each prompt, counted, and the continuations."""
         torch.manual_seed(batch.seed)
         inputs = self.tokenizer(batch.prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = inputs.to(self.model.device)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
         ends = torch.tensor(sorted(ends), device=self.model.device)
         draw = params.max_tokens, params.n, params.temperature, params.top_k
-        return decoding.decode(self.model, inputs["input_ids"], inputs["attention_mask"], ends, *draw)
+        return mask.sum(1).tolist(), decoding.decode(self.model, ids, mask, ends, *draw)
 
     def _completion(self, ids: list[int], ends: set[int], prompt: str, prompt_tokens: int) -> Completion:
         finish_reason = "stop" if ids[-1] in ends else "length"

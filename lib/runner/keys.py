@@ -9,7 +9,7 @@ What counts:
 - the keys of input stages, and the content of other inputs;
 - the versions of the libraries in `digests.LIBRARIES` and `digests.SCORING` that cells and modules import.
 
-Modules that only show (figure, plots, show, report) or run (errors, paths, runner, stage, run) are left out.
+Modules that only show (plots, show, report) or run (errors, paths, runner, stage, run) are left out.
 """
 
 import ast
