@@ -17,7 +17,7 @@ import yaml
 from lib.errors import UserError, one_line
 
 
-def write_json(path: Path, data: dict) -> None:
+def write_json(path: Path, data: object) -> None:
     """Write JSON durably: the file is whole, or as it was before."""
     with whole(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

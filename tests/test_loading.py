@@ -210,6 +210,24 @@ def test_source_and_references_of_a_record_are_its_own(tmp_path):
     assert any("`source` as the row's own (1)" in line for line in account.sentences())
 
 
+@pytest.mark.parametrize("name", ["license", "references", "verdicts"])
+def test_a_list_with_nothing_in_it_is_no_value_of_a_column_and_is_kept_in_meta(tmp_path, name):
+    [row], [meta], _ = load(tmp_path, ROW | {name: [None]})
+    assert meta == {name: [None]} and (row["licence"], row["references"], row["verdicts"]) == ("", [], [])
+
+
+@pytest.mark.parametrize("source", ["another's", "ours"])
+def test_a_verdict_needs_no_expected_scores(tmp_path, source):
+    [row], [meta], _ = load(tmp_path, (OURS if source == "ours" else ROW) | {"verdicts": [VERDICT]})
+    assert row["verdicts"] == [VERDICT | {"expected": None}] and "verdicts" not in meta
+
+
+def test_a_file_whose_name_is_no_text_is_read(tmp_path):
+    name = b"caf\xe9.jsonl".decode("utf-8", "surrogateescape")
+    [row] = corpus.load(save(tmp_path, ROW, name=name))
+    assert row["source"] == "caf\ufffd.jsonl"
+
+
 # A column that repeats prompt and response
 
 FRAME = "Below is an instruction.\n\n### Instruction:\n{}\n\n### Input:\n{}\n\n### Response:\n{}"
@@ -267,6 +285,9 @@ def test_the_one_row_in_which_a_repeating_column_says_something_else_keeps_it(tm
 
 TOOL = {"tool_calls": [{"function": {"name": "add"}}]}
 IMAGE = [{"type": "image_url", "image_url": {"url": "a.png"}}, {"type": "text", "text": "What is it?"}]
+OURS = records.EMPTY | ROW | {"response": "5"}
+SILENT = {"role": "assistant", "content": None}
+VERDICT = {"order": "oracle_first", "attempt": 1, "reply": "9 8", "finish": "stop"}
 BAD = {
     "a number for a response": (ROW | {"output": 4}, "`output` must be a text"),
     "a list for an input": (ROW | {"input": ["b", "a"]}, "`input` must be a text"),
@@ -300,6 +321,10 @@ BAD = {
     "a list for a role": (talk((["user"], "x")), "`role` must be a text"),
     "a part that is markup": (talk(("user", [{"type": "<b>"}])), "`content` has a part of an unknown type"),
     "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
+    "a row of ours with a turn of nothing": (OURS | {"turns": [None]}, "`turns` must have the type"),
+    "a row of ours with a silent turn": (OURS | {"turns": [SILENT]}, "`turns` must have the type"),
+    "a row of ours with nothing for a reference": (OURS | {"references": [None]}, "`references` must have"),
+    "a row of ours with nothing for a verdict": (OURS | {"verdicts": [None]}, "`verdicts` must have"),
     "a list": ('["x"]', "expected an object with named fields"),
     "half a line": ('{"instruction": "a"', "broken JSON"),
     "unknown keys": ({"question": "?"}, "unknown format"),

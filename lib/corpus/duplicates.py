@@ -78,7 +78,7 @@ def keys(rows: Dataset, key: str = "text") -> Iterator[str]:
 
 def _digest(text: str) -> bytes:
     """Return 16 bytes for a text of any length, so that a million of them fit in memory."""
-    return hashlib.blake2b(str(text).encode(), digest_size=16).digest()
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def full_text(turns: list[dict], instruction: str, input: str) -> str:

@@ -45,6 +45,10 @@ class Fields:
     def refuse(self, cause: str, detail: str = "", remedy: str = "Correct or remove the record") -> NoReturn:
         raise BadRow(self.where, cause, detail, remedy)
 
+    def first(self, *names: str) -> str:
+        """Return the first of these names that is a field; where none is, the first."""
+        return next((name for name in names if name in self.rest), names[0])
+
     def text(self, name: str, default: str | None = None) -> str | None:
         """Take a text out; `default` where there is none. Raises BadRow for another type."""
         return self.check(name, self.rest.pop(name)) if name in self.rest else default
@@ -91,10 +95,21 @@ def describe(value: object) -> str:
 
 def fits(name: str, value: object) -> bool:
     """Return whether our column of this name holds the value as it is."""
+    if name == "verdicts" and isinstance(value, list):  # `expected` may be null or absent
+        value = [
+            item | {"expected": item.get("expected") or []} if isinstance(item, dict) else item
+            for item in value
+        ]
     try:
-        return pa.array([value], KINDS[name]).to_pylist() == [value]
+        return not _holds_null(value) and pa.array([value], KINDS[name]).to_pylist() == [value]
     except (pa.ArrowException, TypeError, OverflowError):
         return False
+
+
+def _holds_null(value: object) -> bool:
+    """Return whether a part of a list or object is null, which Arrow holds but no reader expects."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(part is None or _holds_null(part) for part in parts)
 
 
 # Fields with the same meaning in every format
@@ -160,8 +175,6 @@ def _take_columns(row: dict, fields: Fields) -> None:
     """Use columns that have the names and the types of ours; others stay for `meta`."""
     for name in (*CARRIED, *SCORES):
         value = fields.rest.get(name)
-        if name == "verdicts" and isinstance(value, list):
-            value = [{"expected": None} | item if isinstance(item, dict) else item for item in value]
         if value in EMPTY:
             fields.rest.pop(name, None)
         elif value is not None and name not in row and fits(name, value):

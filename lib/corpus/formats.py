@@ -50,7 +50,7 @@ def alpaca(fields: Fields) -> dict:
 
 def messages(fields: Fields) -> dict:
     """Read messages (role, content) or conversations (from, value)."""
-    name = next((name for name in TALKS if name in fields.rest), "messages")
+    name = fields.first(*TALKS)
     turns = fields.rest.pop(name, None)
     if not isinstance(turns, list):
         fields.refuse(f"`{name}` must be a list of turns", f", found {describe(turns)}")
@@ -93,7 +93,7 @@ def recorded_pair(fields: Fields, oracle: str) -> dict:
     oracle: whose answer is the oracle's, "first" (Answer1) or "second". The recorded scores stay in `meta` as
     they are: `scores` and `scores_reverse` each in the order shown.
     """
-    name = next((name for name in ("prompt", "text", "Instruction") if name in fields.rest), "prompt")
+    name = fields.first("prompt", "text", "Instruction")
     names = ("Answer1", "Answer2", "review", "review_reverse")
     first, second, *replies = [fields.check(name, fields.rest.pop(name, None)) for name in names]
     orders = ("oracle_first", "student_first")

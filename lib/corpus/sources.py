@@ -16,12 +16,11 @@ from datasets import load_dataset
 
 from lib import paths
 from lib.errors import UserError, one_line
-from lib.records import AS_JSON
+from lib.records import AS_JSON, GROUP
 from lib.text import clean
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
-BATCH = 10_000  # rows of a table that are decoded at a time
 LocatedRecord = tuple[str, object]  # its place, such as "a.jsonl, line 3", and the record
 
 
@@ -58,7 +57,7 @@ def read(
     if not files:
         yield source, _table_records(_hub(source), source)
     for file in files:
-        yield file.name, _file_records(file, on_bad_row)
+        yield clean(file.name), _file_records(file, on_bad_row)
 
 
 def local_files(source: str) -> list[Path]:
@@ -131,14 +130,19 @@ def _json_lines(lines: Iterator[bytes], path: Path, on_bad_row: Callable) -> Ite
             yield where, record
 
 
+def cleaned(data: object) -> object:
+    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
+    return json.loads(clean(AS_JSON(data)))
+
+
 def _parse(content: bytes) -> object:
-    """Read JSON in UTF-8; lone surrogates, which only an escape can write, become U+FFFD."""
+    """Read JSON in UTF-8, cleaned: only an escape can write a lone surrogate."""
     data = json.loads(content.decode("utf-8-sig"))
-    return json.loads(clean(AS_JSON(data))) if b"\\ud" in content or b"\\uD" in content else data
+    return cleaned(data) if b"\\ud" in content or b"\\uD" in content else data
 
 
 def _parquet_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:
-    return _table_records(pq.ParquetFile(stream).iter_batches(BATCH), str(path))
+    return _table_records(pq.ParquetFile(stream).iter_batches(GROUP), str(path))
 
 
 def _table_records(tables: Iterator[pa.Table | pa.RecordBatch], source: str) -> Iterator[LocatedRecord]:
@@ -157,7 +161,7 @@ def _hub(source: str) -> Iterator[pa.Table]:
         reason = one_line(str(error).strip().split("\n")[0] or type(error).__name__)
         message = f"{one_line(source)} is no local file, and the hub does not give it ({reason})."
         raise BadInput(f"{message} Check the name and the network, or give a path.") from None
-    yield from data.with_format("arrow").iter(batch_size=BATCH)
+    yield from data.with_format("arrow").iter(batch_size=GROUP)
 
 
 READERS = {".json": _json_records, ".jsonl": _json_lines, ".parquet": _parquet_records}

@@ -46,10 +46,9 @@ def _turn_fields(item: object, number: int, fields: Fields) -> Fields:
 
 def _turn(fields: Fields) -> dict:
     """Take role and content out of a turn; content is None where there is none. Drop thoughts."""
-    name = next((name for name in ("role", "from") if name in fields.rest), "role")
-    role = fields.check("role", fields.rest.pop(name, None)).strip().lower()
-    content = next((name for name in ("content", "value", "text") if name in fields.rest), "content")
-    content = fields.rest.pop(content, None)
+    role = fields.rest.pop(fields.first("role", "from"), None)
+    role = fields.check("role", role).strip().lower()
+    content = fields.rest.pop(fields.first("content", "value", "text"), None)
     if role in TOOL_ROLES or fields.drop(TOOL_CALLS):
         fields.refuse("tool calls are not trained", remedy="Remove the turn or the row")
     if role not in ROLES:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from lib.corpus.sources import cleaned
 from lib.errors import UserError
-from lib.evaluation import shared
 from lib.models import completions
 from lib.models.chat import Endpoint, Request
 from lib.prompts import filled
@@ -149,7 +149,7 @@ def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endp
 def _choice(response: dict, sampling: dict) -> dict:
     """Return a reply as the package stores it, with its text or function arguments."""
     completion = completions.read(response, {"messages": [], **sampling})
-    choice = shared.cleaned(response["choices"][0])
+    choice = cleaned(response["choices"][0])
     return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}
 
 

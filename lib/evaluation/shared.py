@@ -15,7 +15,6 @@ from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
 from lib.models.backend import Backend
 from lib.models.types import Ended, SamplingParams, ended
-from lib.text import clean
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
@@ -32,7 +31,7 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
         _check(record, f"{parameter}: {where}", fields)
     if not placed:
         raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
-    loaded = [cleaned(record) for _, record in placed]
+    loaded = [sources.cleaned(record) for _, record in placed]
     counts = Counter(record[unique_key] for record in loaded if unique_key)
     if repeats := [value for value, n in counts.items() if n > 1]:
         raise BadInput(f"{parameter}={source}: `{unique_key}` {repeats[0]!r:.80} repeats. Remove repeats.")
@@ -55,11 +54,6 @@ def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
             f"{where}: {len(unknown):,} of its prompts are outside the evaluation set, such as {example}. "
             "Name files of one evaluation set."
         )
-
-
-def cleaned(value: object) -> object:
-    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
-    return json.loads(clean(json.dumps(value, ensure_ascii=False, default=str)))
 
 
 def write_lines(path: Path, rows: Iterable[dict]) -> None:
