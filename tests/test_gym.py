@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
+from lib import records
 from lib.errors import UserError
-from lib.gym import families, split_of, world
+from lib.gym import calibration, families, split_of, world
 from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 
@@ -314,6 +315,19 @@ def test_a_left_out_family_is_absent_and_the_others_keep_their_rows(corpus):
     counts = cells_of(world.corpus(1500, seed=0, leave_out=("chain_sum",)))
     full = cells_of(corpus)
     assert counts == {cell: n for cell, n in full.items() if cell[0] != "chain_sum"}
+
+
+def test_the_failure_rate_stands_beside_the_mfd_of_expected_scores(corpus, tmp_path):
+    verdicts = [
+        {"order": order, "attempt": 1, "reply": "", "finish": "stop", "expected": expected}
+        for order, expected in (("oracle_first", [8.0, 3.0]), ("student_first", [4.0, 8.0]))
+    ]
+    judged = records.update(corpus, verdicts=[verdicts] * len(corpus), mfd=[4.5] * len(corpus))
+    records.write(judged, tmp_path / "rows.parquet")
+    evaluated = pd.DataFrame(map(json.loads, corpus["meta"])).assign(kind="trained", credit=0.25)
+    table = calibration.by_cell(tmp_path, evaluated)
+    assert set(table["mfd"]) == {4.5} and set(table["one_order"]) == {5.0}
+    assert set(table["failure"]) == {0.75} and set(table["hard_2"]) == {1.0}
 
 
 DIGEST = """

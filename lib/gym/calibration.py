@@ -16,8 +16,9 @@ def by_cell(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:
     Columns: mean MFD over both orders and in the first alone, share of rows hard at 1, 2 and 3, and
     `failure`, the student's failure rate on fresh instances in `evaluated`.
     """
-    rows = records.read(judged / "rows.parquet").to_pandas()
-    table = pd.DataFrame(map(json.loads, rows["meta"]))[["family", "level"]].assign(mfd=rows["mfd"])
+    rows = records.read(judged / "rows.parquet")
+    table = pd.DataFrame(map(json.loads, rows["meta"]))[["family", "level"]]
+    table["mfd"] = pd.Series(rows["mfd"][:], dtype=float)
     first = [latest(verdicts).get("oracle_first") for verdicts in rows["verdicts"]]
     table["one_order"] = [mfd(*scores) if scores else None for scores in first]
     for threshold in (1, 2, 3):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,8 +11,6 @@ from lib.gym.oracle import ExactOracle
 
 # the environment variables with the keys of endpoints that are not OpenAI's; see transport.key_variable
 ORACLE_KEY, JUDGE_KEY, EVALUATION_KEY = "ORACLE_API_KEY", "JUDGE_API_KEY", "EVALUATION_API_KEY"
-
-_ledgers: dict[tuple[Path, bool], object] = {}  # this process holds each open once
 
 
 def choose(stage, labels: Iterable[str]):
@@ -76,9 +75,8 @@ def _common(stage) -> dict:
     } | {name: values[name] or None for name in ("requests_per_minute", "tokens_per_minute", "budget_usd")}
 
 
+@cache  # a process holds each ledger open once
 def _ledger(path: Path, read_only: bool):
     from lib.models.ledger import Ledger
 
-    if (path, read_only) not in _ledgers:
-        _ledgers[path, read_only] = Ledger(path, read_only)
-    return _ledgers[path, read_only]
+    return Ledger(path, read_only)

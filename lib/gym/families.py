@@ -8,14 +8,14 @@ from pathlib import Path
 from random import Random
 
 import reasoning_gym
-import yaml
 from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
+from lib import files
 from lib.errors import UserError
 from lib.gym import operations, readers, split_of, targets
 
 SPACE = 2**40  # size of a reasoning-gym data set; item i is drawn with seed i
-WORLD = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"))
+WORLD = files.load_yaml(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"), "world.yaml")
 ACCEPTED = {("letter_counting", "1"): 0.2}  # share by answer; else "1" would be right three times in four
 HELD_OUT_PHRASINGS = 2  # the last two of each family
 MISSES = 100  # repeats in a row before a cell counts as used up
@@ -40,7 +40,12 @@ class Exercise:
 
     @property
     def key(self) -> str:
-        return f"{self.family} {self.payload}"
+        return key(self.family, self.payload)
+
+
+def key(family: str, payload: str) -> str:
+    """Name the content of an instance, whatever its phrasing."""
+    return f"{family} {payload}"
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
     outputs: dict[str, str] = {}
     while len(outputs) < n:
         text = word(rng)
-        if apply(names, text):
-            outputs[text] = apply(names, text)
+        if output := apply(names, text):
+            outputs[text] = output
     return list(outputs.items())
 
 

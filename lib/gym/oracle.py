@@ -129,7 +129,7 @@ class ExactOracle:
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Exclude these rows' instances from expansion; text benchmarks hold none."""
         instances = map(about, rows["meta"])
-        self.seen |= {f"{instance['family']} {instance['payload']}" for instance in instances}
+        self.seen |= {families.key(instance["family"], instance["payload"]) for instance in instances}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """Draw a new instance of each row's family and level; count rejected ones by cause."""
@@ -157,10 +157,6 @@ class ExactOracle:
             refined.append(f"{steps}\n{response}" if steps else None)
         self.calls += len(refined) - refined.count(None)
         return refined
-
-    def without_samples(self, meta: str) -> str:
-        """Drop a row's sampled student responses, so that its one response is judged."""
-        return json.dumps(about(meta) | {"samples": []}, ensure_ascii=False)
 
     def _answer(self, instance: dict, key: str) -> str:
         """Write the right response or, with probability `oracle_error`, a wrong one."""

@@ -1,6 +1,5 @@
 """Build a corpus as uneven and terse as Alpaca, and evaluation sets with credit."""
 
-import json
 from random import Random
 
 import pandas as pd
@@ -28,7 +27,7 @@ def row(instance: Exercise, instruction: str, response: str | None, kind: str = 
     meta = {name: value for name, value in vars(instance).items() if name != "slots"} | {"kind": kind}
     texts = {"instruction": instruction, "response": response, "corpus_response": response}
     source = {"source": "gym", "licence": "Apache-2.0", "response_from": "corpus" if response else None}
-    return texts | source | {"meta": json.dumps(meta, ensure_ascii=False)}
+    return texts | source | {"meta": records.AS_JSON(meta)}
 
 
 def corpus(

@@ -27,7 +27,7 @@ def _row(target: Target, text: str, output: str | None, template: Callable, demo
         "response": output,
         "response_from": "corpus" if output else None,
         "source": f"self_guide:{target.name}",
-        "meta": json.dumps({"input": text}, ensure_ascii=False),
+        "meta": records.AS_JSON({"input": text}),
     }
 
 
@@ -45,7 +45,7 @@ def pair_rows(rows: Dataset, labelled: list[LabelledInput]) -> Dataset:
     rows, labelled = records.take_rows(rows, kept), [labelled[i] for i in kept]
     outputs = [each.output for each in labelled]
     metas = [
-        json.dumps(json.loads(meta) | {"share": each.share}, ensure_ascii=False)
+        records.AS_JSON(json.loads(meta) | {"share": each.share})
         for meta, each in zip(rows["meta"], labelled, strict=True)
     ]
     origins = ["student"] * len(kept)

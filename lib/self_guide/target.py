@@ -70,7 +70,7 @@ def from_parameters(values: dict) -> Material:
     fields = list(zip(*columns, strict=True))
     texts = [text or instruction for text, instruction, *_ in fields]
     test = _instances(rows, texts, [references or [response or ""] for *_, references, response in fields])
-    _check_labels("gold", {output for instance in test for output in instance.references}, labels)
+    _check_labels("gold", _outputs(test), labels)
     return Material(target, [], test, len(rows) - len(test))
 
 
@@ -97,7 +97,7 @@ def load(
         raise UserError(f"task={source}: none of its {len(rows):,} instances has an output. Name another.")
     examples = demos or json.loads(rows[0]["meta"] or "{}").get("Positive Examples") or []
     shown = _demos(examples, "demos" if demos else f"task={source}, Positive Examples")
-    gold = sorted({output for instance in instances for output in instance.references})
+    gold = sorted(_outputs(instances))
     labels = tuple(dict.fromkeys(gold + [demo.output for demo in shown]))
     if kind == "generation" or kind == "auto" and not _recur(labels, instances):
         labels = ()
@@ -110,6 +110,10 @@ def _instances(rows: Dataset, texts: list[str], outputs: list[list[str]]) -> lis
     """Strip the outputs; leave out rows without one."""
     stripped = [[output.strip() for output in each if output.strip()] for each in outputs]
     return [Instance(*values) for values in zip(rows["id"], texts, stripped, strict=True) if values[2]]
+
+
+def _outputs(instances: list[Instance]) -> set[str]:
+    return {output for instance in instances for output in instance.references}
 
 
 def _recur(labels: tuple[str, ...], instances: list[Instance]) -> bool:
@@ -163,7 +167,7 @@ def subset(instances: list[Instance], n: int, seed: int) -> list[Instance]:
 
 def unseen_labels(material: Material) -> list[str]:
     """Return the labels that no instance has, where there are instances."""
-    gold = {output for instance in material.validation + material.test for output in instance.references}
+    gold = _outputs(material.validation + material.test)
     return [label for label in material.target.labels if gold and label not in gold]
 
 
@@ -179,6 +183,8 @@ def write(material: Material, folder: Path) -> None:
 def read(folder: Path) -> Material:
     """Read the files that `write` wrote."""
     fields = files.read_json(folder / "target.json")
+    if fields is None:
+        raise UserError(f"{folder}: no readable target.json. Run self_guide/1_input_generation.")
     fields |= {"demos": tuple(Demo(*demo) for demo in fields["demos"]), "labels": tuple(fields["labels"])}
     gold = []
     for name in ("validation", "test"):
