@@ -54,6 +54,8 @@ WRONG = [
     ({"learning_rate": 0}, "learning_rate=0.0: it must be above 0"),
     ({"device_rows": 5}, "device_rows=5: it must divide batch_size=16"),
     ({"launch": "nonsense x"}, "launch=nonsense x: there is no program nonsense"),
+    ({"launch": 'accelerate "x'}, "no command .No closing quotation."),
+    ({"launch": " "}, "launch= : no command"),
     ({"chat_template": "nowhere.jinja"}, "the chat template nowhere.jinja cannot be read"),
     ({"student": "./nowhere"}, "the student folder ./nowhere does not exist"),
     ({"max_unread": 5}, "max_unread is 5: it is a share"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from huggingface_hub import hf_hub_download
 
+from lib import files
 from lib.errors import UserError, named
 from lib.evaluation import annotators, shared
 from lib.models import prices
@@ -165,8 +166,7 @@ def write(verdicts: pd.DataFrame, outputs: list[dict], annotator: str, folder: P
     table = _answered(verdicts).assign(annotator=annotator)
     annotations = json.loads(table.to_json(orient="records", double_precision=15))
     for name, rows in (("model_outputs", outputs), ("annotations", annotations)):
-        text = json.dumps(rows, indent=1, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+        files.write_json(folder / f"{name}.json", rows)
 
 
 def _answered(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -106,11 +106,9 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 
     A prompt is followed when all of its instructions are; the instructions of a prompt are one group.
     """
-    key = table["key"].astype(str)
-    instructions = pd.DataFrame({"id": key + "." + table["number"].astype(str), "group": key})
-    parts = []
+    instructions, parts = _instructions(table), []
     for rule in ("strict", "loose"):
-        marks = table.groupby(key)[rule].agg(lambda marks: marks.min(skipna=False))
+        marks = table.groupby(instructions["group"])[rule].agg(lambda marks: marks.min(skipna=False))
         prompts = pd.DataFrame({"id": marks.index, "group": marks.index, "score": marks.to_numpy()})
         parts += [prompts.assign(metric=f"ifeval.prompt_{rule}")]
         parts += [instructions.assign(score=table[rule], metric=f"ifeval.instruction_{rule}")]
@@ -120,9 +118,14 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 def by_instruction(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the strict scores in long form, one metric per kind of instruction."""
     kinds = table["instruction"].str.partition(":")[2].str.replace("_", " ")
-    rows = scores(table)
-    rows = rows[rows["metric"] == "ifeval.instruction_strict"]  # in the order of the table
-    return rows.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
+    rows = _instructions(table).assign(score=table["strict"], metric=kinds, stratum="all", weight=1.0)
+    return rows.dropna(subset=["score"])
+
+
+def _instructions(table: pd.DataFrame) -> pd.DataFrame:
+    """Name each instruction (id), and the prompt that it belongs to (group)."""
+    key = table["key"].astype(str)
+    return pd.DataFrame({"id": key + "." + table["number"].astype(str), "group": key})
 
 
 def write(table: pd.DataFrame, responses: dict[str, str], folder: Path) -> None:

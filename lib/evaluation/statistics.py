@@ -25,15 +25,15 @@ def means(scores: pd.DataFrame) -> dict[str, float]:
     return {metric: _mean(_strata(rows)) for metric, rows in scores.groupby("metric")}
 
 
-def bootstrap_interval(scores: pd.DataFrame, seed: int = 0) -> dict[str, tuple[float, float]]:
+def bootstrap_interval(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Compute the 95 % interval of every metric, rows resampled within their stratum."""
     return {
-        metric: _percentiles(_resampled(_strata(rows), np.random.default_rng(seed)))
+        metric: _percentiles(_resampled(_strata(rows), np.random.default_rng(0)))
         for metric, rows in scores.groupby("metric")
     }
 
 
-def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
+def compare(folders_a: list[Path], folders_b: list[Path]) -> dict[str, dict[str, float]]:
     """Compute {metric: {"difference", "low", "high", "p", "n"}} of arm a over arm b.
 
     Entry i of both lists is the same seed. Rows are paired by metric and id; the n of them with a score in
@@ -42,10 +42,10 @@ def compare(folders_a: list[Path], folders_b: list[Path], seed: int = 0) -> dict
     ValueError when the two arms were not scored on the same rows.
     """
     pairs = [_paired(_read(a), _read(b)) for a, b in zip(folders_a, folders_b, strict=True)]
-    return {metric: _difference(tables, seed) for metric, tables in _by_metric(pairs)}
+    return {metric: _difference(tables) for metric, tables in _by_metric(pairs)}
 
 
-def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, float]]:
+def across_seeds(folders: list[Path]) -> dict[str, dict[str, float]]:
     """Compute {metric: {"mean", "low", "high"}} of one arm over its seeds.
 
     Intervals are those of `compare`, but end where scores do. A metric in which no row has a score is left
@@ -53,7 +53,7 @@ def across_seeds(folders: list[Path], seed: int = 0) -> dict[str, dict[str, floa
     """
     results = {}
     for metric, tables in _by_metric([_read(folder) for folder in folders]):
-        mean, draws, rows = _estimated(tables, seed)
+        mean, draws, rows = _estimated(tables)
         if len(rows):
             low, high = _percentiles(draws)
             scores = pd.concat(tables)["score"]
@@ -89,12 +89,12 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return both.assign(score=both["score"] - both["score_b"])
 
 
-def _difference(tables: list[pd.DataFrame], seed: int) -> dict[str, float | None]:
-    mean, draws, rows = _estimated(tables, seed)
+def _difference(tables: list[pd.DataFrame]) -> dict[str, float | None]:
+    mean, draws, rows = _estimated(tables)
     if not len(rows):
         return {"difference": None, "low": None, "high": None, "n": 0}
-    low, high, least_p = _bounds_of_few(mean, rows)
-    bounds = {"low": min(_percentiles(draws)[0], low), "high": max(_percentiles(draws)[1], high)}
+    (low, high), (few_low, few_high, least_p) = _percentiles(draws), _bounds_of_few(mean, rows)
+    bounds = {"low": min(low, few_low), "high": max(high, few_high)}
     return {"difference": mean} | bounds | {"p": max(_p(draws), least_p), "n": len(rows)}
 
 
@@ -115,7 +115,7 @@ def _bounds_of_few(mean: float, rows: pd.DataFrame) -> tuple[float, float, float
     return float((1 - unseen) * mean - reach), float((1 - unseen) * mean + reach), 2.0 ** (1 - k)
 
 
-def _estimated(tables: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray, pd.DataFrame]:
+def _estimated(tables: list[pd.DataFrame]) -> tuple[float, np.ndarray, pd.DataFrame]:
     """Estimate one metric over K seeds: the mean, draws around it, rows scored in all.
 
     Two independent errors add up in the mean of the seeds' means m_1 … m_K: which rows were drawn, and which
@@ -125,7 +125,7 @@ def _estimated(tables: list[pd.DataFrame], seed: int) -> tuple[float, np.ndarray
     exact distribution, without the noise of drawing. Adding a draw of each draws the sum of both errors; the
     percentiles of these sums are the interval.
     """
-    rng, rows = np.random.default_rng(seed), _mean_over_seeds(tables).dropna(subset=["score"])
+    rng, rows = np.random.default_rng(0), _mean_over_seeds(tables).dropna(subset=["score"])
     seed_means = np.array([_mean(_strata(table[table["id"].isin(rows["id"])])) for table in tables])
     row_draws, seed_draws = _resampled(_strata(rows), rng), 0.0
     if len(tables) > 1:

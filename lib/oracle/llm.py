@@ -194,9 +194,12 @@ class LLMOracle:
         for parent in rows["id"]:
             self.expanded[parent] += 1
             attempts.append(self.expanded[parent])
-        questions = (prompts.conversation(row | {"input": ""}) for row in parents)
-        pairs = zip(parents, questions, strict=True)
-        chats = (prompt(task=row["task"], instruction=text, input=row["input"]) for row, text in pairs)
+        chats = (
+            prompt(
+                task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
+            )
+            for row in parents
+        )
         answers = self._ask("expand", chats, len(rows), attempts)
         children, tasks, drops = [], [], Counter()
         for parent, reply in zip(parents, answers, strict=True):

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from lib.models import weights
-from lib.training import sft
+from lib.training import trainers
 
 logging.disable_progress_bar()  # a stage has its own
 
@@ -56,12 +56,12 @@ def fit(
     with TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
-            args=sft.arguments(
+            args=trainers.arguments(
                 TrainingArguments, output_dir=folder, seed=seed, **silent, **SETTINGS | settings
             ),
             train_dataset=Dataset.from_dict(rows),
             data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[sft.Progress(report)],
+            callbacks=[trainers.Progress(report)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

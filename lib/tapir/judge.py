@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.models.completions import split_thoughts
+from lib.text import split_thoughts
 
 ORDERS = ("oracle_first", "student_first")
 

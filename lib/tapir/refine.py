@@ -18,15 +18,15 @@ def refine(
     of NOTHING (unusable: no rewrite, a copy, a refusal), and the tally of the verdicts.
     """
     styles = {label: task.refine for label, task in taxonomy.items()}
-    refined = records.update(rows, refined_response=oracle.refine(rows, styles))
-    rewritten = [i for i, text in enumerate(refined["refined_response"]) if text is not None]
-    pairs = refined.select(rewritten)
+    rewrites = oracle.refine(rows, styles)
+    rewritten = [i for i, text in enumerate(rewrites) if text is not None]
+    pairs = records.update(rows, refined_response=rewrites).select(rewritten)
     pairs = records.update(pairs, verdicts=oracle.compare(pairs, "oracle_response", "refined_response"))
     scores = [judge.mean_scores(verdicts) for verdicts in pairs["verdicts"]]
     kept = {i for i, (old, new) in zip(rewritten, scores, strict=True) if new is not None and new >= old}
     unread = scores.count((None, None))
 
-    final = [text if i in kept else None for i, text in enumerate(refined["refined_response"])]
+    final = [text if i in kept else None for i, text in enumerate(rewrites)]
     responses = [text or first for text, first in zip(final, rows["oracle_response"], strict=True)]
     sources = ["refined" if text else "oracle" for text in final]
     counts = {

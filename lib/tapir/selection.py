@@ -55,11 +55,9 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     """
     from lib.training import encoding
 
-    means = []
-    for side in encoding.with_and_without(student.tokenizer, rows, max_length):
-        losses, tokens = encoding.response_losses(student, side), encoding.response_tokens(side)
-        means.append([loss / max(n, 1) for loss, n in zip(losses, tokens, strict=True)])
-    return [given / alone if alone else float("inf") for given, alone in zip(*means, strict=True)]
+    sides = encoding.with_and_without(student.tokenizer, rows, max_length)  # the same tokens in both losses
+    losses = [encoding.response_losses(student, side) for side in sides]
+    return [given / alone if alone else float("inf") for given, alone in zip(*losses, strict=True)]
 
 
 def by_rating(rows: Dataset, ratings: Ratings, **signals) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from lib.errors import UserError
+from lib.errors import UserError, one_line
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
 
@@ -60,7 +60,10 @@ class TrainingConfig:
         """Split `launch` into words, the first as the path of a program beside this Python or on PATH."""
         if not self.launch:
             return []
-        program, *words = shlex.split(self.launch)
+        try:
+            program, *words = shlex.split(self.launch)
+        except ValueError as error:  # an open quote, or spaces alone
+            raise UserError(f"launch={self.launch}: no command ({one_line(error)}). Write one.") from None
         folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         path = shutil.which(program, path=folders)
         self._require("launch", path, f"there is no program {program}. Install it, or give its path.")

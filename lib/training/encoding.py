@@ -111,16 +111,17 @@ def response_losses(
     """Return the summed loss of each row's response, in nats."""
     lengths = list(map(len, encoded["input_ids"]))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    losses, device = [0.0] * len(order), student.model.device
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    losses, device, done = [0.0] * len(order), student.model.device, 0
+    for batch in records.batched(order, batch_size):
+        part = encoded[batch]
         ids, labels = (
-            pad_sequence([torch.tensor(encoded[i][name]) for i in batch], True, fill).to(device)
+            pad_sequence(list(map(torch.tensor, part[name])), True, fill).to(device)
             for name, fill in (("input_ids", 0), ("labels", IGNORED))
         )
         logits = student.model(input_ids=ids).logits[:, :-1].float().transpose(1, 2)
         by_token = cross_entropy(logits, labels[:, 1:], reduction="none", ignore_index=IGNORED)
         for i, loss in zip(batch, by_token.sum(dim=1).tolist(), strict=True):
             losses[i] = loss
-        report(min(start + batch_size, len(order)), len(order))
+        done += len(batch)
+        report(done, len(order))
     return losses

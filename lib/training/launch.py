@@ -1,6 +1,5 @@
 """Training in other processes, by a command such as `accelerate launch`, on one or several devices."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -48,7 +47,7 @@ def train(job: Job, report: Callable[[int, int], None]) -> list[dict]:
     code = _run([*job.config.command(), "-m", "lib.training.sft", str(folder.resolve())], folder, report)
     if code:
         raise UserError(_reason(job, folder, code))
-    losses = json.loads((folder / "losses.json").read_text())
+    losses = files.read_json(folder / "losses.json")
     shutil.rmtree(folder)
     return losses
 
@@ -63,7 +62,7 @@ def _write(job: Job, folder: Path) -> None:
 
 def read(folder: Path) -> Job:
     """Read the job that `train` wrote, in one of its processes."""
-    settings = json.loads((folder / "job.json").read_text())
+    settings = files.read_json(folder / "job.json")
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", padding_side="left")
     encoded, config = load_from_disk(str(folder / "rows")), TrainingConfig(**settings["config"])
     return Job(settings["student"], tokenizer, encoded, Path(settings["folder"]), config, settings["seed"])

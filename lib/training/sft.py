@@ -4,7 +4,6 @@ import gc
 import math
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +11,18 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, set_seed
 from transformers.integrations import is_fsdp_enabled
 from trl import SFTConfig, SFTTrainer
 
 from lib import files
 from lib.errors import UserError
 from lib.models import chat_template, loading
-from lib.training import data, launch, saving
+from lib.training import data, launch, saving, trainers
 from lib.training.config import TrainingConfig
 from lib.training.encoding import ENCODED, IGNORED
+from lib.training.trainers import Report
 
-Report = Callable[[int, int], None]  # (steps done, steps in total)
 PAD_ROW = {"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}  # fills the last step that processes share
 
 
@@ -86,11 +85,13 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     arguments = _sft_arguments(job)  # connects the processes, before loading
     model = _load(job)
     saving.check_ends(encoded, saving.configure(model, job.tokenizer))
+    collator = None
+    if config.packing:
+        collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
     if _is_first():  # others may hold no weights
         saving.try_saving(model, job)
         if config.packing:
             data.check_packing(model, encoded)
-    collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
     pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
     rank = config.adapter_rank
     adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -99,8 +100,8 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         model=model.train(),
         processing_class=job.tokenizer,
         train_dataset=concatenate_datasets([encoded, pad_row]) if _processes() > 1 else encoded,
-        data_collator=collator if config.packing else None,
-        callbacks=[Progress(report, config.save_steps)],
+        data_collator=collator,
+        callbacks=[trainers.Progress(report, config.save_steps)],
         args=arguments,
         peft_config=adapter if rank else None,
     )
@@ -152,7 +153,7 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
             f"batch_size={config.batch_size}: {processes} processes cannot share it, {rows} rows at a time. "
             "Set a multiple."
         )
-    return arguments(
+    return trainers.arguments(
         SFTConfig,
         output_dir=str(job.folder / "work/trainer"),
         num_train_epochs=config.epochs,
@@ -172,31 +173,6 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
         report_to=config.report_to,
         seed=job.seed,
     )
-
-
-# For every trainer of the suite
-
-
-def arguments(kind: type[TrainingArguments], **values) -> TrainingArguments:
-    """Build arguments of a kind: one device, bfloat16 where it has that, and no output of its own."""
-    on_gpu = torch.cuda.is_available()
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
-    built = kind(bf16=bf16, use_cpu=not on_gpu, disable_tqdm=True, dataloader_pin_memory=False, **values)
-    built._n_gpu = 1  # with several visible ones DataParallel would make larger batches
-    return built
-
-
-class Progress(TrainerCallback):
-    """Reports each step, and has the loss logged at the last one and at each checkpoint."""
-
-    def __init__(self, report: Report, save_steps: int = 0):
-        self.report, self.save_steps = report, save_steps
-
-    def on_step_end(self, args, state, control, **kwargs):
-        # a resumed training averages the losses from its checkpoint on
-        saved = self.save_steps and state.global_step % self.save_steps == 0
-        control.should_log |= state.global_step == state.max_steps or bool(saved)
-        self.report(state.global_step, state.max_steps)
 
 
 def main(folder: Path) -> None:
