@@ -57,16 +57,18 @@ class Study:
         self.folder, self.lines, self.about = folder, [], {}
 
     def stage(self, name: str, values: dict, metrics: dict, inputs: dict, **rows: list[dict]) -> Path:
-        """Write a complete stage with these files of rows; a notebook of training leaves a student, too."""
-        folder = self.folder / "tapir/s0" / name
-        part = folder.with_name(f"{folder.name}.part")
+        """Write a complete stage with these files of rows, to which the run links; training leaves a student."""
+        folder, stored = self.folder / "tapir/s0" / name, self.folder / "store" / name
+        part = stored.with_name(f"{stored.name}.part")
         part.mkdir(parents=True)
         for file, content in rows.items():
             records.write(records.build(content), part / f"{file}.parquet")
         if "training" in name:
             (part / "student").mkdir()
         files.write_json(part / "metrics.json", metrics)
-        provenance.complete(provenance.new_plan(name, "key", values, inputs, "demo"), part, folder)
+        inputs = {parameter: Path(path).resolve() for parameter, path in inputs.items()}
+        provenance.complete(provenance.new_plan(name, "key", values, inputs, "demo"), part, stored)
+        folders.link(folder, stored)
         line = {"name": name, "arm": "tapir", "seed": 0, "folder": folder.relative_to(self.folder).as_posix()}
         self.lines.append(line)
         return folder

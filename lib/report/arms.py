@@ -1,6 +1,5 @@
 """Compare the arms of a run: what each cost, what it was trained on, and the rows on which two differ."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
-from lib import records
+from lib import files, records
 from lib.evaluation import registry
 from lib.gym import calibration
 from lib.gym.oracle import ExactOracle
 from lib.report import scores, tables
+from lib.runner import folders
 from lib.tapir import tasks as taxonomies
 
 TRAINING, JUDGING = "tapir/4_training", "tapir/2_oracle_judging"
@@ -20,15 +20,15 @@ RESPONSE_ENDS = ("gym.cut", "gym.no_answer", "gym.cells_between")
 EQUAL = 0.02  # by which response tokens may differ in an equal budget
 
 
-def account(run: Path, summary: dict) -> pd.DataFrame:
-    """Tabulate the arms: headline score with its interval, number of seeds, and cost (see `budget`)."""
+def account(summary: dict, budget: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate the arms: headline score with its interval, number of seeds, and cost (a `budget`)."""
     name = scores.headline(summary)
     values = scores.by_arm(summary, name) if name else {}
     table = pd.DataFrame({"seeds": {arm: len(result["seeds"]) for arm, result in summary["arms"].items()}})
     if values:
         shown = pd.Series({arm: scores.show(name, score) for arm, score in values.items()})
         table.insert(0, scores.label(name, summary), shown.reindex(table.index).fillna(""))
-    return table.join(budget(run))
+    return table.join(budget)
 
 
 def other_sets(summary: dict) -> pd.DataFrame:
@@ -119,8 +119,8 @@ def disagreements(evaluated: pd.DataFrame, replies: pd.DataFrame, a: str, b: str
 
 def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
     """Read all replies of the embedded world's evaluation; empty without any."""
-    folders = tables.places(run, notebook)
-    parts = [pd.read_parquet(f / "replies.parquet").assign(arm=a, seed=s) for (a, s), f in folders.items()]
+    places = tables.places(run, notebook)
+    parts = [pd.read_parquet(at / "replies.parquet").assign(arm=a, seed=s) for (a, s), at in places.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "id"])
 
 
@@ -134,7 +134,7 @@ def losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     for stage in table[table["seed"] == table["seed"].min()].itertuples():
         steps, values = lines.setdefault(stage.arm, ([], []))
         before = steps[-1] if steps else 0
-        for entry in json.loads((stage.folder / "losses.json").read_text()):
+        for entry in files.read_json(stage.folder / "losses.json"):
             steps.append(before + entry["step"])
             values.append(entry["loss"])
     return lines
@@ -188,8 +188,8 @@ def budget(run: Path) -> pd.DataFrame:
     return table.drop(columns="seed").groupby("arm").mean()
 
 
-def _spent(folders: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
-    metrics = [tables.metrics(folder) for folder in folders]
+def _spent(stages: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
+    metrics = [folders.metrics(folder) for folder in stages]
 
     def total(*names: str) -> float:
         values = [each[name] for each in metrics for name in names if name in each]

@@ -1,8 +1,9 @@
-"""Write hub cards: a README.md in every student that a run trained, and beside every pool of rows.
+"""Write hub cards: a README.md in the student of every training stage, and beside every pool of rows.
 
 A card only says what the records hold; anything else is called unknown.
 """
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lib import files, paths, show
 from lib.evaluation import registry
 from lib.evaluation.registry import JUDGES, RECORDED
-from lib.report import facts, scores, tables
+from lib.gym import EMBEDDED
+from lib.report import facts, page, scores, tables
 from lib.runner import folders
 from lib.runner.digests import CARD
 
@@ -42,19 +44,23 @@ def write(run: Path) -> list[Path]:
     for line in summary.get("stages", ()):
         if line["arm"] in summary["arms"] and "folder" in line and folders.record(run / line["folder"]):
             users.setdefault(run / line["folder"], []).append(f"{line['arm']}, {line['seed']}")
+    evaluations: dict[Path, list[dict]] = {}  # by the student that was asked
+    for folder in users:
+        if found := _evaluation(folder):
+            evaluations.setdefault(_student(folder), []).append(found)
     written = []
     for folder in users:
         name = f"{summary['run']}-{users[folder][0].replace(', ', '-s')}-{folder.name.replace('@', '-')}"
         content = {"name": name, "summary": summary, "users": users[folder]} | _content(folder)
-        for path, card in _cards(folder, content, list(users)).items():
+        content["evaluations"] = evaluations.get((folder / "student").resolve(), [])
+        for path, card in _cards(folder, content).items():
             if path.relative_to(folder).as_posix() not in folders.record(folder)["files"]:
-                with files.whole(path) as partial:
-                    partial.write_text(str(card), encoding="utf-8")
+                page.save(path, str(card))
                 written.append(path)
     return written
 
 
-def _cards(folder: Path, content: dict, stages: list[Path]) -> dict[Path, RepoCard]:
+def _cards(folder: Path, content: dict) -> dict[Path, RepoCard]:
     cards, pool = {}, folder / POOLS.get(_notebook(folder), "")
     if pool.is_file():
         rows = {"file": pool.name, "rows": _count([pool])}
@@ -63,10 +69,9 @@ def _cards(folder: Path, content: dict, stages: list[Path]) -> dict[Path, RepoCa
         chain = [stage for stage in ancestry(folder) if _notebook(stage) == _notebook(folder)]
         pairs = folders.record(folder)["inputs"].get("pairs_from")
         trained = [Path(pairs)] if pairs else [stage / "rows.parquet" for stage in chain]
-        evaluations = [result for stage in stages if (result := _evaluation(stage, folder / "student"))]
-        data = _student_data(content, evaluations)
-        content |= {"rows": _count([path for path in trained if path.is_file()]), "evaluations": evaluations}
-        cards[folder / "student" / CARD] = _render(ModelCard, "model.md.j2", data, content)
+        rows = {"rows": _count([path for path in trained if path.is_file()])}
+        data = _student_data(content)
+        cards[folder / "student" / CARD] = _render(ModelCard, "model.md.j2", data, content | rows)
     return cards
 
 
@@ -89,13 +94,13 @@ def _content(folder: Path) -> dict:
         "task": task,
         "oracle": asking.get("oracle", ""),
         "judge": asking.get("judge_model") or asking.get("oracle", ""),
-        "embedded": source == "gym" or task.startswith("gym:"),
+        "embedded": source == "gym" or task.startswith(EMBEDDED),
         "base": _base(made_from),
     }
 
 
-def _student_data(content: dict, evaluations: list[dict]) -> ModelCardData:
-    results = [result for evaluation in evaluations for result in _results(evaluation)]
+def _student_data(content: dict) -> ModelCardData:
+    results = [result for evaluation in content["evaluations"] for result in _results(evaluation)]
     corpus, (kind, base) = content["source"].partition(":")[0], content["base"]
     return ModelCardData(
         model_name=content["name"] if results else None,  # huggingface_hub takes it with results only
@@ -120,13 +125,14 @@ def _pool_data(pool: Path, content: dict) -> DatasetCardData:
     )
 
 
-def ancestry(folder: Path) -> list[Path]:
+def ancestry(folder: Path, seen: dict[Path, None] | None = None) -> list[Path]:
     """List the stages that a stage was made from, by the inputs in their records, itself last."""
-    stages: list[Path] = []
+    seen = {} if seen is None else seen
     for path in filter(None, folders.record(folder)["inputs"].values()):
-        if stage := tables.stage_of(Path(path)):
-            stages += [earlier for earlier in ancestry(stage) if earlier not in stages]
-    return [*stages, folder]
+        if (stage := tables.stage_of(Path(path))) and stage not in seen:
+            ancestry(stage, seen)
+    seen[folder] = None
+    return list(seen)
 
 
 def _base(made_from: list[Path]) -> tuple[str, str]:
@@ -149,15 +155,21 @@ def _is_hub_name(name: str) -> bool:
     return bool(name) and not paths.local(name).exists()
 
 
-def _evaluation(folder: Path, student: Path) -> dict | None:
-    """Return what an evaluation says of this student; None if it asked another one, or recorded answers."""
+def _student(folder: Path) -> Path | None:
+    """Return the folder of the student that a stage took, where its files are: a run only links to them."""
+    path = folders.record(folder)["inputs"].get("student_from")
+    return Path(path).resolve() if path else None
+
+
+def _evaluation(folder: Path) -> dict | None:
+    """Return what an evaluation says of a trained student; None if it asked no such, or recorded answers."""
     record, notebook = folders.record(folder), _notebook(folder)
     is_recorded = any(map(record["parameters"].get, RECORDED))
-    if record["inputs"].get("student_from") != str(student) or is_recorded or "evaluation/" not in notebook:
+    if not _student(folder) or is_recorded or "evaluation/" not in notebook:
         return None
     benchmark, is_stand_in = registry.benchmark(notebook), tables.stands_in(record)
     name = benchmark.name if benchmark else notebook
-    arm = {"metrics": tables.metrics(folder)}
+    arm = {"metrics": folders.metrics(folder)}
     each = {name: scores.score(arm, name) for name in arm["metrics"] if not _is_of_another(name)}
     return {
         "name": f"stand-in for {name}, asked of the embedded world" if is_stand_in else name,
@@ -200,7 +212,7 @@ def _count(paths_of_rows: list[Path]) -> dict | None:
 
 
 def _notebook(folder: Path) -> str:
-    return folders.record(folder)["name"].partition("@")[0]
+    return tables.notebook_of(folders.record(folder))
 
 
 # --- Markdown: texts of data come in as code, in which nothing is markup
@@ -216,7 +228,12 @@ def _code(text: object) -> str:
 
 
 def _render(kind: type[RepoCard], template: str, data: CardData, content: dict) -> RepoCard:
+    return kind(_environment().get_template(template).render(content, metadata=data.to_yaml()))
+
+
+@cache
+def _environment() -> Environment:
     beside = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=beside, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"code": _code, "local": facts.without_folder, "plain": show.plain}
-    return kind(environment.get_template(template).render(content, metadata=data.to_yaml()))
+    return environment

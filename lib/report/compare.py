@@ -49,7 +49,7 @@ def settings(runs: list[Path]) -> pd.DataFrame:
     values: dict[str, dict[str, set]] = {}
     for run in runs:
         for record in tables.records(run):
-            notebook = record["name"].partition("@")[0]
+            notebook = tables.notebook_of(record)
             for name, value in {} if notebook.startswith("report") else record["parameters"].items():
                 if name not in keys.RESERVED:
                     values.setdefault(f"{notebook}: {name}", {}).setdefault(run.name, set()).add(str(value))
@@ -63,6 +63,7 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
     Returns {"b: arm - a: arm": {metric: …}}, and the pairs that could not be compared, each with the reason.
     """
     first, *others = summaries
+    done = {run: [(row, row.folder) for row in tables.stages(run).itertuples()] for run in summaries}
     differences, apart = {}, []
     for run in others:
         arms, first_arms = summaries[run]["arms"], summaries[first]["arms"]
@@ -71,13 +72,9 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
         for arm, other in pairs:
             label = f"{run.name}: {arm} − {first.name}: {other}"
             try:
-                compared = compare_stages(_scored(run, arm), _scored(first, other))
+                compared = compare_stages(scored(arm, done[run]), scored(other, done[first]))
             except ValueError as error:
                 apart.append(f"{label}: {error}")
             else:
                 differences |= {label: compared} if compared else {}
     return differences, apart
-
-
-def _scored(run: Path, arm: str) -> dict[str, dict[int, Path]]:
-    return scored(arm, ((row, row.folder) for row in tables.stages(run).itertuples()))

@@ -58,7 +58,7 @@ def boxes(stages: list[Path], run: Path) -> list[dict]:
 
 def box_of(folder: Path) -> dict:
     """Return the title of a stage, and its texts; a metric that it lacks is left out."""
-    record, metrics = folders.record(folder), tables.metrics(folder)
+    record, metrics = folders.record(folder), folders.metrics(folder)
     notebook, _, number = record["name"].partition("@")
     title, phrases = STAGES.get(notebook, (notebook, {}))
     named = {name.replace("#", f"training.round_{number}"): text for name, text in phrases.items()}

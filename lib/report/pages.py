@@ -15,10 +15,10 @@ PAGE, ZIP = "report.html", "report.zip"
 
 def write_page(stage: Path) -> None:
     """Write notebook.html beside notebook.ipynb, unless it is there."""
-    from lib.report import page, render
-
     path = stage / digests.STAGE_PAGE
     if not path.is_file():
+        from lib.report import page, render
+
         page.save(path, render.notebook_page(page.read(stage), stage.name.partition("@")[0]))
 
 

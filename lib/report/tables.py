@@ -19,7 +19,7 @@ def summary(run: Path) -> dict:
     """
     content, lines = _finished(run)
     records = [folders.record(run / line["folder"]) for line in lines]
-    notebooks = {record["name"].partition("@")[0] for record in records if stands_in(record)}
+    notebooks = {notebook_of(record) for record in records if stands_in(record)}
     return content | {"stand_ins": sorted(registry.benchmark(name).prefix for name in notebooks)}
 
 
@@ -34,9 +34,14 @@ def _finished(run: Path) -> tuple[dict, list[dict]]:
     return summary, lines
 
 
+def notebook_of(record: dict) -> str:
+    """Return the notebook of a stage's record: "tapir/4_training" of the stage tapir/4_training@2."""
+    return record["name"].partition("@")[0]
+
+
 def stands_in(record: dict) -> bool:
     """Say whether a stage asked the embedded world in place of its benchmark."""
-    benchmark = registry.benchmark(record["name"].partition("@")[0])
+    benchmark = registry.benchmark(notebook_of(record))
     if not benchmark or not benchmark.stand_in:
         return False
     name, value = benchmark.stand_in
@@ -74,11 +79,6 @@ def is_embedded(run: Path) -> bool:
 def records(run: Path) -> list[dict]:
     """Return the record of every stage of a run, each once."""
     return [folders.record(folder) for folder in dict.fromkeys(stages(run)["folder"])]
-
-
-def metrics(folder: Path) -> dict[str, float | None]:
-    """Return the metrics of a stage."""
-    return files.read_json(folder / "metrics.json") or {}
 
 
 def stage_of(path: Path) -> Path | None:

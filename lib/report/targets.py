@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 from lib.evaluation import statistics
 from lib.report import tables
+from lib.report.scores import ENDS, FEW_SHOT
 from lib.self_guide import target
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
@@ -24,7 +25,7 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
     lines, inputs = {}, tables.places(run, INPUTS)
     evaluated = tables.places(run, EVALUATION)
     for arm, result in summary["arms"].items():
-        metric = next((m for m in METRICS if f"ni.gain_over.few_shot.{m}" in result["metrics"]), None)
+        metric = next((m for m in METRICS if FEW_SHOT + m in result["metrics"]), None)
         if metric:
             folders = [folder for (a, _), folder in evaluated.items() if a == arm]
             scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders])
@@ -37,7 +38,7 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
 def line(metrics: dict, metric: str) -> dict[str, object]:
     """Return the scores of one arm in a metric, by line of its table; nan where one is unknown."""
     named = [name for name in metrics if name.endswith(f".{metric}") and name.count(".") == 2]
-    gain = {f"gain{end}": f"ni.gain_over.few_shot.{metric}{end}" for end in ("", "_low", "_high")}
+    gain = {f"gain{end}": FEW_SHOT + metric + end for end in ENDS}
     own = {"labels": "self_guide.pairs.accuracy_synthetic", "pairs": "self_guide.pairs.kept"}
     columns = {"self_guide": f"ni.{metric}"} | {name.split(".")[1]: name for name in named} | gain | own
     return {"metric": metric} | {name: metrics.get(key, float("nan")) for name, key in columns.items()}

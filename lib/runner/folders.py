@@ -71,6 +71,11 @@ def record(folder: Path) -> dict | None:
     return data if data and "key" in data else None
 
 
+def metrics(folder: Path) -> dict[str, float | None]:
+    """Return the metrics that a stage wrote."""
+    return files.read_json(folder / "metrics.json") or {}
+
+
 def is_complete(folder: Path) -> bool:
     """Return whether a stage is finished and its files are as they were written."""
     return record(folder) is not None and damage(folder) is None
@@ -104,7 +109,7 @@ def check_link(path: Path) -> None:
 
 
 def link(path: Path, folder: Path) -> None:
-    """Make `place`, in a run, a relative link to a stage in the store."""
+    """Make `path`, in a run, a relative link to a stage in the store."""
     path.parent.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(folder, path.parent)
     if path.is_symlink() and os.readlink(path) == target:

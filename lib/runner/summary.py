@@ -33,7 +33,7 @@ def arms(done: Done) -> dict[str, dict]:
     for stage, folder in done:
         if not stage.once:
             metrics = by_arm.setdefault(stage.arm, {}).setdefault(stage.seed, {})
-            for name, value in _metrics(folder).items():
+            for name, value in folders.metrics(folder).items():
                 adds = name.startswith("oracle.") and name in metrics
                 metrics[name] = _sum([value, metrics[name]]) if adds else value
                 if name.endswith(f"_round_{stage.round}"):
@@ -49,12 +49,8 @@ def arms(done: Done) -> dict[str, dict]:
 
 def oracle(used: Iterable[Path]) -> dict[str, float | None]:
     """Add up the oracle's calls and USD (None: price unknown); a shared stage counts once."""
-    each = [_metrics(folder) for folder in sorted(set(used))]
+    each = [folders.metrics(folder) for folder in sorted(set(used))]
     return {name: _sum([metrics.get(f"oracle.{name}", 0) for metrics in each]) for name in COUNTED}
-
-
-def _metrics(folder: Path) -> dict:
-    return files.read_json(folder / "metrics.json") or {}
 
 
 def _sum(values: list[float | None]) -> float | None:
