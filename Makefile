@@ -16,7 +16,7 @@ env: $(ENV)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c pins.txt -e '.[dev]'
 	touch $@
 
-demo: $(ENV) ## three arms in the embedded world, and their report
+demo: $(ENV) ## four arms in the embedded world, and their report
 	$(PY) -m lib.run params/demo.yaml
 
 study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped

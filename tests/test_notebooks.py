@@ -109,7 +109,7 @@ def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
         == sum(calls)
         == summary["arms"]["tapir"]["metrics"]["oracle.calls"]
     )
-    assert list(arms.account(folder, summary).index) == ["warm_up", "balanced", "tapir"]
+    assert list(arms.account(summary, budget).index) == ["warm_up", "balanced", "tapir"]
 
 
 def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):

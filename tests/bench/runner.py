@@ -26,7 +26,11 @@ TURNS, STAGES, UNCHANGED = 3, 4, 20
 MOST_BEYOND_S, MOST_UNCHANGED_S = 1.5, 3.0
 CELLS = ("x = 10 * step + round", "print(x)")  # another stage each round
 # imported by no kernel, for nobody calls it; all of it counts in the key
-METHOD = "def method():\n    from lib import corpus, curriculum, judge, refine, sft, student"
+METHOD = """def method():
+    from lib import corpus, models
+    from lib.tapir import curriculum, judge, refine
+    from lib.training import sft
+"""
 STUDY = "stages: [{repeat: %d, stages: [trivial]}]\nparams: {step: %d}"
 
 
