@@ -6,6 +6,7 @@ All runs share their stages in outputs/store; `--clean` lists those that no run 
 
 import argparse
 import shlex
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from lib.errors import UserError, for_user, one_line
 from lib.report import pages
 from lib.runner import folders, session
 from lib.runner.plan import plan
-from lib.runner.study import Study, load
+from lib.runner.study import load
 
 
 def main(words: list[str] | None = None) -> int:
@@ -59,20 +60,20 @@ def clean(confirmed: bool) -> None:
     """List the stages that no run links to; remove them where that is confirmed."""
     unused = folders.unused()
     for folder in unused:
-        print(f"{folders.size(folder) / 1e6:12,.1f} MB  {paths.short(folder)}")
+        size = sum(path.stat().st_size for path in folders.files_of(folder))
+        print(f"{size / 1e6:12,.1f} MB  {paths.short(folder)}")
         if confirmed:
-            folders.remove(folder)
+            shutil.rmtree(folder)
+            folder.with_suffix(".lock").unlink(missing_ok=True)
     if unused and not confirmed:
         print("These can be removed: python -m lib.run --clean=yes")
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
     """List the stages of a run. Raises UserError for what `run_study` would refuse at its start."""
-    study = load(path)
-    planned = plan(study, Path(path).stem if name is None else name, overrides or {})
-    session.check(planned)
-    _list_unused(study)
-    print("\n".join(stage.label for stage in planned))
+    run = _prepare(path, overrides, name)
+    session.check(run.planned)
+    print("\n".join(stage.label for stage in run.planned))
 
 
 def run_study(
@@ -82,14 +83,9 @@ def run_study(
 
     Raises UserError before anything runs when the study is not right, and after a stage failed.
     """
-    study, name, overrides = load(path), Path(path).stem if name is None else name, overrides or {}
-    planned = plan(study, name, overrides)
-    again = f"python -m lib.report {name}, which shows the whole error"
-    draw_page = partial(pages.attempt, again=f"the same command again, or {again}")
-    run = session.Run(study, name, _command(path, overrides, name), planned, draw_page, workers)
+    run = _prepare(path, overrides, name, workers)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(run.folder / "lock", 0, f"the run {name}"):
-        _list_unused(study)
+    with files.lock(run.folder / "lock", 0, f"the run {run.name}"):
         summary = _run_all(run)
     try:
         report = pages.write_report(run.folder)
@@ -98,10 +94,31 @@ def run_study(
     except Exception as error:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(
-            f"all stages of {name} are recorded, but their report cannot be drawn ({reason}). Do {again}."
+            f"all stages of {run.name} are recorded, but their report cannot be drawn ({reason}). "
+            f"Do {_again(run.name)}."
         ) from error
     print(paths.short(report))
     return summary
+
+
+def _prepare(
+    path: str | Path, overrides: dict[str, object] | None, name: str | None, workers: int = 1
+) -> session.Run:
+    """Plan a run; print what its params file inherits and has no use for."""
+    study, name, overrides = load(path), Path(path).stem if name is None else name, overrides or {}
+    planned = plan(study, name, overrides)
+    if study.unused:
+        names = ", ".join(one_line(each, 60) for each in study.unused)
+        print(f"{path} inherits what it has no use for, and leaves it out: {names}")
+    words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
+    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
+    words += ["--run", name] if name != Path(path).stem else []
+    draw_page = partial(pages.attempt, again=f"the same command again, or {_again(name)}")
+    return session.Run(study, name, shlex.join(words), planned, draw_page, workers)
+
+
+def _again(name: str) -> str:
+    return f"python -m lib.report {name}, which shows the whole error"
 
 
 def _run_all(run: session.Run) -> dict:
@@ -120,19 +137,6 @@ def _run_all(run: session.Run) -> dict:
         pages.withdraw(run.folder, before, summary)
         files.write_json(run.folder / "summary.json", summary)
     return summary
-
-
-def _list_unused(study: Study) -> None:
-    if study.unused:
-        names = ", ".join(one_line(name, 60) for name in study.unused)
-        print(f"{study.path} inherits what it has no use for, and leaves it out: {names}")
-
-
-def _command(path: str | Path, overrides: dict[str, object], name: str) -> str:
-    """Return the command that repeats a run."""
-    words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
-    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
-    return shlex.join(words + (["--run", name] if name != Path(path).stem else []))
 
 
 if __name__ == "__main__":

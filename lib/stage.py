@@ -19,6 +19,7 @@ from pathlib import Path
 from lib import files, paths
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, references
+from lib.runner.plan import Planned
 
 SHOW_EVERY_S = 0.5
 RUN_FIRST = (
@@ -182,7 +183,7 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     where |= {name: parameters[name] for name in keys.RESERVED if name in parameters}
     for name in ("run", "arm"):
         folders.check_plain(where[name], name)
-    inputs = _inputs(parameters, references.finished(where["run"], where["arm"], where["seed"]))
+    inputs = _inputs(parameters, where["run"], where["arm"], where["seed"])
     preflight.check(notebook, parameters)
     key = keys.stage_key(content, parameters, inputs)
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
@@ -192,8 +193,13 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     return Stage(folders.open_part(part, wait_s=2), plan, final)
 
 
-def _inputs(values: dict, before: list[references.Finished]) -> dict[str, Path | None]:
+def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | None]:
     """Resolve the inputs among finished stages; without a round of its own a notebook reads the latest."""
+    top, before = folders.outputs() / run / arm / f"s{seed}", []
+    for path in top.rglob("*@*"):
+        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
+        if number.isdigit() and folders.is_complete(path):
+            before.append(Planned(notebook, arm, seed, int(number), {}, folder=path.resolve()))
     inputs = {}
     for name in references.names(values):
         means = references.resolve(values[name], values.get("round"), before, name, RUN_FIRST)
@@ -201,7 +207,7 @@ def _inputs(values: dict, before: list[references.Finished]) -> dict[str, Path |
     return inputs
 
 
-# --- locks and death
+# --- locks
 
 
 def _take(folder: Path) -> None:

@@ -96,13 +96,14 @@ def _share(slot: int, workers: int) -> dict[str, str]:
     """Give a kernel its share of the cores, unless $OMP_NUM_THREADS is set, and one GPU, round robin."""
     if workers == 1:
         return {}
-    import torch
-
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = list(map(str, range(torch.cuda.device_count()))) if visible is None else visible.split(",")
-    gpu = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
-    return {"OMP_NUM_THREADS": threads} | gpu
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+    else:
+        import torch
+
+        gpus = [str(number) for number in range(torch.cuda.device_count())]
+    return {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 
 
 def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:
@@ -118,8 +119,8 @@ def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], en
     copy = part / "notebook.ipynb"
     try:
         papermill.execute_notebook(
-            _literal(source),
-            _literal(copy),
+            source,
+            copy,
             parameters=values,
             kernel_name="python3",
             language="python",
@@ -133,11 +134,6 @@ def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], en
         raise _explained(error, copy) from None
     if not (files.read_json(part / "progress.json") or {}).get("closed"):
         raise UserError(f"{source} ended without stage.close(): make that its last cell")
-
-
-def _literal(path: Path) -> str:
-    """Escape the braces of a path: papermill would fill them in."""
-    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _own_kernel(part: Path, kernels: list[int], environment: dict) -> type:

@@ -210,14 +210,3 @@ def _in_use(folder: Path) -> bool:
     except UserError:
         return True
     return False
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of the store, and its lock file."""
-    shutil.rmtree(folder)
-    folder.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in files_of(folder))

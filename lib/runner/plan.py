@@ -93,8 +93,10 @@ def _stages(study: Study, run: str, arm: str, seed: int) -> Iterator[Planned]:
     """Yield the stages of an arm; before a repeat the round is 0, after it that of the last repetition."""
     base, number = study.params | study.arms[arm], 0
     for repeat, entries in study.blocks:
-        times = _times(study, repeat, base, arm)
-        for number in [number] if times is None else range(number + 1, number + 1 + times):  # noqa: B020
+        rounds = [number]
+        if repeat is not None:
+            rounds = range(number + 1, number + 1 + _times(study, repeat, base, arm))
+        for number in rounds:
             for entry in entries:
                 values = base | entry.values
                 if not entry.once and _applies(study, entry, values, arm, number):
@@ -146,9 +148,7 @@ def _value(study: Study, name: str, values: dict, arm: str, notebook: str = "") 
     )
 
 
-def _times(study: Study, repeat: object, values: dict, arm: str) -> int | None:
-    if repeat is None:
-        return None
+def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
     times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
     if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(

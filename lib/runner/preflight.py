@@ -6,7 +6,7 @@ an owner is constructed: a TrainingConfig, a taxonomy, a selection, an engine.
 
 import os
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from lib import corpus, paths
@@ -39,6 +39,14 @@ CHOICES = {
     "reference": ("oracle", "corpus"),
     "split": ("dev", "test"),
     "unfit_judge": ("refuse", "warn"),
+}
+OWNERS = {  # each raises UserError for a value that it does not take
+    "bad_rows": partial(corpus.check, "auto"),
+    "chat_template": weights.template,
+    "classifier": partial(weights.locate, "classifier"),
+    "format": partial(corpus.check, bad_rows="refuse"),
+    "selection": selection.find,
+    "tasks": tasks.load_taxonomy,
 }
 RECORDED = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
 RECORDED += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
@@ -92,26 +100,13 @@ def _check_value(name: str, value: object) -> None:
     if name in CHOICES and (unknown := [each for each in chosen if each not in CHOICES[name]]):
         raise UserError(f"{name}={unknown[0]}: it is unknown. Choose of {', '.join(CHOICES[name])}.")
     if name in PROMPTS and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
-        raise UserError(
-            f"{name}={value}: there is no params/prompts/{value}.md. Write it, or correct the name."
-        )
-    if name in FILES:
-        for path in chosen:
-            _check_file(name, path)
-    if name == "format":
-        corpus.check(value, "refuse")
-    elif name == "bad_rows":
-        corpus.check("auto", value)
-    elif name == "lc_features" and value and not paths.local(value).is_file():
+        raise UserError(f"{name}={value}: there is no params/prompts/{value}.md. Correct the name.")
+    for path in chosen if name in FILES else []:
+        _check_file(name, path)
+    if name == "lc_features" and value and not paths.local(value).is_file():
         raise UserError(f"lc_features={value}: there is no such file. Correct the path.")
-    elif name == "tasks":
-        tasks.load_taxonomy(value)
-    elif name == "selection":
-        selection.find(value)
-    elif name == "chat_template" and value:
-        weights.template(value)
-    elif name == "classifier" and value:
-        weights.locate(name, value)
+    if name in OWNERS and value:
+        OWNERS[name](value)
 
 
 def _check_file(name: str, path: str) -> None:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from lib import paths
 from lib.errors import UserError
@@ -19,14 +18,6 @@ from lib.runner import folders
 
 ROUND = re.compile(r"-?\d+")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-class Finished(NamedTuple):
-    """A finished stage on disk."""
-
-    notebook: str
-    round: int
-    folder: Path
 
 
 def names(values: dict) -> list[str]:
@@ -95,14 +86,3 @@ def _split(text: str, name: str) -> tuple[str, int | None, str]:
 
 def _is_notebook(name: str) -> bool:
     return os.path.isfile(folders.notebook_path(name))
-
-
-def finished(run: str, arm: str, seed: int) -> list[Finished]:
-    """List the finished stages of one arm and seed on disk."""
-    top = folders.outputs() / run / arm / f"s{seed}"
-    stages = []
-    for path in top.rglob("*@*"):
-        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
-        if number.isdigit() and folders.is_complete(path):
-            stages.append(Finished(notebook, int(number), path.resolve()))
-    return stages
