@@ -1,11 +1,8 @@
 """Files written whole or not at all, JSON, YAML, locks; and a process that ends with its parent."""
 
-import ctypes
 import fcntl
 import json
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,7 +42,7 @@ def read_json(path: Path) -> dict | None:
 
 
 def load_yaml(text: str, where: str) -> object:
-    """Read YAML; a date stays a text. Raises UserError beginning with `where`, for a repeated key, too."""
+    """Read YAML. Raises UserError beginning with `where`, for a repeated key, too."""
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -53,11 +50,6 @@ def load_yaml(text: str, where: str) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(set(names)) < len(names):
@@ -95,16 +87,11 @@ def _locked(file) -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends: at once on Linux, within 0.2 s elsewhere."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
-    else:
-        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # the parent ended before the call
-        os._exit(1)
+    """End this process within 0.2 s of its parent's end."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _watch_parent(parent: int) -> None:
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)

@@ -5,19 +5,18 @@ All runs share their stages in outputs/store; `--clean` lists those that no run 
 """
 
 import argparse
+import shlex
+import shutil
 import sys
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError, for_user, one_line
 from lib.report import pages
-from lib.runner import folders, jobs, provenance, summary
-from lib.runner.plan import Planned, plan
-from lib.runner.session import Run
-from lib.runner.study import Study, contrasts, load
-from lib.runner.terminal import Line
+from lib.runner import folders, session
+from lib.runner.plan import plan
+from lib.runner.study import load
 
 
 def main(words: list[str] | None = None) -> int:
@@ -61,20 +60,20 @@ def clean(confirmed: bool) -> None:
     """List the stages that no run links to; remove them where that is confirmed."""
     unused = folders.unused()
     for folder in unused:
-        print(f"{folders.size(folder) / 1e6:12,.1f} MB  {paths.short(folder)}")
+        size = sum(path.stat().st_size for path in folders.files_of(folder))
+        print(f"{size / 1e6:12,.1f} MB  {paths.short(folder)}")
         if confirmed:
-            folders.remove(folder)
+            shutil.rmtree(folder)
+            folder.with_suffix(".lock").unlink(missing_ok=True)
     if unused and not confirmed:
         print("These can be removed: python -m lib.run --clean=yes")
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
     """List the stages of a run. Raises UserError for what `run_study` would refuse at its start."""
-    study = load(path)
-    planned = plan(study, Path(path).stem if name is None else name, overrides or {})
-    _check(planned)
-    _list_unused(study)
-    print("\n".join(stage.label for stage in planned))
+    run = _prepare(path, overrides, name)
+    session.check(run.planned)
+    print("\n".join(stage.label for stage in run.planned))
 
 
 def run_study(
@@ -84,147 +83,60 @@ def run_study(
 
     Raises UserError before anything runs when the study is not right, and after a stage failed.
     """
-    study, name = load(path), Path(path).stem if name is None else name
-    planned = plan(study, name, overrides or {})
-    command = provenance.command(path, overrides or {}, name)
-    run = Run(study, name, folders.outputs() / name, command, planned, workers)
-    for folder in (run.folder, *(run.folder / arm for arm in study.arms)):
-        folders.check_inside(folder)
-    for stage in planned:
-        folders.check_link(run.link(stage))
+    run = _prepare(path, overrides, name, workers)
     run.folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(run.folder / "lock", 0, f"the run {name}"):
-        _list_unused(study)
-        return _run_all(run)
-
-
-def _list_unused(study: Study) -> None:
-    if study.unused:
-        names = ", ".join(one_line(name, 60) for name in study.unused)
-        print(f"{study.path} inherits what it has no use for, and leaves it out: {names}")
-
-
-def _check(planned: list[Planned]) -> None:
-    """Raise UserError for a setting that any of the stages would refuse."""
-    from lib.runner import preflight
-
-    for stage in planned:
-        try:
-            preflight.check(stage.notebook, stage.values)
-        except UserError as error:
-            raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
-
-
-def _run_all(run: Run) -> dict:
-    status, before = "failed", files.read_json(run.folder / "summary.json")
+    with files.lock(run.folder / "lock", 0, f"the run {run.name}"):
+        summary = _run_all(run)
     try:
-        _run_stages(run, once=False)
-        named, primary = contrasts(run.study), run.study.text.get("primary") or []
-        run.together = summary.comparisons(named, primary, run.done, run.folder / "comparisons.json")
-        for name, why in run.together.get("apart", {}).items():
-            print(f"cannot compare {name}: {why}")
-        run.write_summary()  # what a page about the run reads
-        _run_stages(run, once=True)
-        status = "complete"
-    except KeyboardInterrupt:
-        status = "partial"
-        raise
-    finally:
-        result = run.summary(status)
-        pages.withdraw(run.folder, before, result)
-        files.write_json(run.folder / "summary.json", result)
-    print(paths.short(_report(run)))
-    return result
-
-
-def _report(run: Run) -> Path:
-    """Write the report. Raises UserError where that fails: the stages are recorded all the same."""
-    try:
-        return pages.write_report(run.folder)
+        report = pages.write_report(run.folder)
     except UserError:
         raise
     except Exception as error:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(
             f"all stages of {run.name} are recorded, but their report cannot be drawn ({reason}). "
-            f"Do {_draw(run)}, which shows the whole error."
+            f"Do {_again(run.name)}."
         ) from error
+    print(paths.short(report))
+    return summary
 
 
-def _draw(run: Run) -> str:
-    return f"python -m lib.report {run.name}"
+def _prepare(
+    path: str | Path, overrides: dict[str, object] | None, name: str | None, workers: int = 1
+) -> session.Run:
+    """Plan a run; print what its params file inherits and has no use for."""
+    study, name, overrides = load(path), Path(path).stem if name is None else name, overrides or {}
+    planned = plan(study, name, overrides)
+    if study.unused:
+        names = ", ".join(one_line(each, 60) for each in study.unused)
+        print(f"{path} inherits what it has no use for, and leaves it out: {names}")
+    words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
+    words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
+    words += ["--run", name] if name != Path(path).stem else []
+    draw_page = partial(pages.attempt, again=f"the same command again, or {_again(name)}")
+    return session.Run(study, name, shlex.join(words), planned, draw_page, workers)
 
 
-# --- stages
+def _again(name: str) -> str:
+    return f"python -m lib.report {name}, which shows the whole error"
 
 
-def _run_stages(run: Run, once: bool) -> None:
-    """Run the stages that are `once` or not. Raises the first error after the stages beside it have ended."""
-    sources = {i: run.sources(i) for i, stage in enumerate(run.planned) if stage.once == once}
-    errors = []
-    with closing(jobs.work(partial(_next_task, run, sources, {}), run.workers)) as ended:
-        for job in ended:
-            if job.error is None:
-                _finish(run, job.task, job.status)
-            elif isinstance(job.error, UserError):
-                errors.append(_failure(run, job.task.position, job.task.line, job.error, job.seconds))
-            else:
-                raise job.error
-    if errors:
-        raise errors[0]
-
-
-def _next_task(run: Run, waiting: dict[int, set], tasks: dict[int, jobs.Task], busy: set) -> jobs.Task | None:
-    """Take the first waiting stage that must run and can start; link those that are finished already."""
-    for i in [*waiting]:
-        if i not in tasks and waiting[i] <= run.stored.keys():
-            tasks[i] = _task(run, i)
-        if i not in tasks or tasks[i].stored in busy:
-            continue
-        del waiting[i]
-        tasks[i].line.begin()
-        if folders.is_complete(tasks[i].stored):
-            _finish(run, tasks[i], "reused")
-        else:
-            _check_once(run)
-            return tasks[i]
-    return None
-
-
-def _task(run: Run, position: int) -> jobs.Task:
-    line = Line(run.planned[position].label, run.workers == 1)
+def _run_all(run: session.Run) -> dict:
+    """Run all stages; however that ends, write summary.json and remove a report that no longer fits it."""
+    status, before = "failed", files.read_json(run.folder / "summary.json")
     try:
-        return run.task(position, line)
-    except UserError as error:
-        line.begin()
-        raise _failure(run, position, line, error, 0) from None
-
-
-def _check_once(run: Run) -> None:
-    """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
-    if not run.checked:
-        _check(run.planned)
-        run.checked = True
-        run.write_summary()  # a crash must not leave an earlier run's summary
-
-
-def _finish(run: Run, task: jobs.Task, status: str) -> None:
-    """Link to a stage in the store, write it down and draw its page."""
-    seconds, link = folders.record(task.stored)["seconds"], run.link(task.stage)
-    folders.link(link, task.stored)
-    run.stored[task.position] = task.stored
-    run.note(task.position, status, seconds)
-    task.line.end("reused" if status == "reused" else f"done {seconds:.0f} s")
-    if status == "done":
-        run.write_summary()
-    pages.attempt(link, f"the same command again, or {_draw(run)}, which shows the whole error")
-
-
-def _failure(run: Run, position: int, line: Line, error: UserError, seconds: float) -> UserError:
-    """Write down that a stage failed, and return its error with the stage's name."""
-    run.note(position, "failed", round(seconds, 1))
-    line.end(f"failed {seconds:.0f} s")
-    return UserError(f"{line.label} {error}")
+        run.run_stages(once=False)
+        run.compare()
+        run.run_stages(once=True)
+        status = "complete"
+    except KeyboardInterrupt:
+        status = "partial"
+        raise
+    finally:
+        summary = run.summary(status)
+        pages.withdraw(run.folder, before, summary)
+        files.write_json(run.folder / "summary.json", summary)
+    return summary
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@
     stage.write_metrics({"training.loss": 0.61})
     stage.close()
 
-Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it works in outputs/interactive,
-which the runner never touches.
+Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it works in outputs/interactive.
 """
 
 import math
@@ -19,7 +18,8 @@ from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError
-from lib.runner import display, folders, keys, params, provenance, references
+from lib.runner import display, folders, keys, params, references
+from lib.runner.plan import Planned
 
 SHOW_EVERY_S = 0.5
 RUN_FIRST = (
@@ -36,7 +36,6 @@ def open_stage(notebook: str, values: dict) -> "Stage":
     """
     part = os.environ.get("STAGE")
     if part:
-        files.die_with_parent(int(os.environ["STAGE_RUNNER"]))
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
             raise UserError(
@@ -61,7 +60,7 @@ class Stage:
         self._metrics: dict = {}
         self._announced = ""
         self._started = self._shown = time.monotonic()
-        self._display = self._cell = None
+        self._cell = 0  # that shows progress
 
     @property
     def parameters(self) -> dict:
@@ -132,14 +131,9 @@ class Stage:
         if total is not None and done >= total or now - self._shown >= SHOW_EVERY_S:
             self._shown = now
             self._note({"label": label, "done": done, "total": total})
-            self._update(display.bar(done, total, display.sentence(done, total, label, now - self._started)))
-
-    def _update(self, content) -> None:
-        """Show a line, or change the one that the cell shows already."""
-        if self._display is None or self._cell != display.cell():
-            self._display, self._cell = display.show(content, display_id=True), display.cell()
-        elif hasattr(self._display, "update"):
-            self._display.update(display.markdown(content))
+            before, self._cell = self._cell, display.cell()
+            text = display.sentence(done, total, label, now - self._started)
+            display.show(text, display_id=f"progress {self._cell}", update=before == self._cell)
 
     def announce(self, text: str) -> None:
         """Show what is about to be spent, and its first line in the terminal; "" shows nothing."""
@@ -162,7 +156,7 @@ class Stage:
         self._note({"closed": True})
         if self._final is None:
             return self.folder
-        provenance.complete(self._plan, self.folder, self._final)
+        folders.complete(self._plan, self.folder, self._final)
         _release()
         self._closed = True
         say(f"Written to `{paths.short(self._final)}`.")
@@ -189,26 +183,31 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     where |= {name: parameters[name] for name in keys.RESERVED if name in parameters}
     for name in ("run", "arm"):
         folders.check_plain(where[name], name)
-    inputs = _inputs(parameters, references.finished(where["run"], where["arm"], where["seed"]))
+    inputs = _inputs(parameters, where["run"], where["arm"], where["seed"])
     preflight.check(notebook, parameters)
     key = keys.stage_key(content, parameters, inputs)
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
     part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
-    plan = provenance.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
+    plan = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
     _release()  # of a stage that this kernel opened before
     return Stage(folders.open_part(part, wait_s=2), plan, final)
 
 
-def _inputs(values: dict, before: list[references.Finished]) -> dict[str, Path | None]:
+def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | None]:
     """Resolve the inputs among finished stages; without a round of its own a notebook reads the latest."""
+    top, before = folders.outputs() / run / arm / f"s{seed}", []
+    for path in top.rglob("*@*"):
+        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
+        if number.isdigit() and folders.is_complete(path):
+            before.append(Planned(notebook, arm, seed, int(number), {}, folder=path.resolve()))
     inputs = {}
-    for name in [name for name in values if name.endswith("_from")]:
+    for name in references.names(values):
         means = references.resolve(values[name], values.get("round"), before, name, RUN_FIRST)
         inputs[name] = means[0].folder / means[1] if isinstance(means, tuple) else means
     return inputs
 
 
-# --- locks and death
+# --- locks
 
 
 def _take(folder: Path) -> None:

@@ -31,8 +31,8 @@ QUIET += ["--disable-background-networking", "--disable-component-update", "--di
 
 
 def pytest_collection_modifyitems(items):
-    place = {name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    position = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: position.get(item.path.stem, len(position)))
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium, the one of this machine; where there is none, what asks for it is skipped."""
-    place = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not place:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not program:
         pytest.skip("no Chromium is installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright  # other tests can do without it
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=place, args=QUIET)
+        browser = driver.chromium.launch(executable_path=program, args=QUIET)
         yield browser
         browser.close()

@@ -12,7 +12,7 @@ from lib.runner.keys import tags
 def outputs(path: Path, values: dict) -> dict[str, list[str]]:
     """Run the code cells with these parameters; return what each shows, by the last heading above it."""
     names: dict = {"__name__": "__main__"}
-    heading, found = "", {}
+    heading, result = "", {}
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             heading = cell.source.splitlines()[0] if cell.source.startswith("#") else heading
@@ -21,8 +21,8 @@ def outputs(path: Path, values: dict) -> dict[str, list[str]]:
         if "parameters" in tags(cell):
             names |= values
         elif "hide-cell" not in tags(cell):
-            found.setdefault(heading, []).extend(shown)
-    return {heading: each for heading, each in found.items() if each}
+            result.setdefault(heading, []).extend(shown)
+    return {heading: each for heading, each in result.items() if each}
 
 
 def _run(source: str, names: dict) -> list[str]:

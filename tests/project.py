@@ -24,7 +24,7 @@ class Project:
         self.root = root
         for name in ("notebooks", "params", "lib"):
             (root / name).mkdir()
-        for name in RUNNING:
+        for name in RUNNING - {"runner"}:
             shutil.copy(LIB / name, root / "lib")
         shutil.copytree(LIB / "runner", root / "lib/runner")
         # what is not here is this tree's, not that of the editable install, which may be another

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lib import files, paths, records
 from lib.evaluation import registry, statistics
 from lib.report import compare, page, render, scores
-from lib.runner import folders, provenance, summary
+from lib.runner import folders, keys, summary
 from lib.runner.plan import Planned
 
 REPORTS = ("report", "self_guide/4_report")
@@ -58,7 +58,7 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         metrics |= {f"training.round_{number}.{part}": 10 for part in counted}
     files.write_json(part / "metrics.json", metrics)
     nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}")]), part / "notebook.ipynb")
-    provenance.complete(provenance.new_plan(name, "key", values, {}, run.name), part, final)
+    folders.complete(keys.new_plan(name, "key", values, {}, run.name), part, final)
     return Planned(notebook, arm, 0, int(number), values), final
 
 
@@ -91,7 +91,7 @@ def shown(run: Path) -> tuple[str, dict[str, list[str]]]:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    monkeypatch.setattr(provenance, "commit", lambda: "c0ffee")
+    monkeypatch.setattr(keys, "commit", lambda: "c0ffee")
     return tmp_path / "demo"
 
 

@@ -10,7 +10,7 @@ from nbconvert.filters import markdown2html
 
 from lib import files, records
 from lib.report import cards
-from lib.runner import digests, folders, provenance
+from lib.runner import folders, keys
 
 CORPUS, JUDGED, POOL, TRAINED = (
     f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")
@@ -67,7 +67,7 @@ class Study:
             (part / "student").mkdir()
         files.write_json(part / "metrics.json", metrics)
         inputs = {parameter: Path(path).resolve() for parameter, path in inputs.items()}
-        provenance.complete(provenance.new_plan(name, "key", values, inputs, "demo"), part, stored)
+        folders.complete(keys.new_plan(name, "key", values, inputs, "demo"), part, stored)
         folders.link(folder, stored)
         line = {"name": name, "arm": "tapir", "seed": 0, "folder": folder.relative_to(self.folder).as_posix()}
         self.lines.append(line)
@@ -84,7 +84,7 @@ class Study:
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "commit", lambda: "c0ffee+")
+    monkeypatch.setattr(keys, "commit", lambda: "c0ffee+")
     return Study(tmp_path / "demo")
 
 
@@ -228,9 +228,9 @@ def assert_tables_are_whole(text: str) -> None:
 
 def test_cards_change_no_digest_and_damage_no_stage(study):
     places = [study.folder / line["folder"] for line in tapir(study).lines]
-    before = [digests.digest(place) for place in places]
+    before = [folders.digest(place) for place in places]
     assert study.cards()
-    assert [digests.digest(place) for place in places] == before
+    assert [folders.digest(place) for place in places] == before
     assert not any(map(folders.damage, places))
 
 
@@ -239,7 +239,7 @@ def test_a_readme_that_a_stage_wrote_itself_stays_and_nothing_is_written_of_a_ru
     folder = study.stage(f"{CORPUS}@0", SELECTING, {}, {}, rows=ROWS)
     record = folders.record(folder)
     (folder / "README.md").write_text("mine")
-    files.write_json(folder / "stage.json", record | {"files": digests.listing(folder)})
+    files.write_json(folder / "stage.json", record | {"files": folders.listing(folder)})
     assert study.cards() == {} and (folder / "README.md").read_text() == "mine"
 
 

@@ -17,8 +17,8 @@ def contrasts(tmp_path_factory):
 
 
 def test_two_arms_that_differ_by_chance_alone_do_not_differ(contrasts):
-    found = contrasts["again_vs_random"]["gym.accuracy"]
-    assert found["low"] <= 0 <= found["high"]
+    difference = contrasts["again_vs_random"]["gym.accuracy"]
+    assert difference["low"] <= 0 <= difference["high"]
 
 
 def test_an_arm_given_the_families_that_another_lacks_is_found_to_be_better(contrasts):

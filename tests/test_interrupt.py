@@ -15,10 +15,10 @@ SOON_S = 2.0
 CODE = """
 from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
-ledger = Ledger({place!r})
-asked = Endpoint("m", ledger, {url!r}, concurrency=8)
+ledger = Ledger({path!r})
+endpoint = Endpoint("m", ledger, {url!r}, concurrency=8)
 print("asking", flush=True)
-replies = asked.chat([Request([{{"role": "user", "content": str(i)}}], "test") for i in range({calls})])
+replies = endpoint.chat([Request([{{"role": "user", "content": str(i)}}], "test") for i in range({calls})])
 print(len(replies), "answered", flush=True)
 """
 CALLS = 2000
@@ -26,51 +26,51 @@ CALLS = 2000
 
 @pytest.fixture
 def server():
-    with ChatServer(lambda body: "yes") as made:
-        made.delay_s = 0.05  # 2,000 calls, 8 at once: 12 seconds
-        yield made
+    with ChatServer(lambda body: "yes") as started_server:
+        started_server.delay_s = 0.05  # 2,000 calls, 8 at once: 12 seconds
+        yield started_server
 
 
-def stored(place) -> int:
-    return len(list(Ledger(place, read_only=True).rows()))
+def stored(path) -> int:
+    return len(list(Ledger(path, read_only=True).rows()))
 
 
 def test_in_a_terminal(server, tmp_path):
-    place = tmp_path / "ledger.sqlite"
-    words = [sys.executable, "-c", CODE.format(place=str(place), url=server.url, calls=CALLS)]
+    path = tmp_path / "ledger.sqlite"
+    words = [sys.executable, "-c", CODE.format(path=str(path), url=server.url, calls=CALLS)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "asking\n"
     time.sleep(1)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert time.monotonic() - started < SOON_S and "KeyboardInterrupt" in said
-    assert 0 < stored(place) < CALLS and sum(server.asked.values()) <= stored(place) + 8
+    _, complaint = process.communicate()
+    assert time.monotonic() - started < SOON_S and "KeyboardInterrupt" in complaint
+    assert 0 < stored(path) < CALLS and sum(server.asked.values()) <= stored(path) + 8
     server.delay_s = 0
     assert f"{CALLS} answered" in subprocess.run(words, capture_output=True, text=True).stdout
     assert sum(server.asked.values()) <= CALLS + 8
 
 
 def test_in_a_notebook(server, tmp_path):
-    place, kernel = tmp_path / "ledger.sqlite", KernelManager()
+    path, kernel = tmp_path / "ledger.sqlite", KernelManager()
     kernel.start_kernel()
     client = kernel.blocking_client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)
         # with stop_on_error a kernel gives up what comes right behind an error
-        client.execute(CODE.format(place=str(place), url=server.url, calls=CALLS), stop_on_error=False)
+        client.execute(CODE.format(path=str(path), url=server.url, calls=CALLS), stop_on_error=False)
         while sum(server.asked.values()) < 50:
             time.sleep(0.05)
         started = time.monotonic()
         kernel.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)["content"]
         assert time.monotonic() - started < SOON_S and reply["ename"] == "KeyboardInterrupt"
-        before = stored(place)
+        before = stored(path)
         assert 0 < before < CALLS and sum(server.asked.values()) <= before + 8
         server.delay_s = 0
         client.execute(
-            f"assert len(asked.chat([Request([{{'role': 'user', 'content': str(i)}}], 'test') for i in range({CALLS})])) == {CALLS}"
+            f"assert len(endpoint.chat([Request([{{'role': 'user', 'content': str(i)}}], 'test') for i in range({CALLS})])) == {CALLS}"
         )
         assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"  # the same kernel goes on
         assert sum(server.asked.values()) <= CALLS + 8

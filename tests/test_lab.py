@@ -20,11 +20,9 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
-from hostile import HOSTILE
-from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
-from lib import paths, records, show
+from lib import paths, records
 from lib.gym import world
 
 pytestmark = pytest.mark.slow
@@ -33,8 +31,6 @@ OWN = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")  # of Jupyter: neither read nor 
 HERE = ("data:", "blob:")  # what a page makes itself
 ERROR = "[data-mime-type='application/vnd.jupyter.stderr']"  # what cells say on stderr, and how they failed
 IMAGES = ".jp-OutputArea-output img"
-TAGS = ("mjx-container", "script", "img", "svg", "iframe", "h1", "a[href^='javascript']")
-ACTING = ", ".join(f".jp-OutputArea-output {tag}" for tag in TAGS)
 DRAWN = "images => images.map(it => it.complete && it.naturalWidth > 0)"
 BATCHES, ROWS = 6, 360  # 64 rows a batch
 
@@ -88,9 +84,9 @@ def _answering(lab: Lab) -> Lab:
 @pytest.fixture
 def opened(chromium, lab):
     """Open a notebook, its kernel ready. Requests elsewhere and complaints of the browser fail a test."""
-    tab, asked, complaints = chromium.new_page(viewport={"width": 1300, "height": 1000}), [], []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("websocket", lambda socket: asked.append(socket.url))
+    tab, urls, complaints = chromium.new_page(viewport={"width": 1300, "height": 1000}), [], []
+    tab.on("request", lambda request: urls.append(request.url))
+    tab.on("websocket", lambda socket: urls.append(socket.url))
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
 
@@ -101,7 +97,7 @@ def opened(chromium, lab):
 
     yield open_notebook
     tab.close()
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(HERE)} == {"127.0.0.1"}
+    assert {urlsplit(url).hostname for url in urls if not url.startswith(HERE)} == {"127.0.0.1"}
     assert complaints == []
 
 
@@ -145,20 +141,11 @@ def test_the_first_notebook_runs_to_its_end_and_shows_every_figure(opened, lab):
     notebook = saved(tab, lab, "0_start_here")
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [output for output in outputs if any("image" in kind for kind in output.get("data", {}))]
-    assert not [it for it in outputs if it.output_type == "error" or it.get("name") == "stderr"]
+    assert not [
+        output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
+    ]
     assert cells(tab).count() == len(notebook.cells)  # all of them are in the page
     assert tab.locator(IMAGES).evaluate_all(DRAWN) == [True] * len(figures) and figures
-
-
-def test_a_notebook_that_lacks_its_input_names_the_one_to_run_first(opened):
-    tab = opened("tapir/3_refinement")
-    for cell in tab.locator(".jp-Notebook .jp-CodeCell").all():
-        run(tab, cell)
-        if tab.locator(ERROR).count():
-            break
-    (said,) = tab.locator(ERROR).all_inner_texts()
-    assert "Run notebooks/tapir/2_oracle_judging.ipynb first" in said and len(said.splitlines()) == 1
-    assert "open_stage" in cell.inner_text()
 
 
 def test_a_cell_that_was_interrupted_goes_on_where_it_was(opened, lab):
@@ -181,41 +168,15 @@ def test_a_cell_that_was_interrupted_goes_on_where_it_was(opened, lab):
     assert len(after) == BATCHES and before.items() <= after.items()  # the kept ones were not made again
 
 
-def test_what_a_model_says_is_text_in_jupyterlab_too(opened, lab):
-    name = "hostile"
-    code = f"""from lib import show
-from lib.stage import say
-import pandas as pd
-said = {HOSTILE!r}
-rows = pd.DataFrame({{"name": "one", "reply": said}})
-for text in said:
-    display(show.example({{"reply": text}}))
-    say(f"The name {{show.code(text)}}.")
-display(show.texts(rows, ["name"], ["reply"]), rows, rows.style)"""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = new_notebook(cells=[new_code_cell(code)], metadata=kernel)
-    notebook.cells.append(new_code_cell("from IPython.display import HTML\nHTML('<p>$x^2$</p>')"))
-    nbformat.write(notebook, lab.folder / f"notebooks/{name}.ipynb")
-    tab = opened(name)
-    title = tab.title()
-    run(tab, tab.locator(".jp-Notebook .jp-CodeCell").first)
-    shown = tab.locator(".jp-OutputArea").first
-    assert all(show.plain(text) in shown.inner_text() for text in HOSTILE)
-    run(tab, tab.locator(".jp-Notebook .jp-CodeCell").nth(1))
-    tab.locator("mjx-container").wait_for()  # whoever shows a text in another way has it set as a formula
-    assert shown.locator(ACTING).count() == 0
-    assert tab.title() == title and tab.locator(ERROR).count() == 0
-
-
 def prepare(lab: Lab, name: str) -> None:
     """Let a notebook judge a small corpus with the untaught student."""
     records.write(world.corpus(ROWS, 0), lab.folder / "rows.parquet")
-    place = lab.folder / f"notebooks/{name}.ipynb"
-    notebook = nbformat.read(place, as_version=4)
+    path = lab.folder / f"notebooks/{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     parameters.source += f'\nrows_from = "{lab.folder}/rows.parquet"\nstudent_from = "lib/gym/student"'
     parameters.source += "\nmax_new_tokens = 48"
-    nbformat.write(notebook, place)
+    nbformat.write(notebook, path)
 
 
 def batches(lab: Lab) -> dict[str, int]:

@@ -31,7 +31,9 @@ def test_a_notebook_has_one_parameters_cell_and_no_long_cells(notebook):
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell not in tagged]
     long = [
-        it for it in code if len(it.splitlines()) > LONGEST_CELL and not it.startswith(("import", "from"))
+        source
+        for source in code
+        if len(source.splitlines()) > LONGEST_CELL and not source.startswith(("import", "from"))
     ]
     assert len(tagged) == 1 and not long
 
@@ -76,8 +78,8 @@ def test_the_summary_holds_what_others_read(micro):
             0 <= metrics["gym.accuracy_low"] <= metrics["gym.accuracy"] <= metrics["gym.accuracy_high"] <= 1
         )
     for contrast in ("tapir_vs_balanced", "tapir_vs_warm_up"):
-        found = summary["comparisons"][contrast]["gym.accuracy"]
-        assert found["low"] <= found["difference"] <= found["high"]
+        difference = summary["comparisons"][contrast]["gym.accuracy"]
+        assert difference["low"] <= difference["difference"] <= difference["high"]
 
 
 def test_arms_share_the_warm_up(micro):
@@ -89,7 +91,10 @@ def test_arms_share_the_warm_up(micro):
 def test_arms_that_train_on_other_rows_are_taught_as_many_response_tokens(micro):
     _, folder = micro
     trained = tables.stages(folder, "tapir/4_training", first_round=1).groupby("arm")
-    rows = {arm: [records.read(it / "rows.parquet")["id"][:] for it in of["folder"]] for arm, of in trained}
+    rows = {
+        arm: [records.read(folder / "rows.parquet")["id"][:] for folder in stages["folder"]]
+        for arm, stages in trained
+    }
     tokens = arms.budget(folder)["response tokens"]
     assert rows.keys() == set(tokens.index) == {"balanced", "tapir"}
     assert rows["balanced"] != rows["tapir"]  # else an arm would be compared with itself
@@ -99,8 +104,8 @@ def test_arms_that_train_on_other_rows_are_taught_as_many_response_tokens(micro)
 def test_the_budget_of_an_arm_is_what_its_stages_wrote_down(micro):
     summary, folder = micro
     budget, stages = arms.budget(folder), tables.stages(folder)
-    mine = stages[(stages["arm"] == "tapir") & (stages["round"] > 0)].drop_duplicates("folder")
-    written = [json.loads((place / "metrics.json").read_text()) for place in mine["folder"]]
+    own = stages[(stages["arm"] == "tapir") & (stages["round"] > 0)].drop_duplicates("folder")
+    written = [json.loads((folder / "metrics.json").read_text()) for folder in own["folder"]]
     tokens = [metrics.get(f"training.round_{n}.response_tokens", 0) for metrics in written for n in (1, 2)]
     calls = [metrics.get("oracle.calls", 0) for metrics in written]
     assert budget.loc["tapir", "response tokens"] == sum(tokens) > 0
@@ -143,8 +148,8 @@ def test_any_part_of_a_run_has_a_report(micro, tmp_path, monkeypatch, notebooks,
     for s in stages:
         metrics = json.loads((run / s["folder"] / "metrics.json").read_text())
         each[s["arm"]] |= {name.split("_round_")[0]: v for name, v in metrics.items() if v is not None}
-    found = {arm: {"metrics": metrics, "seeds": {"0": {}}} for arm, metrics in each.items()}
-    part = summary | {"run": "part", "stages": stages, "arms": found, "comparisons": {}}
+    metrics_of_arms = {arm: {"metrics": metrics, "seeds": {"0": {}}} for arm, metrics in each.items()}
+    part = summary | {"run": "part", "stages": stages, "arms": metrics_of_arms, "comparisons": {}}
     (run / "summary.json").write_text(json.dumps(part))
     monkeypatch.setenv("OUTPUTS", str(run.parent))
     for name in ("report", "self_guide/4_report"):

@@ -3,12 +3,13 @@
 from importlib import metadata
 
 import pytest
+from nbformat.v4 import new_code_cell
 
 from lib import files, paths
 from lib.errors import UserError
 from lib.run import main
 from lib.runner import keys, params
-from lib.runner.plan import plan, source
+from lib.runner.plan import plan
 from lib.runner.study import load
 
 TRAIN = 'learning_rate: float = 2e-5  # peak\nselection: str = "mfd"  # of hard rows\nrounds: int = 1  # of the curriculum'
@@ -58,7 +59,7 @@ def test_a_condition_that_is_neither_true_nor_false_is_refused(project):
     project.notebook("train", TRAIN)
     text = "stages: [train: {when: again}]\nparams: {again: true}"
     assert len(planned(project, text)) == 1
-    assert "must be true or false, it is 'fals'" in refusal(project, text, again="fals")
+    assert "it must be true or false, not 'fals'" in refusal(project, text, again="fals")
 
 
 def test_an_override_of_what_an_arm_sets_must_name_the_arm(project):
@@ -82,15 +83,15 @@ def test_an_unknown_parameter_is_refused_with_the_nearest_name(project):
     ("text", "words"),
     [
         ("params: {seed: 3}", "seed is set by the runner"),
-        ("params: {oracle_key: abc}", "keys come from the environment"),
+        ("params: {oracle_key: abc}", "no notebook declares oracle_key"),
         ("params: {rounds: 2.5}", "rounds must be int, not float"),
         ("params: {rounds: true}", "rounds must be int, not bool"),
         ("params: {selection: 5}", "selection must be str, not int"),
         ("params: {rounds: 1, rounds: 2}", "rounds stands twice"),
         ("arms: {all: {}}", "all is taken"),
-        ("arms: [a, b]", "arms must be `name: value` lines"),
+        ("arms: [a, b]", "arms=['a', 'b']"),
         ("primary: [main_vs_other]", "compares other, which is no arm"),
-        ("seeds: [a]", "seeds must be a list of whole numbers"),
+        ("seeds: [a]", "seeds.0='a'"),
         ("seeds: [0]\nexploratory_seeds: [0, 7]", "exploratory_seeds has 7, which seeds ([0]) lacks"),
         ("seeds: [0, 1]\nexploratory_seeds: [0]", "exploratory_seeds needs primary contrasts"),
         ("extends: demo.yaml", "extends itself"),
@@ -141,18 +142,12 @@ def test_a_parameter_without_a_plain_type_and_value_is_refused(line):
 
 def test_a_plain_parameters_cell_is_read_with_types_and_defaults():
     source = '# a remark\nx: float = -1  # least\nnames: list[str] = ["a", "b"]  # two\nmix: dict[str, float] = {"a": 1}'
-    found = params.declared(cell(source), "n.ipynb")
-    assert [(p.name, p.kind, p.default) for p in found.values()] == [
+    result = params.declared(cell(source), "n.ipynb")
+    assert [(p.name, p.kind, p.default) for p in result.values()] == [
         ("x", "float", -1.0),
         ("names", "list[str]", ["a", "b"]),
         ("mix", "dict[str, float]", {"a": 1.0}),
     ]
-
-
-def test_one_name_with_two_types_is_refused(project):
-    project.notebook("a", "length: int = 1")
-    project.notebook("b", "length: float = 1.0")
-    assert "length is int in a but float in b" in refusal(project, "stages: [a, b]")
 
 
 # --- plans
@@ -272,23 +267,15 @@ def test_a_files_own_unknown_names_are_refused_all_the_same(base, own, words):
     assert words in refusal(base, f"extends: base.yaml\n{own}")
 
 
-def test_an_override_of_a_parameter_that_was_left_out_is_refused(base):
-    assert "no notebook declares exam_rows" in refusal(
-        base, "extends: base.yaml\nstages: [data]", exam_rows="3"
-    )
-
-
 def test_a_plan_lists_once_what_is_left_out(base, capsys):
     assert main([str(base.params("extends: base.yaml\nstages: [data, train]")), "--plan"]) == 0
-    said = capsys.readouterr().out
-    assert said.count("leaves it out: rounds, rejudge, exam_rows, judge_rows\n") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("leaves it out: rounds, rejudge, exam_rows, judge_rows\n") == 1
 
 
-def test_names_in_conditions_that_nothing_sets_are_refused_together_with_what_to_write(base):
+def test_a_name_in_a_condition_that_nothing_sets_is_refused(base):
     stages = 'stages: [data, {repeat: rounds, stages: [judge: {when: "rejudge and round > 1"}]}]'
-    wrong = refusal(base, stages)
-    assert "rejudge, rounds in `when` or `repeat` has no value (arm main)" in wrong
-    assert "Set it under `params`, such as `params: {rejudge: false}`" in wrong
+    assert "rounds in `when` or `repeat` has no value (arm main)" in refusal(base, stages)
     assert planned(base, stages, rejudge="true", rounds="1")
     assert planned(base, f"{stages}\narms: {{a: {{rounds: 1, rejudge: false}}}}")
 
@@ -301,13 +288,11 @@ def test_names_in_conditions_that_nothing_sets_are_refused_together_with_what_to
         ("evaluation/held_out_loss", "held_out.bits_per_byte", None),
         ("exam", "exam.marks", None),  # a notebook of one's own: known after the run
         ("exam", "gym.accuracy", None),
-        ("exam", "gym.acuracy", "no benchmark writes it"),
         ("evaluation/ifeval", "ifeval.promt_strict", "(did you mean ifeval.prompt_strict?)"),
         ("evaluation/ifeval", "prompt_strict", "(did you mean ifeval.prompt_strict?)"),
-        ("evaluation/ifeval", "exam.marks", "no benchmark writes it. Name one of ifeval.prompt_strict"),
-        ("evaluation/ifeval", "mt_bench.score", "no stage writes it. Add evaluation/mt_bench to `stages`"),
-        ("tapir/4_training", "gym.acuracy", "(did you mean gym.accuracy?)"),
-        ("evaluation/ifeval", "5", "metric must be a text"),
+        ("evaluation/ifeval", "exam.marks", "no stage writes it. Name one of ifeval.prompt_strict"),
+        ("evaluation/ifeval", "mt_bench.score", "no stage writes it"),
+        ("evaluation/ifeval", "5", "metric=5"),
     ],
 )
 def test_the_metric_is_one_that_the_stages_can_write(base, stages, metric, words):
@@ -358,8 +343,8 @@ def test_modules_of_a_package_are_found_through_relative_imports(project):
     package.mkdir()
     for name, text in {"__init__": "", "draw": "from .world import X", "world": "X = 1", "other": ""}.items():
         (package / f"{name}.py").write_text(text)
-    found = keys.modules(["from lib.gym.draw import draw"])
-    assert {p.name for p in found if p.parent == package} == {"__init__.py", "draw.py", "world.py"}
+    result = keys.modules(keys.code_cells({"cells": [new_code_cell("from lib.gym.draw import draw")]}))
+    assert {p.name for p in result if p.parent == package} == {"__init__.py", "draw.py", "world.py"}
 
 
 def test_seed_and_round_count_only_where_the_code_uses_them(project):
@@ -456,11 +441,6 @@ def test_the_key_follows_recorded_data_that_is_not_named_and_files_that_a_patter
     assert key(path, {"source": named}) != before
 
 
-def test_a_text_too_long_for_the_name_of_a_file_names_none(project):
-    path = project.notebook("train", "")
-    assert key(path, {"instruction": "a" * 300}) != key(path, {"instruction": "b" * 300})
-
-
 def test_of_an_input_its_stages_key_counts_or_else_its_content(project):
     path = project.notebook("train", "")
     rows = project.root / "input/rows.txt"
@@ -504,9 +484,9 @@ def test_a_reference_to_a_round_before_the_first_is_no_input_and_without_a_round
     project.notebook("train", 'student_from: str = "train@{round-1}/student"  # the round before')
     project.notebook("gym", 'student_from: str = "train/student"  # the latest')
     stages = planned(project, "stages: [train, {repeat: 2, stages: [train]}, gym]")
-    assert source(stages[0], "student_from", []) is None
-    assert source(stages[1], "student_from", stages[:1]) == (stages[0], "student")
-    assert source(stages[3], "student_from", stages[:3]) == (stages[2], "student")
+    assert stages[0].inputs == {"student_from": None}
+    assert stages[1].inputs == {"student_from": (stages[0], "student")}
+    assert stages[3].inputs == {"student_from": (stages[2], "student")}
 
 
 @pytest.mark.parametrize("name", ["round", "seed", "arm"])

@@ -79,8 +79,8 @@ def conversation(template):
     """A conversation as a template writes it: the markers of its ends, the prompt, the whole with one more response, and its first turn alone."""
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     tokenizer.chat_template = (paths.ROOT / template).read_text()
-    said = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
-    turns = [{"role": role, "content": content} for role, content in said]
+    turns_of_roles = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")]
+    turns = [{"role": role, "content": content} for role, content in turns_of_roles]
     prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(
         [*turns, {"role": "assistant", "content": "So long"}], tokenize=False

@@ -42,8 +42,8 @@ def test_each_part_of_a_list_does(shell):
 
 
 def test_a_pattern_finds_the_files_of_the_shells_folder(shell):
-    found = paths.from_shell("source", "data/*.jsonl")
-    assert paths.matching(found) == [shell / "data/a.jsonl"]
+    pattern = paths.from_shell("source", "data/*.jsonl")
+    assert paths.matching(pattern) == [shell / "data/a.jsonl"]
 
 
 @pytest.mark.parametrize(

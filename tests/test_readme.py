@@ -30,13 +30,13 @@ OWN = {  # what a reader has and we have not: a file of each kind
 
 def commands() -> list[str]:
     """The lines of all bash blocks, without their comments; a line of options continues the first command of its block."""
-    found = []
+    shown = []
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), re.S):
             lines = [" ".join(shlex.split(line, comments=True, posix=False)) for line in block.splitlines()]
             first = next(line for line in lines if line)
-            found += [f"{first} {line}" if line.startswith("-p ") else line for line in lines if line]
-    return found
+            shown += [f"{first} {line}" if line.startswith("-p ") else line for line in lines if line]
+    return shown
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_the_pages_show_commands():
     assert len(commands()) > 25 and "make demo" in commands()
 
 
-@pytest.mark.parametrize("command", [it for it in commands() if it.startswith("python -m lib.run ")])
+@pytest.mark.parametrize(
+    "command", [command for command in commands() if command.startswith("python -m lib.run ")]
+)
 def test_a_run_that_is_shown_is_accepted_with_every_setting(command, reader, capsys):
     words = shlex.split(command)[3:]
     given = ROOT / words[0]
@@ -68,27 +70,29 @@ def test_a_run_that_is_shown_is_accepted_with_every_setting(command, reader, cap
     assert " · s0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [it for it in commands() if it.startswith("make ")])
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make ")])
 def test_a_target_that_is_shown_runs_what_is_there(command, capsys):
     words = ["make", "-n", *command.split()[1:], "SMOLLM2=nowhere"]  # the student may be there already
-    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    for file in re.findall(r"-m lib\.run (\S+)", said.stdout):
+    printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    for file in re.findall(r"-m lib\.run (\S+)", printed.stdout):
         assert run.main([str(ROOT / file), "--plan"]) == 0
-    for module in re.findall(r"-m (bench)$", said.stdout, re.M):
+    for module in re.findall(r"-m (bench)$", printed.stdout, re.M):
         assert (ROOT / f"tests/{module}/__main__.py").is_file()
-    assert "-m " in said.stdout
+    assert "-m " in printed.stdout
 
 
 def test_the_ledger_is_told_of(tmp_path, capsys):
-    (command,) = [it for it in commands() if it.startswith("python -m lib.models ")]
-    place = tmp_path / "ledger.sqlite"
-    Ledger(place).close()
-    assert ledgers.main([command.split()[3], str(place)]) == 0
+    (command,) = [command for command in commands() if command.startswith("python -m lib.models ")]
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    assert ledgers.main([command.split()[3], str(path)]) == 0
 
 
 def test_nothing_is_shown_that_no_test_runs():
-    known = ("python -m lib.run ", "python -m lib.models stats ", "make ", *SHELL)
-    assert [it for it in commands() if not it.startswith(known) and it not in ELSEWHERE] == []
+    tested = ("python -m lib.run ", "python -m lib.models stats ", "make ", *SHELL)
+    assert [
+        command for command in commands() if not command.startswith(tested) and command not in ELSEWHERE
+    ] == []
     for file, name in ELSEWHERE.values():
         assert name in (ROOT / "tests" / file).read_text()
     for file in re.findall(r"`pytest (\S+)`", (ROOT / "README.md").read_text()):

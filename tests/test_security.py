@@ -16,7 +16,6 @@ from lib.corpus import contamination, duplicates
 from lib.errors import UserError
 from lib.models import loading
 from lib.models.types import SamplingParams
-from lib.runner import folders
 from lib.stage import open_stage
 from lib.text import clean
 
@@ -261,23 +260,6 @@ NOWHERE = [
 def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, place):
     refused(study, f"stages: [data, train: {json.dumps({'rows_from': place})}]")
     refused(study, "stages: [data, train]", rows_from=place)
-
-
-@pytest.mark.parametrize("link", ["demo", "demo/main"])
-def test_a_link_that_leads_out_of_outputs_is_refused(study, tmp_path_factory, link):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    place = study.root / "outputs" / link
-    place.parent.mkdir(parents=True)
-    place.symlink_to(elsewhere)
-    refused(study, "stages: [data]")
-    assert not list(elsewhere.iterdir())
-
-
-def test_outputs_may_be_a_link_as_a_whole(study, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (study.root / "outputs").symlink_to(elsewhere)
-    folders.check_inside(folders.outputs() / "demo")
-    assert folders.outputs() == elsewhere
 
 
 @pytest.mark.parametrize("name", ["run", "arm"])

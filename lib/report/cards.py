@@ -26,7 +26,6 @@ from lib.evaluation.registry import JUDGES, RECORDED
 from lib.gym import EMBEDDED
 from lib.report import facts, page, scores, tables
 from lib.runner import folders
-from lib.runner.digests import CARD
 
 POOLS = {  # notebook: its file of rows that others may want
     "tapir/1_data_selection": "rows.parquet",
@@ -64,14 +63,15 @@ def _cards(folder: Path, content: dict) -> dict[Path, RepoCard]:
     cards, pool = {}, folder / POOLS.get(_notebook(folder), "")
     if pool.is_file():
         rows = {"file": pool.name, "rows": _count([pool])}
-        cards[folder / CARD] = _render(DatasetCard, "data.md.j2", _pool_data(pool, content), content | rows)
+        data = _pool_data(pool, content)
+        cards[folder / folders.CARD] = _render(DatasetCard, "data.md.j2", data, content | rows)
     if (folder / "student").is_dir():
         chain = [stage for stage in ancestry(folder) if _notebook(stage) == _notebook(folder)]
         pairs = folders.record(folder)["inputs"].get("pairs_from")
         trained = [Path(pairs)] if pairs else [stage / "rows.parquet" for stage in chain]
         rows = {"rows": _count([path for path in trained if path.is_file()])}
         data = _student_data(content)
-        cards[folder / "student" / CARD] = _render(ModelCard, "model.md.j2", data, content | rows)
+        cards[folder / "student" / folders.CARD] = _render(ModelCard, "model.md.j2", data, content | rows)
     return cards
 
 

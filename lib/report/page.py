@@ -14,7 +14,7 @@ from markupsafe import Markup
 from lib import files, show
 from lib.plots import colour
 from lib.report import facts, flow, render, scores, tables
-from lib.runner import digests, folders
+from lib.runner import folders
 
 MAX_BYTES = 5_000_000  # of a page that can still be mailed
 
@@ -111,7 +111,7 @@ def _stages(run: Path) -> list[dict]:
         arms, seeds = (", ".join(map(str, users[name].unique())) for name in ("arm", "seed"))
         stage = {"folder": folder, "name": users.iloc[0]["name"], "serves": f"{arms} · seed {seeds}"}
         stage |= {"anchor": flow.anchor(folder, run), "seconds": folders.record(folder)["seconds"]}
-        stages.append(stage | {"link": folder.relative_to(run).as_posix() + f"/{digests.STAGE_PAGE}"})
+        stages.append(stage | {"link": folder.relative_to(run).as_posix() + f"/{folders.STAGE_PAGE}"})
     return stages
 
 
@@ -120,7 +120,7 @@ def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
     with files.whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report.html", text)
         for stage in stages:
-            archive.write(stage["folder"] / digests.STAGE_PAGE, stage["link"])
+            archive.write(stage["folder"] / folders.STAGE_PAGE, stage["link"])
 
 
 def read(stage: Path) -> nbformat.NotebookNode:

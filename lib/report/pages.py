@@ -8,14 +8,14 @@ from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError, one_line
-from lib.runner import digests
+from lib.runner import folders
 
 PAGE, ZIP = "report.html", "report.zip"
 
 
 def write_page(stage: Path) -> None:
     """Write notebook.html beside notebook.ipynb, unless it is there."""
-    path = stage / digests.STAGE_PAGE
+    path = stage / folders.STAGE_PAGE
     if not path.is_file():
         from lib.report import page, render
 

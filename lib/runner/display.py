@@ -1,16 +1,19 @@
-"""What a stage shows in its notebook: its header, how far it is, sentences."""
+"""What people see while stages run: a header and progress in a notebook, one line a stage in a terminal."""
 
+import shutil
 import sys
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib import paths
-from lib.runner import digests
+from lib.runner import folders
+
+# --- in a notebook
 
 
 def header(plan: dict, folder: Path) -> str:
-    """A small table: what runs, with which parameters, commit and versions."""
-    work = any(path.name not in digests.OWN_FILES for path in folder.iterdir())
+    """Return a small table: what runs, with which parameters, commit and versions."""
+    work = any(path.name not in folders.OWN_FILES for path in folder.iterdir())
     state = "continued" if work else "new"
     inputs = {name: paths.short(Path(path)) for name, path in plan["inputs"].items() if path}
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
@@ -22,8 +25,7 @@ def header(plan: dict, folder: Path) -> str:
 
 def _cell(value: object) -> str:
     text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
-    text = text if len(text) <= 300 else f"{text[:299]}…"
-    return f"`{text}`" if text else "empty"
+    return f"`{text[:300]}`" if text else "empty"
 
 
 def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
@@ -33,31 +35,60 @@ def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
     return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
 
 
-def bar(done: int, total: int | None, text: str):
-    """The sentence behind a progress bar, while something is under way; plain text outside a notebook."""
-    if not total or done >= total or cell() is None:
-        return text
-    from IPython.display import HTML
-
-    return HTML(f'<progress value="{done}" max="{total}" style="width: 12em"></progress> {escape(text)}')
-
-
 def cell() -> int | None:
-    """The number of the cell that runs; None outside a notebook."""
+    """Return the number of the cell that runs; None outside a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell.execution_count if shell else None
 
 
-def show(content, **options):
-    """A text as Markdown, or what `bar` made, in a notebook; plain text elsewhere."""
-    if cell() is not None:
-        from IPython.display import display
+def show(text: str, **options) -> None:
+    """Show a text as Markdown in a notebook, with options of IPython's display; print it elsewhere."""
+    if cell() is None:
+        print(text)
+    else:
+        from IPython.display import Markdown, display
 
-        return display(markdown(content), **options)
-    return print(content)
+        display(Markdown(text), **options)
 
 
-def markdown(content):
-    from IPython.display import Markdown
+# --- in a terminal
 
-    return Markdown(content) if isinstance(content, str) else content
+
+@dataclass
+class Line:
+    """The line of a stage, redrawn on a terminal while the stage runs alone."""
+
+    label: str
+    alone: bool
+    announced: str = ""
+
+    def begin(self) -> None:
+        if self.alone:
+            self._draw("")
+
+    def end(self, result: str) -> None:
+        self._print(f"{self.label} … {result}")
+
+    def note(self, text: str) -> None:
+        """Print a sentence about the stage, on a line of its own."""
+        self._print(f"{self.label}: {text}")
+
+    def update(self, progress: dict) -> None:
+        """Print what a stage announces, once, and show its progress on a terminal."""
+        announced = progress.get("announced", self.announced)
+        if announced != self.announced:
+            self.announced = announced
+            self.note(announced)
+        if self.alone and sys.stdout.isatty() and progress.get("label"):
+            done, total = progress["done"], progress["total"]
+            self._draw(f"{done:,}{f' of {total:,}' if total else ''} {progress['label']}")
+
+    def _draw(self, rest: str) -> None:
+        text = f"{self.label} … {rest}"
+        if sys.stdout.isatty():
+            self._print(text[: shutil.get_terminal_size().columns - 1], end="")
+        else:
+            print(text, flush=True)
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        print(("\r\x1b[K" if self.alone and sys.stdout.isatty() else "") + text, end=end, flush=True)

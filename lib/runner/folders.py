@@ -8,22 +8,28 @@ outputs/interactive/<arm>/s<seed>/<notebook>@<round>/    a finished stage of a n
 The same key is the same stage, in any run, arm and seed.
 """
 
+import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError
-from lib.runner import digests
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 STORE, BY_HAND = "store", "interactive"  # folders of outputs that are no run
 KEY_LENGTH = 12  # characters of a key in a folder's name
 IN_STORE = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}(\.part)?")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
+PASSING = ("lock", "plan.json", "progress.json")  # while a stage is worked on
+STAGE_PAGE = "notebook.html"  # drawn from notebook.ipynb once the stage is recorded: no part of its result
+OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
+CARD = "README.md"  # says what a folder holds, and decides nothing
+_hashes: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
 
 
 def outputs() -> Path:
@@ -51,17 +57,6 @@ def check_plain(name: str, what: str) -> None:
         raise UserError(f"{what} name {name!r:.60} must be a plain word, as it names a folder")
 
 
-def check_inside(folder: Path) -> None:
-    """Raise UserError for a file, and for a link that leads stages out of outputs."""
-    if folder.is_file():
-        raise UserError(f"{paths.short(folder)} is a file: remove it, or choose another name with --run")
-    if not folder.resolve().is_relative_to(outputs()):
-        raise UserError(
-            f"{paths.short(folder)} is a link out of {paths.short(outputs())}. "
-            "Remove it, or set OUTPUTS to the folder that holds all runs."
-        )
-
-
 # --- finished stages
 
 
@@ -82,41 +77,60 @@ def is_complete(folder: Path) -> bool:
 
 
 def damage(folder: Path) -> str | None:
-    """Describe the first file of a finished stage that is missing or changed; None without damage.
+    """Name the first file of a finished stage that is missing or changed; None without damage.
 
     A file's content is only read where its time differs from the recorded one.
     """
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
-        if name == digests.STAGE_PAGE:  # in records of earlier versions
-            continue
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != written["size"]:
-            return f"{name} has {path.stat().st_size} bytes, {written['size']} were written"
-        if path.stat().st_mtime_ns != written["mtime_ns"] and digests.digest(path) != written["sha256"]:
-            return f"{name} was changed after it was written"
+        status = path.stat() if path.is_file() else None
+        if status is None or status.st_size != written["size"]:
+            return f"{name} is not as it was written"
+        if status.st_mtime_ns != written["mtime_ns"] and digest(path) != written["sha256"]:
+            return f"{name} is not as it was written"
     return None
 
 
-def check_link(path: Path) -> None:
-    """Raise UserError for a folder where a run has its link to a stage."""
-    if path.is_dir() and not path.is_symlink():
-        raise UserError(
-            f"{paths.short(path)} is a folder of an earlier version, where a link into the store belongs. "
-            "Remove it, or choose another name with --run."
-        )
+def digest(path: Path) -> str:
+    """Hash a file, or the names and contents of a folder without a stage's own records and cards."""
+    if path.is_dir():
+        inside = {each.relative_to(path).as_posix(): each for each in files_of(path)}
+        counted = [
+            n for n in inside if n not in OWN_FILES and inside[n].name != CARD and "__pycache__" not in n
+        ]
+        lines = [f"{name} {digest(inside[name])}" for name in counted]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    status = path.stat()
+    version = (str(path), status.st_size, status.st_mtime_ns)
+    if version not in _hashes:
+        with open(path, "rb") as file:
+            _hashes[version] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[version]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files of a stage but its stage.json, in a fixed order."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / "stage.json")
+
+
+def listing(folder: Path) -> dict[str, dict]:
+    """List size, time and hash of every file of a stage, for its stage.json."""
+    result = {}
+    for path in files_of(folder):
+        status = path.stat()
+        entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest(path)}
+        result[path.relative_to(folder).as_posix()] = entry
+    return result
 
 
 def link(path: Path, folder: Path) -> None:
     """Make `path`, in a run, a relative link to a stage in the store."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath(folder, path.parent)
-    if path.is_symlink() and os.readlink(path) == target:
-        return
-    with files.whole(path) as partial:
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(target)
+    target = os.path.relpath(folder, path.parent.resolve())
+    if not path.is_symlink() or os.readlink(path) != target:
+        with files.whole(path) as partial:
+            partial.unlink(missing_ok=True)
+            partial.symlink_to(target)
 
 
 # --- work in progress
@@ -144,9 +158,8 @@ def reserve(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
 
 def recover(folder: Path) -> bool:
     """Return whether a reserved stage is finished, after moving a part that is complete but for its name."""
-    part = part_of(folder)
-    if is_complete(part):
-        move(part, folder)
+    if is_complete(part_of(folder)):
+        _move(part_of(folder), folder)
     return is_complete(folder)
 
 
@@ -160,23 +173,20 @@ def open_part(part: Path, wait_s: float = KERNEL_GONE_S) -> Path:
     return part
 
 
-def complete(part: Path, folder: Path, data: dict) -> None:
-    """Write stage.json, the last file of a stage, and move the folder to its final name."""
-    files.write_json(part / "stage.json", data)
-    move(part, folder)
+def complete(plan: dict, part: Path, folder: Path) -> None:
+    """Write stage.json, the last file of a stage, and move the part to `folder`."""
+    shutil.rmtree(part / "work", ignore_errors=True)
+    for path in [*(part / name for name in PASSING), *part.glob("*.tmp")]:
+        path.unlink(missing_ok=True)
+    seconds = round(time.time() - plan["started_at"], 1)
+    files.write_json(part / "stage.json", plan | {"seconds": seconds, "files": listing(part)})
+    _move(part, folder)
 
 
-def move(part: Path, folder: Path) -> None:
+def _move(part: Path, folder: Path) -> None:
     """Put a finished part in the place of `folder`, which is missing, damaged or out of date."""
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
-
-
-def clear(part: Path) -> None:
-    """Remove what only matters while a stage is worked on, and half-written files."""
-    shutil.rmtree(part / "work", ignore_errors=True)
-    for path in [*(part / name for name in digests.PASSING), *part.glob("*.tmp")]:
-        path.unlink(missing_ok=True)
 
 
 # --- what no run needs
@@ -184,22 +194,12 @@ def clear(part: Path) -> None:
 
 def unused() -> list[Path]:
     """List folders of the store that no run links to, and parts left by hand, but none in use."""
-    entries = [*_entries(), *(outputs() / BY_HAND).rglob("*.part")]
-    linked = _linked()
-    return [path for path in sorted(entries) if path not in linked and not _in_use(path)]
-
-
-def _entries() -> Iterator[Path]:
-    """Yield the stages in the store, finished or not."""
-    for path, names, _ in os.walk(outputs() / STORE):
-        yield from (Path(path, name) for name in names if IN_STORE.fullmatch(name))
+    linked = {path.resolve() for path in outputs().rglob("*") if path.is_symlink()}
+    entries = [*(outputs() / BY_HAND).rglob("*.part")]
+    for folder, names, _ in os.walk(outputs() / STORE):
+        entries += [Path(folder, name) for name in names if IN_STORE.fullmatch(name)]
         names[:] = [name for name in names if not IN_STORE.fullmatch(name)]
-
-
-def _linked() -> set[Path]:
-    runs = [path for path in outputs().iterdir() if path.is_dir() and path.name != STORE]
-    inside = [Path(path, name) for run in runs for path, names, _ in os.walk(run) for name in names]
-    return {path.resolve() for path in inside if path.is_symlink()}
+    return [path for path in sorted(entries) if path not in linked and not _in_use(path)]
 
 
 def _in_use(folder: Path) -> bool:
@@ -210,14 +210,3 @@ def _in_use(folder: Path) -> bool:
     except UserError:
         return True
     return False
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of the store, and its lock file."""
-    shutil.rmtree(folder)
-    folder.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def size(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in digests.files_of(folder))

@@ -7,7 +7,7 @@ What counts:
 - the content of files and folders that parameters name: as paths, as patterns, or as words of a command;
 - files in params/prompts and params/tasks whose name stands in a parameter, a cell or one of the modules;
 - the keys of input stages, and the content of other inputs;
-- the versions of the libraries in `digests.LIBRARIES` and `digests.SCORING` that cells and modules import.
+- the versions of the LIBRARIES and of SCORING that cells and modules import.
 
 Modules that only show (plots, show, report) or run (errors, paths, runner, stage, run) are left out.
 """
@@ -17,20 +17,37 @@ import glob
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from lib import paths
 from lib.errors import UserError
-from lib.runner import digests, folders
+from lib.runner import folders
 
-SHOWING = {"plots.py", "show.py"}  # and all of lib/report
-RUNNING = {"errors.py", "paths.py", "run.py", "stage.py"}  # and all of lib/runner
+SHOWING = {"plots.py", "show.py", "report"}
+RUNNING = {"errors.py", "paths.py", "run.py", "stage.py", "runner"}
 RESERVED = ("run", "arm", "seed", "round")
 # parameters that change speed, cost or caching, but not results
 ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "actors"}
 ONLY_HOW |= {"concurrency", "timeout_s", "requests_per_minute", "tokens_per_minute"}
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
+SCORING = ("alpaca_eval", "lm_eval")
+
+
+class Source(NamedTuple):
+    """What counts of a cell or module."""
+
+    shape: str  # hash of the syntax
+    names: frozenset[str]
+    texts: frozenset[str]  # parts of f-strings included
+    imports: frozenset[tuple[str, ...]]  # ("lib", "oracle", "llm"), …
 
 
 def stage_key(
@@ -40,22 +57,30 @@ def stage_key(
 
     `also` is anything else that decides the result; `showing` counts plots and report, for a page of figures.
     """
-    code = code_cells(notebook)
-    used = modules(code, showing)
-    counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, code)}
+    cells = code_cells(notebook)
+    used = modules(cells, showing)
+    sources = [*cells, *used.values()]
+    counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, cells)}
     texts = set(_texts(counted))
     files = {path for text in texts for path in _named_files(text)}
-    files |= _beside(used) | _prompts_and_tasks(texts.union(*map(_words, [*code, *used.values()])))
+    files |= _beside(used) | _prompts_and_tasks(texts.union(*(source.texts for source in sources)))
     parts = {
-        "code": [_shape(source) for source in code],
-        "modules": {paths.short(path): _shape(text, path) for path, text in used.items()},
+        "code": [cell.shape for cell in cells],
+        "modules": {paths.short(path): module.shape for path, module in used.items()},
         "parameters": counted,
-        "files": {paths.short(path): digests.digest(path) for path in sorted(files)},
+        "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
         "inputs": {name: path and _input_key(path) for name, path in inputs.items()},
-        "versions": digests.versions(_packages(code, used)),
+        "versions": versions(name[0] for source in sources for name in source.imports if name),
         "also": also,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _counts(name: str, cells: list[Source]) -> bool:
+    """Return whether a parameter counts; a stage without `seed` and `round` is shared by all."""
+    if name in RESERVED:
+        return name in ("seed", "round") and any(name in cell.names for cell in cells)
+    return name not in ONLY_HOW
 
 
 def _input_key(path: Path) -> str:
@@ -63,24 +88,67 @@ def _input_key(path: Path) -> str:
     for folder in (path, *path.parents):
         if (record := folders.record(folder)) and folders.is_complete(folder):
             return f"{record['key']}/{path.relative_to(folder)}"
-    return digests.digest(path)
+    return folders.digest(path)
+
+
+def new_plan(
+    name: str, key: str, values: dict, inputs: dict[str, Path | None], run: str, threads: str | None = None
+) -> dict:
+    """Return what a stage is about to do; stage.json repeats it."""
+    return {
+        "name": name,
+        "run": run,
+        "key": key,
+        "parameters": values,
+        "inputs": {name: path and str(path) for name, path in inputs.items()},
+        "commit": commit(),
+        "threads": int(threads or os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "versions": {"python": sys.version.split()[0]} | versions(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "started_at": time.time(),
+    }
+
+
+def commit() -> str:
+    """Return the git commit, with a plus where tracked files differ; "none" outside git."""
+    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    try:
+        return subprocess.check_output(words, cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def versions(imported: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Read the versions of the libraries that decide a result, of those imported, from their metadata."""
+    names = set(imported)
+    names = names.union(*(BEHIND.get(name, ()) for name in names))
+    return {name: _version(name) for name in (*LIBRARIES, *SCORING) if name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 # --- code
 
 
-def code_cells(notebook: dict) -> list[str]:
-    """List the code cells without magics, and without the parameters cell: its values count."""
-    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" not in tags(c)]
-    return [_without_magics("".join(cell["source"])) for cell in cells]
+def code_cells(notebook: dict) -> list[Source]:
+    """Read the code cells without magics, and without the parameters cell: its values count."""
+    result = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" not in tags(cell):
+            lines = "".join(cell["source"]).splitlines()
+            result.append(
+                _read("\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
+            )
+    return result
 
 
 def tags(cell: dict) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
-
-
-def _without_magics(source: str) -> str:
-    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
 @cache
@@ -93,63 +161,40 @@ def parse(source: str, path: object = "a cell") -> ast.Module:
 
 
 @cache
-def _shape(source: str, path: object = "a cell") -> str:
-    return hashlib.sha256(ast.dump(parse(source, path)).encode()).hexdigest()
-
-
-def _counts(name: str, code: list[str]) -> bool:
-    """Return whether a parameter counts; a stage without `seed` and `round` is shared by all."""
-    if name in RESERVED:
-        return name in ("seed", "round") and any(name in _names(source) for source in code)
-    return name not in ONLY_HOW
-
-
-@cache
-def _names(source: str) -> frozenset[str]:
-    return frozenset(node.id for node in ast.walk(parse(source)) if isinstance(node, ast.Name))
-
-
-@cache
-def _words(source: str) -> frozenset[str]:
-    """Return the texts in code, parts of f-strings included."""
-    constants = (node.value for node in ast.walk(parse(source)) if isinstance(node, ast.Constant))
-    return frozenset(value for value in constants if isinstance(value, str))
-
-
-def modules(code: Iterable[str], showing: bool = False) -> dict[Path, str]:
-    """Return {path: text} of the lib modules that code imports, lazily or through others, too; sorted."""
-    names = RUNNING if showing else RUNNING | SHOWING
-    rooms = [paths.ROOT / "lib" / room for room in (["runner"] if showing else ["runner", "report"])]
-    left_out = {paths.ROOT / "lib" / name for name in names}.union(*(room.rglob("*.py") for room in rooms))
-    result: dict[Path, str] = {}
-    seen: set[tuple[str, ...]] = set()
-    waiting = {name for source in code for name in _imported(source)}
-    while waiting:
-        seen.add(name := waiting.pop())
-        for path in set(_files_of_module(name)) - result.keys() - left_out:
-            result[path] = path.read_text(encoding="utf-8")
-            waiting |= _imported(result[path], path) - seen
-    return dict(sorted(result.items()))
-
-
-@cache
-def _imported(source: str, path: Path | None = None) -> frozenset[tuple[str, ...]]:
-    """Return the names that a cell, or the module at `path`, imports: ("lib", "oracle", "llm"), …"""
+def _read(source: str, path: Path | None = None) -> Source:
+    tree = parse(source, path or "a cell")
+    nodes = list(ast.walk(tree))
     package = path.relative_to(paths.ROOT).parent.parts if path else ()
-    result: set[tuple[str, ...]] = set()
-    for node in ast.walk(parse(source, path or "a cell")):
+    imports: set[tuple[str, ...]] = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            result |= {tuple(alias.name.split(".")) for alias in node.names}
+            imports |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             base += tuple(node.module.split(".")) if node.module else ()
-            result |= {base, *((*base, alias.name) for alias in node.names)}
-    return frozenset(result)
+            imports |= {base, *((*base, alias.name) for alias in node.names)}
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return Source(
+        hashlib.sha256(ast.dump(tree).encode()).hexdigest(),
+        frozenset(node.id for node in nodes if isinstance(node, ast.Name)),
+        frozenset(value for value in constants if isinstance(value, str)),
+        frozenset(imports),
+    )
 
 
-def _packages(code: Iterable[str], used: dict[Path, str]) -> set[str]:
-    each = [*map(_imported, code), *(_imported(text, path) for path, text in used.items())]
-    return {name[0] for names in each for name in names if name}
+def modules(cells: Iterable[Source], showing: bool = False) -> dict[Path, Source]:
+    """Return the lib modules that cells import, lazily or through others, too; sorted by path."""
+    left_out = RUNNING if showing else RUNNING | SHOWING
+    result: dict[Path, Source] = {}
+    seen: set[tuple[str, ...]] = set()
+    waiting = {name for cell in cells for name in cell.imports}
+    while waiting:
+        seen.add(name := waiting.pop())
+        for path in _files_of_module(name):
+            if path not in result and path.relative_to(paths.ROOT / "lib").parts[0] not in left_out:
+                result[path] = _read(path.read_text(encoding="utf-8"), path)
+                waiting |= result[path].imports - seen
+    return dict(sorted(result.items()))
 
 
 def _files_of_module(name: tuple[str, ...]) -> Iterator[Path]:

@@ -3,27 +3,50 @@
 import ast
 import difflib
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, FiniteFloat, StrictBool, StrictStr, TypeAdapter, ValidationError
 
 from lib import files
-from lib.errors import UserError, named
+from lib.errors import UserError
 from lib.runner.keys import parse, tags
 
 SECRET = ("_key", "_token")
 
 
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a bool is no number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Real = Annotated[FiniteFloat, BeforeValidator(_no_bool)]  # YAML reads 2e-5 as a text, which pydantic converts
+TYPES = {
+    "int": TypeAdapter(Whole),
+    "float": TypeAdapter(Real),
+    "bool": TypeAdapter(StrictBool),
+    "str": TypeAdapter(StrictStr),
+    "list[str]": TypeAdapter(list[StrictStr]),
+    "list[int]": TypeAdapter(list[Whole]),
+    "list[float]": TypeAdapter(list[Real]),
+    "list[dict[str, str]]": TypeAdapter(list[dict[StrictStr, StrictStr]]),
+    "dict[str, float]": TypeAdapter(dict[StrictStr, Real]),
+}
+
+
 @dataclass(frozen=True)
 class Parameter:
     name: str
-    kind: str  # as annotated: int, float, bool, str, list[str], dict[str, float] …
+    kind: str  # as annotated, a key of TYPES
     default: object
 
 
 def read_notebook(path: Path) -> dict:
-    """The notebook's JSON. Raises UserError naming the file."""
+    """Read a notebook's JSON. Raises UserError naming the file."""
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         return notebook | {"cells": list(notebook["cells"])}
@@ -39,36 +62,27 @@ def declared(notebook: dict, path: object) -> dict[str, Parameter]:
     Raises UserError for a line that is not `name: type = literal`, an unknown type, a default of another
     type, and a secret, which belongs in the environment.
     """
-    statements = parse(_cell(notebook), f"{path}, parameters cell").body
-    parameters = [_parameter(statement, path) for statement in statements]
+    tagged = [
+        cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "parameters" in tags(cell)
+    ]
+    source = "".join(tagged[0]["source"]) if tagged else ""
+    lines = parse(source, f"{path}, parameters cell").body
+    parameters = [_parameter(line, f"{path}, parameters cell, line {line.lineno}") for line in lines]
     return {parameter.name: parameter for parameter in parameters}
 
 
-def _cell(notebook: dict) -> str:
-    sources = [
-        "".join(c["source"])
-        for c in notebook["cells"]
-        if c["cell_type"] == "code" and "parameters" in tags(c)
-    ]
-    return sources[0] if sources else ""
-
-
-def _parameter(statement: ast.stmt, path: object) -> Parameter:
-    where = f"{path}, parameters cell, line {statement.lineno}"
-    if not (
-        isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value
-    ):
+def _parameter(line: ast.stmt, where: str) -> Parameter:
+    if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
         raise UserError(f"{where}: write every parameter as `name: type = value  # help`")
-    name, kind = statement.target.id, ast.unparse(statement.annotation)
+    name, kind = line.target.id, ast.unparse(line.annotation)
     if name.endswith(SECRET):
         raise UserError(f"{where}: {name} looks like a secret. Set keys in the environment.")
+    if kind not in TYPES:
+        raise UserError(f"{where}: {name} has the unknown type {kind}. Use one of {', '.join(TYPES)}.")
     try:
-        return Parameter(name, kind, coerce(ast.literal_eval(statement.value), kind, f"{where}: {name}"))
+        return Parameter(name, kind, coerce(ast.literal_eval(line.value), kind, f"{where}: {name}"))
     except ValueError:
         raise UserError(f"{where}: the default of {name} must be a plain value, not a computed one") from None
-
-
-# --- values
 
 
 def coerce(value: object, kind: str, name: str) -> object:
@@ -76,45 +90,10 @@ def coerce(value: object, kind: str, name: str) -> object:
 
     Raises UserError naming the parameter for any other difference.
     """
-    if kind.startswith(("list", "dict")):
-        return _coerce_collection(value, kind, name)
-    if kind not in ("int", "float", "bool", "str"):
-        raise UserError(
-            f"{name}: unknown type {kind}; use int, float, bool, str, list[...] or dict[str, ...]"
-        )
-    wrong = UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r:.60}")
-    if kind in ("bool", "str"):
-        if type(value).__name__ != kind:
-            raise wrong
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str) if kind == "float" else (int, str)):
-        raise wrong
     try:
-        number = float(value) if kind == "float" else int(value)
-    except (ValueError, OverflowError):
-        raise wrong from None
-    if kind == "float" and not math.isfinite(number):
-        raise wrong
-    return number
-
-
-def _kind_of(value: object) -> str:
-    return "null" if value is None else type(value).__name__
-
-
-def _coerce_collection(value: object, kind: str, name: str) -> object:
-    outer, _, inner = kind.removesuffix("]").partition("[")
-    if type(value).__name__ != outer:
-        raise UserError(f"{name} must be {kind}, not {_kind_of(value)}: {value!r:.60}")
-    if not inner:
-        return value
-    if outer == "list":
-        return [coerce(part, inner, f"{name}[{i}]") for i, part in enumerate(value)]
-    of_key, _, of_value = inner.partition(",")
-    return {
-        coerce(k, of_key.strip(), name): coerce(v, of_value.strip(), f"{name}.{named([k])}")
-        for k, v in value.items()
-    }
+        return TYPES[kind].validate_python(value)
+    except ValidationError:
+        raise UserError(f"{name} must be {kind}, not {type(value).__name__}: {value!r:.60}") from None
 
 
 def from_text(text: object, kind: str | None, name: str) -> object:

@@ -3,22 +3,20 @@
 A later one wins: notebook default < params < arm < -p < stage entry.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib.errors import UserError, named, one_line
 from lib.runner import folders, params, references
-from lib.runner.keys import RESERVED
-from lib.runner.params_file import Entry, condition, entries
-from lib.runner.study import Study, check_name, check_value, own_names
+from lib.runner.study import Entry, Study, condition
 
 MOST_ROUNDS = 1000  # every one is a stage of the plan, which is made before anything runs
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Planned:
-    """One stage to run: a notebook in a round, for an arm and a seed."""
+    """One stage of a run: a notebook in a round, for an arm and a seed."""
 
     notebook: str
     arm: str
@@ -26,160 +24,151 @@ class Planned:
     round: int
     values: dict  # of every declared parameter, the reserved ones included
     once: bool = False
+    inputs: dict[str, "Path | tuple[Planned, str] | None"] = field(default_factory=dict)  # see `references`
+    # while it runs
+    folder: Path | None = None  # in the store, once it is finished
+    status: str = ""  # then done or reused; or failed
+    seconds: float = 0
 
     @property
     def name(self) -> str:
         return f"{self.notebook}@{self.round}"
 
     @property
-    def input_names(self) -> list[str]:
-        """The names of the parameters that mean a file or folder of an earlier stage, or a path."""
-        return [name for name in self.values if name.endswith("_from")]
-
-    @property
     def label(self) -> str:
         """What it is called in a terminal."""
         return f"{self.name} · {self.arm} · s{self.seed}"
+
+    @property
+    def sources(self) -> "list[Planned]":
+        """The stages that it reads."""
+        return [value[0] for value in self.inputs.values() if isinstance(value, tuple)]
 
 
 def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     """All stages in the order they run; those marked `once` come last, for the arm "all".
 
-    Raises UserError for whatever would fail later for want of a value, a type or an input.
+    Raises UserError for whatever would fail later because a value, a type or an input is wrong.
     """
-    check_name(run, "run")
+    folders.check_plain(run, "run")
     if run in (folders.STORE, folders.BY_HAND):
         raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
-    over = _overrides(study, overrides)
-    _check_conditions(study, over)
-    each = [(arm, seed) for seed in study.all_seeds for arm in study.arms if seed in study.seeds[arm]]
-    planned = [p for arm, seed in each for p in _of_arm(study, run, arm, seed, over)]
-    for entry in entries(study.stages):
-        if entry.once:
-            values = study.text["params"] | _for_arm(over, None) | entry.values
-            planned.append(_planned(study, entry, values, run, "all", study.all_seeds[0], 0))
-    _check_sources(study, planned)
-    return planned
+    study = _overridden(study, overrides)
+    seeds = list(dict.fromkeys(seed for each in study.seeds.values() for seed in each))
+    planned = []
+    for seed in seeds:
+        for arm in [arm for arm in study.arms if seed in study.seeds[arm]]:
+            planned += _connected(study, _stages(study, run, arm, seed))
+    last = [
+        _planned(study, entry, study.params | entry.values, run, "all", seeds[0], 0)
+        for entry in study.entries
+        if entry.once
+    ]
+    return planned + _connected(study, last)
 
 
-def source(stage: Planned, name: str, before: Iterable[Planned]) -> Path | tuple[Planned, str] | None:
-    """Resolve the input `name` of a stage among the stages before it; see `references.resolve`."""
-    same = [p for p in before if (p.arm, p.seed) == (stage.arm, stage.seed)]
-    where = f"{stage.name} ({stage.arm}): {name}"
-    return references.resolve(
-        stage.values[name], stage.round, same, where, "Add {notebook} to `stages` before it."
-    )
-
-
-def _check_conditions(study: Study, over: dict) -> None:
-    """Raise UserError for names in `repeat` and `when` that have no value in an arm."""
-    for arm, values in study.arms.items():
-        names = set(study.kinds) | set(study.text["params"]) | set(values)
-        names |= set(_for_arm(over, None)) | set(_for_arm(over, arm))
-        if lacking := own_names(study) - names:
-            raise UserError(
-                f"{study.path}: {named(lacking)} in `when` or `repeat` has no value (arm {arm}), and no "
-                f"notebook declares it. Set it under `params`, "
-                f"such as `params: {{{min(lacking)[:60]}: false}}`."
-            )
-
-
-def _check_sources(study: Study, planned: list[Planned]) -> None:
-    seen: dict[tuple, Planned] = {}
-    for stage in planned:
-        for name in stage.input_names:
-            source(stage, name, seen.values())
-        position = stage.arm, stage.seed, stage.name
-        if position in seen:
-            raise UserError(f"{study.path}: {stage.name} stands twice for the arm {stage.arm}; keep one")
-        seen[position] = stage
-
-
-# --- values
-
-
-def _overrides(study: Study, overrides: dict[str, object]) -> dict[tuple[str | None, str], object]:
-    """-p values by (arm or None, name). Raises UserError for one that an arm's own value would contradict."""
-    values = {}
-    for key, value in overrides.items():
+def _overridden(study: Study, overrides: dict[str, object]) -> Study:
+    """Put -p values into the params and arms of a study. Raises UserError for one that would not act."""
+    given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
+    for key, text in overrides.items():
         arm, _, name = key.rpartition(".")
-        if arm and arm not in study.arms:
+        where = f"-p {named([key])}"
+        if arm and arm not in arms:
+            raise UserError(f"{where}: there is no arm {named([arm])}{params.nearest(arm, arms)}")
+        study.check_name(where, name, {*study.kinds, *study.own_names})
+        setting = [each for each, values in study.arms.items() if name in values]
+        if setting and not arm:
+            each = ", ".join(f"-p {a}.{name}={one_line(text, 60)}" for a in arms)
+            raise UserError(f"{where}: the arm {setting[0]} sets it; say which you mean: {each}")
+        entries = [entry for entry in study.entries if name in study.declared[entry.notebook]]
+        if name not in study.own_names and all(name in entry.values for entry in entries):
             raise UserError(
-                f"-p {named([key])}: there is no arm {named([arm])}{params.nearest(arm, study.arms)}"
+                f"{where}: {study.path} sets it stage by stage, which nothing overrides. Change it there."
             )
-        names = set(study.kinds) | own_names(study)
-        if name in RESERVED or name not in names:
-            check_value(study, f"-p {named([key])}", name, None, names)
-        setting = [a for a, values in study.arms.items() if name in values]
-        if not arm and setting:
-            each = ", ".join(f"-p {a}.{name}={one_line(value, 60)}" for a in study.arms)
-            raise UserError(f"-p {name}: the arm {setting[0]} sets it; say which you mean: {each}")
-        free = [
-            e for e in entries(study.stages) if name in study.declared[e.notebook] and name not in e.values
-        ]
-        if not free and name not in own_names(study):
-            raise UserError(
-                f"-p {key}: {study.path} sets it stage by stage, which nothing overrides: change it there"
-            )
-        values[arm or None, name] = params.from_text(value, study.kinds.get(name), f"-p {key}")
-    return values
+        (arms[arm] if arm else given)[name] = params.from_text(text, study.kinds.get(name), where)
+    return replace(study, params=study.params | given, arms=arms)
 
 
-def _for_arm(over: dict, arm: str | None) -> dict:
-    return {name: value for (owner, name), value in over.items() if owner == arm}
-
-
-def _of_arm(study: Study, run: str, arm: str, seed: int, over: dict) -> Iterator[Planned]:
-    base, given = study.text["params"] | study.arms[arm], _for_arm(over, None) | _for_arm(over, arm)
-    number = 0  # of the latest round: stages before a repeat are round 0, those after it its last
-    for stage in study.stages:
-        repeat, inside = (None, [stage]) if isinstance(stage, Entry) else stage
+def _stages(study: Study, run: str, arm: str, seed: int) -> Iterator[Planned]:
+    """Yield the stages of an arm; before a repeat the round is 0, after it that of the last repetition."""
+    base, number = study.params | study.arms[arm], 0
+    for repeat, entries in study.blocks:
         rounds = [number]
         if repeat is not None:
-            rounds = range(number + 1, number + 1 + _times(study, repeat, base | given, arm))
+            rounds = range(number + 1, number + 1 + _times(study, repeat, base, arm))
         for number in rounds:
-            for entry in inside:
-                values = base | given | entry.values
-                if not entry.once and _applies(study, entry, number, values, arm):
+            for entry in entries:
+                values = base | entry.values
+                if not entry.once and _applies(study, entry, values, arm, number):
                     yield _planned(study, entry, values, run, arm, seed, number)
 
 
 def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed: int, number: int) -> Planned:
-    declared = study.declared[entry.notebook]
     values = values | {"run": run, "arm": arm, "seed": seed, "round": number}
-    full = {n: params.coerce(values[n], p.kind, n) if n in values else p.default for n, p in declared.items()}
+    full = {
+        name: params.coerce(values[name], p.kind, f"{study.path}: {name}") if name in values else p.default
+        for name, p in study.declared[entry.notebook].items()
+    }
     return Planned(entry.notebook, arm, seed, number, references.with_hub_student(full), entry.once)
 
 
-def _value(study: Study, name: str, values: dict, guarded: str = "") -> object:
+def _connected(study: Study, stages: Iterator[Planned] | list[Planned]) -> list[Planned]:
+    """Resolve the inputs of an arm's stages, each among those before it."""
+    before: dict[str, Planned] = {}
+    for stage in stages:
+        for name in references.names(stage.values):
+            where = f"{stage.name} ({stage.arm}): {name}"
+            stage.inputs[name] = references.resolve(
+                stage.values[name],
+                stage.round,
+                before.values(),
+                where,
+                "Add {notebook} to `stages` before it.",
+            )
+        if stage.name in before:
+            raise UserError(f"{study.path}: {stage.name} stands twice for the arm {stage.arm}; keep one")
+        before[stage.name] = stage
+    return list(before.values())
+
+
+# --- repeat and when
+
+
+def _value(study: Study, name: str, values: dict, arm: str, notebook: str = "") -> object:
     """Return the value of a name in `repeat` or `when`: as set, else the default in a notebook."""
     if name in values:
-        return params.coerce(values[name], study.kinds[name], name) if name in study.kinds else values[name]
-    every = [study.declared.get(guarded, {}), *study.declared.values()]
-    return next(declared[name].default for declared in every if name in declared)
+        kind = study.kinds.get(name)
+        return params.coerce(values[name], kind, f"{study.path}: {name}") if kind else values[name]
+    for declared in (study.declared.get(notebook, {}), *study.declared.values()):
+        if name in declared:
+            return declared[name].default
+    raise UserError(
+        f"{study.path}: {named([name])} in `when` or `repeat` has no value (arm {arm}), and no notebook "
+        "declares it. Set it under `params`."
+    )
 
 
 def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
-    times = _value(study, repeat, values) if isinstance(repeat, str) else repeat
+    times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
     if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(
-            f"{study.path}: repeat {named([repeat])} must be a whole number from 0 to {MOST_ROUNDS:,}, "
-            f"not {times!r:.60} (arm {arm})"
+            f"{study.path}: repeat={named([repeat])}: {times!r:.60} is no number of rounds "
+            f"from 0 to {MOST_ROUNDS} (arm {arm})"
         )
     return times
 
 
-def _applies(study: Study, entry: Entry, number: int, values: dict, arm: str) -> bool:
+def _applies(study: Study, entry: Entry, values: dict, arm: str, number: int) -> bool:
     if entry.when is None:
         return True
-    evaluate, names = condition(entry.when, study.path)
-    operands = {name: _value(study, name, values, entry.notebook) for name in names} | {"round": number}
+    evaluate, names = condition(entry.when)
+    operands = {name: _value(study, name, values, arm, entry.notebook) for name in names}
     try:
-        result = evaluate(operands)
+        result = evaluate(operands | {"round": number})
     except Exception as error:  # whatever the operators of its values raise
         raise UserError(f"{study.path}: when={entry.when!r:.60}: {one_line(error)} (arm {arm})") from None
     if not isinstance(result, bool):
         raise UserError(
-            f"{study.path}: `when: {entry.when}` must be true or false, it is {result!r:.60} (arm {arm})"
+            f"{study.path}: when={entry.when!r:.60}: it must be true or false, not {result!r:.60} (arm {arm})"
         )
     return result

@@ -1,8 +1,197 @@
-"""Settings that are wrong are refused before anything runs."""
+"""Settings that cannot work are refused before anything runs.
 
-from lib.runner import benchmark_checks, checks
+A parameter means the same in every notebook of the suite, so its rule stands here once, by its name. What has
+an owner is constructed: a TrainingConfig, a taxonomy, a selection, an engine.
+"""
+
+import os
+from dataclasses import fields
+from functools import cache, partial
+from pathlib import Path
+
+from lib import corpus, paths
+from lib.corpus import sources
+from lib.errors import UserError
+from lib.evaluation import registry
+from lib.gym import EMBEDDED
+from lib.models import prices, weights
+from lib.models.ledger import Ledger
+from lib.models.settings import check_engine
+from lib.models.types import check_samples
+from lib.self_guide.filters import FILTERS
+from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
+from lib.tapir import curriculum, selection, tasks
+from lib.training.config import TrainingConfig
+
+SHARES = ("confident", "least_share", "max_unread", "oracle_error")
+AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
+AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "judgments_per_answer", "max_new_tokens", "per_cell")
+AT_LEAST_1 += ("pool_rows", "round_prompts")
+LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
+LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
+CHOICES = {
+    "filters": FILTERS,
+    "baselines": TRAINING_BASELINES,
+    "skipped": [name for name in PROMPTING_BASELINES if name != "few_shot"],
+    "judge_scores": ("text", "expected"),
+    "kind": ("auto", "classification", "generation"),
+    "reference": ("oracle", "corpus"),
+    "split": ("dev", "test"),
+    "unfit_judge": ("refuse", "warn"),
+}
+OWNERS = {  # each raises UserError for a value that it does not take
+    "bad_rows": partial(corpus.check, "auto"),
+    "chat_template": weights.template,
+    "classifier": partial(weights.locate, "classifier"),
+    "format": partial(corpus.check, bad_rows="refuse"),
+    "selection": selection.find,
+    "tasks": tasks.load_taxonomy,
+}
+RECORDED = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
+RECORDED += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
+FILES = ("source", "benchmarks", "task", "gold", *RECORDED)
+PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
+NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
+SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
+ENGINE = ("engine", "student_url", "chat_template", "concurrency", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
-    """Raises UserError naming the parameter that is wrong in a notebook's values."""
-    (checks.CHECKS | benchmark_checks.CHECKS).get(notebook, lambda values: None)(values)
+    """Raise UserError naming the first parameter that cannot work; a notebook of one's own is not checked."""
+    if registry.is_own(notebook):
+        return
+    for name, value in values.items():
+        _check_value(name, value)
+        if NEEDS.get(name) in values and value and not values[NEEDS[name]]:
+            raise UserError(f"{name}={value}: it needs {NEEDS[name]}. Set that, too.")
+        if name in SAMPLING and SAMPLING[name] in values:
+            check_samples(value, values[SAMPLING[name]])
+    if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
+        weights.locate("student", values["student"])
+    if "engine" in values:
+        check_engine(*(values[name] for name in ENGINE))
+    if "learning_rate" in values:
+        names = [field.name for field in fields(TrainingConfig) if field.name in values]
+        TrainingConfig(**{name: values[name] for name in names})
+    if values.get("round") and "alpha" in values:
+        curriculum.share_of_hard(values["round"], values["alpha"], values["alpha_step"])
+    if values.get("corpus_responses") and (values["refine"] or values["expand"]):
+        raise UserError(
+            "corpus_responses=true: it has nothing to refine, and expanded rows have none. "
+            "Set refine and expand to false."
+        )
+    if "instruction" in values:
+        _check_target(values)
+    if benchmark := registry.benchmark(notebook):
+        _check_benchmark(benchmark, values)
+    _check_endpoints(_endpoints(notebook, values), values)
+
+
+# --- one parameter
+
+
+def _check_value(name: str, value: object) -> None:
+    if name in SHARES and not 0 <= value <= 1:
+        raise UserError(f"{name}={value:g}: it is a share. Set it from 0 to 1.")
+    if name in LEAST and value < LEAST[name]:
+        raise UserError(f"{name}={value:g}: it is too low. Set it to {LEAST[name]} or above.")
+    chosen = value if isinstance(value, list) else [value]
+    if name in CHOICES and (unknown := [each for each in chosen if each not in CHOICES[name]]):
+        raise UserError(f"{name}={unknown[0]}: it is unknown. Choose of {', '.join(CHOICES[name])}.")
+    if name in PROMPTS and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
+        raise UserError(f"{name}={value}: there is no params/prompts/{value}.md. Correct the name.")
+    for path in chosen if name in FILES else []:
+        _check_file(name, path)
+    if name == "lc_features" and value and not paths.local(value).is_file():
+        raise UserError(f"lc_features={value}: there is no such file. Correct the path.")
+    if name in OWNERS and value:
+        OWNERS[name](value)
+
+
+def _check_file(name: str, path: str) -> None:
+    """Raise UserError for a file that is not there; a hub name is looked up when it is read."""
+    if path and path != "gym" and not path.startswith(EMBEDDED):
+        try:
+            sources.local_files(path)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+
+
+# --- several parameters
+
+
+def _check_target(values: dict) -> None:
+    """A target task is a file, a chain of operations, or an instruction with demonstrations."""
+    if bool(values["task"]) == bool(values["instruction"].strip()):
+        raise UserError(
+            "name one task: a file or a chain of operations with task, or what is to be done with "
+            "instruction, demos and labels. Empty the default with -p task=."
+        )
+    useless = ("labels", "gold") if values["task"] else ()
+    for name in (*useless, *(["demos"] if values["task"].startswith(EMBEDDED) else [])):
+        if values[name]:
+            raise UserError(f"{name}={values[name]}: it only applies with instruction. Remove it.")
+
+
+def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
+    """The embedded world takes no files and no judge; a benchmark takes all that it needs."""
+    if benchmark.stand_in and values[benchmark.stand_in[0]] == benchmark.stand_in[1]:
+        for name in (*RECORDED, "evaluation_judge", "evaluation_url"):
+            if values.get(name):
+                raise UserError(
+                    f"{name}={values[name]}: the embedded world does not use it. "
+                    f"Set {benchmark.stand_in[0]}, or remove it."
+                )
+        if not values.get("reference_from", "unused"):
+            raise UserError("reference_from is empty. Name a student to compare with.")
+    elif "judge_prompts" in values and not values["judgments"]:
+        for name in ("reference_answers", "judge_prompts"):
+            if not values[name]:
+                raise UserError(f"{name} is empty, but the judge needs it. Name FastChat's file.")
+
+
+# --- endpoints that cost money
+
+
+def _endpoints(notebook: str, values: dict) -> list[tuple[str, str]]:
+    """List the models that a notebook asks, each with the parameter that names its URL."""
+    if values.get("oracle", "exact") != "exact":
+        url = "judge_url" if values["judge_url"] else "oracle_url"
+        return [(values["oracle"], "oracle_url"), (values["judge_model"] or values["oracle"], url)]
+    judge = ""
+    if notebook == "evaluation/alpaca_eval" and values["annotator"] != "exact":
+        from lib.evaluation import annotators
+
+        judge = annotators.model(values["annotator"])  # raises for an unknown one
+        judge = "" if values["annotations"] else judge
+    elif notebook == "evaluation/mt_bench" and values["questions"] and not values["judgments"]:
+        from lib.evaluation import mt_judging
+
+        judge = mt_judging.JUDGE
+    return [(values["evaluation_judge"] or judge, "evaluation_url")] if judge else []
+
+
+def _check_endpoints(endpoints: list[tuple[str, str]], values: dict) -> None:
+    """A key and a price are there, and the ledger can be used: better known before anything is trained."""
+    for model, url in endpoints:
+        _check_key(values, url)
+        prices.check_budget(model, values["budget_usd"] or None)
+    if endpoints:
+        check_ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+
+
+def _check_key(values: dict, url: str) -> None:
+    """Raise UserError where OpenAI is asked without a key. A ledger that is only read needs none."""
+    from lib.models import transport
+
+    openai = transport.is_openai(transport.address(values[url] or transport.OPENAI))
+    if openai and not values["ledger_only"] and not os.environ.get(transport.OPENAI_KEY):
+        raise UserError(f"no key: set {transport.OPENAI_KEY}, or name a server of your own with {url}")
+
+
+@cache
+def check_ledger(path: Path, read_only: bool) -> None:
+    """Raise UserError for a ledger that cannot be opened."""
+    if read_only or path.exists():
+        Ledger(path, read_only).close()

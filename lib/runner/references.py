@@ -9,30 +9,20 @@ data/rows.parquet                      a path
 import os
 import re
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from lib import paths
 from lib.errors import UserError
 from lib.runner import folders
 
-REFERENCE = re.compile(r"(?P<notebook>[^@]+)@(?P<round>-?\d+)(?:/(?P<rest>.+))?")
+ROUND = re.compile(r"-?\d+")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-class InRound(Protocol):
-    """A stage of one arm and seed, planned or finished."""
-
-    notebook: str
-    round: int
-
-
-class Finished(NamedTuple):
-    """A finished stage on disk."""
-
-    notebook: str
-    round: int
-    folder: Path
+def names(values: dict) -> list[str]:
+    """List the parameters that mean a file or folder: of an earlier stage, or a path."""
+    return [name for name in values if name.endswith("_from")]
 
 
 def with_hub_student(values: dict) -> dict:
@@ -44,11 +34,12 @@ def with_hub_student(values: dict) -> dict:
 
 
 def resolve(
-    text: str, round: int | None, stages: Iterable[InRound], name: str, advice: str
-) -> Path | tuple[InRound, str] | None:
+    text: str, round: int | None, stages: Iterable, name: str, advice: str
+) -> Path | tuple[object, str] | None:
     """Resolve an input to a path, or to one of the stages and a path inside it.
 
-    `stages` are those of the same arm and seed that ran before; `round` is None in a notebook without one.
+    `stages` are those of the same arm and seed that ran before, each with `notebook` and `round`; `round` is
+    None in a notebook without one.
     None where the text is empty, means a round before the first, or is optional and not there.
     Raises UserError with `advice` where no stage fits.
     """
@@ -65,7 +56,7 @@ def resolve(
     same = [stage for stage in stages if stage.notebook == notebook]
     fitting = [s for s in same if (s.round <= limit if number is None else s.round == number)]
     if fitting:
-        return max(fitting, key=lambda stage: stage.round), rest
+        return max(fitting, key=attrgetter("round")), rest
     if text.endswith("?"):
         return None
     which = notebook if number is None else f"{notebook}@{number}"
@@ -83,31 +74,15 @@ def fill_round(text: str, round: int) -> str:
 
 def _split(text: str, name: str) -> tuple[str, int | None, str]:
     """Split a reference into notebook, round (None: the latest) and the path inside the stage."""
-    if match := REFERENCE.fullmatch(text):
-        notebook, number, rest = match["notebook"], int(match["round"]), match["rest"] or ""
-    else:
-        parts = text.split("/")
-        beginnings = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
-        notebook = next((each for each in beginnings if _is_notebook(each)), text)
-        number, rest = None, text[len(notebook) + 1 :]
-    inside = Path(rest)
-    if inside.is_absolute() or ".." in (*inside.parts, *Path(notebook).parts):
-        raise UserError(f"{name}={text!r:.200}: this leaves the stage. Name a file in it, or a path.")
-    if not _is_notebook(notebook):
-        raise UserError(f"{name}={text!r:.200}: this is neither a file nor the stage of a notebook.")
-    return notebook, number, rest
+    parts = text.split("/")
+    for n in range(len(parts), 0, -1):
+        notebook, at, number = "/".join(parts[:n]).partition("@")
+        if _is_notebook(notebook) and (not at or ROUND.fullmatch(number)):
+            if ".." in parts or "" in parts[n:]:
+                raise UserError(f"{name}={text!r:.200}: this leaves the stage. Name a file in it, or a path.")
+            return notebook, int(number) if at else None, "/".join(parts[n:])
+    raise UserError(f"{name}={text!r:.200}: this is neither a file nor the stage of a notebook.")
 
 
 def _is_notebook(name: str) -> bool:
     return os.path.isfile(folders.notebook_path(name))
-
-
-def finished(run: str, arm: str, seed: int) -> list[Finished]:
-    """List the finished stages of one arm and seed on disk."""
-    top = folders.outputs() / run / arm / f"s{seed}"
-    stages = []
-    for path in top.rglob("*@*"):
-        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
-        if number.isdigit() and folders.is_complete(path):
-            stages.append(Finished(notebook, int(number), path.resolve()))
-    return stages

@@ -1,33 +1,49 @@
-"""A run under way: its stages, what each of them needs to start, and summary.json."""
+"""A run under way: runs the stages that need it, in the order of their inputs, and writes summary.json."""
 
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError
 from lib.runner import folders, keys, params, summary
-from lib.runner.jobs import Task
-from lib.runner.plan import Planned, source
+from lib.runner.display import Line
+from lib.runner.execute import Job
+from lib.runner.plan import Planned
 from lib.runner.study import Study
-from lib.runner.terminal import Line
 
+LOOK_S = 0.2  # between two looks at what the stages do
 ABOUT = ("title", "question", "metric", "primary")  # of a params file, in summary.json
+
+
+def check(planned: list[Planned]) -> None:
+    """Raise UserError for a setting that any of the stages would refuse."""
+    from lib.runner import preflight
+
+    for stage in planned:
+        try:
+            preflight.check(stage.notebook, stage.values)
+        except UserError as error:
+            raise UserError(f"cannot start: {stage.name} ({stage.arm}): {error}") from None
 
 
 @dataclass
 class Run:
-    """One run of a study. A stage goes by its position in `planned`."""
+    """One run of a study."""
 
     study: Study
     name: str
-    folder: Path
     command: str  # that repeats it
     planned: list[Planned]
+    draw_page: Callable[[Path], None]  # of a stage, in the run
     workers: int = 1  # stages that run side by side
     checked: bool = False  # whether the settings of all stages are
-    stored: dict[int, Path] = field(default_factory=dict)  # finished stages: their folders in the store
-    lines: dict[int, dict] = field(default_factory=dict)  # of summary.json
     together: dict = field(default_factory=dict)  # comparisons and intervals
+
+    @property
+    def folder(self) -> Path:
+        return folders.outputs() / self.name
 
     def link(self, stage: Planned) -> Path:
         """Return where the run has its link to a stage."""
@@ -37,47 +53,82 @@ class Run:
     def done(self) -> list[tuple[Planned, Path]]:
         """The finished stages in their order, each with the run's first link to its files."""
         first: dict[Path, Path] = {}
-        stages = [(self.planned[i], self.stored[i]) for i in sorted(self.stored)]
-        return [(stage, first.setdefault(stored, self.link(stage))) for stage, stored in stages]
+        return [(p, first.setdefault(p.folder, self.link(p))) for p in self.planned if p.folder]
 
-    def sources(self, position: int) -> set[int]:
-        """Return the positions of the stages that a stage reads."""
-        stage, before = self.planned[position], self.planned[:position]
-        inputs = [source(stage, name, before) for name in stage.input_names]
-        positions = {id(other): i for i, other in enumerate(before)}
-        return {positions[id(means[0])] for means in inputs if isinstance(means, tuple)}
+    # --- stages
 
-    def task(self, position: int, line: Line) -> Task:
+    def run_stages(self, once: bool) -> None:
+        """Run the stages that are `once` or not, at most `workers` side by side.
+
+        After an error no other is started; it is raised once the stages beside it have ended. Whatever ends
+        the loop, Ctrl-C too, stops the kernels.
+        """
+        waiting = [stage for stage in self.planned if stage.once == once]
+        running: list[Job] = []
+        errors: list[UserError] = []
+        try:
+            with chdir(paths.ROOT):  # papermill changes it, for all threads, and changes it back
+                while self._start_jobs(waiting, running) if not errors else running:
+                    running[0].thread.join(LOOK_S)
+                    for job in [job for job in running if not job.is_running()]:
+                        running.remove(job)
+                        if job.error is None:
+                            self._finish(job)
+                        else:
+                            errors.append(self._failure(job.stage, job.line, job.error))
+        finally:
+            for job in running:
+                job.stop()
+        if errors:
+            raise errors[0]
+
+    def _start_jobs(self, waiting: list[Planned], running: list[Job]) -> list[Job]:
+        """Start waiting stages whose inputs are there; link to those that are finished already."""
+        for stage in [*waiting]:
+            if len(running) == self.workers:
+                break
+            if not all(source.folder for source in stage.sources):
+                continue
+            job = self._job(stage)
+            if job.folder in [other.folder for other in running]:  # another arm runs the same stage
+                continue
+            waiting.remove(stage)
+            if folders.is_complete(job.folder):
+                job.status = "reused"
+                self._finish(job)
+            else:
+                self._check_once()
+                slot = min(set(range(self.workers)) - {other.slot for other in running})
+                running.append(job)
+                job.start(slot, self.workers)
+        return running
+
+    def _check_once(self) -> None:
+        """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
+        if not self.checked:
+            check(self.planned)
+            self.checked = True
+            self.write_summary()  # a crash must not leave an earlier run's summary
+
+    def _job(self, stage: Planned) -> Job:
         """Prepare a stage whose sources are finished. Raises UserError for an input that was not written."""
-        stage, after = self.planned[position], self.planned[position + 1 :]
-        notebook = params.read_notebook(folders.notebook_path(stage.notebook))
-        declared = self.study.declared[stage.notebook]
-        inputs = self._inputs(stage, self.planned[:position])
-        key = keys.stage_key(notebook, stage.values, inputs, self._also(stage), showing=stage.once)
-        same = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
-        return Task(
-            position,
-            stage,
-            key,
-            stored=folders.stored(stage.notebook, key),
-            inputs=inputs,
-            values={n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default},
-            later=[{"notebook": p.notebook, "parameters": p.values} for p in same],
-            run=self.name,
-            line=line,
-        )
-
-    def _inputs(self, stage: Planned, before: list[Planned]) -> dict[str, Path | None]:
-        stored = {id(self.planned[i]): folder for i, folder in self.stored.items()}
-        inputs = {}
-        for name in stage.input_names:
-            means = source(stage, name, before)
-            inputs[name] = path = stored[id(means[0])] / means[1] if isinstance(means, tuple) else means
+        line, inputs = Line(stage.label, self.workers == 1), {}
+        for name, value in stage.inputs.items():
+            inputs[name] = path = value[0].folder / value[1] if isinstance(value, tuple) else value
             if path and not path.exists():
-                raise UserError(
-                    f"cannot start: {name} means {paths.short(path)}, which that stage did not write"
-                )
-        return inputs
+                reason = f"{name} means {paths.short(path)}, which that stage did not write"
+                raise self._failure(stage, line, UserError(f"cannot start: {reason}"))
+        notebook = params.read_notebook(folders.notebook_path(stage.notebook))
+        key = keys.stage_key(notebook, stage.values, inputs, self._also(stage), showing=stage.once)
+        declared = self.study.declared[stage.notebook]
+        given = {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
+        after = self.planned[self.planned.index(stage) + 1 :]
+        later = [
+            {"notebook": p.notebook, "parameters": p.values}
+            for p in after
+            if (p.arm, p.seed) == (stage.arm, stage.seed)
+        ]
+        return Job(stage, self.name, key, inputs, given, later, line)
 
     def _also(self, stage: Planned) -> object:
         """Return what else decides a page about the run: all of the run."""
@@ -86,11 +137,35 @@ class Run:
         done = [folders.record(folder)["key"] for p, folder in self.done if not p.once]
         return self.name, done, self.together, self.study.text
 
-    def note(self, position: int, status: str, seconds: float) -> None:
-        """Write down how a stage ended, for summary.json."""
-        stage = self.planned[position]
-        line = {"name": stage.name, "arm": stage.arm, "seed": stage.seed}
-        self.lines[position] = line | {"status": status, "seconds": seconds}
+    def _finish(self, job: Job) -> None:
+        """Link to a stage in the store, write it down and draw its page."""
+        stage, link = job.stage, self.link(job.stage)
+        folders.link(link, job.folder)
+        stage.folder, stage.status = job.folder, job.status
+        stage.seconds = folders.record(job.folder)["seconds"]
+        job.line.end("reused" if job.status == "reused" else f"done {stage.seconds:.0f} s")
+        if job.status == "done":
+            self.write_summary()
+        self.draw_page(link)
+
+    def _failure(self, stage: Planned, line: Line, error: BaseException) -> UserError:
+        """Write down that a stage failed, and return its error with its name. Raises any but a UserError."""
+        if not isinstance(error, UserError):
+            raise error
+        stage.status = "failed"
+        line.end(f"failed {stage.seconds:.0f} s")
+        return UserError(f"{line.label} {error}")
+
+    # --- summary.json
+
+    def compare(self) -> None:
+        """Compare the arms; print which cannot be compared, and why."""
+        primary = self.study.text.get("primary", [])
+        cache = self.folder / "comparisons.json"
+        self.together = summary.comparisons(self.study.contrasts, primary, self.done, cache)
+        for name, why in self.together["apart"].items():
+            print(f"cannot compare {name}: {why}")
+        self.write_summary()  # what a page about the run reads
 
     def write_summary(self) -> None:
         """Write what is there so far; a run that is complete says so once, at its end."""
@@ -98,20 +173,25 @@ class Run:
 
     def summary(self, status: str) -> dict:
         """Return the content of summary.json."""
-        arms = summary.arms(self.done)
+        arms, text = summary.arms(self.done), self.study.text
         for arm, bounds in self.together.get("intervals", {}).items():
             arms[arm]["metrics"] |= bounds
         links = {id(stage): folder.relative_to(self.folder).as_posix() for stage, folder in self.done}
-        lines = [(self.lines[i], links.get(id(self.planned[i]))) for i in sorted(self.lines)]
+        stages = [
+            {"name": p.name, "arm": p.arm, "seed": p.seed, "status": p.status, "seconds": p.seconds}
+            | ({"folder": links[id(p)]} if p.folder else {})
+            for p in self.planned
+            if p.status
+        ]
         return {
             "run": self.name,
             "status": status,
             "arms": arms,
             "command": self.command,
             "comparisons": self.together.get("comparisons", {}),
-            "stages": [line | ({"folder": link} if link else {}) for line, link in lines],
+            "stages": stages,
             "oracle": summary.oracle(folder for _, folder in self.done),
-            "study": self.study.text,
+            "study": text,
             "apart": self.together.get("apart", {}),
-            **{key: self.study.text[key] for key in ABOUT if key in self.study.text},
+            **{key: text[key] for key in ABOUT if key in text},
         }

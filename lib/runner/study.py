@@ -9,115 +9,91 @@
 A study may name its `primary` contrasts before it runs. Their arms take all `seeds`; those of other
 comparisons, which are exploratory, may take fewer: `exploratory_seeds`. `metric` names the headline score.
 
-Everything is checked before anything runs. What a file sets itself must fit. What it inherits from the file
-that it extends and has no use for (parameters of a stage that it leaves out, contrasts of other arms) is left
-out and listed.
+What a file sets itself must fit. What it inherits from the file that it extends and has no use for
+(parameters of a stage that it leaves out, contrasts of other arms) is left out and listed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError, named, one_line
 from lib.evaluation import registry
-from lib.runner import folders, params, params_file
+from lib.runner import folders, params
 from lib.runner.keys import RESERVED
+from lib.runner.params_file import Entry, block, condition, read
 
 
 @dataclass(frozen=True)
 class Study:
+    """A params file with the parameters of its notebooks."""
+
     path: Path
-    text: dict  # the params file, `extends` followed, without what is `unused`
-    stages: list  # of Entry, or (repeat, [Entry])
+    text: dict  # the file, `extends` followed, without what is `unused`
+    blocks: list[tuple[object, list[Entry]]]  # (repeat, stages); repeat is None where stages run once
+    declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
+    params: dict
     arms: dict[str, dict]
     seeds: dict[str, list[int]]  # by arm
-    declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
     unused: tuple[str, ...] = ()  # inherited names that nothing here has a use for
 
-    @property
-    def all_seeds(self) -> list[int]:
-        return list(dict.fromkeys(seed for seeds in self.seeds.values() for seed in seeds))
+    @cached_property
+    def entries(self) -> list[Entry]:
+        return [entry for _, entries in self.blocks for entry in entries]
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, str]:
         return {name: p.kind for parameters in self.declared.values() for name, p in parameters.items()}
+
+    @cached_property
+    def own_names(self) -> set[str]:
+        """The names that the study itself uses, in `repeat` and `when`."""
+        repeats = {repeat for repeat, _ in self.blocks if isinstance(repeat, str)}
+        return repeats.union(*(condition(entry.when)[1] for entry in self.entries if entry.when))
+
+    @property
+    def contrasts(self) -> list[str]:
+        """The comparisons to make, primary ones first."""
+        return list(dict.fromkeys([*self.text.get("primary", []), *self.text.get("comparisons", [])]))
+
+    def check_name(self, where: str, name: object, names: set[str] | dict) -> None:
+        """Raise UserError for a parameter that the runner sets, or that is none of `names`."""
+        if name in RESERVED:
+            raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
+        if name not in names:
+            near = params.nearest(str(name), names)
+            raise UserError(f"{where}: no notebook declares {named([name])}{near}")
 
 
 def load(path: str | Path) -> Study:
     """Read a params file and the parameters of its notebooks. Raises UserError naming file and entry."""
-    text, own = params_file.read(Path(path))
-    stages = params_file.stages(text, path)
-    declared = {entry.notebook: _declared(entry.notebook) for entry in params_file.entries(stages)}
-    _check_types(declared)
-    text, unused = _fitting(text, own, Study(Path(path), text, stages, {}, {}, declared))
-    arms = text.get("arms") or {"main": {}}
-    study = Study(Path(path), text, stages, arms, _seeds(text, arms, path), declared, tuple(unused))
-    _check(study)
+    text, own = read(Path(path))
+    if not text.get("stages"):
+        raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
+    blocks = [block(item, path) for item in text["stages"]]
+    declared = {entry.notebook: _declared(entry.notebook) for _, entries in blocks for entry in entries}
+    study = _fitting(Study(Path(path), text, blocks, declared, text["params"], {}, {}), own)
+    names = {*study.kinds, *study.own_names}
+    parts = [("params", study.params, names)]
+    parts += [(f"arm {arm}", values, names) for arm, values in study.arms.items()]
+    parts += [(entry.notebook, entry.values, declared[entry.notebook]) for entry in study.entries]
+    for where, values, allowed in parts:
+        for name in values:
+            study.check_name(f"{path}, {where}", name, allowed)
+    if (metric := study.text.get("metric")) and not _has_metric(study, metric):
+        possible = registry.writable(study.declared)
+        near = params.nearest(metric, possible)
+        raise UserError(
+            f"{path}: metric={one_line(metric, 60)}: no stage writes it{near}. "
+            f"Name one of {', '.join(possible) or 'an evaluation'}, or add its notebook to `stages`."
+        )
+    for contrast in study.contrasts:
+        a, _, b = contrast.partition("_vs_")
+        for arm in {a, b} - set(study.arms):
+            near = params.nearest(arm, study.arms)
+            raise UserError(f"{path}: {named([contrast])} compares {named([arm])}, which is no arm{near}")
     return study
-
-
-def _fitting(text: dict, own: dict, study: Study) -> tuple[dict, list[str]]:
-    """Leave out what a file inherits and has no use for; return its entries, and what was left out."""
-    text, path = dict(text), study.path
-    if text.get("arms"):
-        text["arms"] = _arms(text["arms"], path)
-    names = set(study.kinds) | own_names(study)
-    unused = []
-
-    def used(values: dict, kept: dict) -> dict:
-        lost = [n for n in values if n not in kept and n not in names and not _is_reserved(n)]
-        unused.extend(lost)
-        return {name: value for name, value in values.items() if name not in lost}
-
-    text["params"] = used(text["params"], own["params"])
-    if text.get("arms") and "arms" not in own:
-        text["arms"] = {arm: used(values, {}) for arm, values in text["arms"].items()}
-    arms = set(text.get("arms") or ["main"])
-    for key in [key for key in ("primary", "comparisons") if key not in own]:
-        lost = [c for c in params_file.list_of(text, key, path) if not set(str(c).split("_vs_")) <= arms]
-        unused += map(str, lost)
-        text |= {key: [c for c in text[key] if c not in lost]} if lost else {}
-    if "exploratory_seeds" not in own and "exploratory_seeds" in text:
-        fewer, seeds = (
-            params_file.list_of(text, "exploratory_seeds", path),
-            params_file.list_of(text, "seeds", path),
-        )
-        text["exploratory_seeds"] = [seed for seed in fewer if seed in seeds]
-        if not text["exploratory_seeds"] or not text.get("primary"):
-            del text["exploratory_seeds"]
-    if "metric" not in own and text.get("metric") and not _has_metric(study, text["metric"]):
-        unused.append(f"metric={text.pop('metric')}")
-    return text, list(dict.fromkeys(unused))
-
-
-def _arms(listed: object, path: object) -> dict[str, dict]:
-    params_file.check_mapping(listed, f"{path}: arms")
-    for arm, values in listed.items():
-        check_name(str(arm), "arm")
-        params_file.check_mapping(values or {}, f"{path}: the arm {arm}")
-    return {str(arm): values or {} for arm, values in listed.items()}
-
-
-# --- the file
-
-
-def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
-    """The seeds of each arm; raises UserError for exploratory ones that the study does not have."""
-    seeds = params_file.list_of(text, "seeds", path) or [0]
-    fewer = params_file.list_of(text, "exploratory_seeds", path) or seeds
-    if strange := set(fewer) - set(seeds):
-        raise UserError(
-            f"{path}: exploratory_seeds has {named(strange)}, which seeds ({seeds}) lacks. "
-            "Add them to `seeds`."
-        )
-    primary = {
-        arm for contrast in params_file.list_of(text, "primary", path) for arm in str(contrast).split("_vs_")
-    }
-    if "exploratory_seeds" in text and not primary:
-        raise UserError(
-            f"{path}: exploratory_seeds needs primary contrasts: name them under `primary`, or leave it out"
-        )
-    return {arm: seeds if arm in primary else fewer for arm in arms}
 
 
 def _declared(notebook: str) -> dict[str, params.Parameter]:
@@ -128,103 +104,57 @@ def _declared(notebook: str) -> dict[str, params.Parameter]:
         top = paths.ROOT / "notebooks"
         names = [p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.ipynb")]
         raise UserError(f"there is no notebook {notebook}{params.nearest(notebook, names)}")
-    content = params.read_notebook(path)
-    return params.declared(content, path)
+    return params.declared(params.read_notebook(path), path)
 
 
-# --- checks
+# --- what fits together
 
 
-def _check_types(declared: dict[str, dict[str, params.Parameter]]) -> None:
-    """One name has one type in all notebooks."""
-    first: dict[str, tuple[str, str]] = {}
-    for notebook, parameters in declared.items():
-        for name, parameter in parameters.items():
-            kind, where = first.setdefault(name, (parameter.kind, notebook))
-            if kind != parameter.kind:
-                raise UserError(
-                    f"{name} is {kind} in {where} but {parameter.kind} in {notebook}: give them one type"
-                )
+def _fitting(study: Study, own: dict) -> Study:
+    """Leave out what a file inherits and has no use for; return the study with its arms and seeds."""
+    text, path = dict(study.text), study.path
+    arms = {arm: values or {} for arm, values in text.get("arms", {}).items()} or {"main": {}}
+    for arm in arms:
+        folders.check_plain(arm, "arm")
+        if arm == "all":
+            raise UserError(
+                f"{path}: the arm name all is taken, by stages that run once. Choose another one."
+            )
+    names = {*study.kinds, *study.own_names}
+    unused = [name for name in text["params"] if name not in names and name not in own["params"]]
+    text["params"] = {name: value for name, value in text["params"].items() if name not in unused}
+    if "arms" not in own:
+        unused += [name for values in arms.values() for name in values if name not in names]
+        arms = {arm: {n: v for n, v in values.items() if n in names} for arm, values in arms.items()}
+    for key in [key for key in ("primary", "comparisons") if key in text and key not in own]:
+        unused += [contrast for contrast in text[key] if not set(contrast.split("_vs_")) <= set(arms)]
+        text[key] = [contrast for contrast in text[key] if contrast not in unused]
+    seeds = text.get("seeds") or [0]
+    if "exploratory_seeds" not in own and "exploratory_seeds" in text:
+        fewer = [seed for seed in text.pop("exploratory_seeds") if seed in seeds]
+        text |= {"exploratory_seeds": fewer} if fewer and text.get("primary") else {}
+    if "metric" not in own and "metric" in text and not _has_metric(study, text["metric"]):
+        unused.append(f"metric={text.pop('metric')}")
+    if "arms" in text:
+        text["arms"] = arms
+    own_seeds, unused = _seeds(text, arms, path), tuple(dict.fromkeys(unused))
+    return replace(study, text=text, params=text["params"], arms=arms, seeds=own_seeds, unused=unused)
 
 
-def _check(study: Study) -> None:
-    names = set(study.kinds) | own_names(study)
-    parts = [("params", study.text["params"], names)]
-    parts += [(f"arm {arm}", values, names) for arm, values in study.arms.items()]
-    parts += [(e.notebook, e.values, study.declared[e.notebook]) for e in params_file.entries(study.stages)]
-    for where, values, names in parts:
-        for name, value in values.items():
-            check_value(study, f"{study.path}, {where}", name, value, names)
-    _check_metric(study)
-    for contrast in contrasts(study):
-        a, _, b = contrast.partition("_vs_")
-        for arm in (a, b):
-            if arm not in study.arms:
-                near = params.nearest(arm, study.arms)
-                raise UserError(
-                    f"{study.path}: {named([contrast])} compares {named([arm or '?'])}, which is no arm{near}"
-                )
-
-
-def contrasts(study: Study) -> list[str]:
-    """The comparisons to make, primary ones first."""
-    listed = [
-        *params_file.list_of(study.text, "primary", study.path),
-        *params_file.list_of(study.text, "comparisons", study.path),
-    ]
-    return list(dict.fromkeys(map(str, listed)))
-
-
-def own_names(study: Study) -> set[str]:
-    """Return the names that the study itself uses, in `repeat` and `when`."""
-    repeats = {stage[0] for stage in study.stages if isinstance(stage, tuple) and isinstance(stage[0], str)}
-    whens = [entry.when for entry in params_file.entries(study.stages) if entry.when]
-    return repeats.union(*(params_file.condition(when, study.path)[1] for when in whens))
-
-
-def _is_reserved(name: object) -> bool:
-    return name in RESERVED or str(name).endswith(params.SECRET)
+def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
+    """Return the seeds of each arm. Raises UserError for exploratory ones that the study does not have."""
+    seeds = text.get("seeds") or [0]
+    fewer = text.get("exploratory_seeds") or seeds
+    if strange := set(fewer) - set(seeds):
+        raise UserError(
+            f"{path}: exploratory_seeds has {named(strange)}, which seeds ({seeds}) lacks. Add them."
+        )
+    primary = {arm for contrast in text.get("primary", []) for arm in contrast.split("_vs_")}
+    if "exploratory_seeds" in text and not primary:
+        raise UserError(f"{path}: exploratory_seeds needs primary contrasts. Name them under `primary`.")
+    return {arm: seeds if arm in primary else fewer for arm in arms}
 
 
 def _has_metric(study: Study, name: str) -> bool:
     """Say whether a stage can write a metric; what a notebook of one's own writes is not known before."""
-    possible = registry.writable(study.declared)
-    if any(map(registry.is_own, study.declared)):
-        prefixes = {each.prefix for each in registry.BENCHMARKS}
-        return name in registry.every() or name.partition(".")[0] not in prefixes
-    return name in possible
-
-
-def _check_metric(study: Study) -> None:
-    name = study.text.get("metric")
-    if not name or _has_metric(study, name):
-        return
-    where = f"{study.path}: metric={one_line(name, 60)}"
-    if notebook := registry.notebook_of(name):
-        raise UserError(f"{where}: no stage writes it. Add {notebook} to `stages`, or leave `metric` out.")
-    possible = registry.writable(study.declared)
-    near = params.nearest(name, possible or registry.every())
-    raise UserError(
-        f"{where}: no benchmark writes it{near}. Name one of {', '.join(possible) or 'an evaluation'}."
-    )
-
-
-def check_value(study: Study, where: str, name: str, value: object, names: set[str] | dict) -> None:
-    if name in RESERVED:
-        raise UserError(
-            f"{where}: {name} is set by the runner (--run, arms, seeds, repeat), not as a parameter"
-        )
-    if str(name).endswith(params.SECRET):
-        raise UserError(
-            f"{where}: {named([name])} looks like a secret; keys come from the environment. Remove it."
-        )
-    if name not in names:
-        raise UserError(f"{where}: no notebook declares {named([name])}{params.nearest(str(name), names)}")
-    if name in study.kinds:
-        params.coerce(value, study.kinds[name], f"{where}: {name}")
-
-
-def check_name(name: str, what: str) -> None:
-    folders.check_plain(name, what)
-    if name == "all":
-        raise UserError(f"the {what} name {name} must be another one (all is taken)")
+    return name in registry.writable(study.declared) or any(map(registry.is_own, study.declared))

@@ -67,25 +67,29 @@ def comparisons(names: list[str], primary: list[str], done: list[tuple[Planned, 
     used = [(stage.arm, stage.seed, stage.name, folders.record(folder)["key"]) for stage, folder in done]
     key = keys.stage_key(COMPARING, {}, {}, also=[names, primary, used])
     kept = files.read_json(cache) or {}
-    if kept.get("key") != key:
-        apart: dict[str, str] = {}
-        arms = dict.fromkeys(stage.arm for stage, _ in done if not stage.once)
-        intervals = {arm: _tried(arm, apart, _intervals, arm, done) for arm in arms}
-        compared = {name: _tried(name, apart, _compare, name, done) for name in names}
-        if primary:
-            _correct([metrics for name, metrics in compared.items() if name not in primary])
-        kept = {"key": key, "comparisons": compared, "intervals": intervals, "apart": apart}
-        files.write_json(cache, kept)
+    if kept.get("key") == key:
+        return kept
+    kept = {"key": key, "comparisons": {}, "intervals": {}, "apart": {}}
+    arms = dict.fromkeys(stage.arm for stage, _ in done if not stage.once)
+    by_arm = {arm: scored(arm, done) for arm in arms}
+    for arm, stages in by_arm.items():
+        _try(kept, "intervals", arm, _intervals, stages)
+    for name in names:
+        a, _, b = name.partition("_vs_")
+        _try(kept, "comparisons", name, differences, by_arm.get(a, {}), by_arm.get(b, {}))
+    if primary:
+        _correct([metrics for name, metrics in kept["comparisons"].items() if name not in primary])
+    files.write_json(cache, kept)
     return kept
 
 
-def _tried(name: str, apart: dict[str, str], compute: Callable[..., dict], *arguments: object) -> dict:
+def _try(result: dict, kind: str, name: str, compute: Callable[..., dict], *sides: dict) -> None:
     """Compute, or note why that cannot be: the stages are paid, and their report is to be drawn."""
+    result[kind][name] = {}
     try:
-        return compute(*arguments)
+        result[kind][name] = compute(*sides)
     except ValueError as error:
-        apart[name] = one_line(error)
-        return {}
+        result["apart"][name] = one_line(error)
 
 
 def _correct(exploratory: list[dict]) -> None:
@@ -99,12 +103,6 @@ def _correct(exploratory: list[dict]) -> None:
             test["p_holm"] = p_holm
 
 
-def _compare(name: str, done: Done) -> dict:
-    """Compare two arms; empty where no stage with scores is in both."""
-    a, _, b = name.partition("_vs_")
-    return differences(scored(a, done), scored(b, done))
-
-
 def differences(a: dict[str, dict[int, Path]], b: dict[str, dict[int, Path]]) -> dict[str, dict]:
     """Compare what `scored` found of two arms, notebook by notebook, on the seeds that both have."""
     result = {}
@@ -116,10 +114,10 @@ def differences(a: dict[str, dict[int, Path]], b: dict[str, dict[int, Path]]) ->
     return result
 
 
-def _intervals(arm: str, done: Done) -> dict[str, float]:
+def _intervals(stages: dict[str, dict[int, Path]]) -> dict[str, float]:
     """Compute <metric>_low and _high over several seeds; a single seed's own metrics hold them."""
     result = {}
-    for seeds in scored(arm, done).values():
+    for seeds in stages.values():
         if len(seeds) > 1:
             from lib.evaluation import statistics
 

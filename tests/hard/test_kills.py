@@ -33,34 +33,34 @@ def test_a_study_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(server
     assert equal.differences(calm.folder, hit.folder) == []
     assert equal.left_over(hit) == []
     small.wait(lambda: not small.alive(hit.seen), DEAD_S)
-    asked = server.asked - before - needed
-    assert not needed - asked and (asked - needed).total() <= kills * small.CONCURRENCY
+    extra = server.asked - before - needed
+    assert not needed - extra and (extra - needed).total() <= kills * small.CONCURRENCY
 
 
-def kill_in_each(place: small.Place, stages: list[dict], rng: Random) -> int:
+def kill_in_each(trial: small.Place, stages: list[dict], rng: Random) -> int:
     """One kill at some moment of every stage, the kinds in turn, and one while the report is written; returns how many they were."""
     kinds, kills = cycle(rng.sample(KINDS, len(KINDS))), 1
     for line, kind in zip(stages, kinds, strict=False):
         moment, hit = rng.uniform(0.02, 0.9) * line["seconds"], False
         while not hit:
-            hit = kill_in(place, line, kind, moment)
+            hit = kill_in(trial, line, kind, moment)
             kills, moment = kills + 1, moment / 2  # it was faster this time: sooner
-    runner = place.start()
-    small.wait(lambda: place.summary()["status"] == "complete" or ended(runner))
-    assert finish_off(place, runner, "runner")[0] == -9
+    runner = trial.start()
+    small.wait(lambda: trial.summary()["status"] == "complete" or ended(runner))
+    assert finish_off(trial, runner, "runner")[0] == -9
     return kills
 
 
-def kill_in(place: small.Place, line: dict, kind: str, moment: float) -> bool:
+def kill_in(trial: small.Place, line: dict, kind: str, moment: float) -> bool:
     """Start the command, and kill a part of it so many seconds into this stage. Where that was over, all is killed and the stage undone."""
-    final, runner = place.stage(line["name"], line["arm"]), place.start()
-    small.wait(lambda: place.part(line["name"]) or ended(runner))
+    final, runner = trial.stage(line["name"], line["arm"]), trial.start()
+    small.wait(lambda: trial.part(line["name"]) or ended(runner))
     until = time.monotonic() + moment
     small.wait(lambda: time.monotonic() > until or final.exists() or ended(runner))
-    code, complained = finish_off(place, runner, kind, final)
+    code, complained = finish_off(trial, runner, kind, final)
     print(f"{line['name']}: {kind} killed after {moment:.1f} s{' (too late)' * final.exists()}", flush=True)
     if final.exists():
-        place.forget(line["name"], line["arm"])
+        trial.forget(line["name"], line["arm"])
         return False
     expected = (1, 1) if kind == "kernel" else (-9, 0)
     assert (code, complained.count("failed in")) == expected, complained
@@ -68,10 +68,10 @@ def kill_in(place: small.Place, line: dict, kind: str, moment: float) -> bool:
 
 
 def finish_off(
-    place: small.Place, runner: subprocess.Popen, kind: str, final: Path | None = None
+    trial: small.Place, runner: subprocess.Popen, kind: str, final: Path | None = None
 ) -> tuple[int, str]:
     """Kill a part of what runs, and all of it where it goes on nevertheless: a kernel may be done with its work."""
-    place.seen |= set(small.family(runner))
+    trial.seen |= set(small.family(runner))
     small.kill(victims(kind, runner))
     small.wait(lambda: ended(runner) or (final and final.exists()))
     if not ended(runner):

@@ -1,0 +1,163 @@
+"""Settings that cannot work are refused by name before anything runs or is spent."""
+
+import contextlib
+import re
+import sys
+
+import pytest
+
+from lib import models, paths
+from lib.errors import UserError
+from lib.run import run_study
+from lib.runner import params, preflight
+from lib.runner.plan import plan
+from lib.runner.study import load
+
+DEMO = paths.ROOT / "params/demo.yaml"
+
+
+@pytest.fixture(autouse=True)
+def a_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+
+
+def check(study: str, overrides: dict) -> None:
+    for stage in plan(load(paths.ROOT / f"params/{study}.yaml"), "x", overrides):
+        preflight.check(stage.notebook, stage.values)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"tapir.alpha_step": "0.8"}, "alpha=0.3 and alpha_step=0.8 give a share of 1.1 in round 2"),
+        ({"balanced.selection": "mdf"}, "selection=mdf: it is unknown. Choose one of mfd, random"),
+        ({"labelled_rows": -1}, "labelled_rows=-1"),
+        ({"classifier": "a/b"}, "classifier=a/b: it needs labelled_rows"),
+        ({"classifier": "./nowhere", "labelled_rows": 9}, "classifier folder ./nowhere"),
+        ({"confident": 1.5}, "confident=1.5: it is a share"),
+        ({"samples": 0}, "samples"),
+        ({"temperature": 0}, "samples=4 at temperature 0"),
+        ({"engine": "vllm"}, "engine"),
+        ({"engine": "server"}, "student_url"),
+        ({"student_url": "http://a/v1"}, "student_url"),
+        ({"actors": -1}, "actors"),
+        ({"reference": "student"}, "reference=student: it is unknown. Choose of oracle, corpus"),
+        ({"corpus_responses": "true"}, "corpus_responses=true"),
+        ({"pool_rows": 0}, "pool_rows=0: it is too low. Set it to 1 or above"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+        ({"device_rows": 5}, "device_rows=5: it must divide batch_size=16"),
+        ({"launch": "nonsense x"}, "launch=nonsense x"),
+        ({"chat_template": "nowhere.jinja"}, "nowhere.jinja"),
+        ({"student": "./nowhere"}, "student folder ./nowhere"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"tasks": "params/demo.yaml"}, "is no taxonomy"),
+        ({"benchmarks": "[nowhere.jsonl]"}, "benchmarks: nowhere.jsonl"),
+        ({"bad_rows": "drop"}, "bad_rows='drop'"),
+        ({"format": "alpacca"}, "format='alpacca'"),
+        ({"oracle": "a-model", "budget_usd": 5}, "budget_usd=5, but the price of a-model is unknown"),
+        ({"oracle": "gpt-4o", "judge_model": "b-model", "budget_usd": 5}, "price of b-model is unknown"),
+        ({"oracle": "gpt-4o", "ledger": "nowhere.sqlite", "ledger_only": "true"}, "does not exist"),
+    ],
+)
+def test_a_wrong_setting_is_named(overrides, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        check("demo", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"instruction": "Do it."}, "name one task"),
+        ({"labels": "[a, b]"}, "it only applies with instruction"),
+        ({"demos": "[{input: a, output: b}]"}, "it only applies with instruction"),
+        ({"split": "valid"}, "split=valid"),
+        ({"shots": -1}, "shots=-1"),
+        ({"filters": "[empty, lenght]"}, "filters=lenght: it is unknown. Choose of empty, length"),
+        ({"input_prompt": "nowhere"}, "there is no params/prompts/nowhere.md"),
+        ({"output_temperature": 0}, "samples=10 at temperature 0"),
+        ({"baselines": "[golden]"}, "baselines=golden"),
+        ({"skipped": "[few_shot]"}, "skipped=few_shot"),
+    ],
+)
+def test_a_wrong_setting_of_self_guide_is_named(overrides, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        check("self_guide_demo", overrides)
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """The files that our params files name, empty."""
+    for file in (paths.ROOT / "params").glob("*.yaml"):
+        for name in re.findall(r"\$RECORDED_DATA/([^\s,}]+)", file.read_text()):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    (tmp_path / "a.json").touch()
+    monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "overrides", "words"),
+    [
+        ("alpaca_eval", {"annotator": "exact", "model_outputs": "$RECORDED_DATA/a.json"}, "model_outputs"),
+        ("alpaca_eval", {"annotator": "exact", "reference_from": ""}, "reference_from is empty"),
+        ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5'"),
+        ("alpaca_eval", {"annotations": "$RECORDED_DATA/a.json"}, "it needs model_outputs"),
+        ("alpaca_eval", {"evaluation_judge": "a-model"}, "budget_usd=20, but the price of a-model"),
+        ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5"),
+        ("alpaca_eval", {"lc_features": "nowhere.csv"}, "nowhere.csv"),
+        ("mt_bench", {"questions": "", "evaluation_judge": "a-model"}, "the embedded world does not use it"),
+        ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
+        ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
+        ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
+        ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
+        ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature=-1"),
+    ],
+)
+def test_a_wrong_setting_of_a_benchmark_is_named(recorded, benchmark, overrides, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        check(benchmark, overrides)
+
+
+def test_every_notebook_with_its_defaults_and_our_studies_pass(recorded):
+    for path in sorted((paths.ROOT / "notebooks").rglob("*.ipynb")):
+        name = path.relative_to(paths.ROOT / "notebooks").with_suffix("").as_posix()
+        declared = params.declared(params.read_notebook(path), path)
+        preflight.check(name, {each.name: each.default for each in declared.values()})
+    for study in ("demo", "self_guide_demo", "alpaca_eval", "mt_bench", "ifeval", "tapir"):
+        check(study, {})
+    check("demo", {"oracle": "gpt-4o", "budget_usd": 5})
+
+
+def test_a_run_is_refused_before_its_first_stage(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTPUTS", str(tmp_path))
+    with pytest.raises(UserError, match=r"cannot start: tapir/4_training@2 \(tapir\): alpha=0.9"):
+        run_study(DEMO, {"tapir.alpha": "0.9"})
+    assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("study", ["tapir", "alpaca_eval", "mt_bench"])
+def test_a_missing_key_is_reported_before_anything_is_trained(study, monkeypatch, recorded):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
+        check(study, {})
+
+
+@pytest.mark.parametrize(
+    ("urls", "fails"),
+    [
+        ({"oracle_url": "http://localhost:8000/v1"}, False),
+        ({"oracle_url": "https://api.openai.com/v1"}, True),
+        ({"oracle_url": "http://localhost:8000/v1", "judge_url": "https://api.openai.com/v1"}, True),
+        ({"oracle_url": "localhost:8000"}, True),
+    ],
+)
+def test_only_calls_to_openai_need_its_key(urls, fails, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="no key|no endpoint") if fails else contextlib.nullcontext():
+        check("demo", {"oracle": "a-model", **urls})
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"engine=ray: Ray is not installed. Run pip install -e '.\[scale\]'"):
+        models.choose("lib/gym/student", "ray")
