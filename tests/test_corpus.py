@@ -206,14 +206,6 @@ def test_rows_of_our_own_must_have_the_types_of_their_columns(tmp_path):
         assert f"row 1: `{[*wrong][0]}" in refusal(save(tmp_path / "a.json", [row | wrong]))
 
 
-def test_rows_kept_by_position_are_in_order_and_may_be_none():
-    rows = records.build({"instruction": f"Count to {i}.", "turns": []} for i in range(5))
-    turned = rows.select([4, 3, 2, 1, 0])
-    assert records.take_rows(rows, [1, 3])["instruction"][:] == ["Count to 1.", "Count to 3."]
-    assert records.take_rows(turned, [0, 4])["instruction"][:] == ["Count to 4.", "Count to 0."]
-    assert len(records.take_rows(rows, [])) == 0 and records.take_rows(rows, []).features == records.FEATURES
-
-
 def test_null_bytes_and_lone_surrogates_survive_the_hash_and_parquet(tmp_path):
     path = save(
         tmp_path / "a.json", '[{"instruction": "a\\u0000b \\ud800!", "output": "\\udc00", "note": "\\ud800"}]'
@@ -300,11 +292,13 @@ def test_bad_input_is_an_error_the_runner_shows_without_a_traceback():
     assert issubclass(corpus.BadInput, ValueError) and issubclass(corpus.BadInput, UserError)
 
 
-def test_rows_taken_by_position_are_in_the_order_asked_for():
+def test_rows_taken_by_position_are_in_the_order_of_the_positions_and_may_be_none():
     rows = records.build({"instruction": f"Count to {i}."} for i in range(25_000))
     order = [*range(24_999, 0, -2), 7]
-    assert records.take_rows_in_order(rows, order)["instruction"][:] == [f"Count to {i}." for i in order]
-    assert records.take_rows_in_order(rows, []).features == records.FEATURES
+    assert records.take_rows(rows, order)["instruction"][:] == [f"Count to {i}." for i in order]
+    turned = rows.select([4, 3, 2, 1, 0])
+    assert records.take_rows(turned, [0, 4])["instruction"][:] == ["Count to 4.", "Count to 0."]
+    assert len(records.take_rows(rows, [])) == 0 and records.take_rows(rows, []).features == records.FEATURES
 
 
 def test_a_column_may_come_as_an_iterator_but_not_too_short():
