@@ -33,7 +33,7 @@ def prompts(path: str) -> list[Prompt]:
 
     Raises sources.BadInput for a file that is none of them, or holds no prompt.
     """
-    listed = [_prompt(record, where) for _, located in sources.read(path) for where, record in located]
+    listed = [_prompt(record, where) for _, where, record in sources.read(path)]
     if not listed:
         raise sources.BadInput(f"{path} holds no prompt to look for. Name another file.")
     return listed
