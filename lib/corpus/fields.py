@@ -101,10 +101,11 @@ def fits(column: str, value: object) -> bool:
             for item in value
         ]
     try:
+        in_range = column not in SCORES or 1 <= value <= 10
         array = pa.array([value], records.SCHEMA.field(column).type)
     except (pa.ArrowException, TypeError, OverflowError):
         return False
-    return array.to_pylist() == [value] and not _holds_null(value)
+    return in_range and array.to_pylist() == [value] and not _holds_null(value)
 
 
 def _holds_null(value: object) -> bool:
@@ -155,17 +156,15 @@ def _check_prompts(row: dict, fields: Fields) -> None:
 
 def _fill_columns(row: dict, fields: Fields) -> None:
     """Use values that fit our columns; others, and a second licence, stay for `meta`."""
-    for name in filter(fields.__contains__, FILLS):
-        column, value = FILLS[name], fields[name]
+    for name, column in FILLS.items():
+        if name not in fields:
+            continue
+        value = fields[name]
         if column == "licence" and fits("references", value):
             value = ", ".join(value)
         if value in EMPTY:
             del fields[name]
-        elif row.get(column, value) == value and fits(column, value) and _in_range(column, value):
+        elif row.get(column, value) == value and fits(column, value):
             row[column] = value
             del fields[name]
             fields.notes.add(("read", f"`{name}` as the row's `{column}`"))
-
-
-def _in_range(column: str, value: object) -> bool:
-    return column not in SCORES or 1 <= value <= 10
