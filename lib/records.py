@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo, Features, List, Value, disable_progress_bars
@@ -163,7 +164,15 @@ def drop_ids(rows: Dataset, ids: Iterable[str]) -> Dataset:
 def take_rows(rows: Dataset, positions: Sequence[int]) -> Dataset:
     """Copy the rows at these positions, in their order.
 
-    `Dataset.select` only adds an index, which makes later reads 16 times slower.
+    `Dataset.select` only adds an index, which makes later reads 16 times slower. Each `take` of Arrow goes
+    through the whole table: a filter first, and for ascending positions nothing else.
     """
-    table = rows.with_format("arrow")[:]
-    return _dataset(pa.concat_tables([table.slice(0, 0), *map(table.take, batched(positions, GROUP))]))
+    order = np.asarray(positions, dtype=int)
+    wanted = np.zeros(len(rows), bool)
+    wanted[order] = True
+    table = rows.with_format("arrow")[:].filter(wanted)
+    if (np.diff(order) <= 0).any():
+        ranks = np.searchsorted(np.flatnonzero(wanted), order)
+        parts = np.split(ranks, range(GROUP, len(ranks), GROUP))
+        table = pa.concat_tables(map(table.take, parts))
+    return _dataset(table)
