@@ -150,28 +150,29 @@ def update(rows: Dataset, **columns: Iterable) -> Dataset:
 
 
 def select_ids(rows: Dataset, ids: Iterable[str]) -> Dataset:
-    """Select the rows with these ids, in the given order; a KeyError names a missing id."""
+    """Copy the rows with these ids, in the given order; a KeyError names a missing id."""
     position = {row_id: i for i, row_id in enumerate(rows["id"][:])}
-    return rows.select([position[i] for i in ids])
-
-
-def take_rows(rows: Dataset, positions: Sequence[int]) -> Dataset:
-    """Copy the rows at these positions, in their order in `rows`.
-
-    `Dataset.select` only adds an index, which makes later reads 16 times slower.
-    """
-    wanted = np.zeros(len(rows), bool)
-    wanted[positions] = True
-    return _dataset(rows.with_format("arrow")[:].filter(wanted))
-
-
-def take_rows_in_order(rows: Dataset, positions: Sequence[int]) -> Dataset:
-    """Copy the rows at these positions, in the order of the positions."""
-    table = rows.with_format("arrow")[:]
-    return _dataset(pa.concat_tables([table.slice(0, 0), *map(table.take, batched(positions, GROUP))]))
+    return take_rows(rows, [position[i] for i in ids])
 
 
 def drop_ids(rows: Dataset, ids: Iterable[str]) -> Dataset:
     """Copy the rows with none of these ids."""
     ids = set(ids)
     return take_rows(rows, [i for i, row_id in enumerate(rows["id"][:]) if row_id not in ids])
+
+
+def take_rows(rows: Dataset, positions: Sequence[int]) -> Dataset:
+    """Copy the rows at these positions, in their order.
+
+    `Dataset.select` only adds an index, which makes later reads 16 times slower. Each `take` of Arrow goes
+    through the whole table: a filter first, and for ascending positions nothing else.
+    """
+    order = np.asarray(positions, dtype=int)
+    wanted = np.zeros(len(rows), bool)
+    wanted[order] = True
+    table = rows.with_format("arrow")[:].filter(wanted)
+    if (np.diff(order) <= 0).any():
+        ranks = np.searchsorted(np.flatnonzero(wanted), order)
+        parts = np.split(ranks, range(GROUP, len(ranks), GROUP))
+        table = pa.concat_tables(map(table.take, parts))
+    return _dataset(table)

@@ -1,6 +1,7 @@
 """Texts: fit to be written anywhere, and apart from the thoughts before them."""
 
 import re
+from collections.abc import Iterable
 
 # how models enclose their thoughts; Qwen, DeepSeek and most others use the first
 TAGS = {
@@ -16,18 +17,17 @@ TAGS = {
     "<|channel>thought": "<channel|>",
 }
 OPENING = re.compile(rf"\s*({'|'.join(map(re.escape, TAGS))})", re.IGNORECASE)
-CLOSING = {tag: re.compile(re.escape(end), re.IGNORECASE) for tag, end in TAGS.items()}
-# what some of these models write around the response behind a thought
-WRAPPERS = {
-    "<|start_response|>": "<|end_response|>",
-    "<|begin_of_solution|>": "<|end_of_solution|>",
-    "<answer>": "</answer>",
-}
-ANY_CLOSING = re.compile("|".join(map(re.escape, TAGS.values())), re.IGNORECASE)
+CLOSING = re.compile("|".join(map(re.escape, TAGS.values())), re.IGNORECASE)
 # alone on its line, or between the end of a sentence and the response: "Both are fine.</think>8 7"
 ALONE = re.compile(
-    rf"^[ \t]*+(?:{ANY_CLOSING.pattern})[ \t]*+$|(?<=[.!?)])(?:{ANY_CLOSING.pattern})(?=[\w*#\n(])",
+    rf"^[ \t]*+(?:{CLOSING.pattern})[ \t]*+$|(?<=[.!?)])(?:{CLOSING.pattern})(?=[\w*#\n(])",
     re.IGNORECASE | re.MULTILINE,
+)
+# what some of these models write around the response behind a thought
+WRAPPED = re.compile(
+    r"(?:<\|start_response\|>|<\|begin_of_solution\|>|<answer>)(.*?)"
+    r"(?:<\|end_response\|>|<\|end_of_solution\|>|</answer>)?",
+    re.IGNORECASE | re.DOTALL,
 )
 # gpt-oss: channels between special tokens, and what is left of these where special tokens are skipped
 HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?<\|channel\|>")
@@ -39,7 +39,6 @@ SKIPPED = re.compile(
     r"\s*analysis(?:(?=[^\s.,;:].*assistantfinal)|(?=(?:We|User|The|I|Need|Let|So|Okay|They|This|It)\b))",
     re.DOTALL,
 )
-FINAL = "assistantfinal"
 
 
 def clean(text: str) -> str:
@@ -65,48 +64,39 @@ def split_thoughts(text: str, opened: bool = False) -> tuple[str, str]:
     ('', 'To close, write </think>.')
     """
     if HARMONY.match(text):
-        return _channels(text)
+        return _split_channels(text)
     if start := SKIPPED.match(text):
-        thought, _, final = text[start.end() :].partition(FINAL)
+        thought, _, final = text[start.end() :].partition("assistantfinal")
         return thought.strip(), final.lstrip()
     thoughts, at = [], 0
     if not OPENING.match(text):
-        end = ANY_CLOSING.search(text) if opened else _alone(text)
+        end = CLOSING.search(text) if opened else ALONE.search(text)
         if opened and not end:
             return text.strip(), ""
-        if end:
+        if end and (opened or text.count("```", 0, end.start()) % 2 == 0):  # in no code block
             thoughts, at = [text[: end.start()]], end.end()
     while start := OPENING.match(text, at):
-        end = CLOSING[start[1].lower()].search(text, start.end())
+        closing = re.compile(re.escape(TAGS[start[1].lower()]), re.IGNORECASE)
+        end = closing.search(text, start.end())
         at = end.end() if end else len(text)
         thoughts.append(text[start.end() : end.start() if end else at])
-    return "\n".join(filter(None, map(str.strip, thoughts))), _unwrapped(text[at:]) if at else text
+    if not at:
+        return "", text
+    response = text[at:].strip()
+    wrapped = WRAPPED.fullmatch(response)
+    return _joined(thoughts), wrapped[1].strip() if wrapped else response
 
 
-def _unwrapped(text: str) -> str:
-    """A response behind a thought, without what its model writes around it."""
-    text = text.strip()
-    for start, end in WRAPPERS.items():
-        if text.lower().startswith(start):
-            inner = text[len(start) :]
-            return (inner[: -len(end)] if inner.lower().endswith(end) else inner).strip()
-    return text
+def _split_channels(text: str) -> tuple[str, str]:
+    parts = CHANNEL.findall(text) or [("", text)]  # of another form: a thought, as it holds no final channel
+    final = [part.strip() for name, part in parts if name == "final"]
+    return _joined(part for name, part in parts if name != "final"), "\n".join(final)
+
+
+def _joined(thoughts: Iterable[str]) -> str:
+    return "\n".join(filter(None, map(str.strip, thoughts)))
 
 
 def opens_thought(prompt: str) -> bool:
-    """Whether a rendered prompt ends inside a thought: its template wrote the opening tag."""
+    """Return whether a rendered prompt ends inside a thought: its template wrote the opening tag."""
     return prompt.rstrip().lower().endswith(tuple(TAGS))
-
-
-def _alone(text: str) -> re.Match | None:
-    """The first closing tag that stands alone on its line, unless it is inside a code block."""
-    end = ALONE.search(text)
-    return end if end and text.count("```", 0, end.start()) % 2 == 0 else None
-
-
-def _channels(text: str) -> tuple[str, str]:
-    parts = CHANNEL.findall(text) or [("", text)]  # of another form: a thought, as it holds no final channel
-    thoughts, final = (
-        [part.strip() for name, part in parts if (name == "final") == wanted] for wanted in (False, True)
-    )
-    return "\n".join(filter(None, thoughts)), "\n".join(final)

@@ -21,12 +21,12 @@ SHARE, RESAMPLES, LONGEST = (
 
 def main(student: str, n: int = 0) -> None:
     rows = corpus.load("$RECORDED_DATA/instructions/alpaca_davinci003_union_subset.json.xz")
-    theirs = set(corpus.load("$RECORDED_DATA/instructions/cherry_alpaca_5_percent.json.xz")["id"])
+    cherry_ids = set(corpus.load("$RECORDED_DATA/instructions/cherry_alpaca_5_percent.json.xz")["id"])
     short = [i for i, row in enumerate(rows) if row["response"] and records.characters(row) <= LONGEST]
-    rows = records.take_rows(rows, Random(0).sample(short, n) if n else short)
+    rows = records.take_rows(rows, sorted(Random(0).sample(short, n)) if n else short)
     scores = np.array(selection.ifd(rows, models.load(student), 1024))
     scores[scores > 1] = -1  # what IFD leaves out
-    cherry = np.array([row_id in theirs for row_id in rows["id"]])
+    cherry = np.array([row_id in cherry_ids for row_id in rows["id"]])
     rng = np.random.default_rng(0)
     drawn = [
         _lead(scores[picks], cherry[picks]) for picks in rng.integers(len(rows), size=(RESAMPLES, len(rows)))

@@ -1,10 +1,8 @@
-"""A row that holds a benchmark's prompt is found by one of three measures, and counted once."""
+"""A row that holds a benchmark's prompt is overlaps by one of three measures, and counted once."""
 
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lib import records
 from lib.corpus import contamination, sources
@@ -47,8 +45,8 @@ def test_characters_count_as_the_share_of_the_prompt_found_in_the_row():
 
 
 def test_a_row_counts_once_by_its_first_cause():
-    found = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
-    assert contamination.count_causes(found) == {"exact": 1, "words": 1, "characters": 0}
+    overlaps = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
+    assert contamination.count_causes(overlaps) == {"exact": 1, "words": 1, "characters": 0}
 
 
 def test_a_prompt_touched_by_many_rows_counts_once():
@@ -57,45 +55,39 @@ def test_a_prompt_touched_by_many_rows_counts_once():
 
 def test_a_row_that_touches_two_benchmarks_counts_in_both_and_once_in_the_total():
     data = records.build([{"instruction": PROMPT}])
-    found = contamination.find(data, {"one": ["Why?", PROMPT], "two": [PROMPT + " Please."]})
-    assert [contamination.touched(found, name) for name in ("one", "two")] == [[1], [0]]
-    assert contamination.count_causes(found) == {"exact": 1, "words": 0, "characters": 0}
+    overlaps = contamination.find(data, {"one": ["Why?", PROMPT], "two": [PROMPT + " Please."]})
+    assert [contamination.touched(overlaps, name) for name in ("one", "two")] == [[1], [0]]
+    assert contamination.count_causes(overlaps) == {"exact": 1, "words": 0, "characters": 0}
 
 
 def test_any_turn_of_a_question_touches_it():
     data = records.build([{"instruction": "Now say it in rhyme, please."}])
-    found = contamination.find(data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]})
-    assert contamination.touched(found, "bench") == [0]
+    overlaps = contamination.find(
+        data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]}
+    )
+    assert contamination.touched(overlaps, "bench") == [0]
 
 
 def test_drop_keeps_the_other_rows_in_order():
     data = records.build({"instruction": text} for text in ("Name a river.", "Why?", "Name a hill."))
-    kept, found = contamination.drop(data, {"bench": ["why"]})
+    kept, overlaps = contamination.drop(data, {"bench": ["why"]})
     assert kept["instruction"][:] == ["Name a river.", "Name a hill."]
-    assert found.values.tolist() == [[data["id"][1], "bench", 0, "exact"]]
+    assert overlaps.values.tolist() == [[data["id"][1], "bench", 0, "exact"]]
 
 
-def test_the_lookup_agrees_with_a_full_comparison():
+def test_the_lookup_agrees_with_a_full_comparison_of_character_5_grams():
     words = ["red", "blue", "sea", "sky", "boat", "wind", "sand", "rain"]
     texts = [" ".join(words[(i * k + k) % 8] for k in range(2 + i % 6)) for i in range(80)]
-    prompts, instructions = texts[::2], texts[1::2]
-    index = contamination.build_index({"bench": prompts})
-    for text in instructions:
-        own = contamination.characters(text)
-        grams = [contamination.characters(prompt) for prompt in prompts]
-        full = {("bench", i) for i, one in enumerate(grams) if one and len(one & own) / len(one) >= 0.8}
-        assert contamination.hits(index, [], text, "")[2] == full
-
-
-SHORT = st.text("abc", min_size=5, max_size=30)
-
-
-@given(prompts=st.lists(SHORT, min_size=1, max_size=4), row=SHORT)
-def test_no_prompt_is_overlooked_for_want_of_rare_characters(prompts, row):
-    index = contamination.build_index({"bench": prompts})
-    own, grams = contamination.characters(row), [contamination.characters(one) for one in prompts]
-    full = {("bench", i) for i, one in enumerate(grams) if len(one & own) / len(one) >= 0.8}
-    assert contamination.hits(index, [], row, "")[2] == full
+    grams = [{text[i : i + 5] for i in range(len(text) - 4)} for text in texts]
+    full = {
+        (row, prompt)
+        for row in range(1, 80, 2)
+        for prompt in range(0, 80, 2)
+        if len(grams[prompt] & grams[row]) / len(grams[prompt]) >= 0.8
+    }
+    data = records.build({"id": str(i), "instruction": text} for i, text in enumerate(texts) if i % 2)
+    overlaps = contamination.find(data, {"bench": texts[::2]})
+    assert {(int(row), 2 * prompt) for row, prompt in overlaps[["id", "prompt"]].values} == full
 
 
 @pytest.mark.parametrize("key", ["instruction", "prompt", "turns"])

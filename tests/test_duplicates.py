@@ -39,23 +39,24 @@ def test_a_near_repeat_goes_and_the_first_in_file_order_stays():
 
 
 def test_similarity_at_the_threshold_drops_and_just_below_it_keeps():
-    data = rows("a b c d e", "a b c d", "x y z")  # the first two share 4 of 5 words
-    assert len(duplicates.drop_near(data, 0.8, words=1)[0]) == 2
-    assert len(duplicates.drop_near(data, 0.81, words=1)[0]) == 3
+    data = rows("a b c d e f g", "a b c d e f", "x y z")  # the first two share 4 of 5 word 3-grams
+    assert len(duplicates.drop_near(data, 0.8)[0]) == 2
+    assert len(duplicates.drop_near(data, 0.81)[0]) == 3
 
 
-def test_a_chain_of_small_changes_is_held_against_kept_rows_only():
-    data = rows("a b c d e f", "b c d e f g", "c d e f g h")  # neighbours share 5 of 7 words, the ends 4 of 8
-    kept, _ = duplicates.drop_near(data, threshold=0.7, words=1)
-    assert kept["instruction"][:] == ["a b c d e f", "c d e f g h"]
+def test_a_chain_of_small_changes_is_compared_with_kept_rows_only():
+    data = rows(
+        "a b c d e f g h", "b c d e f g h i", "c d e f g h i j"
+    )  # neighbours share 5 of 7, the ends 4 of 8
+    kept, _ = duplicates.drop_near(data, threshold=0.7)
+    assert kept["instruction"][:] == ["a b c d e f g h", "c d e f g h i j"]
 
 
 def test_the_index_finds_every_near_pair_that_a_full_comparison_finds():
     texts = [" ".join(str((i * j) % (7 + i % 5)) for j in range(30)) for i in range(60)]
-    sets = [duplicates.shingles(text, 3) for text in texts]
-    kept = []
-    for i in range(len(sets)):
-        if all(duplicates.jaccard(sets[i], sets[j]) < 0.8 for j in kept):
+    sets, kept = [duplicates.shingles(text, 3) for text in texts], []
+    for i, grams in enumerate(sets):
+        if all(len(grams & sets[j]) / len(grams | sets[j]) < 0.8 for j in kept):
             kept.append(i)
     data = rows(*texts)
     assert duplicates.drop_near(data)[0]["id"][:] == [data["id"][i] for i in kept] and 1 < len(kept) < 60
@@ -67,7 +68,7 @@ def test_payload_decides_in_the_embedded_world_whatever_the_wording():
         {"family": "sum", "payload": [2, 3]},
         {"family": "gcd", "payload": [2, 3]},
     ]
-    data = rows("Add 2 and 3.", "What is 2 plus 3?", "Add 2 and 3.", meta=[json.dumps(one) for one in facts])
+    data = rows("Add 2 and 3.", "What is 2 plus 3?", "Add 2 and 3.", meta=list(map(json.dumps, facts)))
     kept, _ = duplicates.drop_exact(data, key="payload")
     assert kept["id"][:] == [data["id"][0], data["id"][2]]
 
@@ -80,11 +81,3 @@ def test_a_row_without_payload_is_named():
 def test_nothing_in_nothing_out():
     data = rows("a").select([])
     assert len(duplicates.drop_exact(data)[0]) == len(duplicates.drop_near(data)[0]) == 0
-
-
-def test_rows_that_are_like_no_other_change_nothing_between_those_that_are():
-    near = [LONG, LONG + " today", LONG.replace("sailor", "boy"), LONG + " today again"]
-    others = [f"row {i} of its own kind, number {i * i}" for i in range(2000)]
-    apart = duplicates.drop_near(rows(*near))[1]
-    among = rows(*[text for i, one in enumerate(near) for text in (*others[i * 500 : i * 500 + 500], one)])
-    assert duplicates.drop_near(among)[1] == apart and len(apart) == 2

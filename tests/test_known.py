@@ -1,4 +1,4 @@
-"""What expansion may not bring forth again: found without comparing all with all, and as rouge-score would find it."""
+"""What expansion may not generate again, found without comparing all with all, and as rouge-score would find it."""
 
 from random import Random
 
@@ -16,15 +16,17 @@ ASKED = (
 
 def sentences(n: int, seed: int) -> list[str]:
     """Sentences that share much: every second one is another with a few words changed."""
-    known_words, rng, made = ASKED.split(), Random(seed), []
+    known_words, rng, texts = ASKED.split(), Random(seed), []
     for i in range(n):
         words = (
-            rng.choices(known_words, k=rng.randint(3, 25)) if i % 2 or not made else rng.choice(made).split()
+            rng.choices(known_words, k=rng.randint(3, 25))
+            if i % 2 or not texts
+            else rng.choice(texts).split()
         )
         for at in rng.sample(range(len(words)), len(words) // 4 * (i % 2 == 0)):
             words[at] = rng.choice([*known_words, "Zürich", "co-operate", "don't"])
-        made.append(" ".join(words))
-    return made
+        texts.append(" ".join(words))
+    return texts
 
 
 def test_rouge_l_to_the_nearest_is_that_of_rouge_score():
@@ -32,12 +34,12 @@ def test_rouge_l_to_the_nearest_is_that_of_rouge_score():
     seen = NoveltyFilter()
     for text in pool:
         seen.add(text)
-    found = []
+    too_similar = []
     for text in sentences(300, 0)[150:]:  # they go on from the pool's
-        nearest = max(scorer.score(one, text)["rougeL"].fmeasure for one in pool)
+        nearest = max(scorer.score(earlier, text)["rougeL"].fmeasure for earlier in pool)
         assert seen.rouge_l(text) == pytest.approx(nearest if nearest > novelty.ROUGE_L else 0.0)
-        found.append(nearest > novelty.ROUGE_L)
-    assert 0.1 < sum(found) / len(found) < 0.95  # else nothing was shown
+        too_similar.append(nearest > novelty.ROUGE_L)
+    assert 0.1 < sum(too_similar) / len(too_similar) < 0.95  # else nothing was shown
 
 
 LONG = " ".join(f"word{i}" for i in range(60))

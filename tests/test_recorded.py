@@ -55,9 +55,9 @@ def test_published_averages_are_reproduced_exactly(name):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_swapping_the_sides_swaps_the_scores_and_nothing_else(name):
-    one, other = judge.apply(pairs(name)), judge.apply(pairs(name, "second"))
-    assert one["oracle_score"][:] == other["student_score"][:]
-    first, second = fitness.agreement(one), fitness.agreement(other)
+    rows, swapped = judge.apply(pairs(name)), judge.apply(pairs(name, "second"))
+    assert rows["oracle_score"][:] == swapped["student_score"][:]
+    first, second = fitness.agreement(rows), fitness.agreement(swapped)
     assert first.order_agreement == second.order_agreement
     assert first.position_bias == pytest.approx(second.position_bias)
     assert first.length_correlation == pytest.approx(second.length_correlation)
@@ -96,21 +96,22 @@ def test_alpaca_touches_few_prompts_of_the_three_benchmarks(alpaca):
         "ifeval": "ifeval/input_data.jsonl.xz",
     }
     prompts = {name: contamination.prompts(f"$RECORDED_DATA/{path}") for name, path in files.items()}
-    assert [len(one) for one in prompts.values()] == [805, 80, 541]
-    kept, found = contamination.drop(alpaca, prompts)
-    assert [len(contamination.touched(found, name)) for name in prompts] == [7, 2, 4]
+    assert list(map(len, prompts.values())) == [805, 80, 541]
+    kept, overlaps = contamination.drop(alpaca, prompts)
+    assert [len(contamination.touched(overlaps, name)) for name in prompts] == [7, 2, 4]
     causes = {"exact": 2, "words": 9, "characters": 39}
-    assert contamination.count_causes(found) == causes and len(kept) == 21_944 - 50
+    assert contamination.count_causes(overlaps) == causes and len(kept) == 21_944 - 50
 
 
 def test_the_light_classifier_agrees_with_mt_benchs_categories_as_far_as_logged():
-    asked = [
-        json.loads(line) for line in (DATA / "mt_bench/official/question.jsonl").read_text().splitlines()
-    ]
-    texts, categories = ["\n".join(one["turns"]) for one in asked], [one["category"] for one in asked]
+    lines = (DATA / "mt_bench/official/question.jsonl").read_text().splitlines()
+    questions = list(map(json.loads, lines))
+    texts = ["\n".join(question["turns"]) for question in questions]
+    categories = [question["category"] for question in questions]
     for confident, least in ((0, 0.65), (0.25, 0.85)):
-        said = classifier.held_out(texts, categories, confident).dropna()
-        assert len(said) >= (25 if confident else 80) and (said["task"] == said["predicted"]).mean() >= least
+        labels = classifier.held_out(texts, categories, confident).dropna()
+        assert len(labels) >= (25 if confident else 80)
+        assert (labels["task"] == labels["predicted"]).mean() >= least
 
 
 def test_a_task_file_keeps_every_gold_output():

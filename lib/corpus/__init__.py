@@ -3,16 +3,16 @@
 import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from datasets import Dataset
 
 from lib import records
 from lib.corpus import formats, sources
 from lib.corpus.account import Account
-from lib.corpus.fields import Fields
+from lib.corpus.fields import BadRow, Fields
 from lib.corpus.repeats import Repeats
-from lib.corpus.sources import BadInput, BadRow
+from lib.corpus.sources import BadInput
 
 HEAD = 100  # rows that show whether a column repeats prompt and response
 
@@ -38,8 +38,7 @@ def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse
     """Read a corpus as `load` does; return the rows and the account of what was read."""
     check(format, bad_rows)
     account = Account(refuse=bad_rows == "refuse")
-    parts = sources.read(source, account.on_bad_row)
-    rows = records.build(row for part in parts for row in _rows(*part, format, account))
+    rows = records.build(_rows(source, format, account))
     if not len(rows):
         causes = "; ".join(f"{cause}: {n:,}" for cause, n in account.skipped.items())
         raise BadInput(
@@ -58,41 +57,33 @@ def check(format: str, bad_rows: str) -> None:
         raise BadInput(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip.")
 
 
-def _rows(
-    name: str, located: Iterable[sources.LocatedRecord], format: str, account: Account
-) -> Iterator[dict]:
-    """Yield the rows of one file; name the file in a row without a source of its own."""
-    skipped = account.skipped.total()
-    drafts = _drafts(located, format, account)
+def _rows(source: str, format: str, account: Account) -> Iterator[dict]:
+    drafts = _drafts(source, format, account)
     head = list(itertools.islice(drafts, HEAD))
-    if not head and account.skipped.total() == skipped:
-        raise BadInput(f"{name} is empty: it holds no record. Name another file.")
-    repeats = Repeats(head)
-    for row, fields in itertools.chain(head, drafts):
+    repeats = Repeats([draft for _, *draft in head])
+    for name, row, fields in itertools.chain(head, drafts):
         repeats.drop(row, fields)
-        fields.notes.update(("meta", name) for name in _names(fields.rest))
+        fields.notes.update(("meta", field) for field in _names(fields))
         response = row["response"]
         if not response or not response.strip():
             fields.notes.add(("note", "without_response"))
         if response is not None and row.setdefault("response_from", "corpus") == "corpus":
             row.setdefault("corpus_response", response)
         account.counts.update(fields.notes)
-        yield {"source": name, "meta": _meta(fields.rest)} | row
+        yield {"source": name, "meta": _meta(fields)} | row
 
 
-def _drafts(
-    located: Iterable[sources.LocatedRecord], format: str, account: Account
-) -> Iterator[tuple[dict, Fields]]:
-    """Yield the records that can be used: each as a row, and the fields that are left over."""
-    for where, record in located:
-        for instance_where, instance in formats.instances(record, where):
+def _drafts(source: str, format: str, account: Account) -> Iterator[tuple[str, dict, Fields]]:
+    """Yield for each record that can be used the file's name, a row, and the fields that are left over."""
+    for name, record_where, record in sources.read(source, account.on_bad_row):
+        for where, instance in formats.instances(record, record_where):
             try:
-                yield formats.read(instance, instance_where, format)
+                yield name, *formats.read(instance, format)
             except BadRow as error:
-                account.on_bad_row(error)
+                account.on_bad_row(where, error.cause, error.detail)
 
 
-def _names(rest: dict) -> list[str]:
+def _names(rest: Fields) -> list[str]:
     """List the names of the fields that go to `meta`, those of turns as "name of a turn"."""
     names = [name for name in rest if name != "turn_fields"]
     return names + [f"{key} of a turn" for extra in rest.get("turn_fields", ()) for key in extra]
@@ -101,16 +92,15 @@ def _names(rest: dict) -> list[str]:
 def _meta(rest: dict) -> str:
     """Return what is left of a record as a JSON object without nulls; "" when nothing is."""
     given = rest.get("meta")
-    if isinstance(given, str) and given.startswith("{"):
-        with contextlib.suppress(ValueError):
-            given = json.loads(given)
+    with contextlib.suppress(ValueError, TypeError):
+        given = json.loads(given)
     if isinstance(given, dict) and given.keys().isdisjoint(rest):
         rest = given | {name: value for name, value in rest.items() if name != "meta"}
     return records.AS_JSON(_without_nulls(rest)) if rest else ""
 
 
-def _without_nulls(value: dict | list) -> dict | list:
-    if isinstance(value, list):
-        return [_without_nulls(item) if isinstance(item, dict | list) else item for item in value]
-    kept = ((name, item) for name, item in value.items() if item is not None and item == item)
-    return {name: _without_nulls(item) if isinstance(item, dict | list) else item for name, item in kept}
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        pairs = ((name, _without_nulls(item)) for name, item in value.items())
+        return {name: item for name, item in pairs if item is not None and item == item}
+    return list(map(_without_nulls, value)) if isinstance(value, list) else value

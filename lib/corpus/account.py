@@ -4,15 +4,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lib import show
-from lib.corpus.sources import BadInput, BadRow
+from lib.corpus.sources import BadInput
 
 FIRST = 5  # places of bad rows that are listed
-SKIP = "or leave such rows out with bad_rows: skip (a parameter of tapir/1_data_selection)."
 NOTES = {
     "without_response": "Rows without a response",
     "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay "
     "in `meta`, and their rows have no response",
     "earlier_responses": "Rows with earlier assistant turns, which are context and never trained",
+}
+FIELDS = {
+    "read": "Read",
+    "meta": "Not used, kept in `meta`",
+    "repeated": "Dropped, because it repeats prompt and response",
+    "thoughts": "Dropped, because thoughts are never trained",
 }
 
 
@@ -20,8 +25,7 @@ NOTES = {
 class Account:
     """Count rows by what loading did with them, and with which field.
 
-    counts: by (kind, text). The kinds: "read" names a field that is read as another one, "meta" one that is
-    kept in `meta`, "repeated" and "thoughts" one that is dropped; the texts of "note" are the keys of NOTES.
+    counts: by (kind, text). For the kinds of FIELDS the text names a field, for "note" it is a key of NOTES.
     """
 
     rows: int = 0
@@ -30,13 +34,16 @@ class Account:
     skipped: Counter = field(default_factory=Counter)  # records left out, by cause
     places: list[str] = field(default_factory=list)  # of the first of these
 
-    def on_bad_row(self, error: BadRow) -> None:
+    def on_bad_row(self, where: str, cause: str, detail: str) -> None:
         """Count a record that cannot become a row, or refuse the source."""
         if self.refuse:
-            raise BadInput(f"{str(error).removesuffix('.')}, {SKIP}") from None
-        self.skipped[error.cause] += 1
+            raise BadInput(
+                f"{where}: {cause}{detail}. Correct or remove the record, or leave such rows out with "
+                "bad_rows: skip (a parameter of tapir/1_data_selection)."
+            ) from None
+        self.skipped[cause] += 1
         if len(self.places) < FIRST:
-            self.places.append(error.where.rpartition("/")[2])
+            self.places.append(where.rpartition("/")[2])
 
     def by_kind(self, kind: str) -> Counter:
         """Return the counts of one kind, the highest first."""
@@ -57,21 +64,14 @@ class Account:
 
     def sentences(self) -> list[str]:
         """Return the account as Markdown, a sentence each."""
-        lists = {
-            "Read": [f"{text} ({n:,})" for text, n in self.by_kind("read").items()],
-            "Not used, kept in `meta`": _names(self.by_kind("meta")),
-            "Dropped, because it repeats prompt and response": _names(self.by_kind("repeated")),
-            "Dropped, because thoughts are never trained": _names(self.by_kind("thoughts")),
-        }
         lines = [f"Rows: {self.rows:,}. A number in brackets says in how many of them."]
-        lines += [f"{head}: {', '.join(items)}." for head, items in lists.items() if items]
+        for kind, text in FIELDS.items():
+            shown = str if kind == "read" else show.code  # the others are names from a file
+            names = [f"{shown(name)} ({n:,})" for name, n in self.by_kind(kind).items()]
+            lines += [f"{text}: {', '.join(names)}."] if names else []
         lines += [f"{NOTES[name]}: {n:,}." for name, n in self.by_kind("note").items()]
         if self.skipped:
             causes = ", ".join(f"{cause} ({n:,})" for cause, n in self.skipped.most_common())
             places = ", ".join(map(show.code, self.places))
             lines.append(f"Bad rows left out: {self.skipped.total():,}: {causes}. The first: {places}.")
         return lines
-
-
-def _names(counts: Counter) -> list[str]:
-    return [f"{show.code(name)} ({n:,})" for name, n in counts.items()]

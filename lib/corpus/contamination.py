@@ -2,32 +2,30 @@
 
 For each benchmark prompt p and each row (its turns, instruction and input, not its response):
 - exact: p is the instruction, the input, both together or one of the turns, at any length;
-- words: p, of 8 words or more, and the row share 8 words in a row;
+- words: p and the row share 8 words in a row; texts of fewer words are compared as a whole;
 - characters: at least 0.8 of p's distinct character 5-grams are found in the row.
 Case, width, punctuation and white space do not count. A prompt of several turns is touched when any of them
 is.
 """
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
 from math import ceil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
 from lib import records
 from lib.corpus import sources
+from lib.corpus.duplicates import normal, shingles, words_of
 
-CAUSES = ("exact", "words", "characters")  # a row counts once, under the first that holds
-WORDS, CHARACTERS, CONTAINED = 8, 5, 0.8
-RARE = 4  # rare 5-grams that a row must share with a prompt to be compared; 1 gives the same result
+WORDS, CHARACTERS = 8, 5
+# least share of a prompt's parts (texts, word 8-grams, character 5-grams) that a row must have; 0: any part
+SHARES = {"exact": 1.0, "words": 0.0, "characters": 0.8}
+CAUSES = tuple(SHARES)  # a row counts once, under the first that holds
 Prompt = str | Sequence[str]  # one text, or the turns of one question
-Location = tuple[str, int]  # benchmark, and position of the prompt
 
 
 def prompts(path: str) -> list[Prompt]:
@@ -35,7 +33,7 @@ def prompts(path: str) -> list[Prompt]:
 
     Raises sources.BadInput for a file that is none of them, or holds no prompt.
     """
-    listed = [_prompt(record, where) for _, located in sources.read(path) for where, record in located]
+    listed = [_prompt(record, where) for _, where, record in sources.read(path)]
     if not listed:
         raise sources.BadInput(f"{path} holds no prompt to look for. Name another file.")
     return listed
@@ -61,12 +59,10 @@ def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
 
     Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
-    index, overlaps = build_index(prompts), []
+    index, overlaps = Index(prompts), []
     for row in records.iter_rows(rows, "id", *records.PROMPT_COLUMNS):
-        row_id, seen = row.pop("id"), set()
-        for cause, locations in zip(CAUSES, hits(index, **row), strict=True):
-            overlaps += [(row_id, *location, cause) for location in sorted(locations - seen)]
-            seen |= locations
+        row_id = row.pop("id")
+        overlaps += [(row_id, *location, cause) for location, cause in index.causes(**row).items()]
     table = pd.DataFrame(overlaps, columns=["id", "benchmark", "prompt", "cause"])
     return table.astype({"cause": pd.CategoricalDtype(CAUSES, ordered=True)})
 
@@ -102,67 +98,54 @@ def describe(overlaps: pd.DataFrame, prompts: dict[str, Sequence[Prompt]]) -> st
     return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity: `hits` counts texts
-class Text:
-    location: Location
-    grams: set[str]  # its character 5-grams
-    needed: int  # how many of them a row must have
-    needed_rare: int  # and at least how many of its rare ones
-
-
-@dataclass(frozen=True)
 class Index:
-    exact: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by whole text
-    words: dict[str, set[Location]] = field(default_factory=lambda: defaultdict(set))  # by word 8-gram
-    rare: dict[str, list[Text]] = field(default_factory=lambda: defaultdict(list))  # by rare character 5-gram
+    """Benchmark prompts by their parts; each turn of a prompt is a text of its own."""
+
+    def __init__(self, prompts: dict[str, Sequence[Prompt]]):
+        texts = [
+            ((name, position), text)
+            for name, listed in prompts.items()
+            for position, prompt in enumerate(listed)
+            for text in ([prompt] if isinstance(prompt, str) else prompt)
+        ]
+        self.locations = [location for location, _ in texts]
+        parts = [_parts([text]) for _, text in texts]
+        self.tables = {cause: _Table([part[cause] for part in parts], SHARES[cause]) for cause in CAUSES}
+
+    def causes(self, turns: list[dict], instruction: str, input: str) -> dict[tuple[str, int], str]:
+        """Return (benchmark, position) of each prompt that a row touches, with the first cause."""
+        parts = _parts([*(turn["content"] for turn in turns), instruction, input])
+        first = {}
+        for cause, table in self.tables.items():
+            for number in table.matches(parts[cause]):
+                first.setdefault(self.locations[number], cause)
+        return first
 
 
-def build_index(prompts: dict[str, Sequence[Prompt]]) -> Index:
-    texts = [
-        ((name, i), normal(text))
-        for name, listed in prompts.items()
-        for i, prompt in enumerate(listed)
-        for text in ([prompt] if isinstance(prompt, str) else prompt)
-    ]
-    frequency = Counter(chain.from_iterable(characters(text) for _, text in texts))
-    index = Index()
-    for location, text in texts:
-        index.exact[text].add(location)
-        for gram in _word_grams(text):
-            index.words[gram].add(location)
-        grams = characters(text)
-        needed = ceil(CONTAINED * len(grams) - 1e-9)
-        entry = Text(location, grams, needed, min(RARE, needed))
-        # a row with `needed` of all grams has `needed_rare` of these: it lacks len(grams) - needed at most
-        rare = sorted(grams, key=lambda gram: (frequency[gram], gram))
-        for gram in rare[: len(grams) - needed + entry.needed_rare]:
-            index.rare[gram].append(entry)
-    return index
+class _Table:
+    """Sets by their elements, to find those of which another set has at least a share."""
+
+    def __init__(self, sets: list[set[str]], share: float):
+        numbers = defaultdict(list)
+        for number, elements in enumerate(sets):
+            for element in elements:
+                numbers[element].append(number)
+        self.numbers = {element: np.array(listed) for element, listed in numbers.items()}
+        self.needed = np.array([max(1, ceil(share * len(elements) - 1e-9)) for elements in sets])
+
+    def matches(self, elements: set[str]) -> Iterable[int]:
+        shared = [self.numbers[element] for element in elements & self.numbers.keys()]
+        counts = np.bincount(np.concatenate(shared)) if shared else np.array([])
+        return np.flatnonzero(counts >= self.needed[: len(counts)])
 
 
-def hits(index: Index, turns: list[dict], instruction: str, input: str) -> tuple[set, set, set]:
-    """Return the locations that a row touches, by cause."""
-    parts = [normal(part) for part in (*(turn["content"] for turn in turns), instruction, input)]
-    whole, both = " ".join(filter(None, parts)), " ".join(filter(None, parts[-2:]))
-    exact = {location for part in (*parts, both) if part for location in index.exact.get(part, ())}
-    words = {location for gram in _word_grams(whole) for location in index.words.get(gram, ())}
-    grams = characters(whole)
-    shared = Counter(chain.from_iterable(index.rare[gram] for gram in grams & index.rare.keys()))
-    near = (text for text, n in shared.items() if n >= text.needed_rare)
-    return exact, words, {text.location for text in near if len(text.grams & grams) >= text.needed}
-
-
-def normal(text: str) -> str:
-    """Return the words in lower case, one space between; of a text without words, its signs."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"\w+", folded) or folded.split())
-
-
-def _word_grams(text: str) -> set[str]:
-    words = text.split(" ")
-    return {" ".join(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)}
-
-
-def characters(text: str) -> set[str]:
-    """Return the character 5-grams of a text."""
-    return {text[i : i + CHARACTERS] for i in range(len(text) - CHARACTERS + 1)}
+def _parts(texts: list[str]) -> dict[str, set[str]]:
+    """Return what a row (turns, instruction, input) or a prompt can share with another, by cause."""
+    texts = [" ".join(words_of(normal(text))) for text in texts]
+    whole, both = " ".join(filter(None, texts)), " ".join(filter(None, texts[-2:]))
+    characters = {whole[i : i + CHARACTERS] for i in range(len(whole) - CHARACTERS + 1)}
+    return {
+        "exact": {text for text in (*texts, both) if text},
+        "words": shingles(whole, WORDS),
+        "characters": characters,
+    }

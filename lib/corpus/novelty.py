@@ -1,19 +1,18 @@
 """Reject instructions that are like a known one, or like a benchmark's prompt."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 from datasets import Dataset
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
-from rensa import RMinHash, RMinHashLSH
 
 from lib import records
 from lib.corpus import contamination, duplicates
 
 ROUGE_L = 0.7  # above this a text is too similar: Self-Instruct's bound, also used in TAPIR's expansion
 NEAR = 0.8  # Jaccard similarity of word 3-grams, as for the corpus
-LETTERS = 0x110000  # characters that there are
 
 
 class NoveltyFilter:
@@ -23,16 +22,14 @@ class NoveltyFilter:
         self.texts: set[str] = set()
         self.numbers: dict[str, int] = {}  # of each word
         self.encoded: list[str] = []  # texts with a character for each word
-        self.shingles: list[set[str]] = []
-        self.near = RMinHashLSH(NEAR, duplicates.PERMUTATIONS, duplicates.bands(NEAR))
-        self.benchmarks = contamination.build_index(benchmarks or {})
+        self.near = duplicates.NearIndex(NEAR)
+        self.benchmarks = contamination.Index(benchmarks or {})
 
     def add(self, text: str) -> None:
         normal = duplicates.normal(text)
         self.texts.add(normal)
         self.encoded.append(self._encode(text))
-        self.shingles.append(duplicates.shingles(normal, words=3))
-        self.near.insert(len(self.shingles) - 1, _sketch(self.shingles[-1]))
+        self.near.add(*next(duplicates.sketches([normal])))
 
     def add_rows(self, rows: Dataset) -> None:
         """Add the prompts of these rows, turns included."""
@@ -44,14 +41,12 @@ class NoveltyFilter:
         normal = duplicates.normal(text)
         if normal in self.texts:
             return "duplicate"
-        if any(contamination.hits(self.benchmarks, [], text, "")):
+        if self.benchmarks.causes([], text, ""):
             return "in a benchmark"
         if self.rouge_l(text) > ROUGE_L:
             return "too similar"
-        shingles = duplicates.shingles(normal, words=3)
-        candidates = self.near.query(_sketch(shingles))
-        similarities = (duplicates.jaccard(shingles, self.shingles[i]) for i in candidates)
-        return "near-duplicate" if max(similarities, default=0.0) >= NEAR else ""
+        similarity, _ = self.near.nearest(*next(duplicates.sketches([normal])))
+        return "near-duplicate" if similarity >= NEAR else ""
 
     def rouge_l(self, text: str) -> float:
         """Return ROUGE-L to the nearest text; 0 where it is not above ROUGE_L.
@@ -64,10 +59,9 @@ class NoveltyFilter:
         return nearest[1] if nearest and nearest[1] > ROUGE_L else 0.0
 
     def _encode(self, text: str) -> str:
-        """Write a character for each of rouge-score's words; 1.1 million words have their own."""
-        words = re.findall(r"[a-z0-9]+", text.lower())
-        return "".join(chr(self.numbers.setdefault(word, len(self.numbers)) % LETTERS) for word in words)
-
-
-def _sketch(shingles: set[str]) -> RMinHash:
-    return RMinHash.from_token_sets([sorted(shingles)], duplicates.PERMUTATIONS, 0)[0]
+        """Write a character for each of rouge-score's words: rapidfuzz compares texts five times as fast."""
+        numbers = (
+            self.numbers.setdefault(word, len(self.numbers))
+            for word in re.findall(r"[a-z0-9]+", text.lower())
+        )
+        return "".join(chr(number % (sys.maxunicode + 1)) for number in numbers)

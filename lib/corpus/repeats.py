@@ -6,35 +6,33 @@ from lib.corpus.fields import Fields
 
 LONG = 40  # characters from which a text does not hold a prompt and its response by chance
 
-Parts = tuple[bool, ...]  # which of a row's texts are not empty
-Frame = tuple[str, ...]  # the words around these texts
-
 
 class Repeats:
-    """Columns that repeat prompt and response in a fixed frame of words, as the first rows show."""
+    """Columns that repeat prompt and response in a fixed frame of words, as the first rows show.
+
+    A frame depends on which texts a row has: Alpaca's `text` has one for rows with an input.
+    """
 
     def __init__(self, head: list[tuple[dict, Fields]]):
         counts = defaultdict(lambda: defaultdict(Counter))
-        longest = Counter()
         for row, fields in head:
-            for name, value in fields.rest.items():
-                if isinstance(value, str) and row["response"]:
+            for name, value in fields.items():
+                if isinstance(value, str) and len(value) >= LONG and row["response"]:
                     parts, frame = _frame(value, row)
                     counts[name][parts][frame] += 1
-                    longest[name] = max(longest[name], len(value))
-        self.frames: dict[str, dict[Parts, Frame]] = {
+        self.frames = {
             name: {parts: frames.most_common(1)[0][0] for parts, frames in by_parts.items()}
             for name, by_parts in counts.items()
-            if longest[name] >= LONG and all(map(_is_usual, by_parts.values()))
+            if all(map(_is_usual, by_parts.values()))
         }
 
     def drop(self, row: dict, fields: Fields) -> None:
         """Drop from a record the fields that repeat its prompt and response, and note their names."""
-        for name in self.frames.keys() & fields.rest.keys() if self.frames else ():
-            parts, frame = _frame(fields.rest[name], row)
-            # the first row with other parts than the head's gives their frame
-            if frame is not None and self.frames[name].setdefault(parts, frame) == frame:
-                del fields.rest[name]
+        for name in self.frames.keys() & fields.keys():
+            parts, frame = _frame(fields[name], row)
+            # the first row with other texts than the head's gives their frame
+            if frame and self.frames[name].setdefault(parts, frame) == frame:
+                del fields[name]
                 fields.notes.add(("repeated", name))
 
 
@@ -44,20 +42,14 @@ def _is_usual(frames: Counter) -> bool:
     return frame is not None and 2 * count > frames.total()
 
 
-def _frame(value: object, row: dict) -> tuple[Parts, Frame | None]:
+def _frame(value: object, row: dict) -> tuple[tuple[bool, ...], tuple[str, ...] | None]:
     """Return which texts a row has, and the words of a value around them; None where it lacks one of them."""
-    texts = [turn["content"] for turn in row["turns"]]
-    texts += [row["instruction"], row["input"], row["response"] or ""]
-    parts = tuple(map(bool, texts))
-    if not isinstance(value, str):
-        return parts, None
-    frame, end = [], len(value)
-    for text in reversed(
-        [text.strip() for text in texts if text.strip()]
-    ):  # a frame begins with its own words
-        start = value.rfind(text, 0, end)
-        if start < 0:
+    texts = [turn["content"].strip() for turn in row["turns"]]
+    texts += [(row[name] or "").strip() for name in ("instruction", "input", "response")]
+    parts, words = tuple(map(bool, texts)), []
+    for text in reversed(list(filter(None, texts))):  # from the end: a frame begins with words of its own
+        if not isinstance(value, str) or text not in value:
             return parts, None
-        frame.append(value[start + len(text) : end].strip())
-        end = start
-    return parts, (*frame, value[:end].strip())
+        value, _, after = value.rpartition(text)
+        words.append(after.strip())
+    return parts, (*words, value.strip())

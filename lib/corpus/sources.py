@@ -6,7 +6,7 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -21,43 +21,35 @@ from lib.text import clean
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
-LocatedRecord = tuple[str, object]  # its place, such as "a.jsonl, line 3", and the record
 
 
 class BadInput(UserError, ValueError):
     """Data that cannot become rows: names the file, its line or row, and the way out."""
 
 
-class BadRow(BadInput):
-    """One record that cannot become a row; the others of its file may.
-
-    where: "a.jsonl, line 3". cause: what such records are counted under. detail: the rest of the sentence.
-    """
-
-    def __init__(
-        self, where: str, cause: str, detail: str = "", remedy: str = "Correct or remove the record"
-    ):
-        super().__init__(f"{where}: {cause}{detail}. {remedy}.")
-        self.where, self.cause = where, cause
-
-
-def refuse(error: BadRow) -> NoReturn:
-    raise error from None
+def refuse(where: str, cause: str, detail: str) -> NoReturn:
+    raise BadInput(f"{where}: {cause}{detail}. Correct or remove the record.")
 
 
 def read(
-    source: str, on_bad_row: Callable[[BadRow], object] = refuse
-) -> Iterator[tuple[str, Iterator[LocatedRecord]]]:
-    """Yield the parts of a source, (name, located records): files in path order, or one hub data set.
+    source: str, on_bad_row: Callable[[str, str, str], object] = refuse
+) -> Iterator[tuple[str, str, object]]:
+    """Yield (name of the file or data set, place, record), files in path order.
 
-    on_bad_row: called for each line that is no JSON; where it returns, the next line is read.
-    Raises BadInput for what is missing, unreadable or unreachable.
+    on_bad_row: called with place, cause and detail of a line that is no JSON; where it returns, the line is
+    left out. Raises BadInput for what is missing, unreadable, unreachable or without records.
     """
-    files = local_files(source)
-    if not files:
-        yield source, _table_records(_hub(source), source)
-    for file in files:
-        yield clean(file.name), _file_records(file, on_bad_row)
+    files = [(clean(path.name), _file_records(path)) for path in local_files(source)]
+    for name, located in files or [(source, _hub_records(source))]:
+        empty = True
+        for where, record in located:
+            empty = False
+            if isinstance(record, ValueError):
+                on_bad_row(where, "broken JSON", f" ({one_line(record).replace('line 1 ', '')})")
+            else:
+                yield name, where, record
+        if empty:
+            raise BadInput(f"{name}: it holds no record. Name another file.")
 
 
 def local_files(source: str) -> list[Path]:
@@ -87,19 +79,16 @@ def _suffix(path: Path) -> str:
     return (path.with_suffix("") if path.suffix in OPENERS else path).suffix
 
 
-def _file_records(path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:
+def _file_records(path: Path) -> Iterator[tuple[str, object]]:
     try:
         with OPENERS.get(path.suffix, open)(path, "rb") as stream:
-            yield from READERS[_suffix(path)](stream, path, on_bad_row)
-    except BadInput:
-        raise
+            yield from READERS[_suffix(path)](stream, path)
     except DAMAGE as error:
-        raise BadInput(
-            f"{path} cannot be read ({one_line(error, 200)}). Correct or replace the file."
-        ) from None
+        message = f"{path} cannot be read ({one_line(error, 200)}). Correct or replace the file."
+        raise BadInput(message) from None
 
 
-def _json_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:
+def _json_records(stream: IO[bytes], path: Path) -> Iterator[tuple[str, object]]:
     """Yield a list of records, one record, or {"data": [records], ...}, whose other keys go to each."""
     content = stream.read()
     try:
@@ -107,7 +96,7 @@ def _json_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterat
     except json.JSONDecodeError as error:
         if error.msg != "Extra data" or not error.doc.lstrip().startswith("{"):
             raise
-        yield from _json_lines(content.split(b"\n"), path, on_bad_row)  # JSON lines under the name .json
+        yield from _json_lines(content.split(b"\n"), path)  # JSON lines under the name .json
         return
     shared = {}
     if isinstance(data, dict) and isinstance(data.get("data"), list):
@@ -116,23 +105,15 @@ def _json_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterat
         yield f"{path}, row {i}", shared | record if isinstance(record, dict) else record
 
 
-def _json_lines(lines: Iterator[bytes], path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:
-    """Yield a record a line; blank lines are no records."""
+def _json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[str, object]]:
+    """Yield a record a line, the error for a line that is no JSON; blank lines are no records."""
     for i, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {i}"
-        try:
-            record = _parse(line)
-        except ValueError as error:
-            on_bad_row(BadRow(where, "broken JSON", f" ({one_line(error).replace('line 1 ', '')})"))
-        else:
-            yield where, record
-
-
-def cleaned(data: object) -> object:
-    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
-    return json.loads(clean(AS_JSON(data)))
+        if line.strip():
+            try:
+                record = _parse(line)
+            except ValueError as error:
+                record = error
+            yield f"{path}, line {i}", record
 
 
 def _parse(content: bytes) -> object:
@@ -141,19 +122,22 @@ def _parse(content: bytes) -> object:
     return cleaned(data) if b"\\ud" in content or b"\\uD" in content else data
 
 
-def _parquet_records(stream: IO[bytes], path: Path, on_bad_row: Callable) -> Iterator[LocatedRecord]:
+def cleaned(data: object) -> object:
+    """Replace lone surrogates in all texts of a JSON value by U+FFFD."""
+    return json.loads(clean(AS_JSON(data)))
+
+
+def _parquet_records(stream: IO[bytes], path: Path) -> Iterator[tuple[str, object]]:
     return _table_records(pq.ParquetFile(stream).iter_batches(GROUP), str(path))
 
 
-def _table_records(tables: Iterator[pa.Table | pa.RecordBatch], source: str) -> Iterator[LocatedRecord]:
-    first = 1
-    for table in tables:
-        yield from ((f"{source}, row {i}", record) for i, record in enumerate(table.to_pylist(), first))
-        first += len(table)
+def _table_records(tables: Iterable[pa.Table | pa.RecordBatch], name: str) -> Iterator[tuple[str, object]]:
+    records = (record for table in tables for record in table.to_pylist())
+    return ((f"{name}, row {i}", record) for i, record in enumerate(records, 1))
 
 
-def _hub(source: str) -> Iterator[pa.Table]:
-    """Yield the tables of "name" (its split train) or "name:split"."""
+def _hub_records(source: str) -> Iterator[tuple[str, object]]:
+    """Read "name" (its split train) or "name:split"."""
     name, _, split = source.partition(":")
     try:
         data = load_dataset(name, split=split or "train")
@@ -161,7 +145,7 @@ def _hub(source: str) -> Iterator[pa.Table]:
         reason = one_line(str(error).strip().split("\n")[0] or type(error).__name__)
         message = f"{one_line(source)} is no local file, and the hub does not give it ({reason})."
         raise BadInput(f"{message} Check the name and the network, or give a path.") from None
-    yield from data.with_format("arrow").iter(batch_size=GROUP)
+    return _table_records(data.with_format("arrow").iter(batch_size=GROUP), source)
 
 
 READERS = {".json": _json_records, ".jsonl": _json_lines, ".parquet": _parquet_records}

@@ -26,7 +26,7 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
     `unique_key` of another, and where there are no records.
     """
-    placed = [part for _, parts in sources.read(source) for part in parts]
+    placed = [(where, record) for _, where, record in sources.read(source)]
     for where, record in placed:
         _check(record, f"{parameter}: {where}", fields)
     if not placed:

@@ -82,4 +82,4 @@ def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:
     drawn = {
         label: Random(f"balance {seed} {label}").sample(places, size) for label, places in present.items()
     }
-    return records.take_rows(rows, [i for places in drawn.values() for i in places])
+    return records.take_rows(rows, sorted(i for places in drawn.values() for i in places))

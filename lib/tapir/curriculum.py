@@ -63,9 +63,7 @@ def draw_round(
                 f"the round needs {count} {name} rows and has {len(order)}. Lower its size or alpha."
             )
     parts = zip((hard[0], rest[0]), orders, counts, strict=True)
-    return concatenate_datasets(
-        [records.take_rows_in_order(side, order[:count]) for side, order, count in parts]
-    )
+    return concatenate_datasets([records.take_rows(side, order[:count]) for side, order, count in parts])
 
 
 def _shuffled(size: int, seed: str) -> list[int]:

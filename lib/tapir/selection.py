@@ -147,7 +147,7 @@ def select(rows: Dataset, selection: str, seed: int = 0, **signals) -> Dataset:
     """
     choose, _ = find(selection)
     _count_hard(rows)
-    return records.take_rows(rows, list(choose(rows, seed=seed, **signals)))
+    return records.take_rows(rows, sorted(choose(rows, seed=seed, **signals)))
 
 
 def _count_hard(rows: Dataset) -> int:
