@@ -6,7 +6,7 @@ A function takes plain data and returns a figure. An arm has the same colour in 
 import io
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +25,7 @@ INK, FAINT, RULE, PAPER = "#22262b", "#5c636b", "#e3e3e3", "#ffffff"
 DARK = {INK: "#e4e7ea", FAINT: "#a9b0b7", RULE: "#3a4047", PAPER: "none"}  # the same colours on a dark page
 MAX_VECTORS = 2000  # points drawn as vectors; a figure with more holds them as pixels
 MAX_ALT = 900  # characters of an alternative text
+SPREAD = ["rows", "least", "median", "most"]  # of a histogram, in its alternative text
 MAX_LABELS = 90  # characters of a row of column labels; longer ones are rotated
 plt.rc("figure", figsize=(7.0, 3.2), dpi=110)
 plt.rc("figure.constrained_layout", use=True)
@@ -41,62 +42,52 @@ plt.rc("legend", frameon=False)
 plt.rc("lines", linewidth=1.6)
 
 
-def histogram(values, title: str, x: str, bins=30, line: float | None = None, label: str = ""):
+def histogram(values, title: str, x: str, bins=30, line: float | None = None, label: str = "") -> Figure:
     """Draw the number of rows by value; `line` marks a threshold.
 
     Several groups, {"round 1": values, …}, are panels on one axis, in shares of their rows.
     """
-    groups = values if isinstance(values, dict) else {"rows": values}
-    size = (7.0, 0.9 + 1.1 * len(groups)) if values is groups else None
+    is_grouped = isinstance(values, dict)
+    groups = values if is_grouped else {"rows": values}
+    groups = {name: pd.Series(numbers, dtype=float) for name, numbers in groups.items()}
+    size = (7.0, 0.9 + 1.1 * len(groups)) if is_grouped else None
     figure, panels = plt.subplots(len(groups), sharex=True, sharey=True, squeeze=False, figsize=size)
-    edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, float) for v in groups.values()]), bins)
-    texts = []
+    edges = np.histogram_bin_edges(pd.concat(groups), bins)
     for axes, (name, numbers) in zip(panels[:, 0], groups.items(), strict=True):
-        weights = np.full(len(numbers), 1 / len(numbers) if values is groups else 1)
+        weights = np.full(len(numbers), 1 / len(numbers) if is_grouped else 1)
         axes.hist(numbers, bins=edges, weights=weights, color=BLUE, edgecolor="white")
         axes.set_ylabel(name)
-        axes.yaxis.set_major_formatter("{x:.0%}" if values is groups else "{x:,.0f}")
-        low, median, high = np.percentile(numbers, [0, 50, 100])
-        texts.append(f"{name}: {len(numbers):,} values from {low:.3g} to {high:.3g}, median {median:.3g}")
-        if line is not None:
-            axes.axvline(line, color=RED, linestyle="--", label=label)
-            texts[-1] += f", {np.mean(np.asarray(numbers) >= line):.0%} at {line:g} or above"
-    panels[0, 0].set_title(title)
-    axes.set_xlabel(x)
+        axes.yaxis.set_major_formatter("{x:.0%}" if is_grouped else "{x:,.0f}")
+    table = pd.DataFrame(groups).describe().T[["count", "min", "50%", "max"]].set_axis(SPREAD, axis="columns")
     if line is not None:
+        for axes in panels[:, 0]:
+            axes.axvline(line, color=RED, linestyle="--", label=label)
         panels[0, 0].legend()
-    return with_alt_text(figure, "Histogram", texts)
+        table[f"share at {line:g} or above"] = [(numbers >= line).mean() for numbers in groups.values()]
+    return _finish(figure, "Histogram", table, title, x, shape="{:.6g}")
 
 
-def bars(groups: dict[str, dict[str, float]], title: str, x: str, percent: bool = True):
-    """Draw horizontal bars, a group of them per label: {"before": {"Arithmetic": 0.06, …}, "after": {…}}."""
+def bars(
+    groups: dict[str, dict[str, float]], title: str, x: str, percent: bool = True, stacked: bool = False
+) -> Figure:
+    """Draw horizontal bars, a group of them per label: {"before": {"Arithmetic": 0.06, …}, "after": {…}}.
+
+    `stacked` groups are parts of one full bar: {"tapir alone": {"chain_sum": 0.1, …}, "both right": {…}, …}.
+    What one arm alone got right stands in its colour at its end of the bar, all else in grey between.
+    """
     table = pd.DataFrame(groups)
-    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(table) * max(1, len(groups) / 2)))
-    shades = [ARMS.get(name, PALETTE[i % 7]) for i, name in enumerate(groups)]
-    table.plot.barh(ax=axes, width=0.8, color=shades, legend=False)
-    _finish_rows(axes, title, x)
+    rows = len(table) * (1 if stacked else max(1, len(groups) / 2))
+    figure, axes = plt.subplots(figsize=(7.0, 1 + 0.3 * rows))
+    shades = [_shade(name, stacked, i) for i, name in enumerate(groups)]
+    table.plot.barh(ax=axes, width=0.8, color=shades, stacked=stacked, edgecolor="white", legend=False)
+    _list_from_the_top(axes, table.index)
+    if stacked:
+        axes.set_xlim(0, 1)
     if percent:
         axes.xaxis.set_major_formatter("{x:.0%}")
     if len(groups) > 1:
         figure.legend(loc="outside lower center", ncols=min(len(groups), 6))
-    return with_alt_text(figure, "Bar chart", _describe(table, "{:.1%}" if percent else "{:.4g}"))
-
-
-def outcomes(counts: dict[str, dict[str, int]], title: str, x: str):
-    """Draw a full bar per label, in shares: {"chain_sum": {"tapir alone": 3, "both right": 9, …}, …}.
-
-    Rows that one arm alone got right stand in its colour at its end of the bar, all others in grey between.
-    """
-    table = pd.DataFrame(counts).T
-    table = table.div(table.sum(axis=1).clip(lower=1), axis=0)
-    figure, axes = plt.subplots(figsize=(7.0, 1.2 + 0.26 * len(table)))
-    shades = [SHARED_OUTCOMES.get(part) or colour(part.split(" ")[0]) for part in table]
-    table.plot.barh(ax=axes, width=0.75, color=shades, stacked=True, edgecolor="white", legend=False)
-    _finish_rows(axes, title, x)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter("{x:.0%}")
-    figure.legend(loc="outside lower center", ncols=len(table.columns))
-    return with_alt_text(figure, "Stacked bars", _describe(table))
+    return _finish(figure, "Bar chart", table, title, x, shape="{:.1%}" if percent else "{:.4g}")
 
 
 def top_n_and_rest(groups: dict[str, dict[str, float]], n: int = 12) -> dict[str, dict[str, float]]:
@@ -109,91 +100,68 @@ def top_n_and_rest(groups: dict[str, dict[str, float]], n: int = 12) -> dict[str
     return pd.concat([table[is_top], rest]).to_dict()
 
 
-def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str):
+def curves(lines: dict[str, tuple[Sequence[float], Sequence[float]]], title: str, x: str, y: str) -> Figure:
     """Draw one line per arm: {"tapir": (steps, losses), …}."""
     figure, axes = plt.subplots()
     for name, (steps, values) in lines.items():
         axes.plot(steps, values, label=name, color=colour(name.split(" ")[0]))
-    axes.set(title=title, xlabel=x, ylabel=y)
     if len(lines) > 1:
         axes.legend()
-    texts = [f"{name}: from {y[0]:.3g} to {y[-1]:.3g}" for name, (_, y) in lines.items() if len(y)]
-    return with_alt_text(figure, "Line chart", texts)
+    table = _table({name: (y[0], y[-1]) for name, (_, y) in lines.items() if len(y)}, ["first", "last"])
+    return _finish(figure, "Line chart", table, title, x, y)
 
 
-def intervals(values: dict[str, tuple], title: str, x: str, zero=False, scale=100.0, decimals=1):
+def intervals(
+    values: dict[str, tuple], title: str, x: str, zero: bool = False, scale: float = 100, decimals: int = 1
+) -> Figure:
     """Draw a forest plot, a line per label: {label: (value, low, high)}, or (value,) without an interval.
 
     Values are multiplied by `scale`, by default to percent; `zero` marks the zero.
     """
-    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(values)))
-    texts = []
-    for i, (name, numbers) in enumerate(values.items()):
-        value, *bounds = (scale * number for number in numbers)
+    table = scale * _table(values, ["value", "low", "high"])
+    figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.3 * len(table)))
+    for i, (name, value, low, high) in enumerate(table.itertuples()):
         shade = ARMS.get(name, BLUE)
-        axes.plot(bounds, [i] * len(bounds), color=shade, solid_capstyle="butt", linewidth=2.4)
+        axes.plot([low, high], [i, i], color=shade, solid_capstyle="butt", linewidth=2.4)
         axes.plot([value], [i], "o", color=shade, markersize=6)
-        shown, *ends = (f"{number:.{decimals}f}" for number in (value, *bounds))
+        shown = f"{value:.{decimals}f}"
         axes.annotate(shown, (value, i), (0, 6), textcoords="offset points", ha="center", size=8)
-        texts.append(f"{name}: {shown}" + (f", from {ends[0]} to {ends[1]}" if ends else ""))
     if zero:
         axes.axvline(0, color=FAINT, linewidth=1)
-    axes.set_yticks(range(len(values)), list(values))
-    _finish_rows(axes, title, x)
-    return with_alt_text(figure, "Values with their 95 % intervals", texts)
+    axes.set_yticks(range(len(table)), table.index)
+    _list_from_the_top(axes, table.index)
+    return _finish(figure, "Values with 95 % intervals", table, title, x, shape=f"{{:.{decimals}f}}")
 
 
-def scatter(points: dict[str, tuple[float, ...]], title: str, x: str, y: str):
+def scatter(points: dict[str, tuple[float, ...]], title: str, x: str, y: str) -> Figure:
     """Draw labelled points: {name: (x, y)}, or (x, y, low, high) with a 95 % interval, around zero."""
+    table = _table(points, ["x", "y", "low", "high"])
     figure, axes = plt.subplots(figsize=(7.0, 4.2))
-    texts = []
-    for name, (a, b, *bounds) in points.items():
-        low, high = bounds or (b, b)
-        shade = BLUE if low > 0 or not bounds else RED if high < 0 else GREY
+    for name, a, b, low, high in table.itertuples():
+        shade = RED if high < 0 else GREY if low <= 0 else BLUE
         axes.plot([a, a], [low, high], color=shade, linewidth=1.4)
         axes.plot([a], [b], "o", color=shade, markersize=5)
         axes.annotate(name, (a, b), (4, 2), textcoords="offset points", size=7)
-        texts.append(f"{name}: {a:.3g}, {b:.3g}" + (f", from {low:.3g} to {high:.3g}" if bounds else ""))
-    if any(len(point) > 2 for point in points.values()):
+    if table["low"].notna().any():
         axes.axhline(0, color=FAINT, linewidth=1)
-    axes.set(title=title, xlabel=x, ylabel=y)
-    return with_alt_text(figure, "Scatter plot", texts)
+    return _finish(figure, "Scatter plot", table, title, x, y)
 
 
-def binned(at: Sequence[float], values: Sequence[float], title: str, x: str, y: str):
+def binned(x_values: Sequence[float], values: Sequence[float], title: str, x: str, y: str) -> Figure:
     """Draw the finite points, and the mean of each eighth of them from left to right."""
-    at, values = np.asarray(at, float), np.asarray(values, float)
-    finite = np.isfinite(at) & np.isfinite(values)
-    at, values = at[finite], values[finite]
+    points = pd.DataFrame({"x": x_values, "y": values}, dtype=float)
+    points = points[np.isfinite(points).all(axis="columns")].sort_values("x", kind="stable")
+    eighths = [part for part in np.array_split(np.arange(len(points)), 8) if len(part)]
+    means = pd.DataFrame([points.iloc[part].mean() for part in eighths], columns=["x", "y"])
     figure, axes = plt.subplots()
-    axes.plot(at, values, ".", color=BLUE, alpha=0.25, markersize=5, rasterized=len(at) > MAX_VECTORS)
-    eighths = [part for part in np.array_split(np.argsort(at, kind="stable"), 8) if len(part)]
-    means = [(at[part].mean(), values[part].mean()) for part in eighths]
-    axes.plot(*zip(*means, strict=True), "o-", color=RED, label="mean of an eighth of the pairs")
-    axes.set(title=title, xlabel=x, ylabel=y)
+    is_large = len(points) > MAX_VECTORS
+    axes.plot(points["x"], points["y"], ".", color=BLUE, alpha=0.25, markersize=5, rasterized=is_large)
+    axes.plot(means["x"], means["y"], "o-", color=RED, label="mean of an eighth of the pairs")
     axes.legend()
-    kind = f"Scatter plot of {len(at):,} points with the means of eighths"
-    return with_alt_text(figure, kind, [f"at {a:.3g} on average {b:.3g}" for a, b in means])
+    return _finish(figure, f"Scatter plot of {len(points):,} points, means of eighths", means, title, x, y)
 
 
-def radar(groups: dict[str, dict[str, float]], title: str, highest: float):
-    """Draw a web of categories, a line per group: {"turn 1": {"writing": 9.5, …}, …}, from 0 to `highest`."""
-    table = pd.DataFrame(groups)
-    angles = np.linspace(0, 2 * np.pi, len(table), endpoint=False)
-    figure, axes = plt.subplots(figsize=(6.0, 4.6), subplot_kw={"projection": "polar"})
-    for shade, (name, values) in zip(PALETTE, table.items(), strict=False):
-        closed = [*values, values.iloc[0]]
-        axes.plot([*angles, angles[0]], closed, label=name, color=shade, marker="o", markersize=3)
-    axes.set_theta_offset(np.pi / 2)
-    axes.set_theta_direction(-1)
-    axes.set_xticks(angles, table.index)
-    axes.tick_params(axis="x", pad=14)
-    axes.set(title=title, ylim=(0, highest))
-    figure.legend(loc="outside lower center", ncols=len(groups))
-    return with_alt_text(figure, "Radar chart", _describe(table, "{:.3g}"))
-
-
-def grid(cells: dict[str, dict[str, float]], title: str):
+def grid(cells: dict[str, dict[str, float]], title: str) -> Figure:
     """Draw a table of percentages with shaded cells: {row: {column: share}}; nan is a dash."""
     table = pd.DataFrame(cells).T
     figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(table)))
@@ -201,20 +169,28 @@ def grid(cells: dict[str, dict[str, float]], title: str):
     for (i, j), share in np.ndenumerate(table):
         text = f"{100 * share:.0f}" if np.isfinite(share) else "–"
         axes.text(j, i, text, ha="center", va="center", size=8, color="#111111")
-    crowded = len(table.columns) * max(map(len, table)) > MAX_LABELS
-    axes.set_xticks(range(len(table.columns)), table, **({"rotation": 30, "ha": "left"} if crowded else {}))
+    rotation = 30 if len(table.columns) * max(map(len, table)) > MAX_LABELS else 0
+    axes.set_xticks(range(len(table.columns)), table, rotation=rotation, ha="left" if rotation else "center")
     axes.set_yticks(range(len(table)), table.index)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_title(title)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return with_alt_text(figure, "Table of percentages", _describe(table))
+    return _finish(figure, "Table of percentages", table, title, shape="{:.0%}")
 
 
 def colour(arm: str) -> str:
     """Return the colour of an arm: fixed for the usual ones, by its name for any other."""
     return ARMS.get(arm) or MUTED[zlib.crc32(arm.encode()) % len(MUTED)]
+
+
+def describe(table: pd.DataFrame, shape: str = "{:.3g}") -> str:
+    """Say a table line by line: "tapir: value 50.0, low 40.0; random: value 41.2"."""
+    lines = []
+    for label, line in table.iterrows():
+        values = [f"{name} {shape.format(value)}" for name, value in line.dropna().items()]
+        lines.append(f"{label}: {', '.join(values)}")
+    return "; ".join(lines)
 
 
 def svg(figure: Figure) -> tuple[str, dict[str, str]]:
@@ -225,15 +201,18 @@ def svg(figure: Figure) -> tuple[str, dict[str, str]]:
     return text[text.index("<svg") :], {"alt": getattr(figure, "alt", "")}
 
 
-def with_alt_text(figure: Figure, kind: str, texts: Iterable[str]) -> Figure:
-    """Add an alternative text to a figure: its kind, title, axes and data."""
-    _show_as_svg()
-    axes = figure.axes[0]
-    title, x, y = axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()
-    named = "; ".join(filter(None, [title, x and f"x: {x}", y and f"y: {y}"]))
-    text = f"{kind}. {named}. {'; '.join(texts)}."
+def _finish(
+    figure: Figure, kind: str, table: pd.DataFrame, title: str, x: str = "", y: str = "", shape="{:.3g}"
+) -> Figure:
+    """Label a figure, and add an alternative text: its kind, title, axes and the `table` of its data."""
+    figure.axes[0].set_title(title, wrap=True)
+    figure.axes[-1].set_xlabel(x)
+    if y:
+        figure.axes[0].set_ylabel(y)
+    labels = [title, x and f"x: {x}", y and f"y: {y}"]
+    text = f"{kind}. {'; '.join(filter(None, labels))}. {describe(table, shape)}."
     figure.alt = text if len(text) <= MAX_ALT else f"{text[: MAX_ALT - 1]}…"
-    axes.set_title(title, wrap=True)
+    _show_as_svg()
     return figure
 
 
@@ -246,15 +225,19 @@ def _show_as_svg() -> None:
         formatters["image/svg+xml"].for_type(Figure, svg)
 
 
-def _finish_rows(axes, title: str, x: str) -> None:
-    """Set the title, and the labels of a figure whose y axis is a list, from the top down."""
-    axes.set(title=title, xlabel=x, ylabel="", ylim=(len(axes.get_yticks()) - 0.4, -0.7))
+def _shade(group: str, stacked: bool, position: int) -> str:
+    if stacked:
+        return SHARED_OUTCOMES.get(group) or colour(group.split(" ")[0])
+    return ARMS.get(group, PALETTE[position % len(PALETTE)])
+
+
+def _list_from_the_top(axes: plt.Axes, labels: Sequence[str]) -> None:
+    """Turn the y axis into a list that reads from the top down."""
+    axes.set(ylabel="", ylim=(len(labels) - 0.4, -0.7))
     axes.grid(axis="y", visible=False)
 
 
-def _describe(table: pd.DataFrame, shape: str = "{:.0%}") -> list[str]:
-    """Say every line of a table: "label: column value, column value"."""
-    lines = table.map(shape.format).T.to_dict()
-    return [
-        f"{name}: {', '.join(f'{n} {text}' for n, text in values.items())}" for name, values in lines.items()
-    ]
+def _table(lines: dict[str, tuple[float, ...]], columns: list[str]) -> pd.DataFrame:
+    """Tabulate tuples under these columns; the numbers that a shorter one lacks are nan."""
+    padded = pd.DataFrame({name: pd.Series(numbers, dtype=float) for name, numbers in lines.items()})
+    return padded.reindex(range(len(columns))).T.set_axis(columns, axis="columns")

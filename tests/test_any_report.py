@@ -174,7 +174,9 @@ def test_a_run_is_summed_up_by_the_metric_that_its_study_names(run):
     arms = {"a": {f"{GYM}@0": HALF, f"{IFEVAL}@0": MOST}, "b": {f"{GYM}@0": HALF, f"{IFEVAL}@0": HALF}}
     text, found = shown(finished(run, arms, ("a_vs_b",), metric="ifeval.prompt_strict"))
     assert "a vs b: +30.0 [" in text and "(IFEval, prompts followed)" in text
-    assert "IFEval, prompts followed, %, by arm" in found[SCORE][0] and "a: 80.0, from" in found[SCORE][0]
+    assert (
+        "IFEval, prompts followed, %, by arm" in found[SCORE][0] and "a: value 80.0, low" in found[SCORE][0]
+    )
     assert "15 rows" not in text  # of the other benchmark
 
 

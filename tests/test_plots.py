@@ -9,9 +9,9 @@ from lib import plots
 def test_many_labels_become_the_largest_and_the_sum_of_all_others():
     shares = {f"task {i}": i / 190 for i in range(20)}
     turned = {label: 0.05 for label in shares} | {"task 0": 0.5}
-    gathered = plots.top_n_and_rest({"pool": shares, "target": turned}, n=3)
-    assert list(gathered["pool"]) == list(gathered["target"]) == ["task 0", "task 18", "task 19", "17 others"]
-    assert sum(gathered["pool"].values()) == pytest.approx(1) and gathered["target"]["task 0"] == 0.5
+    shown = plots.top_n_and_rest({"pool": shares, "target": turned}, n=3)
+    assert list(shown["pool"]) == list(shown["target"]) == ["task 0", "task 18", "task 19", "17 others"]
+    assert sum(shown["pool"].values()) == pytest.approx(1) and shown["target"]["task 0"] == 0.5
 
 
 def test_few_labels_stay_as_they_are():
@@ -19,11 +19,12 @@ def test_few_labels_stay_as_they_are():
     assert plots.top_n_and_rest(groups) == groups
 
 
-def test_every_bar_of_outcomes_is_full_and_its_ends_have_the_colours_of_the_arms():
-    counts = {"tapir alone": 1, "both right": 2, "both wrong": 0, "balanced alone": 1}
-    (axes,) = plots.outcomes({"one": counts, "two": counts | {"both wrong": 6}}, "", "").axes
-    widths = [bar.get_width() for part in axes.containers for bar in part]
-    assert widths == pytest.approx([0.25, 0.1, 0.5, 0.2, 0, 0.6, 0.25, 0.1])
+def test_a_stacked_bar_is_full_and_its_ends_have_the_colours_of_the_arms():
+    shares = {"tapir alone": {"one": 0.25, "two": 0.1}, "both right": {"one": 0.5, "two": 0.2}}
+    shares |= {"both wrong": {"one": 0, "two": 0.6}, "balanced alone": {"one": 0.25, "two": 0.1}}
+    (axes,) = plots.bars(shares, "", "", stacked=True).axes
+    right_ends = [bar.get_x() + bar.get_width() for bar in axes.containers[3]]
+    assert right_ends == pytest.approx([1, 1]) and axes.get_xlim() == (0, 1)
     ends = [axes.containers[i][0].get_facecolor() for i in (0, 3)]
     assert ends == [to_rgba(plots.ARMS[arm]) for arm in ("tapir", "balanced")]
 
