@@ -49,9 +49,9 @@ def describe(names: tuple[str, ...]) -> str:
 
 
 @cache
-def compositions(split: str = "train") -> list[tuple[str, str]]:
-    """List the ordered pairs of operations in a split."""
-    return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
+def trained_pairs() -> list[tuple[str, str]]:
+    """List the ordered pairs of operations that pre-training taught."""
+    return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == "train"]
 
 
 def is_chain(family: str) -> bool:
@@ -62,10 +62,8 @@ def is_chain(family: str) -> bool:
 def check_chain(chain: str) -> None:
     """Raise UserError unless a chain's operations exist and leave part of a word."""
     if not is_chain(chain) or not apply(tuple(chain.split()), "bcdfg"):
-        names = ", ".join(OPERATIONS)
-        raise UserError(
-            f"{chain!r}: not a chain of operations that leaves something of a word. Name some of {names}."
-        )
+        problem = f"{chain!r}: not a chain of operations that leaves something of a word."
+        raise UserError(f"{problem} Name some of {', '.join(OPERATIONS)}.")
 
 
 @cache
@@ -98,18 +96,3 @@ def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, s
         [(text, output)] = pairs(tuple(chain.split()), rng, 1)
         if split_of(chain, text) == split:
             yield text, output
-
-
-def as_turns(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
-    """Build a prompt: the instruction as system message, demonstrations as turns."""
-    turns = [{"role": "system", "content": instruction}] if instruction else []
-    for demo, output in demos:
-        turns += [{"role": "user", "content": demo}, {"role": "assistant", "content": output}]
-    return turns + [{"role": "user", "content": text}]
-
-
-def as_text(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
-    """Build the same prompt as one user message."""
-    shown = "".join(f"Input: {demo}\nOutput: {output}\n" for demo, output in demos)
-    head = f"{instruction}\n" if instruction else ""
-    return [{"role": "user", "content": f"{head}{shown}Input: {text}\nOutput:"}]

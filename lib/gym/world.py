@@ -94,11 +94,11 @@ def _held_out(
 
 def _operation(split: str, rng: Random) -> dict:
     """Draw a pre-trained composition on a word of the split, as pre-training asks it."""
-    names = rng.choice(operations.compositions())
+    names = rng.choice(operations.trained_pairs())
     text, output = next(operations.pairs_of_split(" ".join(names), rng, split))
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output, "")
-    system = operations.as_turns([], text, operations.describe(names))[:-1]
-    return row(instance, text, None, "forgetting") | {"turns": system}
+    system = {"role": "system", "content": operations.describe(names)}
+    return row(instance, text, None, "forgetting") | {"turns": [system]}
 
 
 def _is_operation(family: str) -> bool:
