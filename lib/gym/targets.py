@@ -47,9 +47,10 @@ def _target(chain: str, shots: int) -> Target:
 
 def _instances(chain: str, split: str, n: int, excluded: set[str], tag: str = "") -> list[Instance]:
     """Draw `n` instances with different inputs, none of them excluded."""
-    instances = {}
-    for text, output in operations.pairs_of_split(chain, Random(f"target {chain} {split} {tag}"), split):
+    outputs: dict[str, str] = {}
+    pairs = operations.pairs_of_split(chain, Random(f"target {chain} {split} {tag}"), split)
+    while len(outputs) < n:
+        text, output = next(pairs)
         if text not in excluded:
-            instances[text] = Instance(f"{chain} {text}", text, [output])
-        if len(instances) == n:
-            return list(instances.values())
+            outputs[text] = output
+    return [Instance(f"{chain} {text}", text, [output]) for text, output in outputs.items()]
