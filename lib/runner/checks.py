@@ -12,7 +12,6 @@ from lib.models import prices, weights
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
-from lib.self_guide.filters import FILTERS
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
@@ -118,13 +117,10 @@ def input_generation(values: dict) -> None:
             "task is set by default: -p task= empties it"
         )
     embedded = values["task"].startswith(EMBEDDED)
-    useless = ("labels", "gold", *(["demos"] if embedded else [])) if values["task"] else ("kind",)
-    if given := [name for name in useless if values[name] not in ("", [], "auto")]:
-        whose = "an instruction" if values["task"] else "a task file"
-        raise UserError(f"{given[0]} is of {whose}, and of no use here: leave it out")
+    useless = ("labels", "gold", *(["demos"] if embedded else [])) if values["task"] else ()
+    if given := [name for name in useless if values[name]]:
+        raise UserError(f"{given[0]} is of an instruction, and of no use here: leave it out")
     check_split(values["split"])
-    if values["kind"] not in ("auto", "classification", "generation"):
-        raise UserError(f"kind is {values['kind']!r}: it must be auto, classification or generation")
     for name in ("task", "gold"):
         if not values[name].startswith(EMBEDDED):
             source(name, values[name])
@@ -166,13 +162,11 @@ def natural_instructions(values: dict) -> None:
     for name in ("test_rows", "context_pairs"):
         if values[name] < 0:
             raise UserError(f"{name} is {values[name]}: it must be 0 or above")
-    output_generation(values | {"validated_rows": 0})
+    output_generation(values | {"validated_rows": 0, "least_share": 0})
     _prompt(values, "input_prompt")
 
 
 def _self_guide(values: dict, *prompts: str) -> None:
-    if strange := set(values["filters"]) - set(FILTERS):
-        raise UserError(f"filters has {', '.join(sorted(strange))}: there are {', '.join(FILTERS)}")
     weights.locate("student", values["student"])
     for name in prompts:
         _prompt(values, name)
