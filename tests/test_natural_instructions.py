@@ -6,7 +6,7 @@ import pytest
 from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
-from lib.gym import targets
+from lib.gym import operations
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
@@ -144,9 +144,9 @@ def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
 
 
 def test_what_is_right_is_known_in_the_embedded_world_alone():
-    chain = targets.load("gym:first_two,repeat").target
-    assert targets.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
-    assert targets.right(CHOICE, ["rat"], ["tar"]) is None
+    chain = operations.load("gym:first_two,repeat").target
+    assert operations.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
+    assert operations.right(CHOICE, ["rat"], ["tar"]) is None
 
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():

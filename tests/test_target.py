@@ -12,7 +12,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
-from lib.gym import operations, split_of, targets
+from lib.gym import operations, split_of
 from lib.self_guide import target
 
 DEMOS = [{"input": f"word {i}", "output": ["odd", "even"][i % 2], "explanation": "…"} for i in range(4)]
@@ -150,23 +150,23 @@ def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
 
 
 def test_a_chain_of_operations_holds_its_test_out_of_what_may_be_learnt():
-    material = targets.load("gym:first_two,repeat", split="test")
+    material = operations.load("gym:first_two,repeat", split="test")
     assert material.target.instruction == "Keep the first two letters, then write it twice."
     assert {split_of("first_two repeat", each.input) for each in material.test} == {"test"}
     learnt = [*material.target.demos, *material.validation]
     assert {split_of("first_two repeat", each.input) for each in learnt} == {"train"}
     assert all(each.references == [each.input[:2] * 2] for each in material.test)
-    assert targets.right(material.target, ["Anything at all"], ["AnAn"]) == [True]
+    assert operations.right(material.target, ["Anything at all"], ["AnAn"]) == [True]
 
 
 @pytest.mark.parametrize("source", ["gym:", "gym:revers", "gym:first_two drop_first drop_first"])
 def test_what_is_no_chain_is_refused(source):
     with pytest.raises(UserError, match="operation"):
-        targets.load(source)
+        operations.load(source)
 
 
 def test_the_prompt_of_a_corpus_row_is_the_one_that_the_evaluation_asks():
-    prompt = targets.phrasing("first_two repeat").format(x="horse")
+    prompt = operations.phrasing("first_two repeat").format(x="horse")
     assert prompt.startswith(operations.describe(("first_two", "repeat")))
     assert prompt.endswith("Input: horse\nOutput:") and prompt.count("Output:") == 4
 

@@ -12,7 +12,7 @@ from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
 from lib import files
 from lib.errors import UserError
-from lib.gym import operations, readers, split_of, targets
+from lib.gym import operations, readers, split_of
 
 SPACE = 2**40  # size of a reasoning-gym data set; item i is drawn with seed i
 WORLD = files.load_yaml(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"), "world.yaml")
@@ -131,7 +131,7 @@ def phrase(instance: Exercise, rng: Random, held_out: bool = False) -> str:
 def phrasings(family: str, held_out: bool = False) -> list[str]:
     """List a family's phrasings; a chain of operations has one, SELF-GUIDE's prompt."""
     if operations.is_chain(family):
-        return [targets.phrasing(family)]
+        return [operations.phrasing(family)]
     every = FAMILIES[family].phrasings
     return every[-HELD_OUT_PHRASINGS:] if held_out else every[:-HELD_OUT_PHRASINGS]
 

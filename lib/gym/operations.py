@@ -1,4 +1,7 @@
-"""String operations and their compositions; one pair in ten is never pre-trained."""
+"""String operations and chains of them, the target tasks of SELF-GUIDE in the embedded world.
+
+One pair of operations in ten is never pre-trained.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -7,9 +10,13 @@ from random import Random
 
 import reasoning_gym
 
+from lib import prompts
 from lib.errors import UserError
-from lib.gym import split_of
+from lib.gym import EMBEDDED, split_of
+from lib.self_guide import generate
+from lib.self_guide.target import Demo, Instance, Material, Target
 
+VALIDATION, TEST = 100, 200  # instances of a target task
 VOWELS = "aeiouAEIOU"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NEXT = str.maketrans(LETTERS + LETTERS.upper(), LETTERS[1:] + "a" + LETTERS[1:].upper() + "A")
@@ -66,6 +73,9 @@ def check_chain(chain: str) -> None:
         raise UserError(f"{problem} Name some of {', '.join(OPERATIONS)}.")
 
 
+# Words, and what a chain makes of them
+
+
 @cache
 def common_words(longest: int = 6) -> list[str]:
     """List the words of 3 to `longest` letters in reasoning-gym's story, in lower case."""
@@ -96,3 +106,52 @@ def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, s
         [(text, output)] = pairs(tuple(chain.split()), rng, 1)
         if split_of(chain, text) == split:
             yield text, output
+
+
+# A chain as a target task
+
+
+def load(source: str, shots: int = 3, split: str = "dev") -> Material:
+    """Load "gym:<chain of operations>" as a target task.
+
+    Demonstrations and validation come from the train split, the test from `split`. Raises UserError for
+    an unknown operation.
+    """
+    chain = " ".join(source.removeprefix(EMBEDDED).replace(",", " ").split())
+    check_chain(chain)
+    target = _target(chain, shots)
+    shown = {demo.input for demo in target.demos}
+    validation = _instances(chain, "train", VALIDATION, shown)
+    return Material(target, validation, _instances(chain, split, TEST, shown))
+
+
+def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] | None:
+    """Check each output; None for a target outside the embedded world."""
+    if not target.exact:
+        return None
+    names = tuple(target.name.split())
+    return [apply(names, text) == output for text, output in zip(inputs, outputs, strict=True)]
+
+
+def phrasing(chain: str) -> str:
+    """Write a chain's prompt, with {x} for the word."""
+    target, template = _target(chain, 3), prompts.template("self_guide_output")
+    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", template)
+    return turn["content"]
+
+
+def _target(chain: str, shots: int) -> Target:
+    instances = _instances(chain, "train", shots or 3, set(), "demonstrations")
+    demos = tuple(Demo(instance.input, instance.references[0]) for instance in instances)
+    return Target(chain, describe(tuple(chain.split())), demos, exact=True)
+
+
+def _instances(chain: str, split: str, n: int, excluded: set[str], tag: str = "") -> list[Instance]:
+    """Draw `n` instances with different inputs, none of them excluded."""
+    outputs: dict[str, str] = {}
+    drawn = pairs_of_split(chain, Random(f"target {chain} {split} {tag}"), split)
+    while len(outputs) < n:
+        text, output = next(drawn)
+        if text not in excluded:
+            outputs[text] = output
+    return [Instance(f"{chain} {text}", text, [output]) for text, output in outputs.items()]
