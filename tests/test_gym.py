@@ -15,9 +15,9 @@ from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import calibration, families, split_of, world
+from lib.gym import families, split_of, world
 from lib.gym.families import FAMILIES
-from lib.gym.oracle import ExactOracle
+from lib.gym.oracle import ExactOracle, mfd_by_cell
 
 CELLS = families.cells() + families.cells(trained=False)
 STEPPED = [name for name in FAMILIES if families.exercise(name, 1, Random(0)).steps]
@@ -70,7 +70,9 @@ def test_train_dev_and_test_share_no_instance_at_any_level():
         for level in range(1, len(FAMILIES[family].levels) + 1):
             for split, seen in drawn.items():
                 rng = Random(f"{split} {level}")
-                seen |= {instance.payload for instance in families.distinct(family, level, rng, split, 60)}
+                seen |= {
+                    instance.payload for instance in families.distinct(family, level, rng, split, 60, set())
+                }
         assert not drawn["train"] & (drawn["dev"] | drawn["test"])
         assert not drawn["dev"] & drawn["test"]
 
@@ -107,7 +109,7 @@ def test_a_space_that_is_used_up_is_an_error_that_names_it():
             return 0
 
     with pytest.raises(UserError, match="chain_sum level 1"):
-        families.distinct("chain_sum", 1, Stuck(), "train", 2)
+        families.distinct("chain_sum", 1, Stuck(), "train", 2, set())
 
 
 # Wordings
@@ -325,7 +327,7 @@ def test_the_failure_rate_stands_beside_the_mfd_of_expected_scores(corpus, tmp_p
     judged = records.update(corpus, verdicts=[verdicts] * len(corpus), mfd=[4.5] * len(corpus))
     records.write(judged, tmp_path / "rows.parquet")
     evaluated = pd.DataFrame(map(json.loads, corpus["meta"])).assign(kind="trained", credit=0.25)
-    table = calibration.by_cell(tmp_path, evaluated)
+    table = mfd_by_cell(tmp_path, evaluated)
     assert set(table["mfd"]) == {4.5} and set(table["one_order"]) == {5.0}
     assert set(table["failure"]) == {0.75} and set(table["hard_2"]) == {1.0}
 

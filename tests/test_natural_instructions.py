@@ -6,18 +6,18 @@ import pytest
 from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
-from lib.gym import targets
+from lib.gym import operations
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
-from lib.self_guide.generate import GeneratedInput, LabelledInput, Sampling, TaskPrompter
+from lib.self_guide.generate import GeneratedInput, LabelledInput, TaskPrompter
 from lib.self_guide.target import Demo, Instance, Target
 
 DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
 REVERSE = Target("reverse", "Reverse it.", DEMOS, exact=True)
 CHOICE = Target("reverse", "Reverse it.", DEMOS, labels=("tar", "rat", "not_tar"))
 TEMPLATE = prompts.template("self_guide_output")
-EVERY = ["empty", "length", "noise", "duplicate"]
+SAMPLING = {"n": 4, "temperature": 0.2, "top_k": 10}
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +30,23 @@ def asking(embedded, target=REVERSE):
 
 
 def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
-    who, inputs, sampling = asking(embedded), ["rat", "mouse"], Sampling(4, 0.2, 10, 0.5)
+    who, inputs = asking(embedded), ["rat", "mouse"]
     assert ni.zero_shot(who, inputs) == ni.few_shot(who, inputs) == ["tar", "esuom"]
-    assert ni.self_consistency(who, inputs, sampling, EVERY) == ["tar", "esuom"]
+    assert ni.self_consistency(who, inputs, **SAMPLING) == ["tar", "esuom"]
     assert ni.synthetic_in_context(who, inputs, [Demo("owl", "lwo")], 3, seed=0) == ["tar", "esuom"]
     alike = ni.self_icl(who, inputs, prompts.template("gym_input"), 2, temperature=1.0, top_k=40)
     assert len(alike) == 2 and all(alike)
 
 
 def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
-    sure = Sampling(4, 0.2, 10, 1.1)
-    assert [each.fate for each in asking(embedded).label(["rat"], sure, EVERY)] == ["self-consistency"]
-    assert ni.self_consistency(asking(embedded), ["rat"], sure, EVERY) == ["tar"]
+    [labelled] = asking(embedded).label(["rat"], 1.1, **SAMPLING)
+    assert labelled.fate == "self-consistency"
+    assert ni.self_consistency(asking(embedded), ["rat"], **SAMPLING) == ["tar"]
 
 
 def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
-    [new] = asking(embedded).new_inputs(["rat"], prompts.template("gym_input"), 9, temperature=1.0, top_k=40)
+    sampling = {"n": 9, "temperature": 1.0, "top_k": 40}
+    [new] = asking(embedded).new_inputs(["rat"], prompts.template("gym_input"), **sampling)
     assert 1 < len(new) == len(set(new)) <= 9 and "" not in new and "rat" not in new
 
 
@@ -143,9 +144,9 @@ def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
 
 
 def test_what_is_right_is_known_in_the_embedded_world_alone():
-    chain = targets.load("gym:first_two,repeat").target
-    assert targets.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
-    assert targets.right(CHOICE, ["rat"], ["tar"]) is None
+    chain = operations.load("gym:first_two,repeat").target
+    assert operations.right(chain, ["horse", "owl"], ["hoho", "owl"]) == [True, False]
+    assert operations.right(CHOICE, ["rat"], ["tar"]) is None
 
 
 def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():

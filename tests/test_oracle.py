@@ -20,7 +20,7 @@ STYLES = {name: task.refine for name, task in tasks.load_taxonomy("params/tasks/
 def rows_of(family, level=1, n=3, **columns):
     """Corpus-like rows with a right oracle response."""
     rng, rows = Random(0), []
-    for instance in families.distinct(family, level, rng, "train", n):
+    for instance in families.distinct(family, level, rng, "train", n, set()):
         response = {"oracle_response": f"Answer: {instance.answer}"} | columns
         rows.append(world.row(instance, families.phrase(instance, rng), None) | response)
     return records.build(rows)
@@ -70,7 +70,7 @@ def test_the_noise_is_the_fitted_one_away_from_the_ends_of_the_scale():
         {"verdicts": [embedded._verdict(str(i), order, 5.5, 5.5) for order in judge.ORDERS]}
         for i in range(3000)
     ]
-    rows = records.build({"instruction": "x"} | one for one in verdicts)
+    rows = records.build({"instruction": "x"} | row for row in verdicts)
     measured, counts = fitness.agreement(rows), judge.tally(rows)
     assert measured.spread == pytest.approx(oracle.SPREAD, abs=0.07)
     assert measured.position_bias == pytest.approx(oracle.FIRST_EDGE, abs=0.05)

@@ -10,7 +10,6 @@ from lib.models.types import NO_ROOM, Completion
 from lib.self_guide import filters, generate
 from lib.self_guide.target import Demo, Target
 
-EVERY = ["empty", "length", "noise", "duplicate"]
 DEMOS = (Demo("the red house", "house"), Demo("a small dog", "dog"), Demo("one green tree", "tree"))
 TARGET = Target("last", "Give the last word.", DEMOS)
 YES_NO = Target(
@@ -23,8 +22,8 @@ def replies(*texts, finish="stop"):
     return [Completion(text, finish_reason=finish) for text in texts]
 
 
-def fates(texts, target=TARGET, names=EVERY, finish="stop"):
-    used = filters.input_filters(target, names)
+def fates(texts, target=TARGET, finish="stop"):
+    used = filters.input_filters(target)
     answered = replies(*texts, finish=finish)
     return [filters.fate(reply, generate.clean_reply(reply.text), used) for reply in answered]
 
@@ -38,11 +37,7 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert fates(["the blue house"], finish="length") == ["cut"]
     assert fates(["the blue house\nInput: another"], finish="length") == ["kept"]
     assert fates([""], finish=NO_ROOM) == [NO_ROOM]
-    assert filters.fate(Completion("", "hm"), "", filters.WHOLE) == "cut"  # thoughts alone
-
-
-def test_a_filter_that_is_not_wanted_lets_pass():
-    assert fates(["x", "x"], names=["empty"]) == ["kept", "kept"]
+    assert filters.fate(Completion("", "hm"), "", filters.input_filters(TARGET)) == "cut"  # thoughts alone
 
 
 def test_length_bounds_are_two_deviations_around_the_mean_and_a_quarter_of_it_at_least():
@@ -72,7 +67,7 @@ def test_the_filters_forget_from_one_call_to_the_next():
 
 def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():
     texts = ["", "x" * 500, "y", "z", "w"]
-    bounds = filters.bounds(filters.input_filters(TARGET, EVERY))
+    bounds = filters.bounds(filters.input_filters(TARGET))
     with pytest.raises(UserError) as error:
         filters.require_some_kept(fates(texts), texts, bounds)
     for part in ("length", "7 to 19 characters", "none of 5", f"{'x' * 60!r}, 'y', 'z'."):
@@ -111,7 +106,7 @@ def test_rounds_show_what_was_kept_before_and_never_more():
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
     written = generate.write_inputs(
-        TARGET, ask, templates, filters.input_filters(TARGET, EVERY), rounds=3, round_prompts=3
+        TARGET, ask, templates, filters.input_filters(TARGET), rounds=3, round_prompts=3
     )
     assert [each.fate for each in written] == ["kept", "empty", "kept"] * 3
     assert all("(none yet)" in prompt for prompt in shown[0])
@@ -127,14 +122,14 @@ def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
         return replies(*(f"thing {number} {i}" for i in range(len(batch))))
 
     templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = generate.write_inputs(YES_NO, ask, templates, filters.input_filters(YES_NO, EVERY), rounds=10)
+    written = generate.write_inputs(YES_NO, ask, templates, filters.input_filters(YES_NO), rounds=10)
     labels = [each.label for each in written]
     assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
     assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, requests, strict=True))
 
 
 def vote(*texts, target=TARGET):
-    return generate.choose_output(target, replies(*texts), filters.output_filters(target, EVERY), 0.3)
+    return generate.choose_output(target, replies(*texts), filters.output_filters(target), 0.3)
 
 
 def test_the_most_frequent_output_is_chosen_and_the_shortest_of_equals():

@@ -12,11 +12,11 @@ from tiny import answer, byte_tokenizer
 
 from lib import models, records
 from lib.errors import UserError
-from lib.gym.pretrain import chat
 from lib.models import loading, local
 from lib.models.local import LocalBackend
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
+from tools.pretrain import chat
 
 TEXTS = [
     "hi",

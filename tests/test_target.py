@@ -12,7 +12,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
-from lib.gym import operations, split_of, targets
+from lib.gym import operations, split_of
 from lib.self_guide import target
 
 DEMOS = [{"input": f"word {i}", "output": ["odd", "even"][i % 2], "explanation": "…"} for i in range(4)]
@@ -39,12 +39,12 @@ def test_a_task_file_is_a_target_compressed_or_not(tmp_path, suffix):
     assert [demo.input for demo in material.target.demos] == ["word 0", "word 1", "word 2"]
 
 
-def test_a_tenth_is_for_validation_label_by_label_the_same_for_a_seed(tmp_path):
+def test_a_tenth_is_for_validation_label_by_label_the_same_at_every_start(tmp_path):
     path = task_file(tmp_path, instances(100))
     _, validation, test, _ = target.load(path)
     assert Counter(each.references[0] for each in validation) == {"odd": 5, "even": 5}
     assert len(test) == 90 and not {each.input for each in validation} & {each.input for each in test}
-    assert target.load(path).validation == validation != target.load(path, seed=1).validation
+    assert target.load(path).validation == validation
 
 
 def test_equal_inputs_stay_on_one_side(tmp_path):
@@ -76,11 +76,6 @@ def test_outputs_that_hardly_come_back_make_a_generation(tmp_path):
     assert (
         target.load(task_file(tmp_path, instances(12, [f"answer {i}" for i in range(6)]))).target.labels == ()
     )
-
-
-def test_the_kind_can_be_said(tmp_path):
-    path = task_file(tmp_path, instances(40))
-    assert target.load(path, kind="generation").target.labels == ()
 
 
 def test_white_space_around_an_output_makes_no_other_label_and_blank_outputs_are_counted(tmp_path):
@@ -122,8 +117,7 @@ def test_what_is_written_is_read_again(tmp_path):
     assert target.read(tmp_path) == material
 
 
-VALUES = {"task": "", "instruction": "", "demos": [], "labels": [], "gold": "", "kind": "auto", "shots": 3}
-VALUES |= {"split": "dev", "split_seed": 0}
+VALUES = {"task": "", "instruction": "", "demos": [], "labels": [], "gold": "", "shots": 3}
 
 
 def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
@@ -156,23 +150,23 @@ def test_a_strange_label_in_demonstrations_or_gold_is_refused(tmp_path):
 
 
 def test_a_chain_of_operations_holds_its_test_out_of_what_may_be_learnt():
-    material = targets.load("gym:first_two,repeat", split="test")
+    material = operations.load("gym:first_two,repeat", split="test")
     assert material.target.instruction == "Keep the first two letters, then write it twice."
     assert {split_of("first_two repeat", each.input) for each in material.test} == {"test"}
     learnt = [*material.target.demos, *material.validation]
     assert {split_of("first_two repeat", each.input) for each in learnt} == {"train"}
     assert all(each.references == [each.input[:2] * 2] for each in material.test)
-    assert targets.right(material.target, ["Anything at all"], ["AnAn"]) == [True]
+    assert operations.right(material.target, ["Anything at all"], ["AnAn"]) == [True]
 
 
 @pytest.mark.parametrize("source", ["gym:", "gym:revers", "gym:first_two drop_first drop_first"])
 def test_what_is_no_chain_is_refused(source):
     with pytest.raises(UserError, match="operation"):
-        targets.load(source)
+        operations.load(source)
 
 
 def test_the_prompt_of_a_corpus_row_is_the_one_that_the_evaluation_asks():
-    prompt = targets.phrasing("first_two repeat").format(x="horse")
+    prompt = operations.phrasing("first_two repeat").format(x="horse")
     assert prompt.startswith(operations.describe(("first_two", "repeat")))
     assert prompt.endswith("Input: horse\nOutput:") and prompt.count("Output:") == 4
 

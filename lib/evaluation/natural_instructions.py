@@ -9,7 +9,7 @@ from lib import records
 from lib.evaluation import metrics
 from lib.models.local import LocalBackend
 from lib.self_guide import labels
-from lib.self_guide.generate import Sampling, TaskPrompter
+from lib.self_guide.generate import TaskPrompter
 from lib.self_guide.pairs import PROMPTING_BASELINES
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
@@ -34,14 +34,12 @@ def few_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
     return asking.responses(inputs, asking.target.demos)
 
 
-def self_consistency(
-    asking: TaskPrompter, inputs: list[str], sampling: Sampling, filters: list[str]
-) -> list[str]:
+def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> list[str]:
     """Vote on each test input, as on synthetic ones; empty if no sample is left.
 
     A winner with too small a share for training is still the student's response: it counts here.
     """
-    return [labelled.output or "" for labelled in asking.label(inputs, sampling, filters)]
+    return [labelled.output or "" for labelled in asking.label(inputs, 0.0, **sampling)]
 
 
 def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
@@ -68,7 +66,7 @@ def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **sa
 
     `sampling` is that of their inputs.
     """
-    alike = asking.new_inputs(inputs, template, shots, **sampling)
+    alike = asking.new_inputs(inputs, template, n=shots, **sampling)
     flat = [text for texts in alike for text in texts]
     pairs = iter(zip(flat, zero_shot(asking, flat), strict=True))
     demos = [tuple(Demo(*next(pairs)) for _ in texts) for texts in alike]

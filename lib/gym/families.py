@@ -12,19 +12,14 @@ from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
 from lib import files
 from lib.errors import UserError
-from lib.gym import operations, readers, split_of, targets
+from lib.gym import operations, readers, split_of
 
 SPACE = 2**40  # size of a reasoning-gym data set; item i is drawn with seed i
 WORLD = files.load_yaml(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"), "world.yaml")
+CONSTRAINTS: dict[str, str] = WORLD["constraints"]  # how a rule is worded
 ACCEPTED = {("letter_counting", "1"): 0.2}  # share by answer; else "1" would be right three times in four
 HELD_OUT_PHRASINGS = 2  # the last two of each family
 MISSES = 100  # repeats in a row before a cell counts as used up
-CONSTRAINTS = {
-    "upper": "use upper case",
-    "first": "give exactly {n} words",
-    "comma": "separate the words by commas",
-    "prefix": "begin with the word {prefix}:",
-}
 
 
 @dataclass(frozen=True)
@@ -36,16 +31,7 @@ class Exercise:
     payload: str
     slots: dict[str, str]  # fill a phrasing's {braces}
     answer: str
-    steps: str  # worked steps, one per line; empty where the family has none
-
-    @property
-    def key(self) -> str:
-        return key(self.family, self.payload)
-
-
-def key(family: str, payload: str) -> str:
-    """Name the content of an instance, whatever its phrasing."""
-    return f"{family} {payload}"
+    steps: str = ""  # worked steps, one per line; empty where the family has none
 
 
 @dataclass(frozen=True)
@@ -56,58 +42,16 @@ class Family:
     levels: list[dict]
     phrasings: list[str]
     settings: dict = field(default_factory=dict)
-    parts: str = ""
+    parts: str = ".+"
     trained: bool = True
 
 
 FAMILIES = {name: Family(**entry) for name, entry in WORLD["families"].items()}
 
 
-def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator[Exercise]:
-    """Draw instances of a family or chain in a split, without end and with repeats."""
-    if operations.is_chain(family):
-        chain_pairs = operations.pairs_of_split(family, rng, split)
-        instances = (Exercise(family, 1, text, {"x": text}, out, "") for text, out in chain_pairs)
-    else:
-        instances = iter(lambda: exercise(family, level, rng), None)
-    for instance in instances:
-        accepted = ACCEPTED.get((family, instance.answer), 1)
-        if split_of(family, instance.payload) == split and rng.random() < accepted:
-            yield instance
-
-
-def distinct(
-    family: str, level: int, rng: Random, split: str, n: int, seen: set[str] | None = None
-) -> list[Exercise]:
-    """Draw `n` different instances, none of them in `seen`, and add their keys to it.
-
-    Raises UserError after a hundred repeats in a row.
-    """
-    seen, instances, misses = set() if seen is None else seen, [], 0
-    for instance in draw(family, level, rng, split):
-        if len(instances) == n:
-            return instances
-        misses = misses + 1 if instance.key in seen else 0
-        if misses == MISSES:
-            cell = f"{family} level {level}"
-            raise UserError(f"{cell}: no {n} distinct {split} instances. Ask for at most {len(instances)}.")
-        if not misses:
-            seen.add(instance.key)
-            instances.append(instance)
-
-
-def phrase(instance: Exercise, rng: Random, held_out: bool = False) -> str:
-    """Write an instance's instruction in one of its family's phrasings."""
-    text = rng.choice(phrasings(instance.family, held_out)).format(**instance.slots)
-    return text[0].upper() + text[1:]
-
-
-def phrasings(family: str, held_out: bool = False) -> list[str]:
-    """List a family's phrasings; a chain of operations has one, SELF-GUIDE's prompt."""
-    if operations.is_chain(family):
-        return [targets.phrasing(family)]
-    every = FAMILIES[family].phrasings
-    return every[-HELD_OUT_PHRASINGS:] if held_out else every[:-HELD_OUT_PHRASINGS]
+def key(family: str, payload: str) -> str:
+    """Name the content of an instance, whatever its phrasing."""
+    return f"{family} {payload}"
 
 
 def task(family: str) -> str:
@@ -125,15 +69,47 @@ def cells(trained: bool = True) -> list[tuple[str, int]]:
     ]
 
 
+def draw(family: str, level: int, rng: Random, split: str = "train") -> Iterator[Exercise]:
+    """Draw instances of a family or chain in a split, without end and with repeats."""
+    while True:
+        instance = exercise(family, level, rng)
+        accepted = ACCEPTED.get((family, instance.answer), 1)
+        if split_of(family, instance.payload) == split and rng.random() < accepted:
+            yield instance
+
+
+def distinct(family: str, level: int, rng: Random, split: str, n: int, seen: set[str]) -> list[Exercise]:
+    """Draw `n` different instances, none of them in `seen`, and add their keys to it.
+
+    Raises UserError after a hundred repeats in a row.
+    """
+    instances, misses = [], 0
+    for instance in draw(family, level, rng, split):
+        if len(instances) == n:
+            return instances
+        name = key(family, instance.payload)
+        misses = misses + 1 if name in seen else 0
+        if misses == MISSES:
+            cell = f"{family} level {level}"
+            raise UserError(f"{cell}: no {n} distinct {split} instances. Ask for at most {len(instances)}.")
+        if not misses:
+            seen.add(name)
+            instances.append(instance)
+
+
 def exercise(family: str, level: int, rng: Random) -> Exercise:
-    """Draw one instance of a family (levels count from 1), from any split."""
+    """Draw one instance of a family (levels count from 1) or of a chain, from any split."""
+    if operations.is_chain(family):
+        [(text, output)] = operations.pairs(tuple(family.split()), rng, 1)
+        return Exercise(family, 1, text, {"x": text}, output)
     if family == "format_constraints":
         slots, answer, steps = format_constraints(FAMILIES[family].levels[level - 1]["constraints"], rng)
     else:
         item = _dataset(family, level)[rng.randrange(SPACE)]
         slots, answer, steps = getattr(readers, family)(item)
-    x = " ".join(_sorted_parts(FAMILIES[family].parts, slots["x"]))
-    payload = " | ".join(f"{name}={value}" for name, value in sorted((slots | {"x": x}).items()))
+    parts = sorted(part.strip().removeprefix("+ ") for part in re.findall(FAMILIES[family].parts, slots["x"]))
+    content = sorted((slots | {"x": " ".join(parts)}).items())
+    payload = " | ".join(f"{name}={value}" for name, value in content)
     return Exercise(family, level, payload, slots, answer, "\n".join(steps))
 
 
@@ -146,10 +122,18 @@ def _dataset(family: str, level: int):
     return reasoning_gym.create_dataset(family, seed=0, size=SPACE, **settings)
 
 
-def _sorted_parts(pattern: str, text: str) -> list[str]:
-    if not pattern:
-        return [text]
-    return sorted(part.strip().removeprefix("+ ") for part in re.findall(pattern, text))
+def phrase(instance: Exercise, rng: Random, held_out: bool = False) -> str:
+    """Write an instance's instruction in one of its family's phrasings."""
+    text = rng.choice(phrasings(instance.family, held_out)).format(**instance.slots)
+    return text[0].upper() + text[1:]
+
+
+def phrasings(family: str, held_out: bool = False) -> list[str]:
+    """List a family's phrasings; a chain of operations has one, SELF-GUIDE's prompt."""
+    if operations.is_chain(family):
+        return [operations.phrasing(family)]
+    every = FAMILIES[family].phrasings
+    return every[-HELD_OUT_PHRASINGS:] if held_out else every[:-HELD_OUT_PHRASINGS]
 
 
 # Format constraints: words to write under composed rules

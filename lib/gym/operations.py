@@ -1,4 +1,7 @@
-"""String operations and their compositions; one pair in ten is never pre-trained."""
+"""String operations and chains of them, the target tasks of SELF-GUIDE in the embedded world.
+
+One pair of operations in ten is never pre-trained.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -7,9 +10,13 @@ from random import Random
 
 import reasoning_gym
 
+from lib import prompts
 from lib.errors import UserError
-from lib.gym import split_of
+from lib.gym import EMBEDDED, split_of
+from lib.self_guide import generate
+from lib.self_guide.target import Demo, Instance, Material, Target
 
+VALIDATION, TEST = 100, 200  # instances of a target task
 VOWELS = "aeiouAEIOU"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 NEXT = str.maketrans(LETTERS + LETTERS.upper(), LETTERS[1:] + "a" + LETTERS[1:].upper() + "A")
@@ -49,9 +56,9 @@ def describe(names: tuple[str, ...]) -> str:
 
 
 @cache
-def compositions(split: str = "train") -> list[tuple[str, str]]:
-    """List the ordered pairs of operations in a split."""
-    return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == split]
+def trained_pairs() -> list[tuple[str, str]]:
+    """List the ordered pairs of operations that pre-training taught."""
+    return [pair for pair in permutations(OPERATIONS, 2) if split_of("operations", " ".join(pair)) == "train"]
 
 
 def is_chain(family: str) -> bool:
@@ -62,10 +69,11 @@ def is_chain(family: str) -> bool:
 def check_chain(chain: str) -> None:
     """Raise UserError unless a chain's operations exist and leave part of a word."""
     if not is_chain(chain) or not apply(tuple(chain.split()), "bcdfg"):
-        names = ", ".join(OPERATIONS)
-        raise UserError(
-            f"{chain!r}: not a chain of operations that leaves something of a word. Name some of {names}."
-        )
+        problem = f"{chain!r}: not a chain of operations that leaves something of a word."
+        raise UserError(f"{problem} Name some of {', '.join(OPERATIONS)}.")
+
+
+# Words, and what a chain makes of them
 
 
 @cache
@@ -100,16 +108,50 @@ def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, s
             yield text, output
 
 
-def as_turns(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
-    """Build a prompt: the instruction as system message, demonstrations as turns."""
-    turns = [{"role": "system", "content": instruction}] if instruction else []
-    for demo, output in demos:
-        turns += [{"role": "user", "content": demo}, {"role": "assistant", "content": output}]
-    return turns + [{"role": "user", "content": text}]
+# A chain as a target task
 
 
-def as_text(demos: list[tuple[str, str]], text: str, instruction: str = "") -> list[dict]:
-    """Build the same prompt as one user message."""
-    shown = "".join(f"Input: {demo}\nOutput: {output}\n" for demo, output in demos)
-    head = f"{instruction}\n" if instruction else ""
-    return [{"role": "user", "content": f"{head}{shown}Input: {text}\nOutput:"}]
+def load(source: str, shots: int = 3, split: str = "dev") -> Material:
+    """Load "gym:<chain of operations>" as a target task.
+
+    Demonstrations and validation come from the train split, the test from `split`. Raises UserError for
+    an unknown operation.
+    """
+    chain = " ".join(source.removeprefix(EMBEDDED).replace(",", " ").split())
+    check_chain(chain)
+    target = _target(chain, shots)
+    shown = {demo.input for demo in target.demos}
+    validation = _instances(chain, "train", VALIDATION, shown)
+    return Material(target, validation, _instances(chain, split, TEST, shown))
+
+
+def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] | None:
+    """Check each output; None for a target outside the embedded world."""
+    if not target.exact:
+        return None
+    names = tuple(target.name.split())
+    return [apply(names, text) == output for text, output in zip(inputs, outputs, strict=True)]
+
+
+def phrasing(chain: str) -> str:
+    """Write a chain's prompt, with {x} for the word."""
+    target, template = _target(chain, 3), prompts.template("self_guide_output")
+    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", template)
+    return turn["content"]
+
+
+def _target(chain: str, shots: int) -> Target:
+    instances = _instances(chain, "train", shots or 3, set(), "demonstrations")
+    demos = tuple(Demo(instance.input, instance.references[0]) for instance in instances)
+    return Target(chain, describe(tuple(chain.split())), demos, exact=True)
+
+
+def _instances(chain: str, split: str, n: int, excluded: set[str], tag: str = "") -> list[Instance]:
+    """Draw `n` instances with different inputs, none of them excluded."""
+    outputs: dict[str, str] = {}
+    drawn = pairs_of_split(chain, Random(f"target {chain} {split} {tag}"), split)
+    while len(outputs) < n:
+        text, output = next(drawn)
+        if text not in excluded:
+            outputs[text] = output
+    return [Instance(f"{chain} {text}", text, [output]) for text, output in outputs.items()]

@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
+import pandas as pd
 from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
 from lib.gym import families, world
 from lib.tapir import judge
+from lib.tapir.curriculum import mfd
 
 # Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
@@ -56,27 +59,22 @@ class ExactOracle:
 
     def answer(self, rows: Dataset) -> Dataset:
         """Add a terse oracle_response where a row lacks one."""
-        given = rows["oracle_response"][:]
-        self.calls += given.count(None)
-        each = zip(given, rows["meta"], rows["id"], strict=True)
-        answers = [text or self._answer(about(meta), row_id) for text, meta, row_id in each]
+        each = list(records.iter_rows(rows, "oracle_response", "meta", "id"))
+        self.calls += sum(row["oracle_response"] is None for row in each)
+        answers = [row["oracle_response"] or self._answer(about(row["meta"]), row["id"]) for row in each]
         return records.update(rows, oracle_response=answers)
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add the task where a row lacks one."""
-        given = rows["task"][:]
-        self.calls += given.count(None)
-        each = zip(given, rows["meta"], strict=True)
-        tasks = [families.task(about(meta)["family"]) if task is None else task for task, meta in each]
+        each = list(records.iter_rows(rows, "task", "meta"))
+        self.calls += sum(row["task"] is None for row in each)
+        tasks = [row["task"] or families.task(about(row["meta"])["family"]) for row in each]
         return records.update(rows, task=tasks)
 
     def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
         """Judge column `reference` against student_response where a row has no verdicts."""
-        verdicts = rows["verdicts"][:]
-        missing = [i for i, given in enumerate(verdicts) if not given]
-        fresh = self.compare(rows.select(missing), reference, "student_response")
-        for i, row_verdicts in zip(missing, fresh, strict=True):
-            verdicts[i] = row_verdicts
+        each = records.iter_rows(rows, "id", "meta", "verdicts", reference, "student_response")
+        verdicts = [row["verdicts"] or self._compare(row, reference, "student_response") for row in each]
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def compare(self, rows: Dataset, a: str, b: str) -> list[list[dict]]:
@@ -128,33 +126,34 @@ class ExactOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Exclude these rows' instances from expansion; text benchmarks hold none."""
-        instances = map(about, rows["meta"])
-        self.seen |= {families.key(instance["family"], instance["payload"]) for instance in instances}
+        for instance in map(about, rows["meta"]):
+            self.seen.add(families.key(instance["family"], instance["payload"]))
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """Draw a new instance of each row's family and level; count rejected ones by cause."""
         children, drops = [], Counter()
-        for parent, meta, hard in zip(rows["id"], rows["meta"], rows["hard"], strict=True):
-            rng, instance = Random(f"expand {self.seed} {parent} {self.drawn}"), about(meta)
+        for parent in records.iter_rows(rows, "id", "meta", "hard"):
+            rng, instance = Random(f"expand {self.seed} {parent['id']} {self.drawn}"), about(parent["meta"])
             self.drawn += 1
             self.calls += 1
             fresh = next(families.draw(instance["family"], instance["level"], rng))
-            if fresh.key in self.seen:
+            name = families.key(fresh.family, fresh.payload)
+            if name in self.seen:
                 drops["duplicate"] += 1
                 continue
-            self.seen.add(fresh.key)
+            self.seen.add(name)
             child = world.row(fresh, families.phrase(fresh, rng), None)
             child["oracle_response"] = self._answer(vars(fresh), child["instruction"])
-            child |= {"task": families.task(fresh.family), "source": f"expanded:{parent}", "hard": hard}
-            children.append(child)
+            child |= {"task": families.task(fresh.family), "source": f"expanded:{parent['id']}"}
+            children.append(child | {"hard": parent["hard"]})
         return records.build(children), drops
 
     def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
         """Add worked steps where a task's style asks; None where there are none to add."""
         refined = []
-        for task, meta, response in zip(rows["task"], rows["meta"], rows["oracle_response"], strict=True):
-            steps = about(meta)["steps"] if styles[task] == "worked" else ""
-            refined.append(f"{steps}\n{response}" if steps else None)
+        for row in records.iter_rows(rows, "task", "meta", "oracle_response"):
+            steps = about(row["meta"])["steps"] if styles[row["task"]] == "worked" else ""
+            refined.append(f"{steps}\n{row['oracle_response']}" if steps else None)
         self.calls += len(refined) - refined.count(None)
         return refined
 
@@ -165,3 +164,34 @@ class ExactOracle:
         if rng.random() < self.oracle_error:
             answer = world.wrong_answer(family, level, answer, rng)
         return world.terse(family, answer)
+
+
+# How well the judge's MFD tells the failure rate, which only the embedded world knows
+
+
+def mfd_by_cell(judged: Path, evaluated: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate MFD and failure rate by family and level.
+
+    Columns: mean MFD over both orders and in the first alone, share of rows hard at 1, 2 and 3, and
+    `failure`, the student's failure rate on fresh instances in `evaluated`.
+    """
+    rows = records.read(judged / "rows.parquet")
+    table = pd.DataFrame(map(json.loads, rows["meta"]))[["family", "level"]]
+    first = [judge.latest(verdicts).get("oracle_first") for verdicts in rows["verdicts"]]
+    table["mfd"] = pd.Series(rows["mfd"][:], dtype=float)
+    table["one_order"] = [mfd(*scores) if scores else None for scores in first]
+    for threshold in (1, 2, 3):
+        table[f"hard_{threshold}"] = table["mfd"] >= threshold
+    fresh = evaluated[evaluated["kind"] == "trained"].groupby(["family", "level"])["credit"].mean()
+    return table.groupby(["family", "level"]).mean().assign(failure=1 - fresh)
+
+
+def agreement(cells: pd.DataFrame) -> pd.DataFrame:
+    """Compare each measure of `mfd_by_cell` with the true failure rate, both 0 to 1."""
+    implied = cells.drop(columns="failure").assign(mfd=cells["mfd"] / 9, one_order=cells["one_order"] / 9)
+    columns = {
+        "rank correlation": implied.corrwith(cells["failure"], method="spearman"),
+        "failure rate it implies": implied.mean(),
+        "distance from the true rate": implied.sub(cells["failure"], axis=0).abs().mean(),
+    }
+    return pd.DataFrame(columns)

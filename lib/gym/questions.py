@@ -18,22 +18,15 @@ TIE = 1.5
 def instructions(split: str, per_cell: int) -> list[dict]:
     """Draw prompts: {"instruction", "dataset": the family, "about": the instance}."""
     rows = world.taught_set(split, per_cell)
-    metas = map(json.loads, rows["meta"])
-    return [
-        {"instruction": text, "dataset": about["family"], "about": about}
-        for text, about in zip(rows["instruction"], metas, strict=True)
-    ]
+    instances = zip(rows["instruction"], map(json.loads, rows["meta"]), strict=True)
+    return [{"instruction": text, "dataset": about["family"], "about": about} for text, about in instances]
 
 
 def prefer(pairs: pd.DataFrame, prompts: list[dict]) -> pd.DataFrame:
     """Add `preference`: 1 or 2 where only that output is right, else a tie, 1.5."""
-    about = {row["instruction"]: row["about"] for row in prompts}
-    preferences = []
-    for row in pairs.itertuples():
-        instance = about[row.instruction]
-        gain = world.credit(instance, row.output_2) - world.credit(instance, row.output_1)
-        preferences.append(TIE + gain / 2)
-    return pairs.assign(preference=preferences, judge="exact", raw_completion=None)
+    about = pairs["instruction"].map({row["instruction"]: row["about"] for row in prompts})
+    first, second = (about.combine(pairs[name], world.credit) for name in ("output_1", "output_2"))
+    return pairs.assign(preference=TIE + (second - first) / 2, judge="exact", raw_completion=None)
 
 
 def conversations(split: str, per_cell: int) -> list[dict]:
@@ -42,11 +35,11 @@ def conversations(split: str, per_cell: int) -> list[dict]:
     return [
         {
             "question_id": n,
-            "category": first["dataset"],
-            "turns": [first["instruction"], second["instruction"]],
-            "about": [first["about"], second["about"]],
+            "category": pair[0]["dataset"],
+            "turns": [row["instruction"] for row in pair],
+            "about": [row["about"] for row in pair],
         }
-        for n, (first, second) in enumerate(zip(rows[::2], rows[1::2], strict=True), 1)
+        for n, pair in enumerate(zip(rows[::2], rows[1::2], strict=True), 1)
     ]
 
 
@@ -54,13 +47,12 @@ def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
     """Rate each answer exactly, as a table of `mt_judging`: 10 if right, else 1."""
     shown, replies = {}, []
     for question in questions:
-        exchanges = list(zip(question["turns"], answers[question["question_id"]], strict=True))
-        texts = [f"User: {prompt}\n\nStudent: {answer}" for prompt, answer in exchanges]
-        for turn, (_, answer) in zip(mt_bench.TURNS, exchanges, strict=True):
-            prompt = [{"role": "user", "content": "\n\n".join(texts[:turn])}]
-            shown[question["question_id"], turn] = prompt
-            credit = world.credit(question["about"][turn - 1], answer)
-            replies.append(f"Rating: [[{1 + 9 * credit:g}]]")
+        number, exchanges = question["question_id"], []
+        turns = zip(mt_bench.TURNS, question["turns"], answers[number], question["about"], strict=True)
+        for turn, prompt, answer, about in turns:
+            exchanges.append(f"User: {prompt}\n\nStudent: {answer}")
+            shown[number, turn] = [{"role": "user", "content": "\n\n".join(exchanges)}]
+            replies.append(f"Rating: [[{1 + 9 * world.credit(about, answer):g}]]")
     verdicts = mt_judging.needed(questions, shown, "exact")
     return mt_judging.rated(verdicts, replies, ["stop"] * len(replies))
 

@@ -60,45 +60,46 @@ def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
     return next(other for other in answers if other != answer)
 
 
-def taught_set(split: str, per_cell: int) -> Dataset:
-    """Draw the "trained" rows of `evaluation_set` alone."""
-    rng = Random(f"evaluation {split}")
-    return records.build(_held_out("trained", families.cells(), per_cell, split, rng, set()))
-
-
 def evaluation_set(split: str, per_cell: int) -> Dataset:
     """Draw held-out instances of `split`, "dev" or "test", for every student alike.
 
     `meta.kind` names the set of a row: "trained" cells, "unseen_level", "unseen_family",
     "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
     """
-    rng, seen, half = Random(f"evaluation {split}"), set(), max(1, per_cell // 2)
+    rng, half = Random(f"evaluation {split}"), max(1, per_cell // 2)
     trained, unseen = families.cells(), families.cells(trained=False)
-    levels = [cell for cell in unseen if FAMILIES[cell[0]].trained]
-    others = [cell for cell in unseen if cell not in levels]
-    rows = _held_out("trained", trained, per_cell, split, rng, seen)
-    rows += _held_out("unseen_level", levels, half, split, rng, seen)
-    rows += _held_out("unseen_family", others, per_cell, split, rng, seen)
-    rows += _held_out("unseen_phrasing", trained, half, split, rng, seen)
-    return records.build(rows + [_operation(split, rng) for _ in range(4 * per_cell)])
+    sets = {
+        "trained": (trained, per_cell),
+        "unseen_level": ([cell for cell in unseen if FAMILIES[cell[0]].trained], half),
+        "unseen_family": ([cell for cell in unseen if not FAMILIES[cell[0]].trained], per_cell),
+        "unseen_phrasing": (trained, half),
+    }
+    return records.build(_held_out(sets, split, rng) + [_operation(split, rng) for _ in range(4 * per_cell)])
 
 
-def _held_out(
-    kind: str, cells: list[tuple[str, int]], n: int, split: str, rng: Random, seen: set[str]
-) -> list[dict]:
-    """Draw `n` instances of each cell, then phrase them all."""
+def taught_set(split: str, per_cell: int) -> Dataset:
+    """Draw the "trained" rows of `evaluation_set` alone."""
+    sets = {"trained": (families.cells(), per_cell)}
+    return records.build(_held_out(sets, split, Random(f"evaluation {split}")))
+
+
+def _held_out(sets: dict[str, tuple[list[tuple[str, int]], int]], split: str, rng: Random) -> list[dict]:
+    """Draw n different instances of each cell of a set {kind: (cells, n)}, then phrase them all."""
     check_split(split)
-    instances = [x for family, level in cells for x in families.distinct(family, level, rng, split, n, seen)]
-    return [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
+    rows, seen = [], set()
+    for kind, (cells, n) in sets.items():
+        instances = [x for cell in cells for x in families.distinct(*cell, rng, split, n, seen)]
+        rows += [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
+    return rows
 
 
 def _operation(split: str, rng: Random) -> dict:
-    """Draw a pre-trained composition on a word of the split, as pre-training asks it."""
-    names = rng.choice(operations.compositions())
+    """Draw a pre-trained pair of operations on a word of the split, as pre-training asks it."""
+    names = rng.choice(operations.trained_pairs())
     text, output = next(operations.pairs_of_split(" ".join(names), rng, split))
-    instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output, "")
-    system = operations.as_turns([], text, operations.describe(names))[:-1]
-    return row(instance, text, None, "forgetting") | {"turns": system}
+    system = {"role": "system", "content": operations.describe(names)}
+    instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output)
+    return row(instance, text, None, "forgetting") | {"turns": [system]}
 
 
 def _is_operation(family: str) -> bool:

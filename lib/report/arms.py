@@ -9,8 +9,7 @@ from datasets import Dataset, concatenate_datasets
 
 from lib import files, records
 from lib.evaluation import registry
-from lib.gym import calibration
-from lib.gym.oracle import ExactOracle
+from lib.gym.oracle import ExactOracle, mfd_by_cell
 from lib.report import scores, tables
 from lib.runner import folders
 from lib.tapir import tasks as taxonomies
@@ -233,7 +232,7 @@ def mfds(run: Path, arms: list[str], first: str, seed: int) -> dict[str, list[fl
 
 
 def mfd_check(run: Path, replies: pd.DataFrame, arm: str, warm_up: str, seed: int) -> pd.DataFrame | None:
-    """Tabulate MFD beside the failure rate of the warm-up's student (see `calibration.by_cell`).
+    """Tabulate MFD beside the failure rate of the warm-up's student (see `mfd_by_cell`).
 
     None outside the embedded world, without the arm `warm_up`, and if `arm` judged nothing in round 1.
     """
@@ -241,4 +240,4 @@ def mfd_check(run: Path, replies: pd.DataFrame, arm: str, warm_up: str, seed: in
     judged = table["folder"][(table["round"] == 1) & (table["arm"] == arm) & (table["seed"] == seed)]
     fresh = replies[(replies["arm"] == warm_up) & (replies["seed"] == seed)]
     is_known = len(judged) and len(fresh) and tables.is_embedded(run)
-    return calibration.by_cell(judged.iloc[0], fresh) if is_known else None
+    return mfd_by_cell(judged.iloc[0], fresh) if is_known else None

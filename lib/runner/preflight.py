@@ -18,7 +18,6 @@ from lib.models import prices, weights
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
-from lib.self_guide.filters import FILTERS
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
@@ -31,11 +30,9 @@ AT_LEAST_1 += ("pool_rows", "round_prompts")
 LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
 CHOICES = {
-    "filters": FILTERS,
     "baselines": TRAINING_BASELINES,
     "skipped": [name for name in PROMPTING_BASELINES if name != "few_shot"],
     "judge_scores": ("text", "expected"),
-    "kind": ("auto", "classification", "generation"),
     "reference": ("oracle", "corpus"),
     "split": ("dev", "test"),
     "unfit_judge": ("refuse", "warn"),

@@ -24,15 +24,6 @@ class GeneratedInput(NamedTuple):
     fate: str
 
 
-class Sampling(NamedTuple):
-    """How outputs are sampled, and when they agree."""
-
-    samples: int = 10
-    temperature: float = 0.2
-    top_k: int = 10
-    least_share: float = 0.3  # of all samples, that the most frequent output must have
-
-
 class LabelledInput(NamedTuple):
     """The most frequent output of an input (None without any), and how the samples fared."""
 
@@ -54,7 +45,7 @@ def input_prompt(
     seen = rng.sample(earlier, min(len(earlier), rng.randint(1, EARLIER)))
     shown = {"good": good, "earlier": seen, "inputs": good + seen}
     parts = {name: "\n".join(f"Input: {text}" for text in texts) for name, texts in shown.items()}
-    parts = {name: text or "(none yet)" for name, text in parts.items()}
+    parts["earlier"] = parts["earlier"] or "(none yet)"
     return template(instruction=target.instruction, label=label, **parts)
 
 
@@ -154,24 +145,22 @@ class TaskPrompter:
         self.unanswered.update(cause for cause in causes if cause != "stop")
         return [clean_reply(reply.text) for [reply] in replies]
 
-    def label(self, inputs: list[str], sampling: Sampling, filters: list[str]) -> list[LabelledInput]:
+    def label(self, inputs: list[str], least_share: float, **sampling) -> list[LabelledInput]:
         """Vote on the output of each input, by samples behind the target's demonstrations."""
-        samples, temperature, top_k, least_share = sampling
-        prompts = [self.prompt(text, self.target.demos) for text in inputs]
-        replies = self._answer(prompts, n=samples, temperature=temperature, top_k=top_k)
-        by_name = output_filters(self.target, filters)
-        return [choose_output(self.target, each, by_name, least_share) for each in replies]
+        replies = self._answer([self.prompt(text, self.target.demos) for text in inputs], **sampling)
+        filters = output_filters(self.target)
+        return [choose_output(self.target, each, filters, least_share) for each in replies]
 
-    def new_inputs(self, texts: list[str], template: Callable, samples: int, **sampling) -> list[list[str]]:
-        """Write up to `samples` inputs similar to each text: no repeats, none empty."""
+    def new_inputs(self, texts: list[str], template: Callable, **sampling) -> list[list[str]]:
+        """Write up to `n` inputs similar to each text: no repeats, none empty."""
         alone = [replace(self.target, demos=(Demo(text, ""),)) for text in texts]
         prompts = [input_prompt(target, [], "", Random(0), template) for target in alone]
-        replies = self._answer(prompts, n=samples, **sampling)
+        replies = self._answer(prompts, **sampling)
         written = [dict.fromkeys(clean_reply(reply.text) for reply in each) for each in replies]
-        return [
-            [new for new in each if new and new != text] for text, each in zip(texts, written, strict=True)
-        ]
+        pairs = zip(texts, written, strict=True)
+        return [[new for new in each if new not in ("", text)] for text, each in pairs]
 
     def _answer(self, prompts: list[list[dict]], **sampling) -> list[list[Completion]]:
+        """Generate with `params`, but for these fields of SamplingParams."""
         params = replace(self.params, **sampling)
         return self.student.generate(prompts, params, skip_long=True, **self.options)

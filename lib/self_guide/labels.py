@@ -1,7 +1,7 @@
 """Labels of a classification task: read from replies, and balanced."""
 
 import unicodedata
-from functools import cache, lru_cache
+from functools import lru_cache
 from random import Random
 
 import regex
@@ -25,10 +25,10 @@ def read(text: str, labels: tuple[str, ...]) -> str | None:
     "not" or "non": "not_entailment" is never read as "entailment". Any signs may separate its words. Case
     counts for labels of one letter ("A" is no article), unless nothing else is found.
     """
-    longest_first = tuple(sorted(labels, key=len, reverse=True))
+    longest_first = sorted(labels, key=len, reverse=True)
+    pattern = "|".join(f"({_label_pattern(label)})" for label in longest_first)
     for flags in (0, regex.IGNORECASE):
-        matches = list(_pattern(longest_first, flags).finditer(text))
-        if matches:
+        if matches := list(regex.finditer(pattern, text, flags)):
             last = matches[-1]
             return last[0] if last[0] in labels else longest_first[last.lastindex - 1]
     return None
@@ -38,12 +38,6 @@ def read_substring(text: str, labels: tuple[str, ...]) -> str | None:
     """Return the last label in a text, inside words too: the rule of SELF-GUIDE's code."""
     matches = regex.findall("|".join(map(regex.escape, labels)), text)
     return matches[-1] if matches else None
-
-
-@cache
-def _pattern(labels: tuple[str, ...], flags: int) -> regex.Pattern:
-    """Compile one group per label, in their order."""
-    return regex.compile("|".join(f"({_label_pattern(label)})" for label in labels), flags)
 
 
 def _label_pattern(label: str) -> str:
@@ -71,15 +65,14 @@ def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:
     Raises UserError where all rows have the same label: the student would learn to say nothing else.
     """
     responses = rows["response"][:]
-    indices = {label: [i for i, text in enumerate(responses) if text == label] for label in labels}
-    present = {label: places for label, places in indices.items() if places}
+    present = [label for label in labels if label in responses]
     if len(present) < 2:
         raise UserError(
             f"labels={', '.join(labels)}: all {len(rows):,} pairs have {', '.join(present) or '?'}. "
             "Raise input_rounds, lower least_share, or show demonstrations of every label (shots)."
         )
-    size = min(map(len, present.values()))
-    drawn = {
-        label: Random(f"balance {seed} {label}").sample(places, size) for label, places in present.items()
-    }
-    return records.take_rows(rows, sorted(i for places in drawn.values() for i in places))
+    size, drawn = min(map(responses.count, present)), []
+    for label in present:
+        places = [i for i, text in enumerate(responses) if text == label]
+        drawn += Random(f"balance {seed} {label}").sample(places, size)
+    return records.take_rows(rows, sorted(drawn))

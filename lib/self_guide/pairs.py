@@ -20,17 +20,6 @@ WORDS = 4  # texts with fewer words, on average, are compared character by chara
 SETS = 200  # sets of texts that a diversity is the mean of
 
 
-def _row(target: Target, text: str, output: str | None, template: Callable, demos: tuple[Demo, ...]) -> dict:
-    [turn] = generate.output_prompt(target.instruction, demos, text, template)
-    return {
-        "instruction": turn["content"],
-        "response": output,
-        "response_from": "corpus" if output else None,
-        "source": f"self_guide:{target.name}",
-        "meta": records.AS_JSON({"input": text}),
-    }
-
-
 def input_rows(target: Target, generated: list[GeneratedInput], template: Callable) -> Dataset:
     """Turn the kept inputs into rows without a response; the input alone is in `meta`."""
     kept = [each for each in generated if each.fate == KEPT]
@@ -42,11 +31,11 @@ def input_rows(target: Target, generated: list[GeneratedInput], template: Callab
 def pair_rows(rows: Dataset, labelled: list[LabelledInput]) -> Dataset:
     """Keep the rows whose output was kept, with it and its share of the samples."""
     kept = [i for i, each in enumerate(labelled) if each.fate == KEPT]
-    rows, labelled = records.take_rows(rows, kept), [labelled[i] for i in kept]
-    outputs = [each.output for each in labelled]
+    rows = records.take_rows(rows, kept)
+    outputs = [labelled[i].output for i in kept]
     metas = [
-        records.AS_JSON(json.loads(meta) | {"share": each.share})
-        for meta, each in zip(rows["meta"], labelled, strict=True)
+        records.AS_JSON(json.loads(meta) | {"share": labelled[i].share})
+        for meta, i in zip(rows["meta"], kept, strict=True)
     ]
     origins = ["student"] * len(kept)
     return records.update(rows, meta=metas, response=outputs, student_response=outputs, response_from=origins)
@@ -59,7 +48,7 @@ def input_texts(rows: Dataset) -> list[str]:
 
 def as_demos(rows: Dataset) -> list[Demo]:
     """Return pairs as demonstrations."""
-    return [Demo(*pair) for pair in zip(input_texts(rows), rows["response"], strict=True)]
+    return list(map(Demo, input_texts(rows), rows["response"]))
 
 
 # Baselines of the training
@@ -67,7 +56,7 @@ def as_demos(rows: Dataset) -> list[Demo]:
 
 def demo_rows(target: Target, template: Callable) -> Dataset:
     """Turn each demonstration into a row behind the others."""
-    others = [tuple(other for other in target.demos if other != demo) for demo in target.demos]
+    others = (tuple(other for other in target.demos if other != demo) for demo in target.demos)
     pairs = zip(target.demos, others, strict=True)
     return records.build(_row(target, *demo, template, shown) for demo, shown in pairs)
 
@@ -85,6 +74,17 @@ def gold_rows(target: Target, validation: list[Instance], template: Callable, n:
         _row(target, instance.input, instance.references[0], template, target.demos)
         for instance in validation[:n]
     )
+
+
+def _row(target: Target, text: str, output: str | None, template: Callable, demos: tuple[Demo, ...]) -> dict:
+    [turn] = generate.output_prompt(target.instruction, demos, text, template)
+    return {
+        "instruction": turn["content"],
+        "response": output,
+        "response_from": "corpus" if output else None,
+        "source": f"self_guide:{target.name}",
+        "meta": records.AS_JSON({"input": text}),
+    }
 
 
 # Diversity

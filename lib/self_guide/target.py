@@ -59,67 +59,54 @@ def from_parameters(values: dict) -> Material:
     Raises UserError for what is no demonstration, and for an output that is not among the labels.
     """
     if values["task"]:
-        return load(values["task"], values["shots"], values["kind"], values["demos"], values["split_seed"])
+        return load(values["task"], values["shots"], values["demos"])
     demos, labels = _demos(values["demos"], "demos"), tuple(values["labels"])
-    _check_labels("demos", {demo.output for demo in demos}, labels)
+    rows = corpus.load(values["gold"]) if values["gold"] else records.build([])
+    test = _instances(rows)
+    for name, outputs in (("demos", {demo.output for demo in demos}), ("gold", _outputs(test))):
+        if labels and (unknown := outputs - set(labels)):
+            raise UserError(
+                f"{name}: the outputs {named(unknown)} are not among the labels. Add them to labels."
+            )
     target = Target("inline", values["instruction"].strip(), demos, labels)
-    if not values["gold"]:
-        return Material(target, [], [])
-    rows = corpus.load(values["gold"])
-    columns = (rows[name] for name in ("input", "instruction", "references", "response"))
-    fields = list(zip(*columns, strict=True))
-    texts = [text or instruction for text, instruction, *_ in fields]
-    test = _instances(rows, texts, [references or [response or ""] for *_, references, response in fields])
-    _check_labels("gold", _outputs(test), labels)
     return Material(target, [], test, len(rows) - len(test))
 
 
-def _check_labels(name: str, outputs: set[str], labels: tuple[str, ...]) -> None:
-    if labels and (unknown := outputs - set(labels)):
-        raise UserError(f"{name}: the outputs {named(unknown)} are not among the labels. Add them to labels.")
-
-
-def load(
-    source: str, shots: int = 3, kind: str = "auto", demos: list[dict[str, str]] = (), seed: int = 0
-) -> Material:
+def load(source: str, shots: int = 3, demos: list[dict[str, str]] = ()) -> Material:
     """Load a Super-NaturalInstructions file: a tenth of its instances for validation, the rest to test.
 
     `shots` is the most positive examples shown, one of each label first (0 for all); `demos` replace them.
-    `kind` is classification, generation, or auto: a classification has one output per instance, of few that
-    recur. Labels are the outputs of the instances, then of the demonstrations. Raises UserError for a file
-    that is no task or shows no example.
+    A classification has one output per instance, of few that recur; its labels are the outputs of the
+    instances, then of the demonstrations. Raises UserError for a file that is no task or shows no example.
     """
     rows = corpus.load(source, "natural_instructions")
     if len(set(rows["instruction"])) > 1:
         raise UserError(f"task={source}: it holds several tasks. Name one file.")
-    instances = _instances(rows, rows["input"], rows["references"])
+    instances = _instances(rows)
     if not instances:
         raise UserError(f"task={source}: none of its {len(rows):,} instances has an output. Name another.")
     examples = demos or json.loads(rows[0]["meta"] or "{}").get("Positive Examples") or []
     shown = _demos(examples, "demos" if demos else f"task={source}, Positive Examples")
-    gold = sorted(_outputs(instances))
-    labels = tuple(dict.fromkeys(gold + [demo.output for demo in shown]))
-    if kind == "generation" or kind == "auto" and not _recur(labels, instances):
+    labels = tuple(dict.fromkeys(sorted(_outputs(instances)) + [demo.output for demo in shown]))
+    is_single = all(len(instance.references) == 1 for instance in instances)
+    if not (is_single and 1 < len(labels) <= min(MOST_LABELS, len(instances) / FEWEST_EACH)):
         labels = ()
     name, instruction = rows[0]["source"].partition(".json")[0], rows[0]["instruction"].strip()
     target = Target(name, instruction, _first_demos(shown, shots, labels), labels)
-    return Material(target, *split(instances, bool(labels), seed), len(rows) - len(instances))
+    return Material(target, *split(instances, bool(labels)), len(rows) - len(instances))
 
 
-def _instances(rows: Dataset, texts: list[str], outputs: list[list[str]]) -> list[Instance]:
-    """Strip the outputs; leave out rows without one."""
-    stripped = [[output.strip() for output in each if output.strip()] for each in outputs]
-    return [Instance(*values) for values in zip(rows["id"], texts, stripped, strict=True) if values[2]]
+def _instances(rows: Dataset) -> list[Instance]:
+    """Read inputs and their stripped outputs; leave out rows without one."""
+    instances = []
+    for row in records.iter_rows(rows, "id", "instruction", "input", "references", "response"):
+        outputs = [output.strip() for output in row["references"] or [row["response"] or ""]]
+        instances.append(Instance(row["id"], row["input"] or row["instruction"], list(filter(None, outputs))))
+    return [instance for instance in instances if instance.references]
 
 
 def _outputs(instances: list[Instance]) -> set[str]:
     return {output for instance in instances for output in instance.references}
-
-
-def _recur(labels: tuple[str, ...], instances: list[Instance]) -> bool:
-    """Say whether the outputs look like labels: one per instance, of few that recur."""
-    single = all(len(instance.references) == 1 for instance in instances)
-    return single and 1 < len(labels) <= min(MOST_LABELS, len(instances) / FEWEST_EACH)
 
 
 def _demos(examples: object, where: str) -> tuple[Demo, ...]:
@@ -144,16 +131,15 @@ def _first_demos(demos: tuple[Demo, ...], shots: int, labels: tuple[str, ...]) -
     return tuple(demos[i] for i in sorted(i for _, i in sorted(ranks)[: shots or None]))
 
 
-def split(instances: list[Instance], by_label: bool, seed: int) -> tuple[list[Instance], list[Instance]]:
+def split(instances: list[Instance], by_label: bool) -> tuple[list[Instance], list[Instance]]:
     """Draw a tenth, of each label if `by_label`; instances with the same input stay together."""
     label_of: dict[str, str] = {}
-    groups: dict[str, dict[str, None]] = {}  # inputs by label
     for instance in instances:
-        label = label_of.setdefault(instance.input, instance.references[0] if by_label else "")
-        groups.setdefault(label, {})[instance.input] = None
+        label_of.setdefault(instance.input, instance.references[0] if by_label else "")
     drawn: set[str] = set()
-    for label, inputs in groups.items():
-        drawn |= set(Random(f"split {seed} {label}").sample(list(inputs), round(VALIDATION * len(inputs))))
+    for label in dict.fromkeys(label_of.values()):
+        inputs = [text for text, each in label_of.items() if each == label]
+        drawn |= set(Random(f"split 0 {label}").sample(inputs, round(VALIDATION * len(inputs))))
     validation = [instance for instance in instances if instance.input in drawn]
     return validation, [instance for instance in instances if instance.input not in drawn]
 
@@ -186,9 +172,5 @@ def read(folder: Path) -> Material:
     if fields is None:
         raise UserError(f"{folder}: no readable target.json. Run self_guide/1_input_generation.")
     fields |= {"demos": tuple(Demo(*demo) for demo in fields["demos"]), "labels": tuple(fields["labels"])}
-    gold = []
-    for name in ("validation", "test"):
-        rows = records.read(folder / f"{name}.parquet")
-        columns = zip(rows["id"], rows["input"], rows["references"], strict=True)
-        gold.append([Instance(*values) for values in columns])
+    gold = (_instances(records.read(folder / f"{name}.parquet")) for name in ("validation", "test"))
     return Material(Target(**fields), *gold)

@@ -1,14 +1,13 @@
-"""Pre-train a student: `python -m lib.gym.pretrain --out FOLDER --fast`.
+"""Pre-train a student: `python -m tools.pretrain FOLDER`, about an hour on two cores with AMX and gcc.
 
 Config, tokenizer and chat template are those of lib/gym/student: a Llama of 1.3 M parameters over bytes.
 It is trained on packed documents of short exercises with loss on all tokens.
 """
 
-import argparse
+import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 
 import torch
@@ -17,9 +16,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, get_linea
 
 from lib.gym import families, operations, split_of
 
-STUDENT = Path(__file__).with_name("student")
-CONTEXT = 1024  # tokens, of one byte each
-BATCH = 4096  # tokens of a step
+STUDENT = "lib/gym/student"
+STEPS, BATCH = 14_000, 4096  # a step's tokens, of one byte each
+SHORT, LONG = 256, 1024  # tokens of a context, in the first 80 % of the steps and in the others
 PRINTABLE = "".join(map(chr, range(33, 127)))
 
 
@@ -33,31 +32,40 @@ def chain(rng: Random, length: int) -> tuple[str, ...]:
     """Draw operations that leave part of a word and hold no held-out pair."""
     while True:
         names = tuple(rng.choices(list(operations.OPERATIONS), k=length))
-        neighbours = [" ".join(pair) for pair in pairwise(names)]
-        trained = all(split_of("operations", pair) == "train" for pair in neighbours)
-        if trained and operations.apply(names, "bcdfg"):
+        pairs = [" ".join(pair) for pair in pairwise(names)]
+        is_trained = all(split_of("operations", pair) == "train" for pair in pairs)
+        if is_trained and operations.apply(names, "bcdfg"):
             return names
 
 
 def operation_episode(rng: Random) -> str:
-    """Ask for operations by name, by up to 6 demonstrations, or by both."""
+    """Ask for operations by name, by up to 6 demonstrations, or by both; in turns or in one message."""
     names = chain(rng, rng.choices([1, 2, 3], weights=[15, 60, 25])[0])
-    named = rng.random() < 0.5
-    count = rng.choice([0, 0, 0, 1, 2, 3, 4]) if named else rng.randint(2, 6)
+    is_named = rng.random() < 0.5
+    count = rng.choice([0, 0, 0, 1, 2, 3, 4]) if is_named else rng.randint(2, 6)
     *demos, (text, output) = operations.pairs(names, rng, count + 1)
-    layout = operations.as_turns if rng.random() < 0.6 else operations.as_text
-    return chat(layout(demos, text, operations.describe(names) if named else ""), output)
+    instruction = operations.describe(names) if is_named else ""
+    if rng.random() < 0.6:
+        turns = [{"role": "system", "content": instruction}] if instruction else []
+        for pair in demos:
+            roles = zip(("user", "assistant"), pair, strict=True)
+            turns += [{"role": role, "content": content} for role, content in roles]
+        return chat([*turns, {"role": "user", "content": text}], output)
+    lines = [instruction] if instruction else []
+    lines += [f"Input: {demo}\nOutput: {result}" for demo, result in demos]
+    return chat([{"role": "user", "content": "\n".join([*lines, f"Input: {text}\nOutput:"])}], output)
 
 
 def exchange(rng: Random) -> str:
     """Ask for an operation on a word, then for one or two more on its output."""
-    names = chain(rng, rng.choice([2, 2, 3]))
-    [(text, output)] = operations.pairs(names, rng, 1)
-    turns = [{"role": "user", "content": f"{operations.describe(names[:1])} {text}"}]
-    for n, name in enumerate(names[1:], 1):
-        so_far, request = operations.apply(names[:n], text), operations.describe((name,)).lower()
-        turns.append({"role": "assistant", "content": so_far})
-        turns.append({"role": "user", "content": f"Now {request}"})
+    first, *others = chain(rng, rng.choice([2, 2, 3]))
+    [(text, output)] = operations.pairs((first, *others), rng, 1)
+    turns = [{"role": "user", "content": f"{operations.describe((first,))} {text}"}]
+    result = operations.apply((first,), text)
+    for name in others:
+        turns.append({"role": "assistant", "content": result})
+        turns.append({"role": "user", "content": f"Now {operations.describe((name,)).lower()}"})
+        result = operations.apply((name,), result)
     return chat(turns, output)
 
 
@@ -76,16 +84,15 @@ def story() -> str:
 
 
 def passage(rng: Random, shortest: int, longest: int) -> str:
-    text, length = story(), rng.randint(shortest, longest)
-    start = rng.randrange(len(text) - length)
-    return text[start : start + length].strip()
+    length = rng.randint(shortest, longest)
+    start = rng.randrange(len(story()) - length)
+    return story()[start : start + length].strip()
 
 
 def echo(rng: Random, longest: int) -> str:
-    """Ask to repeat a text that cannot be guessed.
+    """Ask to repeat 8 to `longest` characters that cannot be guessed, more often few.
 
-    It has 8 to `longest` characters, more often few. Characters that all differ teach copying first: one
-    earlier byte is enough to find the place.
+    Characters that all differ teach copying first: one earlier byte is enough to find the place.
     """
     length, kind = round(8 * (longest / 8) ** rng.random()), rng.random()
     if kind < 0.3:
@@ -101,28 +108,28 @@ def echo(rng: Random, longest: int) -> str:
 
 
 def new_input(rng: Random) -> str:
-    """Show inputs of one kind and ask for another one."""
-    cell = rng.choice(families.cells())
-    kinds = [lambda: operations.word(rng), lambda: next(families.draw(*cell, rng)).slots["x"]]
-    kind = rng.choice(kinds)
-    shown = "".join(f"Input: {kind()}\n" for _ in range(rng.randint(2, 6)))
-    return chat([{"role": "user", "content": f"{shown}Give one more input."}], kind())
+    """Show inputs of one kind, words or a family's, and ask for another one."""
+    cell, is_word = rng.choice(families.cells()), rng.choice([True, False])
+    draws = iter(
+        lambda: operations.word(rng) if is_word else next(families.draw(*cell, rng)).slots["x"], None
+    )
+    shown = "".join(f"Input: {next(draws)}\n" for _ in range(rng.randint(2, 6)))
+    return chat([{"role": "user", "content": f"{shown}Give one more input."}], next(draws))
 
 
 def documents(rng: Random, length: int) -> Iterator[str]:
     """Draw documents without end, to be packed into contexts of `length` tokens."""
     longest = min(500, length // 2 - 20)
-    kinds = [
-        (58, lambda: operation_episode(rng)),
-        (10, lambda: exchange(rng)),
-        (11, lambda: basic_skill(rng)),
-        (15 if length < CONTEXT else 9, lambda: echo(rng, longest)),
-        (3, lambda: f"<|bos|>{passage(rng, 20, longest)}"),
-        (3, lambda: new_input(rng)),
-    ]
-    weights, writers = zip(*kinds, strict=True)
+    weights = {
+        operation_episode: 58,
+        exchange: 10,
+        basic_skill: 11,
+        lambda rng: echo(rng, longest): 15 if length == SHORT else 9,
+        lambda rng: f"<|bos|>{passage(rng, 20, longest)}": 3,
+        new_input: 3,
+    }
     while True:
-        yield rng.choices(writers, weights)[0]()
+        yield rng.choices(list(weights), weights.values())[0](rng)
 
 
 def batch(tokenizer, seed: str, length: int) -> torch.Tensor:
@@ -134,28 +141,23 @@ def batch(tokenizer, seed: str, length: int) -> torch.Tensor:
             return torch.tensor(ids[:BATCH]).view(-1, length)
 
 
-def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Use Muon for the matrices inside the layers, AdamW for all other weights."""
+def pretrain(out: str) -> None:
+    """Train with Muon for the matrices inside the layers, and AdamW for all other weights."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(STUDENT))
     inside = [p for name, p in model.named_parameters() if "layers" in name and p.ndim == 2]
     outside = [p for name, p in model.named_parameters() if "layers" not in name or p.ndim != 2]
-    return [
+    updates = [
         torch.optim.Muon(inside, lr=4e-3, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(outside, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
-
-
-def pretrain(out: Path, steps: int, seed: int, fast: bool) -> None:
-    """Train 80 % of the steps on a quarter of the context, the rest on all of it."""
-    torch.manual_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
-    model = LlamaForCausalLM(LlamaConfig.from_pretrained(STUDENT))
-    updates = optimizers(model)
-    updates += [get_linear_schedule_with_warmup(optimizer, 300, steps) for optimizer in updates]
-    compiled = torch.compile(model) if fast else model  # pays on short contexts only
-    for step in range(steps):
-        is_short = step < 0.8 * steps
-        x = batch(tokenizer, f"{seed} {step}", CONTEXT // 4 if is_short else CONTEXT)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+    updates += [get_linear_schedule_with_warmup(optimizer, 300, STEPS) for optimizer in updates]
+    compiled = torch.compile(model)  # pays on short contexts only
+    for step in range(STEPS):
+        is_short = step < 0.8 * STEPS
+        x = batch(tokenizer, f"0 {step}", SHORT if is_short else LONG)
+        with torch.autocast("cpu", torch.bfloat16):
             loss = (compiled if is_short else model)(input_ids=x, labels=x, use_cache=False).loss
         model.zero_grad()
         loss.backward()
@@ -163,16 +165,11 @@ def pretrain(out: Path, steps: int, seed: int, fast: bool) -> None:
         for update in updates:
             update.step()
         if step % 100 == 99:
-            print(f"step {step + 1} of {steps}, loss {loss.item():.3f}", flush=True)
-        if step % 1000 == 999 or step + 1 == steps:
+            print(f"step {step + 1} of {STEPS}, loss {loss.item():.3f}", flush=True)
+        if step % 1000 == 999:
             model.save_pretrained(out)
             tokenizer.save_pretrained(out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=14_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fast", action="store_true", help="bfloat16 (needs AMX), torch.compile (needs gcc)")
-    pretrain(**vars(parser.parse_args()))
+    pretrain(sys.argv[1])
