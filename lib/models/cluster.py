@@ -17,7 +17,7 @@ from lib import paths
 from lib.errors import UserError, one_line
 from lib.models import loading, weights
 from lib.models.backend import Backend, Batch
-from lib.models.local import CONTINUOUS, PADDED, LocalBackend, context
+from lib.models.local import ON_GPU, ON_CPU, LocalBackend, context
 from lib.models.types import Completion, SamplingParams
 
 os.environ.update(
@@ -72,7 +72,7 @@ class RayBackend(Backend):
 
     @property
     def batch_size(self) -> int:
-        return CONTINUOUS if gpus() else PADDED  # as each node would have them
+        return ON_GPU if gpus() else ON_CPU  # as each node would have them
 
     def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Call `store` for each batch as it comes; a batch that was lost with its node is asked again.
