@@ -2,7 +2,7 @@
 
 from lib import paths
 from lib.errors import UserError
-from lib.models import prices, weights
+from lib.models import loading, prices
 from lib.runner import checks
 
 EVALUATOR = ("evaluation_judge", "evaluation_url")
@@ -53,7 +53,7 @@ def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str
     for name in files:
         checks.source(name, values[name])
     if not responses and not values["student_from"]:
-        weights.locate("student", values["student"])
+        loading.locate("student", values["student"])
     if judge:
         prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
         checks.key(values, "evaluation_url")

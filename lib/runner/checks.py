@@ -8,7 +8,7 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError
 from lib.gym import EMBEDDED, check_split
-from lib.models import prices, weights
+from lib.models import loading, prices
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
@@ -28,7 +28,7 @@ def start_here(values: dict) -> None:
         if values[name] < 1:
             raise UserError(f"{name} is {values[name]}: it must be 1 or more")
     tasks.load_taxonomy(values["tasks"])
-    weights.locate("student", values["student"])
+    loading.locate("student", values["student"])
     check_samples(values["samples"], values["temperature"])
     check_split(values["split"])
     share(values, "oracle_error")
@@ -67,7 +67,7 @@ def labelling(values: dict) -> None:
     if classifier and not values["labelled_rows"]:
         raise UserError(f"classifier={classifier}: it needs labels to learn from. Set labelled_rows above 0.")
     if classifier:
-        weights.locate("classifier", classifier)
+        loading.locate("classifier", classifier)
 
 
 def choice(values: dict, name: str, *allowed: str) -> None:
@@ -77,7 +77,7 @@ def choice(values: dict, name: str, *allowed: str) -> None:
 
 def asking(values: dict) -> None:
     if values["chat_template"]:
-        weights.template(values["chat_template"])
+        loading.template(values["chat_template"])
     names = ("engine", "student_url", "chat_template", "concurrency", "actors")
     check_engine(*(values[name] for name in names))
 
@@ -101,9 +101,9 @@ def training(values: dict) -> None:
     if values["round"]:
         curriculum.share_of_hard(values["round"], values["alpha"], values["alpha_step"])
     else:
-        weights.locate("student", values["student"])
+        loading.locate("student", values["student"])
     if values["chat_template"]:
-        weights.template(values["chat_template"])
+        loading.template(values["chat_template"])
     for name, least in (("round_rows", 0), ("round_tokens", 0), ("max_length", 2)):
         if values[name] < least:
             raise UserError(f"{name} is {values[name]}: it must be {least} or above")
@@ -152,9 +152,9 @@ def self_training(values: dict) -> None:
             f"baselines has {', '.join(sorted(strange))}: those that are taught are "
             f"{', '.join(TRAINING_BASELINES)}"
         )
-    weights.locate("student", values["student"])
+    loading.locate("student", values["student"])
     if values["chat_template"]:
-        weights.template(values["chat_template"])
+        loading.template(values["chat_template"])
     _prompt(values, "output_prompt")
     TrainingConfig.from_parameters(values)
 
@@ -173,7 +173,7 @@ def natural_instructions(values: dict) -> None:
 def _self_guide(values: dict, *prompts: str) -> None:
     if strange := set(values["filters"]) - set(FILTERS):
         raise UserError(f"filters has {', '.join(sorted(strange))}: there are {', '.join(FILTERS)}")
-    weights.locate("student", values["student"])
+    loading.locate("student", values["student"])
     for name in prompts:
         _prompt(values, name)
     asking(values)
