@@ -92,7 +92,8 @@ class Backend(ABC):
             report(sum(map(len, completions.values())), total)
 
         missing = {number: batch for number, batch in enumerate(batches) if number not in completions}
-        self.complete(missing, params, store)
+        if missing:
+            self.complete(missing, params, store)
         return [completions[number] for number in range(len(batches))]
 
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from lib import paths
@@ -125,22 +126,21 @@ def _pool(actors: int) -> tuple[int, dict]:
 
 
 class Actor:
-    """Holds the student on a node. An error is the batch's own, and part of its row."""
+    """Completes batches on a node. An error is the batch's own, and part of its row."""
 
     def __init__(self, student: str, tokenizer, params: SamplingParams):
-        self.params, self.failure = params, ""
-        try:
-            self.backend = LocalBackend(loading.load_model(student), tokenizer)
-        except Exception as error:
-            self.failure = f"the node {platform.node()}, which cannot load the student: {one_line(error)}"
+        self.student, self.tokenizer, self.params = student, tokenizer, params
+
+    @cached_property
+    def backend(self) -> LocalBackend:
+        return LocalBackend(loading.load_model(self.student), self.tokenizer)
 
     def __call__(self, row: dict) -> dict:
-        completions, failure = [], self.failure
+        completions, failure = [], ""
         try:
-            if not failure:
-                completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
+            completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
         except Exception as error:
-            failure = f"{type(error).__name__}: {one_line(error)}"
+            failure = f"{type(error).__name__} on the node {platform.node()}: {one_line(error)}"
         return {"number": row["number"], "completions": json.dumps(completions), "failure": failure}
 
 
