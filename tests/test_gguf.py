@@ -65,11 +65,6 @@ def test_a_file_that_is_no_gguf_is_named(tmp_path):
         models.load(tmp_path / "q4.gguf")
 
 
-def test_packed_weights_are_not_packed_again(tmp_path):
-    with pytest.raises(UserError, match="cannot combine Quantization and loading a model from a GGUF file"):
-        loading.load_model(tiny.gguf(tmp_path), quantised=True)
-
-
 def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
     file = tiny.gguf(tmp_path)
     tokenizer = loading.load_tokenizer(file)

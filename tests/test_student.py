@@ -236,26 +236,17 @@ def test_several_samples_are_kept_beside_what_the_row_already_knew(student):
     assert counts["responses"] == 6
 
 
-def test_a_prompt_holds_the_turns_then_the_instruction_with_its_input():
-    turns = [{"role": "system", "content": "Be brief."}]
-    row = records.build([{"instruction": "Sum", "input": "1 2", "turns": turns}, {"instruction": "Hi"}])
-    assert records.messages(row[0]) == turns + [{"role": "user", "content": "Sum\n\n1 2"}]
-    assert records.messages(row[1]) == [{"role": "user", "content": "Hi"}]
-
-
 # Loading
 
 
-def test_a_folder_without_weights_is_refused_by_name(copy):
+@pytest.mark.parametrize("files", [[], ["pytorch_model.bin"]])
+def test_a_folder_without_weights_or_with_pickled_ones_is_refused(copy, files):
     (copy / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=f"{copy} has no .*safetensors"):
-        models.load(copy)
-
-
-def test_pickled_weights_are_refused(copy):
-    (copy / "model.safetensors").unlink()
-    torch.save({}, copy / "pytorch_model.bin")
-    with pytest.raises(UserError, match="pickled weights are refused"):
+    for name in files:
+        torch.save({}, copy / name)
+    with pytest.raises(
+        UserError, match=rf"{copy} has no \*.safetensors weights \(pickled weights are refused"
+    ):
         models.load(copy)
 
 
@@ -265,7 +256,7 @@ def test_a_student_without_a_chat_template_is_refused(copy):
         models.load(copy)
 
 
-@pytest.mark.parametrize("name", ["/nowhere", "/nowhere/at/all", "outputs/demo/nowhere", "./nowhere"])
+@pytest.mark.parametrize("name", ["/nowhere", "outputs/demo/nowhere", "./nowhere"])
 def test_a_folder_that_does_not_exist_is_not_looked_for_on_the_hub(name):
     with pytest.raises(UserError, match=f"{name} does not exist"):
         models.load(name)
@@ -280,44 +271,8 @@ def test_a_folder_that_cannot_be_loaded_is_one_sentence(copy):
         models.load(copy)
 
 
-# The tokenizer
-
-
-@pytest.mark.parametrize(
-    "text", ["plain", "tab\tnew\n\nline  two spaces ", "naïve – 7 €", "👩‍🔬 漢字 🇫🇷", "\x00\x7f\u200b", ""]
-)
-def test_any_text_is_written_in_bytes_and_read_back(text):
-    tokenizer = byte_tokenizer()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert len(ids) == len(text.encode())
-    assert tokenizer.decode(ids) == text
-
-
-def test_every_byte_has_a_token_and_every_marker_one_more():
-    tokenizer = byte_tokenizer()
-    assert len(tokenizer) == 256 + 6
-    every = "".join(map(chr, range(0x250))) + "\U0010ffff"
-    assert tokenizer.decode(tokenizer(every, add_special_tokens=False)["input_ids"]) == every
-
-
-CONVERSATION = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Yes?"},
-    {"role": "user", "content": "Bye"},
-    {"role": "assistant", "content": "Bye."},
-]
-
-
-def test_the_chat_template_marks_what_the_assistant_says():
-    tokenizer = byte_tokenizer()
-    marked = tokenizer.apply_chat_template(
-        CONVERSATION, return_dict=True, tokenize=True, return_assistant_tokens_mask=True
-    )
-    marked_ids = [i for i, m in zip(marked["input_ids"], marked["assistant_masks"], strict=True) if m]
-    assert tokenizer.decode(marked_ids) == "Yes?<|end|>Bye.<|end|>"
-
-
 def test_pre_training_writes_conversations_as_the_chat_template_does():
-    written = byte_tokenizer().apply_chat_template(CONVERSATION, tokenize=False)
-    assert chat(CONVERSATION[:-1], "Bye.") == written
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Bye")]
+    prompt = [{"role": role, "content": content} for role, content in turns]
+    conversation = [*prompt, {"role": "assistant", "content": "Bye."}]
+    assert chat(prompt, "Bye.") == byte_tokenizer().apply_chat_template(conversation, tokenize=False)
