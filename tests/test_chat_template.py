@@ -75,8 +75,8 @@ def test_the_response_with_its_end_token_is_in_the_loss_and_nothing_else(family)
 def test_a_trained_student_is_asked_as_it_was_trained(family):
     [(prompt, ids)] = encoded(family, [[SYSTEM, USER]])
     trained = chat_template.trained(family)
-    [asked] = chat_template.prompts(trained, [[SYSTEM, USER]])
-    assert asked == prompt and [*encoded(trained, [[SYSTEM, USER]])] == [(prompt, ids)]
+    assert chat_template.prompts(trained, [[SYSTEM, USER]]) == [prompt]
+    assert [*encoded(trained, [[SYSTEM, USER]])] == [(prompt, ids)]
 
 
 # One family
@@ -115,8 +115,8 @@ def test_gemma_reads_the_system_message_within_the_users_turn_and_this_is_said_o
     tokenizer = tokenizer_with(TEMPLATES["gemma.jinja"].read_text())
     [prompt] = chat_template.prompts(tokenizer, [[SYSTEM, USER]])
     assert "<start_of_turn>user\nBe brief.\n\nWhat is it?<end_of_turn>" in prompt
-    said = chat_template.adaptation(tokenizer, [[SYSTEM, USER], [USER], [SYSTEM, USER]])
-    assert said.startswith("2 conversations have turns that the chat template refuses")
+    note = chat_template.adaptation(tokenizer, [[SYSTEM, USER], [USER], [SYSTEM, USER]])
+    assert note.startswith("2 conversations have turns that the chat template refuses")
     assert chat_template.adaptation(tokenizer, [[USER]]) == ""
     other = tokenizer_with(TEMPLATES["qwen2_5.jinja"].read_text())
     assert chat_template.adaptation(other, [[SYSTEM, USER]]) == ""
@@ -147,8 +147,10 @@ REFUSING += "{{ m.content }}{% endfor %}"
 def test_rows_that_cannot_be_written_are_counted_and_the_first_is_named():
     tokenizer = tokenizer_with(REFUSING)
     rows = records.build({"instruction": text, "response": "Yes."} for text in ("good", "bad", "so bad"))
-    said = f"of user: no bad words. Name .* the 2 of 3 that it cannot write: the first is row {rows['id'][1]}"
-    with pytest.raises(UserError, match=said):
+    message = (
+        f"of user: no bad words. Name .* the 2 of 3 that it cannot write: the first is row {rows['id'][1]}"
+    )
+    with pytest.raises(UserError, match=message):
         encoding.encode(tokenizer, rows, 64)
 
 

@@ -14,11 +14,13 @@ from lib.errors import UserError
 if not find_spec("ray"):
     pytest.skip("Ray is not installed: pip install -e '.[scale]'", allow_module_level=True)
 
+# a busy machine may take longer than Ray's 15 s
+os.environ |= {"RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_time_s": "120"}
 pytestmark = pytest.mark.slow  # Ray's start alone takes a minute
 
 STUDENT = Path(__file__).parents[1] / "lib/gym/student"
 PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(24)]
-HOW = {"samples": 2, "temperature": 0.7, "max_new_tokens": 24, "batch_size": 2}
+OPTIONS = {"samples": 2, "temperature": 0.7, "max_new_tokens": 24, "batch_size": 2}
 # a node without what it can do without: every process of Ray imports it for seconds
 SMALL = {"object_store_memory": 100_000_000, "include_dashboard": False}
 SMALL |= {"include_log_monitor": False, "no_monitor": True}
@@ -26,11 +28,11 @@ SMALL |= {"include_log_monitor": False, "no_monitor": True}
 
 @pytest.fixture(scope="module")
 def local():
-    return answer(models.load(STUDENT), PROMPTS, **HOW)
+    return answer(models.load(STUDENT), PROMPTS, **OPTIONS)
 
 
-def spread(**how):
-    return models.choose(STUDENT, "ray", **how)
+def spread(actors: int = 0):
+    return models.choose(STUDENT, "ray", actors=actors)
 
 
 def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_same(local, monkeypatch):
@@ -38,7 +40,7 @@ def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_s
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     try:
-        assert answer(spread(actors=1), PROMPTS, **HOW) == local
+        assert answer(spread(actors=1), PROMPTS, **OPTIONS) == local
     finally:
         cluster.ray.shutdown()
 
@@ -67,16 +69,17 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def started():
+    import ray
     from ray.cluster_utils import Cluster
 
-    from lib.models import cluster as ours
+    from lib.models.cluster import join
 
     cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **SMALL}))
     os.environ["RAY_ADDRESS"] = cluster.address
-    ours.join()
+    join()
     yield Nodes(cluster)
     del os.environ["RAY_ADDRESS"]
-    ours.ray.shutdown()
+    ray.shutdown()
     cluster.shutdown()
 
 
@@ -94,7 +97,7 @@ def test_a_node_is_killed_midway_and_the_replies_are_those_of_a_student_loaded_h
         if len(seen) == 3:
             nodes.kill_one()
 
-    replies = answer(spread(), PROMPTS, report=report, **HOW)
+    replies = answer(spread(), PROMPTS, report=report, **OPTIONS)
     assert not nodes.second and seen == list(range(2, 25, 2))
     assert replies == local
 
@@ -105,34 +108,34 @@ def test_a_poisoned_prompt_costs_its_batch_alone_and_the_same_call_asks_for_that
     poison = PROMPTS[7][0]["content"].replace("q", "\ud800")  # half a character: no tokenizer takes it
     prompts = [*PROMPTS[:7], [{"role": "user", "content": poison}], *PROMPTS[8:]]
     with pytest.raises(UserError, match=r"1 of 12 batches \(2 prompts\) have no replies, .* TypeError"):
-        answer(spread(), prompts, folder=tmp_path, **HOW)
+        answer(spread(), prompts, folder=tmp_path, **OPTIONS)
     assert len(list(tmp_path.iterdir())) == 11
     with pytest.raises(UserError, match=r"1 of 1 batches"):
-        answer(spread(), prompts, folder=tmp_path, **HOW)
-    assert answer(spread(), PROMPTS, folder=tmp_path, **HOW) == local
+        answer(spread(), prompts, folder=tmp_path, **OPTIONS)
+    assert answer(spread(), PROMPTS, folder=tmp_path, **OPTIONS) == local
 
 
 def test_a_batch_whose_process_dies_every_time_is_given_up_and_the_others_are_answered(nodes, monkeypatch):
     from lib.models import cluster
 
-    class Deadly(cluster.Answering):
+    class Deadly(cluster.Actor):
         def __call__(self, row: dict) -> dict:
             if row["number"] == 3:
                 os.abort()
             return super().__call__(row)
 
-    monkeypatch.setattr(cluster, "Answering", Deadly)
+    monkeypatch.setattr(cluster, "Actor", Deadly)
     seen = []
     with pytest.raises(UserError, match=r"1 of 12 batches"):
-        answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **HOW)
+        answer(spread(), PROMPTS, report=lambda *done: seen.append(done), **OPTIONS)
     assert seen[-1] == (22, 24)
 
 
 def test_a_node_that_lacks_the_student_is_named(nodes, tmp_path):
-    asked = spread()
-    asked.student = str(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="the node .* cannot load the student: the student folder .*nowhere"):
-        answer(asked, PROMPTS, **HOW)
+    student = spread()
+    student.student = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="UserError on the node .*: the student folder .*nowhere"):
+        answer(student, PROMPTS, **OPTIONS)
 
 
 def test_a_prompt_without_room_is_not_asked(nodes):

@@ -1,12 +1,10 @@
 """The loss is on the last response alone, whatever the template and the batch."""
 
-from importlib.resources import files
-
 import pytest
 import tiny
 import torch
 from datasets import Dataset
-from tiny import CHAT_TEMPLATE, ROWS, TURNS, byte_tokenizer
+from tiny import ROWS, TURNS, byte_tokenizer
 from tokenizers import Tokenizer, normalizers
 from tokenizers import models as kinds
 from transformers import PreTrainedTokenizerFast
@@ -48,33 +46,9 @@ def test_earlier_turns_of_the_assistant_are_not_in_the_loss(tokenizer):
     assert learnt(tokenizer, row) == "I do.<|end|>"
 
 
-# What is in the loss behind a prompt, by chat format; the closing marker of one that names none is the tokenizer's own
-FORMATS = {
-    "embedded": (CHAT_TEMPLATE, "I do.<|end|>"),
-    "Llama 2": (paths.local("params/prompts/chat_llama2.jinja").read_text(), " I do. <|end|>"),
-    "Qwen 2.5": (files("trl").joinpath("chat_templates/qwen2_5.jinja").read_text(), "I do.<|im_end|>"),
-}
-DIALOGUES = {"one turn": [], "several turns": TURNS, "a system message": [SYSTEM, *TURNS]}
-
-
-@pytest.mark.parametrize("turns", DIALOGUES.values(), ids=DIALOGUES)
-@pytest.mark.parametrize("template, expected", FORMATS.values(), ids=FORMATS)
-def test_in_every_chat_format_the_loss_is_on_the_last_response_and_its_marker(template, expected, turns):
-    tokenizer = byte_tokenizer()
-    tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
-    tokenizer.chat_template = template
-    rows = records.build([{"instruction": "Go on", "turns": turns, "response": "I do."}])
-    row = encoding.encode(tokenizer, rows, 512)[0]
-    prompt = [label for label in row["labels"] if label == encoding.IGNORED]
-    assert learnt(tokenizer, row) == expected
-    assert row["labels"] == prompt + row["input_ids"][len(prompt) :]  # all of it at the end
-    texts = [turn["content"] for turn in [*turns, {"content": "Go on"}]]
-    assert all(text in tokenizer.decode(row["input_ids"][: len(prompt)]) for text in texts)
-
-
 def test_llama_2_reads_the_system_message_within_the_first_turn():
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = FORMATS["Llama 2"][0]
+    tokenizer.chat_template = paths.local("params/prompts/chat_llama2.jinja").read_text()
     rows = records.build([{"instruction": "Go on", "turns": [SYSTEM, *TURNS], "response": "I do."}])
     assert tokenizer.decode(encoding.encode(tokenizer, rows, 512)[0]["input_ids"]) == (
         "<|bos|>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Yes? <|end|>"

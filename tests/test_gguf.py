@@ -9,7 +9,7 @@ from tiny import answer
 
 from lib import models
 from lib.errors import UserError
-from lib.models import convert, loading, weights
+from lib.models import loading
 from lib.training import encoding, sft
 from lib.training.config import TrainingConfig
 
@@ -29,15 +29,15 @@ def test_a_gguf_file_is_loaded_by_its_path_or_by_the_folder_that_holds_nothing_e
 def test_of_several_gguf_files_one_must_be_named(tmp_path):
     for name in ("q4.gguf", "q8.gguf"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"holds 2 GGUF files \(q4.gguf, q8.gguf\). Name the path of one"):
+    with pytest.raises(UserError, match=r"holds 2 GGUF files \(q4.gguf, q8.gguf\). Name one"):
         models.load(tmp_path)
-    assert weights.locate("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
+    assert loading.locate("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
 
 
 def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
     tiny.make(tmp_path)
     (tmp_path / "q4.gguf").touch()
-    assert weights.source(weights.locate("student", tmp_path)) == (str(tmp_path), {})
+    assert loading.locate("student", tmp_path) == str(tmp_path)
     assert models.load(tmp_path)
 
 
@@ -49,24 +49,20 @@ def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
     ],
 )
 def test_a_gguf_file_on_the_hub_is_named_by_its_place_in_the_repository(name, repository, file):
-    assert weights.source(weights.locate("student", name)) == (repository, {"gguf_file": file})
+    arguments = loading.source(loading.locate("student", name))
+    assert (arguments["pretrained_model_name_or_path"], arguments["gguf_file"]) == (repository, file)
 
 
 def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package gguf. Run pip install -e '.\[real\]'"):
-        weights.locate("student", tiny.gguf(tmp_path))
+        loading.locate("student", tiny.gguf(tmp_path))
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path):
     (tmp_path / "q4.gguf").write_bytes(b"no GGUF")
     with pytest.raises(UserError, match=r"the student .*q4.gguf cannot be loaded"):
         models.load(tmp_path / "q4.gguf")
-
-
-def test_packed_weights_are_not_packed_again(tmp_path):
-    with pytest.raises(UserError, match="cannot combine Quantization and loading a model from a GGUF file"):
-        loading.load_model(tiny.gguf(tmp_path), quantised=True)
 
 
 def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
@@ -84,14 +80,14 @@ def test_a_student_trained_from_a_gguf_file_is_an_ordinary_folder(tmp_path):
     assert not torch.equal(after.model.lm_head.weight, before.model.lm_head.weight)
 
 
-def test_a_converted_student_is_an_ordinary_folder_that_a_second_call_leaves_as_it_is(tmp_path):
-    file, folder = tiny.gguf(tmp_path), tmp_path / "converted"
-    convert.convert(str(file), folder)
-    packed, converted = models.load(file), models.load(folder)
+def test_a_unpacked_student_is_an_ordinary_folder_that_a_second_call_leaves_as_it_is(tmp_path):
+    file, folder = tiny.gguf(tmp_path), tmp_path / "unpacked"
+    loading.unpack(file, folder)
+    packed, unpacked = models.load(file), models.load(folder)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     end = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
     assert end == packed.tokenizer.eos_token_id
     for name, tensor in packed.model.state_dict().items():
-        assert torch.equal(tensor.to(torch.bfloat16).float(), converted.model.state_dict()[name])
+        assert torch.equal(tensor.to(torch.bfloat16).float(), unpacked.model.state_dict()[name])
     file.unlink()
-    convert.convert(str(file), folder)
+    loading.unpack(file, folder)

@@ -72,7 +72,6 @@ def test_a_wrong_setting_is_named(overrides, words):
         ({"demos": "[{input: a, output: b}]"}, "it only applies with instruction"),
         ({"split": "valid"}, "split=valid"),
         ({"shots": -1}, "shots=-1"),
-        ({"filters": "[empty, lenght]"}, "filters=lenght: it is unknown. Choose of empty, length"),
         ({"input_prompt": "nowhere"}, "there is no params/prompts/nowhere.md"),
         ({"output_temperature": 0}, "samples=10 at temperature 0"),
         ({"baselines": "[golden]"}, "baselines=golden"),

@@ -13,7 +13,7 @@ from tiny import answer
 from lib import models, paths
 from lib.errors import UserError
 from lib.evaluation import alpaca
-from lib.models.convert import convert
+from lib.models.loading import unpack
 from lib.run import run_study
 
 pytestmark = pytest.mark.slow  # a model of 135 M parameters on a CPU
@@ -58,7 +58,7 @@ def gguf(tmp_path_factory):
 def student(gguf, tmp_path_factory):
     """The student as `make smollm2` makes it."""
     folder = tmp_path_factory.mktemp("models") / "smollm2"
-    convert(str(gguf), folder)
+    unpack(gguf, folder)
     return str(folder)
 
 

@@ -77,12 +77,6 @@ def test_a_student_is_saved_without_a_single_pickle(trained):
     assert trained[0] / "student" / "model.safetensors" in files
 
 
-def test_every_step_is_reported(folder, tmp_path):
-    seen = []
-    train(folder, tmp_path, epochs=1, report=lambda *done: seen.append(done))
-    assert seen == [(1, 2), (2, 2)]
-
-
 def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path):
     with pytest.raises(UserError, match=r"learning_rate=1e\+30: the loss became nan at step \d+"):
         train(folder, tmp_path, learning_rate=1e30)
@@ -211,21 +205,6 @@ def test_a_trained_student_stops_by_its_own_configs_in_any_program(tmp_path, opt
     )
     generated = model.generate(**prompt, max_new_tokens=200)[0]
     assert len(generated) < 200 and tokenizer.decode(generated).endswith("<|end|>")
-
-
-def test_a_trained_student_is_asked_with_the_empty_thought_that_it_was_trained_behind(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
-    template = (copy / "chat_template.jinja").read_text()
-    thinking = template.replace(
-        "{{ message['content']", "{{ '<think>\\n\\n</think>\\n\\n' + message['content']", 1
-    )
-    (copy / "chat_template.jinja").write_text(thinking)
-    train(copy, tmp_path, epochs=1)
-    saved = AutoTokenizer.from_pretrained(tmp_path / "student")
-    prompt = saved.apply_chat_template(records.messages(ROWS[0]), add_generation_prompt=True, tokenize=False)
-    encoded = encoding.encode(loading.load_tokenizer(copy), ROWS, 64)[0]
-    assert prompt.endswith("<|assistant|><think>\n\n</think>\n\n")
-    assert saved.decode(encoded["input_ids"]) == prompt + "cat<|end|>"
 
 
 class Stopped(Exception):

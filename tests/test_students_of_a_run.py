@@ -47,7 +47,7 @@ def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
     summary = run_study(train.params(STAGES % "true"))
     folder = train.root / "outputs/demo/main/s0"
     metrics = [files.read_json(folder / f"train@{n}/metrics.json") for n in (0, 1, 2)]
-    assert [(one["later"], one["rate"]) for one in metrics] == [(2, 6), (1, 3), (0, 0)]
+    assert [(each["later"], each["rate"]) for each in metrics] == [(2, 6), (1, 3), (0, 0)]
     assert "later" not in files.read_json(folder / "train@0/stage.json")
     assert summary["status"] == "complete"
 

@@ -57,7 +57,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
+def gguf(folder: Path) -> Path:
     """A student of that kind as a GGUF file, with one merge, as the format has no empty list."""
     from gguf import GGUFWriter
 
@@ -65,7 +65,7 @@ def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
     tokenizer = byte_tokenizer()
     vocabulary = [*tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "th"]
     model = LlamaForCausalLM(LlamaConfig.from_pretrained(GYM, vocab_size=len(vocabulary)))
-    writer, config = GGUFWriter(folder / name, "llama"), model.config
+    writer, config = GGUFWriter(folder / "tiny.gguf", "llama"), model.config
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -81,15 +81,15 @@ def gguf(folder: Path, name: str = "tiny.gguf") -> Path:
     for marker in ("bos", "eos", "pad"):
         getattr(writer, f"add_{marker}_token_id")(getattr(config, f"{marker}_token_id"))
     writer.add_chat_template(tokenizer.chat_template)
-    for ours, tensor in model.state_dict().items():
-        for part, theirs in NAMES.items():
-            ours = ours.replace(part, theirs)
-        writer.add_tensor(ours, tensor.numpy())
+    for name, tensor in model.state_dict().items():
+        for part, other in NAMES.items():
+            name = name.replace(part, other)
+        writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return folder / name
+    return folder / "tiny.gguf"
 
 
 def answer(backend, prompts, samples=1, temperature=0.0, max_new_tokens=256, top_k=0, seed=0, **options):

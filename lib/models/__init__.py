@@ -12,8 +12,8 @@ def load(student: str | Path, chat_template: str = ""):
     `chat_template` is a template file for a student that brings none, or in place of its own. Raises
     UserError where the student cannot be loaded, has no safetensors weights or no chat template.
     """
-    from lib.models import loading  # torch takes seconds that a server's student can do without
-    from lib.models.local import LocalBackend
+    from lib.models import loading
+    from lib.models.local import LocalBackend  # torch takes seconds that a server's student can do without
 
     return LocalBackend(loading.load_model(student), loading.load_tokenizer(student, chat_template))
 
@@ -30,18 +30,18 @@ def choose(
 
     Raises UserError as `load` does, and for settings that the engine does not take.
     """
-    from lib.models import weights
+    from lib.models import loading
     from lib.models.settings import check_engine
 
     check_engine(engine, url, chat_template, concurrency, actors)
     if engine == "server":
         from lib.models.server import ServerBackend
 
-        return ServerBackend(url, weights.locate("student", student), concurrency)
+        return ServerBackend(url, loading.locate("student", student), concurrency)
     if engine == "ray":
-        from lib.models import cluster  # Ray need not be installed
+        from lib.models.cluster import RayBackend  # Ray need not be installed
 
-        return cluster.spread(student, chat_template, actors)
+        return RayBackend(student, chat_template, actors)
     return load(student, chat_template)
 
 

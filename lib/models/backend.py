@@ -3,8 +3,9 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,23 +18,6 @@ from lib.models.types import NO_ROOM, Completion, SamplingParams
 
 Chat = list[dict]  # messages: {"role", "content"}
 Report = Callable[[int, int], None]  # gets the number of prompts that are done, and of all
-
-STORED = pa.schema(
-    {
-        "prompt": pa.string(),
-        "completions": pa.list_(
-            pa.struct(
-                {
-                    "text": pa.string(),
-                    "reasoning": pa.string(),
-                    "finish_reason": pa.string(),
-                    "prompt_tokens": pa.int64(),
-                    "completion_tokens": pa.int64(),
-                }
-            )
-        ),
-    }
-)
 
 
 class Batch(NamedTuple):
@@ -58,7 +42,7 @@ class Backend(ABC):
         self,
         prompts: list[Chat],
         params: SamplingParams,
-        report: Report | None = None,
+        report: Report = lambda done, total: None,
         folder: Path | None = None,
         names: Sequence[str] = (),
         batch_size: int | None = None,
@@ -68,18 +52,49 @@ class Backend(ABC):
 
         Batches are a fixed function of the prompts, each with a seed of its own: a restart that finds batches
         of an earlier start in `folder` ends with the same completions. With `skip_long` a prompt without room
-        for max_tokens more in the model's context is not asked: its completions are empty and say so. Raises
+        for max_tokens more in the model's context is not sent: its completions are empty and say so. Raises
         UserError before anything is generated where a prompt cannot be rendered; `names` are the rows' ids.
         """
         texts = self.render(prompts, names)
-        fits = self._fits(texts, params.max_tokens) if skip_long else [True] * len(texts)
-        inside = [text for text, fit in zip(texts, fits, strict=True) if fit]
-        batches = _Batches(inside, batch_size or self.batch_size, params, folder, report)
-        self.complete(batches.missing, params, batches.store)
-        completions = iter(batches.completions)
-        return [
-            next(completions) if fit else [Completion("", "", NO_ROOM, None, 0)] * params.n for fit in fits
+        sent = self._fitting(texts, params.max_tokens) if skip_long else list(range(len(texts)))
+        sent.sort(key=lambda i: -len(texts[i]))  # texts of similar length need little padding
+        size = batch_size or self.batch_size
+        parts = [sent[start : start + size] for start in range(0, len(sent), size)]
+        batches = [
+            Batch([texts[i] for i in part], params.seed * 1_000_003 + number)
+            for number, part in enumerate(parts)
         ]
+        completed = self._complete_missing(batches, params, report, folder)
+        by_prompt = dict(zip(chain.from_iterable(parts), chain.from_iterable(completed), strict=True))
+        no_room = [Completion("", "", NO_ROOM, None, 0)] * params.n
+        return [by_prompt.get(i, no_room) for i in range(len(texts))]
+
+    def _fitting(self, texts: list[str], max_tokens: int) -> list[int]:
+        """List the prompts that leave room for `max_tokens` more in the context."""
+        if not self.context or not texts:
+            return list(range(len(texts)))
+        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [i for i, row in enumerate(ids) if len(row) + max_tokens <= self.context]
+
+    def _complete_missing(
+        self, batches: list[Batch], params: SamplingParams, report: Report, folder: Path | None
+    ) -> list[list[list[Completion]]]:
+        """Complete the batches that `folder` does not hold, and store them there."""
+        paths = [_path(folder, i, batch, params) for i, batch in enumerate(batches)] if folder else []
+        stored = map(_read, paths, batches)
+        completions = {number: replies for number, replies in enumerate(stored) if replies}
+        total = sum(len(batch.prompts) for batch in batches)
+
+        def store(number: int, replies: list[list[Completion]]) -> None:
+            if folder:
+                _write(paths[number], batches[number], replies)
+            completions[number] = replies
+            report(sum(map(len, completions.values())), total)
+
+        missing = {number: batch for number, batch in enumerate(batches) if number not in completions}
+        if missing:
+            self.complete(missing, params, store)
+        return [completions[number] for number in range(len(batches))]
 
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:
         """Return prompts as they are sent: the text of the chat template."""
@@ -89,74 +104,27 @@ class Backend(ABC):
         """Say how many prompts the chat template takes in another form only; "" for none."""
         return chat_template.adaptation(self.tokenizer, prompts) if self.tokenizer else ""
 
-    def _fits(self, texts: list[str], max_tokens: int) -> list[bool]:
-        if not self.context or not texts:
-            return [True] * len(texts)
-        ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return [len(row) + max_tokens <= self.context for row in ids]
 
-
-class _Batches:
-    """Prompts in batches by length; `missing` maps batch number to the batches not yet stored in `folder`."""
-
-    def __init__(
-        self, texts: list[str], size: int, params: SamplingParams, folder: Path | None, report: Report | None
-    ):
-        self.positions = list(_by_length(texts, size))
-        self.completions: list[list[Completion]] = [[] for _ in texts]
-        self.missing: dict[int, Batch] = {}
-        self.paths: dict[int, Path] = {}
-        self.report, self.done = report, 0
-        for number, positions in enumerate(self.positions):
-            batch = Batch([texts[i] for i in positions], params.seed * 1_000_003 + number)
-            if folder:
-                self.paths[number] = _path(folder, number, batch.prompts, *astuple(params))
-            stored = _read(self.paths[number], batch.prompts) if folder else None
-            if stored is None:
-                self.missing[number] = batch
-            else:
-                self._take(number, stored)
-
-    def store(self, number: int, completions: list[list[Completion]]) -> None:
-        """Store the completions of a batch, prompt by prompt."""
-        if number in self.paths:
-            _write(self.paths[number], self.missing[number].prompts, completions)
-        self._take(number, completions)
-
-    def _take(self, number: int, completions: list[list[Completion]]) -> None:
-        for i, row in zip(self.positions[number], completions, strict=True):
-            self.completions[i] = row
-        self.done += len(completions)
-        if self.report:
-            self.report(self.done, len(self.completions))
-
-
-def _by_length(texts: list[str], size: int) -> Iterator[list[int]]:
-    """Yield positions of the texts by falling length, so that a batch wastes little on padding."""
-    order = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _path(folder: Path, *parts) -> Path:
+def _path(folder: Path, number: int, batch: Batch, params: SamplingParams) -> Path:
     """Name a batch's file by all that decides its completions, but the model, whose folder it is."""
-    return folder / f"completions-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}.parquet"
+    parts = json.dumps([number, batch.prompts, *astuple(params)])
+    return folder / f"completions-{hashlib.sha256(parts.encode()).hexdigest()[:16]}.parquet"
 
 
-def _read(path: Path, prompts: list[str]) -> list[list[Completion]] | None:
-    """Read a stored batch; None where the file is missing or damaged: the batch is asked again."""
+def _read(path: Path, batch: Batch) -> list[list[Completion]] | None:
+    """Read a stored batch; None where the file is missing or damaged: the batch is completed again."""
     try:
         rows = pq.read_table(path).to_pylist()
         completions = [[Completion(**each) for each in row["completions"]] for row in rows]
     except Exception:  # of Arrow, of the system, or of Python where bytes are no text
         return None
-    return completions if [row["prompt"] for row in rows] == prompts else None
+    return completions if [row["prompt"] for row in rows] == batch.prompts else None
 
 
-def _write(path: Path, prompts: list[str], completions: list[list[Completion]]) -> None:
+def _write(path: Path, batch: Batch, replies: list[list[Completion]]) -> None:
     rows = [
         {"prompt": prompt, "completions": [each._asdict() for each in row]}
-        for prompt, row in zip(prompts, completions, strict=True)
+        for prompt, row in zip(batch.prompts, replies, strict=True)
     ]
     with files.whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, STORED), partial)
+        pq.write_table(pa.Table.from_pylist(rows), partial)

@@ -9,15 +9,14 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
-
-from transformers import AutoConfig
 
 from lib import paths
 from lib.errors import UserError, one_line
-from lib.models import loading, weights
+from lib.models import loading
 from lib.models.backend import Backend, Batch
-from lib.models.local import CONTINUOUS, PADDED, LocalBackend, context
+from lib.models.local import ON_CPU, ON_GPU, LocalBackend, context
 from lib.models.types import Completion, SamplingParams
 
 os.environ.update(
@@ -26,8 +25,6 @@ os.environ.update(
         "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors are raised
         "RAY_task_events_report_interval_ms": "0",  # the end of a kernel would wait for the last report
         "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # no stack trace where a kernel is ended
-        "RAY_agent_register_timeout_ms": "120000",  # a busy machine may take longer than Ray's 15 s
-        "RAY_raylet_start_wait_time_s": "120",
     }
     | os.environ
 )
@@ -43,128 +40,110 @@ def join() -> None:
     """Join the cluster that RAY_ADDRESS names, else start Ray here. The nodes run this process's lib."""
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS", "")
     local = {} if address else {"include_dashboard": False, "object_store_memory": STORE}
     code = {"py_modules": [str(paths.ROOT / "lib")]}
     try:
         ray.init(address or "local", runtime_env=code, log_to_driver=False, logging_level="ERROR", **local)
     except Exception as error:  # Ray raises that itself
         ray.shutdown()
-        where = (
-            f"RAY_ADDRESS={address}: the Ray cluster cannot be joined" if address else "Ray cannot be started"
-        )
         raise UserError(
-            f"{where} ({_line(error)}). Start it with `ray start --head`, and set RAY_ADDRESS."
+            f"RAY_ADDRESS={address}: Ray cannot be {'joined' if address else 'started'} ({_line(error)}). "
+            "Start it with `ray start --head`, and set RAY_ADDRESS."
         ) from None
-
-
-def gpus() -> int:
-    """Count the GPUs of the cluster."""
-    join()
-    return int(ray.cluster_resources().get("GPU", 0))
 
 
 class RayBackend(Backend):
     """A student that actors on the nodes load from its folder or by its hub name."""
 
-    def __init__(self, student: str, tokenizer, context: int | None, actors: int = 0):
-        self.student, self.tokenizer, self.context, self.actors = student, tokenizer, context, actors
+    def __init__(self, student: str | Path, chat_template: str = "", actors: int = 0):
+        self.student, self.actors = loading.locate("student", student), actors
+        self.tokenizer = loading.load_tokenizer(student, chat_template)
+        self.context = context(loading.load_config(student))
 
     @property
     def batch_size(self) -> int:
-        return CONTINUOUS if gpus() else PADDED  # as each node would have them
+        join()
+        return ON_GPU if ray.cluster_resources().get("GPU") else ON_CPU  # as each node would have them
 
     def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
-        """Call `store` for each batch as it comes; a batch that was lost with its node is asked again.
+        """Call `store` for each batch as it comes; a batch that was lost with its node is sent again.
 
-        Raises UserError where no actor can load the student and, once all others are kept, for batches that
+        Raises UserError where no actor can load the student and, once all others are stored, for batches that
         failed.
         """
         left, failures = dict(batches), {}
         for _ in range(PASSES):
             try:
-                for row in self._answered(left, params):
-                    if row["failure"]:
-                        failures[row["number"]] = row["failure"]
+                for number, replies, failure in self._completed(left, params):
+                    if failure:
+                        failures[number] = failure
                     else:
-                        replies = json.loads(row["completions"])
-                        store(
-                            row["number"],
-                            [[Completion(*each) for each in of_prompt] for of_prompt in replies],
-                        )
-                        del left[row["number"]]
+                        store(number, replies)
+                        del left[number]
             except ray.exceptions.RayError as error:
                 failures |= dict.fromkeys(left, _line(error))
             if not left:
                 return
-        cause = failures.get(min(left), "its process died")
         prompts = sum(len(batch.prompts) for batch in left.values())
         raise UserError(
             f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, "
-            f"the first because of {cause}. The others are kept: the same command asks for these alone."
+            f"the first because of {failures.get(min(left), 'the end of its process')}. The others are kept: "
+            "the same command completes these alone."
         )
 
-    def _answered(self, batches: dict[int, Batch], params: SamplingParams) -> Iterator[dict]:
-        """Yield {number, completions, failure} of batches in any order; none of one whose process died."""
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars, context.print_on_execution_start = False, False
-        context.max_errored_blocks = -1  # a block is a batch
+    def _completed(self, batches: dict[int, Batch], params: SamplingParams) -> Iterator[tuple]:
+        """Yield (number, completions, failure) in any order; nothing of a batch whose process died."""
+        join()
+        settings = ray.data.DataContext.get_current()
+        settings.enable_progress_bars, settings.print_on_execution_start = False, False
+        settings.max_errored_blocks = -1  # a block is a batch
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         actors, resources = _pool(self.actors)
         rows = [{"number": number, "batch": json.dumps(batch)} for number, batch in batches.items()]
+        pool = ray.data.ActorPoolStrategy(size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1)
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                Answering,
+                Actor,
                 fn_constructor_args=(self.student, self.tokenizer, params),
-                compute=ray.data.ActorPoolStrategy(
-                    size=min(actors, len(rows)), max_tasks_in_flight_per_actor=1
-                ),
+                compute=pool,
                 max_restarts=-1,
                 max_task_retries=0,  # or Ray Data waits for the node that died
                 **resources,
             )
-        return dataset.iter_rows()
+        for row in dataset.iter_rows():
+            replies = [[Completion(*each) for each in reply] for reply in json.loads(row["completions"])]
+            yield row["number"], replies, row["failure"]
 
 
 def _pool(actors: int) -> tuple[int, dict]:
-    """(number of actors, resources of each): by default one per GPU or, without any, one per two CPUs."""
-    if there := gpus():
-        return actors or there, {"num_gpus": 1}
+    """Return the number of actors and the resources of each: by default a GPU or, without any, two CPUs."""
+    if gpus := int(ray.cluster_resources().get("GPU", 0)):
+        return actors or gpus, {"num_gpus": 1}
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     share = min(2, *filter(None, cpus))
     return actors or sum(count // share for count in cpus), {"num_cpus": share}
 
 
-class Answering:
-    """An actor that holds the student. An error is the batch's own, and part of its row."""
+class Actor:
+    """Completes batches on a node. An error is the batch's own, and part of its row."""
 
     def __init__(self, student: str, tokenizer, params: SamplingParams):
-        self.params, self.failure = params, ""
-        try:
-            self.backend = LocalBackend(loading.load_model(student), tokenizer)
-        except Exception as error:
-            self.failure = f"the node {platform.node()}, which cannot load the student: {_line(error)}"
+        self.student, self.tokenizer, self.params = student, tokenizer, params
+
+    @cached_property
+    def backend(self) -> LocalBackend:
+        return LocalBackend(loading.load_model(self.student), self.tokenizer)
 
     def __call__(self, row: dict) -> dict:
-        completions, failure = [], self.failure
-        if not failure:
-            try:
-                completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
-            except Exception as error:
-                failure = f"{type(error).__name__}: {_line(error)}"
+        completions, failure = [], ""
+        try:
+            completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
+        except Exception as error:
+            failure = f"{type(error).__name__} on the node {platform.node()}: {one_line(error)}"
         return {"number": row["number"], "completions": json.dumps(completions), "failure": failure}
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line: the last line of a traceback."""
-    lines = str(error).strip().split("\n")
-    traceback = any(line.lstrip().startswith(("Traceback", 'File "')) for line in lines)
-    return one_line(lines[-1 if traceback else 0] or type(error).__name__)
-
-
-def spread(student: str | Path, chat_template: str, actors: int) -> RayBackend:
-    """Return the backend of a student that the cluster's nodes load."""
-    with weights.loading("student", student) as location:
-        folder, file = weights.source(location)
-        config = AutoConfig.from_pretrained(folder, **file, **weights.OWN_CODE)
-    return RayBackend(location, loading.load_tokenizer(student, chat_template), context(config), actors)
+    """Return the last line of an error: Ray's own hold the traceback of another process."""
+    return one_line(str(error).strip().split("\n")[-1])

@@ -2,74 +2,31 @@
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from lib.models.types import SamplingParams
 
 SHRINK = 0.8  # finished sequences leave the batch when no more than this share of it goes on
-ROOM = 64  # tokens a cache grows by at a time
-
-
-class _RoomyLayer(DynamicLayer):
-    """Keys and values [rows, heads, tokens, width] with room to grow, so that a token copies nothing."""
-
-    room: tuple[torch.Tensor, torch.Tensor] | None = None  # what self.keys and self.values are the start of
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        if not self.is_initialized:
-            return super().update(key_states, value_states)
-        start, end = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if self.room is None or end > self.room[0].shape[2]:
-            self.room = _grown(self.keys, end + ROOM), _grown(self.values, end + ROOM)
-        for store, new in zip(self.room, (key_states, value_states), strict=True):
-            store[:, :, start:end] = new
-        self.keys, self.values = (store[:, :, :end] for store in self.room)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self.room = None
-
-
-def _grown(states: torch.Tensor, tokens: int) -> torch.Tensor:
-    rows, heads, length, width = states.shape
-    store = states.new_empty(rows, heads, tokens, width)
-    store[:, :, :length] = states
-    return store
-
-
-def _cache(config) -> DynamicCache:
-    """The cache this kind of model wants, its plain layers with room to grow."""
-    cache = DynamicCache(config=config)
-    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
 
 
 @torch.inference_mode()
 def decode(
-    model: torch.nn.Module,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    ends: torch.Tensor,
-    limit: int,
-    samples: int = 1,
-    temperature: float = 0.0,
-    top_k: int = 0,
+    model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, ends: torch.Tensor, params: SamplingParams
 ) -> list[list[int]]:
-    """`samples` continuations of each left-padded prompt, prompt by prompt, up to and with their end token.
+    """Return `params.n` continuations of each prompt, prompt by prompt, up to and with their end token.
 
-    `ids` and `mask` are [prompts, tokens], `ends` the tokens that close a sequence. Temperature 0 is greedy,
-    top_k 0 draws from all tokens.
+    `ids` and `mask` are [prompts, tokens], padded on the left; `ends` are the tokens that end a sequence.
     """
-    cache = _cache(model.config)
+    cache = DynamicCache(config=model.config)
     logits = _forward(model, ids, mask, cache)
-    cache.batch_repeat_interleave(samples)
-    logits, mask = logits.repeat_interleave(samples, 0), mask.repeat_interleave(samples, 0)
-    generated = torch.full((len(logits), limit), -1, device=ids.device)
+    cache.batch_repeat_interleave(params.n)
+    logits, mask = logits.repeat_interleave(params.n, 0), mask.repeat_interleave(params.n, 0)
+    generated = torch.full((len(logits), params.max_tokens), -1, device=ids.device)
     rows, going = torch.arange(len(logits), device=ids.device), logits.new_ones(len(logits), dtype=bool)
-    for step in range(limit):
-        tokens = _next_tokens(logits, temperature, top_k)
+    for step in range(params.max_tokens):
+        tokens = next_tokens(logits, params)
         generated[rows[going], step] = tokens[going]
         going &= ~torch.isin(tokens, ends)
-        if step + 1 == limit or not going.any():
+        if step + 1 == params.max_tokens or not going.any():
             break
         if going.sum() <= SHRINK * len(going):
             cache.batch_select_indices(going.nonzero().squeeze(1))
@@ -88,10 +45,11 @@ def _forward(
     return output.logits[:, -1]
 
 
-def _next_tokens(logits: torch.Tensor, temperature: float, top_k: int) -> torch.Tensor:
-    if not temperature:
+def next_tokens(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Choose a token [rows] by its logits [rows, vocabulary]."""
+    if not params.temperature:
         return logits.argmax(1)
-    if 0 < top_k < logits.shape[1]:
-        least = logits.topk(top_k, 1).values[:, -1:]
+    if 0 < params.top_k < logits.shape[1]:
+        least = logits.topk(params.top_k, 1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    return torch.multinomial((logits.float() / temperature).softmax(1), 1).squeeze(1)
+    return torch.multinomial((logits.float() / params.temperature).softmax(1), 1).squeeze(1)

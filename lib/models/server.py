@@ -12,7 +12,7 @@ import openai
 from transformers import AutoTokenizer
 
 from lib.errors import UserError
-from lib.models import background, chat_template, completions, transport, weights
+from lib.models import background, chat_template, completions, loading, transport
 from lib.models.backend import Backend, Batch, Chat
 from lib.models.completions import Unusable
 from lib.models.types import Completion, SamplingParams
@@ -61,8 +61,8 @@ def _tokenizer(name: str):
     """Load the tokenizer of a local folder; None where that has no chat template."""
     if not (Path(name) / "tokenizer_config.json").exists():
         return None
-    with weights.loading("student", name) as path:
-        tokenizer = AutoTokenizer.from_pretrained(path, **weights.OWN_CODE)
+    with loading.located("student", name) as path:
+        tokenizer = AutoTokenizer.from_pretrained(path, **loading.OWN_CODE)
     return tokenizer if tokenizer.chat_template else None
 
 

@@ -14,7 +14,7 @@ from lib.corpus import sources
 from lib.errors import UserError
 from lib.evaluation import registry
 from lib.gym import EMBEDDED
-from lib.models import prices, weights
+from lib.models import loading, prices
 from lib.models.ledger import Ledger
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
@@ -39,8 +39,8 @@ CHOICES = {
 }
 OWNERS = {  # each raises UserError for a value that it does not take
     "bad_rows": partial(corpus.check, "auto"),
-    "chat_template": weights.template,
-    "classifier": partial(weights.locate, "classifier"),
+    "chat_template": loading.template,
+    "classifier": partial(loading.locate, "classifier"),
     "format": partial(corpus.check, bad_rows="refuse"),
     "selection": selection.find,
     "tasks": tasks.load_taxonomy,
@@ -65,7 +65,7 @@ def check(notebook: str, values: dict) -> None:
         if name in SAMPLING and SAMPLING[name] in values:
             check_samples(value, values[SAMPLING[name]])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
-        weights.locate("student", values["student"])
+        loading.locate("student", values["student"])
     if "engine" in values:
         check_engine(*(values[name] for name in ENGINE))
     if "learning_rate" in values:

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from lib.models import weights
+from lib.models import loading
 from lib.training import trainers
 
 logging.disable_progress_bar()  # a stage has its own
@@ -78,8 +78,8 @@ def fit(
 
 def _load(name: str | Path, labels: list[str]) -> tuple:
     """Load in float32, which small steps need; a head for other labels is drawn anew."""
-    with weights.loading("classifier", name) as source:
-        tokenizer = AutoTokenizer.from_pretrained(source, **weights.OWN_CODE)
+    with loading.located("classifier", name) as source:
+        tokenizer = AutoTokenizer.from_pretrained(source, **loading.OWN_CODE)
         if tokenizer.pad_token is None:
             raise ValueError("its tokenizer has no padding token, as an encoder's has")
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -89,6 +89,6 @@ def _load(name: str | Path, labels: list[str]) -> tuple:
             ignore_mismatched_sizes=True,
             id2label=dict(enumerate(labels)),
             label2id={label: i for i, label in enumerate(labels)},
-            **weights.OWN_CODE,
+            **loading.OWN_CODE,
         )
     return model, tokenizer

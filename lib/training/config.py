@@ -40,16 +40,15 @@ class TrainingConfig:
         for name in ("epochs", "learning_rate", "batch_size"):
             self._require(name, getattr(self, name) > 0, "it must be above 0.")
         self._require("warmup", 0 <= self.warmup <= 1, "it is a share of the steps, 0 to 1.")
-        whole = not self.device_rows or self.batch_size % self.device_rows == 0
-        self._require("device_rows", whole, f"it must divide batch_size={self.batch_size}.")
-        quiet = not (self.packing and self.neftune)
-        self._require("neftune", quiet, "its noise depends on padding. Set packing to false.")
+        divides = not self.device_rows or self.batch_size % self.device_rows == 0
+        self._require("device_rows", divides, f"it must divide batch_size={self.batch_size}.")
+        padded = not (self.packing and self.neftune)
+        self._require("neftune", padded, "its noise depends on padding. Set packing to false.")
         trainable = self.adapter_rank or not self.quantised
         self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
         installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
-        self._require(
-            "report_to", installed, f"it is not installed. Run pip install {' or '.join(REPORTERS)}."
-        )
+        names = " or ".join(REPORTERS)
+        self._require("report_to", installed, f"it is not installed. Run pip install {names}.")
         self.command()
 
     def _require(self, name: str, holds: object, reason: str) -> None:

@@ -12,7 +12,6 @@ from lib.errors import UserError
 from lib.training.encoding import IGNORED
 
 POOL = 50  # batches whose rows are sorted together
-CHECKED = 64  # tokens of a row that packing is checked on
 LEAK = 1e-6  # share of the largest logit: kernels repeat exactly where nothing leaks
 
 
@@ -59,29 +58,23 @@ def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
 
     Returns input_ids, labels and position_ids, each [bins, length]. No row may be longer than `length`.
     Positions restart at every row: by them, without an attention mask and with use_cache=False, each row
-    attends to itself alone.
+    attends to itself alone. TRL's padding_free makes one bin of all rows: quadratic without FlashAttention.
     """
-    bins: list[list[dict]] = []
+    bins: list[dict[str, list[int]]] = []
     for row in rows:
-        room = (some for some in bins if _tokens(some) + len(row["input_ids"]) <= length)
-        bin = next(room, None)
+        size = len(row["input_ids"])
+        bin = next((bin for bin in bins if len(bin["input_ids"]) + size <= length), None)
         if bin is None:
-            bins.append(bin := [])
-        bin.append(row)
+            bins.append(bin := {"input_ids": [], "labels": [], "position_ids": []})
+        bin["input_ids"] += row["input_ids"]
+        bin["labels"] += [IGNORED, *row["labels"][1:]]  # the row before does not predict the first token
+        bin["position_ids"] += range(size)
     for bin in bins:
-        if padding := length - _tokens(bin):
-            bin.append({"input_ids": [0] * padding, "labels": [IGNORED] * padding})
-    # the first token of a row is not predicted by the row before
-    columns = {
-        "input_ids": [[token for row in bin for token in row["input_ids"]] for bin in bins],
-        "labels": [[label for row in bin for label in (IGNORED, *row["labels"][1:])] for bin in bins],
-        "position_ids": [[i for row in bin for i in range(len(row["input_ids"]))] for bin in bins],
-    }
-    return {name: torch.tensor(values) for name, values in columns.items()}
-
-
-def _tokens(rows: list[dict]) -> int:
-    return sum(len(row["input_ids"]) for row in rows)
+        room = length - len(bin["input_ids"])
+        bin["input_ids"] += [0] * room
+        bin["labels"] += [IGNORED] * room
+        bin["position_ids"] += range(room)
+    return {name: torch.tensor([bin[name] for bin in bins]) for name in bins[0]}
 
 
 @torch.inference_mode()
@@ -90,7 +83,7 @@ def check_packing(model: torch.nn.Module, encoded: Dataset) -> None:
 
     Attention separates rows by their positions; recurrent states (Mamba, linear attention) do not.
     """
-    row = torch.tensor(encoded[0]["input_ids"][:CHECKED], device=model.device)
+    row = torch.tensor(encoded[0]["input_ids"][:64], device=model.device)
     positions = torch.arange(len(row), device=model.device).repeat(1, 2)
     logits, changed = (
         model(input_ids=torch.cat([before, row])[None], position_ids=positions, use_cache=False).logits

@@ -41,15 +41,15 @@ def train(job: Job, report: Callable[[int, int], None]) -> list[dict]:
 
     Raises UserError with the error of a process, or with the end of the log.
     """
-    folder = job.folder / "work/job"
+    folder = (job.folder / "work/job").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     _write(job, folder)
-    code = _run([*job.config.command(), "-m", "lib.training.sft", str(folder.resolve())], folder, report)
+    code = _run([*job.config.command(), "-m", "lib.training.sft", str(folder)], folder, report)
+    result = files.read_json(folder / "result.json") or {}
     if code:
-        raise UserError(_reason(job, folder, code))
-    losses = files.read_json(folder / "losses.json")
+        raise UserError(result.get("error") or _end_of_log(job, folder, code))
     shutil.rmtree(folder)
-    return losses
+    return result["losses"]
 
 
 def _write(job: Job, folder: Path) -> None:
@@ -77,17 +77,14 @@ def _run(words: list[str], folder: Path, report: Callable[[int, int], None]) -> 
             while process.poll() is None:
                 time.sleep(POLL_S)
                 if progress := files.read_json(folder / "progress.json"):
-                    report(progress["done"], progress["total"])
+                    report(*progress)
         finally:
             process.terminate()
             process.wait()
     return process.returncode
 
 
-def _reason(job: Job, folder: Path, code: int) -> str:
-    """Return the error of a process, else the last lines of the log."""
-    if (folder / "error.txt").exists():
-        return (folder / "error.txt").read_text()
+def _end_of_log(job: Job, folder: Path, code: int) -> str:
     log = folder / "log.txt"
     end = "\n".join(log.read_text().strip().splitlines()[-5:])
     return f"launch={job.config.launch}: it ended with {code}. Read {paths.short(log)}, which ends:\n{end}"

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from datasets import Dataset
@@ -25,11 +24,6 @@ def save(trainer: SFTTrainer, job: Job) -> None:
     trainer.save_model(str(folder))
     if not trainer.is_world_process_zero():
         return
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"student={job.student}: its weights were not gathered from the processes. Set "
-            "stage3_gather_16bit_weights_on_model_save in DeepSpeed's configuration."
-        )
     if job.config.adapter_rank:
         _merged(job, folder).save_pretrained(final)
     job.tokenizer.save_pretrained(final)
@@ -40,40 +34,35 @@ def save(trainer: SFTTrainer, job: Job) -> None:
 def _merged(job: Job, adapter: Path) -> torch.nn.Module:
     """Merge the adapter in float32: bfloat16 would round most of it away, 4 bits all of it."""
     base = loading.load_model(job.student, full_precision=True, device="cpu")
-    configure(base, job.tokenizer)
+    configure(base, job)
     return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
-def configure(model: torch.nn.Module, tokenizer) -> list[int]:
+def configure(model: torch.nn.Module, job: Job) -> list[int]:
     """Set end tokens that any server stops at, and sampling fields that can be saved; return the former."""
-    ends = chat_template.ends(tokenizer, model.generation_config)
+    ends = chat_template.ends(job.tokenizer, model.generation_config)
     for config in (model.generation_config, model.config.get_text_config(), model.config):
         config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    _make_sampling_valid(model.generation_config)
+    _make_valid(model.generation_config, job.student)
     return ends
 
 
-def _make_sampling_valid(generation: GenerationConfig) -> None:
+def _make_valid(generation: GenerationConfig, student: str) -> None:
     """Correct sampling fields without do_sample, as LLaMA 2 and Vicuna have them: they cannot be saved."""
     try:
         generation.validate(strict=True)
+        return
     except ValueError:
         if generation.temperature == 0:  # greedy, which needs none of them
             generation.temperature = generation.top_p = generation.top_k = None
         else:
             generation.do_sample = True
-
-
-def try_saving(model: torch.nn.Module, job: Job) -> None:
-    """Save the files beside the weights on trial, before a round is trained and then lost."""
     try:
-        with TemporaryDirectory() as trial:
-            for part in (model.config, model.generation_config, job.tokenizer):
-                part.save_pretrained(trial)
-    except (ValueError, TypeError, AttributeError) as error:
+        generation.validate(strict=True)
+    except ValueError as error:
         raise UserError(
-            f"student={job.student}: it could not be saved after training: {one_line(error)}. Correct its "
-            "configuration files."
+            f"student={student}: it could not be saved after training: {one_line(error)} Correct its "
+            "generation_config.json."
         ) from None
 
 

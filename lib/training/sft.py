@@ -24,6 +24,8 @@ from lib.training.encoding import ENCODED, IGNORED
 from lib.training.trainers import Report
 
 PAD_ROW = {"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}  # fills the last step that processes share
+PROCESSES = int(os.environ.get("WORLD_SIZE", 1))  # which share a step
+FIRST = os.environ.get("RANK", "0") == "0"  # this process is alone, or the first of several
 
 
 def train(
@@ -62,7 +64,7 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
     finally:  # leave nothing on the device, though an error's traceback may hold the trainer
         trainer.accelerator.free_memory()
         trainer.optimizer = trainer.lr_scheduler = None
-        if _processes() == 1:
+        if PROCESSES == 1:
             trainer.model.to("cpu").zero_grad()
     return losses
 
@@ -84,14 +86,10 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     config, encoded = job.config, job.encoded
     arguments = _sft_arguments(job)  # connects the processes, before loading
     model = _load(job)
-    saving.check_ends(encoded, saving.configure(model, job.tokenizer))
-    collator = None
-    if config.packing:
-        collator = partial(data.packed, length=max(map(len, encoded["input_ids"])))
-    if _is_first():  # others may hold no weights
-        saving.try_saving(model, job)
-        if config.packing:
-            data.check_packing(model, encoded)
+    saving.check_ends(encoded, saving.configure(model, job))
+    if config.packing and FIRST:  # others may hold no weights
+        data.check_packing(model, encoded)
+    length = max(map(len, encoded["input_ids"]))
     pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
     rank = config.adapter_rank
     adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -99,8 +97,8 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     trainer = _Trainer(
         model=model.train(),
         processing_class=job.tokenizer,
-        train_dataset=concatenate_datasets([encoded, pad_row]) if _processes() > 1 else encoded,
-        data_collator=collator,
+        train_dataset=concatenate_datasets([encoded, pad_row]) if PROCESSES > 1 else encoded,
+        data_collator=partial(data.packed, length=length) if config.packing else None,
         callbacks=[trainers.Progress(report, config.save_steps)],
         args=arguments,
         peft_config=adapter if rank else None,
@@ -115,27 +113,17 @@ def _load(job: launch.Job) -> torch.nn.Module:
     Where they share the weights (FSDP), only the first reads them: a model may be larger than a device, and
     several copies of it larger than the memory.
     """
-    config, device = job.config, "cpu" if _processes() > 1 else ""
+    config, device = job.config, "cpu" if PROCESSES > 1 else ""
     shared = torch.cuda.is_available() and is_fsdp_enabled()  # accelerate shards on devices only
-    empty = shared and not _is_first() and not config.quantised
+    empty = shared and not FIRST and not config.quantised
     return loading.load_model(job.student, not config.adapter_rank, config.quantised, device, empty)
-
-
-def _processes() -> int:
-    """Return how many processes share a step."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def _is_first() -> bool:
-    """Say whether this process is alone, or the first of several."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class _Trainer(SFTTrainer):
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         lengths = list(map(len, self.train_dataset["input_ids"]))
-        pad_row = len(lengths) - 1 if _processes() > 1 else None
-        step = self._train_batch_size * self.args.gradient_accumulation_steps * _processes()
+        pad_row = len(lengths) - 1 if PROCESSES > 1 else None
+        step = self._train_batch_size * self.args.gradient_accumulation_steps * PROCESSES
         lengths = lengths[:pad_row]
         steps_per_epoch = math.ceil(len(lengths) / step)
         # set_epoch does not reach a sampler that is resumed in several processes
@@ -145,12 +133,12 @@ class _Trainer(SFTTrainer):
 
 
 def _sft_arguments(job: launch.Job) -> SFTConfig:
-    config, processes = job.config, _processes()
+    config = job.config
     steps = math.ceil(len(job.encoded) / config.batch_size) * config.epochs
-    rows = config.device_rows or max(1, config.batch_size // processes)
-    if config.batch_size % (rows * processes):
+    rows = config.device_rows or max(1, config.batch_size // PROCESSES)
+    if config.batch_size % (rows * PROCESSES):
         raise UserError(
-            f"batch_size={config.batch_size}: {processes} processes cannot share it, {rows} rows at a time. "
+            f"batch_size={config.batch_size}: {PROCESSES} processes cannot share it, {rows} rows at a time. "
             "Set a multiple."
         )
     return trainers.arguments(
@@ -161,7 +149,7 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
         warmup_steps=round(config.warmup * steps),
         lr_scheduler_type="cosine",
         per_device_train_batch_size=rows,
-        gradient_accumulation_steps=config.batch_size // (rows * processes),
+        gradient_accumulation_steps=config.batch_size // (rows * PROCESSES),
         max_length=None,  # rows are already cut
         activation_checkpointing=config.checkpointing,
         neftune_noise_alpha=config.neftune or None,
@@ -180,18 +168,18 @@ def main(folder: Path) -> None:
     files.die_with_parent(os.getppid())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+
+    def report(*progress: int) -> None:
+        if FIRST:
+            files.write_json(folder / "progress.json", progress)
+
     try:
-        losses = _train(launch.read(folder), partial(_write_progress, folder))
+        losses = _train(launch.read(folder), report)
     except UserError as error:
-        (folder / "error.txt").write_text(str(error))
+        files.write_json(folder / "result.json", {"error": str(error)})
         sys.exit(1)
-    if _is_first():
-        files.write_json(folder / "losses.json", losses)
-
-
-def _write_progress(folder: Path, done: int, total: int) -> None:
-    if _is_first():
-        files.write_json(folder / "progress.json", {"done": done, "total": total})
+    if FIRST:
+        files.write_json(folder / "result.json", {"losses": losses})
 
 
 if __name__ == "__main__":
