@@ -191,7 +191,7 @@ def _has_metric(study: Study, name: str) -> bool:
     possible = registry.writable(study.declared)
     if any(map(registry.is_own, study.declared)):
         prefixes = {each.prefix for each in registry.BENCHMARKS}
-        return name in registry.every() or name.partition(".")[0] not in prefixes
+        return name in registry.WRITERS or name.partition(".")[0] not in prefixes
     return name in possible
 
 
@@ -200,10 +200,12 @@ def _check_metric(study: Study) -> None:
     if not name or _has_metric(study, name):
         return
     where = f"{study.path}: metric={one_line(name, 60)}"
-    if notebook := registry.notebook_of(name):
-        raise UserError(f"{where}: no stage writes it. Add {notebook} to `stages`, or leave `metric` out.")
+    if benchmark := registry.WRITERS.get(name):
+        raise UserError(
+            f"{where}: no stage writes it. Add {benchmark.notebook} to `stages`, or leave `metric` out."
+        )
     possible = registry.writable(study.declared)
-    near = params.nearest(name, possible or registry.every())
+    near = params.nearest(name, possible or registry.WRITERS)
     raise UserError(
         f"{where}: no benchmark writes it{near}. Name one of {', '.join(possible) or 'an evaluation'}."
     )
