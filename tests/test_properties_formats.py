@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lib import corpus, records
 from lib.corpus import contamination
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, mt_bench, mt_judging
+from lib.evaluation import alpaca, ifeval, mt_bench
 from lib.self_guide import target
 from lib.text import clean
 
@@ -248,7 +248,7 @@ READERS = {
         st.fixed_dictionaries({"name": plain, "system_prompt": texts, "prompt_template": texts}),
     ),
     "judgments": (
-        lambda place: mt_judging.recorded(ASKED, place),
+        lambda place: mt_bench.recorded(ASKED, place),
         st.fixed_dictionaries(
             {"question_id": number, "turn": st.sampled_from([1, 2]), "judgment": texts},
             optional={"score": st.integers(-1, 10), "model": plain, "judge": values, "user_prompt": texts},

@@ -13,8 +13,11 @@ from lib.corpus import contamination, sources
 from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
+from lib.models import prices
 from lib.models.backend import Backend
+from lib.models.chat import Endpoint
 from lib.models.types import Ended, SamplingParams, ended
+from lib.oracle import estimate
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
@@ -56,9 +59,10 @@ def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
         )
 
 
-def write_lines(path: Path, rows: Iterable[dict]) -> None:
-    """Write rows as JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Write rows as JSON lines; no file where there are none."""
+    if rows:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def student(student: object, parameters: dict) -> Backend:
@@ -92,6 +96,15 @@ def describe_sampling(student: object, parameters: dict, total: int, cut: int, u
         f"`{student}`: temperature {temperature}, chat template {template}, at most "
         f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there{thoughts}."
     )
+
+
+def expected_calls(endpoint: Endpoint, purpose: str, prompts: list[list[dict]], completion: int) -> str:
+    """Describe the calls, tokens and money that a judge will take, as markdown.
+
+    `completion` is the number of tokens that a reply will have, about.
+    """
+    tokens = sum(map(prices.tokens, prompts)) / max(len(prompts), 1)
+    return estimate.describe([estimate.ahead(endpoint, purpose, len(prompts), tokens, completion)], endpoint)
 
 
 def tally(scores: pd.Series, replies: pd.Series, at_limit: pd.Series) -> dict[str, int]:

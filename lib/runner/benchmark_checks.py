@@ -6,7 +6,7 @@ from lib.models import prices, weights
 from lib.runner import checks
 
 EVALUATOR = ("evaluation_judge", "evaluation_url")
-LEAST = {"evaluation_temperature": 0, "per_cell": 1, "max_new_tokens": 1, "judgments_per_answer": 1}
+LEAST = {"evaluation_temperature": 0, "per_cell": 1, "max_new_tokens": 1}
 LEAST |= {"lc_resamples": 20}  # fits of the length control, that an interval needs
 
 
@@ -28,7 +28,7 @@ def alpaca_eval(values: dict) -> None:
 
 
 def mt_bench(values: dict) -> None:
-    from lib.evaluation import mt_judging
+    from lib.evaluation.mt_bench import JUDGE
 
     recorded = ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
     if not values["questions"]:
@@ -39,7 +39,7 @@ def mt_bench(values: dict) -> None:
     live = values["questions"] and not values["judgments"]
     if live and (missing := [name for name in ("reference_answers", "judge_prompts") if not values[name]]):
         raise UserError(f"{missing[0]} is empty, but the judge needs it. Name FastChat's file.")
-    _evaluation(values, recorded, values["answers"] or values["judgments"], mt_judging.JUDGE if live else "")
+    _evaluation(values, recorded, values["answers"] or values["judgments"], JUDGE if live else "")
 
 
 def ifeval(values: dict) -> None:
