@@ -52,51 +52,25 @@ MT_BENCH = Metric("mt_bench.score", "MT-Bench, 1 to 10", decimals=2, unit="of te
 IFEVAL = Metric("ifeval.prompt_strict", "IFEval, prompts followed, %", 100)
 EXACT_MATCH = Metric("ni.exact_match", "target task, exact match, %", 100)
 ROUGE_L = Metric("ni.rouge_l", "target task, ROUGE-L, %", 100)
-LOSS = Metric(
-    "held_out.bits_per_byte", "held-out loss, bits per byte (lower is better)", 1, 3, "bits per byte", True
-)
+LOSS_LABEL, BITS = "held-out loss, bits per byte (lower is better)", "bits per byte"
+LOSS = Metric("held_out.bits_per_byte", LOSS_LABEL, decimals=3, unit=BITS, lower_is_better=True)
 
+# fmt: off
 BENCHMARKS = (
-    Benchmark(
-        "evaluation/gym",
-        "embedded world",
-        (GYM,),
-        "corpus_mix unseen_level unseen_family unseen_phrasing forgetting",
-    ),
-    Benchmark(
-        "evaluation/alpaca_eval",
-        "AlpacaEval 2",
-        (WIN_RATE, LC_WIN_RATE),
-        "discrete_win_rate",
-        counted=True,
-        judged=True,
-        stand_in=("annotator", "exact"),
-    ),
-    Benchmark(
-        "evaluation/mt_bench",
-        "MT-Bench",
-        (MT_BENCH,),
-        "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
-        counted=True,
-        judged=True,
-        stand_in=("questions", ""),
-    ),
-    Benchmark(
-        "evaluation/ifeval",
-        "IFEval",
-        (IFEVAL,),
-        "prompt_loose instruction_strict instruction_loose",
-        counted=True,
-        stand_in=("prompts", ""),
-    ),
-    Benchmark(
-        "evaluation/natural_instructions",
-        "target task",
-        (EXACT_MATCH, ROUGE_L),
-        "exact_match_substring rouge_l_char parsable",
-    ),
+    Benchmark("evaluation/gym", "embedded world", (GYM,),
+              "corpus_mix unseen_level unseen_family unseen_phrasing forgetting"),
+    Benchmark("evaluation/alpaca_eval", "AlpacaEval 2", (WIN_RATE, LC_WIN_RATE), "discrete_win_rate",
+              counted=True, judged=True, stand_in=("annotator", "exact")),
+    Benchmark("evaluation/mt_bench", "MT-Bench", (MT_BENCH,),
+              "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
+              counted=True, judged=True, stand_in=("questions", "")),
+    Benchmark("evaluation/ifeval", "IFEval", (IFEVAL,), "prompt_loose instruction_strict instruction_loose",
+              counted=True, stand_in=("prompts", "")),
+    Benchmark("evaluation/natural_instructions", "target task", (EXACT_MATCH, ROUGE_L),
+              "exact_match_substring rouge_l_char parsable"),
     Benchmark("evaluation/held_out_loss", "held-out loss", (LOSS,)),
 )
+# fmt: on
 HEADLINES = {metric.name: metric for benchmark in BENCHMARKS for metric in benchmark.headlines}
 WRITERS = {name: benchmark for benchmark in BENCHMARKS for name in benchmark.metrics}
 
