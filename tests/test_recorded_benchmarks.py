@@ -8,7 +8,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib import paths
-from lib.evaluation import alpaca, annotators, ifeval, length_control, mt_bench, statistics
+from lib.evaluation import alpaca, annotators, ifeval, mt_bench, statistics
 from lib.run import run_study
 from lib.tapir import judge
 
@@ -36,7 +36,7 @@ def verdicts(model: str):
 
 
 def controlled(table) -> float:
-    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES))
+    return alpaca.lc_win_rate(table.dropna(subset=["output_2"]), alpaca.lc_features(FEATURES))
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
