@@ -1,4 +1,4 @@
-"""Does our IFD choose what Cherry LLM's chose? `PYTHONPATH=tests python -m cherry STUDENT [ROWS]`, on the recorded Alpaca rows.
+"""Does our IFD choose what Cherry LLM's chose? `PYTHONPATH=tests python -m bench.cherry STUDENT [ROWS]`, on the recorded Alpaca rows.
 
 Theirs is the IFD of a LLaMA-7B that had seen a thousand of the rows; ours that of a student which should have, too.
 """
@@ -21,12 +21,12 @@ SHARE, RESAMPLES, LONGEST = (
 
 def main(student: str, n: int = 0) -> None:
     rows = corpus.load("$RECORDED_DATA/instructions/alpaca_davinci003_union_subset.json.xz")
-    theirs = set(corpus.load("$RECORDED_DATA/instructions/cherry_alpaca_5_percent.json.xz")["id"])
+    chosen = set(corpus.load("$RECORDED_DATA/instructions/cherry_alpaca_5_percent.json.xz")["id"])
     short = [i for i, row in enumerate(rows) if row["response"] and records.characters(row) <= LONGEST]
     rows = records.take_rows(rows, Random(0).sample(short, n) if n else short)
     scores = np.array(selection.ifd(rows, models.load(student), 1024))
     scores[scores > 1] = -1  # what IFD leaves out
-    cherry = np.array([row_id in theirs for row_id in rows["id"]])
+    cherry = np.array([row_id in chosen for row_id in rows["id"]])
     rng = np.random.default_rng(0)
     drawn = [
         _lead(scores[picks], cherry[picks]) for picks in rng.integers(len(rows), size=(RESAMPLES, len(rows)))
