@@ -9,7 +9,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib.errors import UserError
-from lib.evaluation import alpaca, annotators, length_control
+from lib.evaluation import alpaca, annotators
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.tapir import judge
@@ -137,7 +137,7 @@ def test_not_one_readable_verdict_is_no_crash(ask):
 
 def test_a_judge_without_logprobs_is_named_after_one_call(ask):
     with ChatServer(lambda body: "m") as server:
-        with pytest.raises(UserError, match="judge at .* gives no logprobs, which this annotator reads"):
+        with pytest.raises(UserError, match="judge at .* gives no logprobs"):
             ask(server)
         assert len(server.bodies) == 1
 
@@ -201,77 +201,56 @@ def test_what_was_written_can_be_given_back_and_says_the_same(kept, pairs):
     pd.testing.assert_series_equal(read["preference"], verdicts["preference"])
 
 
-@pytest.mark.parametrize(
-    ("change", "fault"),
-    [
-        ({"output_2": "Well"}, "'Say three.' is of other outputs"),
-        ({"annotator": "gpt4"}, "'Say three.' is of other outputs or another annotator"),
-        ({"instruction": "Sing."}, "outside the evaluation set, such as 'Sing.'"),
-    ],
-)
-def test_annotations_that_do_not_fit_are_refused(kept, pairs, change, fault):
+@pytest.fixture
+def recorded(kept, pairs):
+    """Reads the annotations of `kept` again, with changes to one of them."""
     _, folder = kept
-    rows = json.loads((folder / "annotations.json").read_text())
-    rows[2] |= change
-    (folder / "other.json").write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=fault):
-        alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "other.json"))
+
+    def recorded(row: int, change: dict):
+        rows = json.loads((folder / "annotations.json").read_text())
+        rows[row] |= change
+        (folder / "other.json").write_text(json.dumps(rows))
+        return alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "other.json"))
+
+    return recorded
+
+
+@pytest.mark.parametrize("change", [{"output_2": "Well"}, {"annotator": "gpt4"}, {"instruction": "Sing."}])
+def test_annotations_that_do_not_fit_are_refused(recorded, change):
+    with pytest.raises(UserError, match="1 of its 6 records are of other outputs or another annotator"):
+        recorded(2, change)
 
 
 @pytest.mark.parametrize("raw", [{"logprobs": {"content": []}}, {"text": "m"}, "m"])
-def test_a_raw_reply_that_cannot_be_read_is_unread_whatever_preference_is_recorded(kept, pairs, raw):
-    _, folder = kept
-    rows = json.loads((folder / "annotations.json").read_text())
-    rows[2] |= {"raw_completion": raw}
-    (folder / "other.json").write_text(json.dumps(rows))
-    read = alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "other.json"))
+def test_a_raw_reply_that_cannot_be_read_is_unread_whatever_preference_is_recorded(recorded, raw):
+    read = recorded(2, {"raw_completion": raw})
     assert alpaca.tally(read) == {"read": 5, "unread": 1, "cut": 0, "missing": 0, "total": 6}
 
 
-def test_annotations_without_a_raw_reply_keep_their_preference_and_missing_ones_are_counted(kept, pairs):
-    _, folder = kept
-    rows = json.loads((folder / "annotations.json").read_text())
-    rows[0] |= {"preference": 1.25, "raw_completion": None}
-    (folder / "other.json").write_text(json.dumps(rows[:5]))
-    read = alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "other.json"))
-    assert read["preference"].tolist()[:5] == pytest.approx([1.25, 1.8, 1.8, 1.8, 1.8])
-    assert alpaca.tally(read) == {"read": 5, "unread": 0, "cut": 0, "missing": 1, "total": 6}
+@pytest.mark.parametrize(("stated", "preference"), [(0, 1.5), (-1, None), (None, None), (1.25, 1.25)])
+def test_a_preference_without_a_raw_reply_stays_and_in_older_files_is_a_tie_or_missing(
+    recorded, stated, preference
+):
+    read = recorded(0, {"preference": stated, "raw_completion": None})
+    assert read["preference"].fillna(-9).tolist() == pytest.approx([preference or -9, *[1.8] * 5])
+    assert alpaca.tally(read)["missing"] == (preference is None)
+
+
+def test_a_recording_keeps_who_judged_so_that_length_is_not_controlled_for_another(recorded):
+    assert set(recorded(0, {})["judge"]) == {"judge"}  # the model that the endpoint was asked for
 
 
 def test_length_is_controlled_for_the_published_judge_and_reference_alone(pairs):
-    assert "not of mine by gpt" in length_control.why_not(pairs, "mine", "gpt")
-    assert "not ref" in length_control.why_not(pairs, annotators.PUBLISHED, "gpt-4-1106-preview")
-    assert "not of weighted_alpaca_eval_gpt4_turbo by llama" in length_control.why_not(
-        pairs, annotators.PUBLISHED, "llama"
-    )
-    right = pairs.assign(generator_1=length_control.REFERENCE)
-    assert "not to 6" in length_control.why_not(right, annotators.PUBLISHED, "gpt-4-1106-preview")
+    gpt = "gpt-4-1106-preview"
+    right = pairs.assign(generator_1=alpaca.REFERENCE)
     many = pd.concat([right] * 135, ignore_index=True)[:805]
-    assert length_control.why_not(many, annotators.PUBLISHED, "gpt-4-1106-preview") == ""
-    named = many.assign(generator_2=length_control.REFERENCE)
-    assert "but differ" in length_control.why_not(named, annotators.PUBLISHED, "gpt-4-1106-preview")
     few = many.assign(output_2=many["output_2"].where(many.index < 6))
-    assert "needs 50 outputs or more, not 6" in length_control.why_not(
-        few, annotators.PUBLISHED, "gpt-4-1106-preview"
-    )
-
-
-def test_a_recording_keeps_who_judged_so_that_length_is_not_controlled_for_another(kept, pairs):
-    _, folder = kept
-    read = alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "annotations.json"))
-    assert set(read["judge"]) == {"judge"}  # the model that the endpoint was asked for
-
-
-@pytest.mark.parametrize(
-    ("stated", "preference"), [(0, 1.5), (-1, None), (None, None), (1.25, 1.25), (3, None), ("good", None)]
-)
-def test_a_preference_of_an_older_file_is_a_tie_or_missing_and_never_a_score(kept, pairs, stated, preference):
-    _, folder = kept
-    rows = json.loads((folder / "annotations.json").read_text())
-    rows[0] |= {"preference": stated, "raw_completion": None}
-    (folder / "other.json").write_text(json.dumps(rows))
-    read = alpaca.recorded(pairs, annotators.PUBLISHED, str(folder / "other.json"))
-    assert read["preference"][0] == preference or (preference is None and math.isnan(read["preference"][0]))
+    assert "not mine" in alpaca.why_no_lc(many, "mine", gpt)
+    assert "not llama" in alpaca.why_no_lc(many, annotators.PUBLISHED, "llama")
+    assert "not ref" in alpaca.why_no_lc(pairs, annotators.PUBLISHED, gpt)
+    assert "805, not 6" in alpaca.why_no_lc(right, annotators.PUBLISHED, gpt)
+    assert "needs 50 outputs or more, not 6" in alpaca.why_no_lc(few, annotators.PUBLISHED, gpt)
+    assert alpaca.why_no_lc(many, annotators.PUBLISHED, gpt) == ""
 
 
 def test_an_unread_reply_stays_where_the_second_call_fails(ask):

@@ -1,7 +1,5 @@
 """Prompts that the student may have been trained on, and model text that is shown."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -48,19 +46,6 @@ def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
 def test_without_rows_nothing_is_claimed(tmp_path):
     sentence, metrics = shared.overlap(Stage(tmp_path), SCORES, PROMPTS, "prompt", "key", "m.score")
     assert metrics == {} and "not known here" in sentence
-
-
-def test_in_the_embedded_world_the_instance_decides_and_not_its_wording(tmp_path):
-    about, other = {"family": "gcd", "payload": "12 30"}, {"family": "gcd", "payload": "7 21"}
-    prompts = [{"key": 1, "prompt": "a", "about": about}, {"key": 2, "prompt": "b", "about": [other, about]}]
-    prompts += [{"key": 3, "prompt": "Quite other words", "about": other}]
-    metas = [json.dumps(about), json.dumps({"text": "a row of another world"})]
-    corpus = records.build(
-        [{"instruction": "Quite other words", "meta": meta, "response": "6"} for meta in metas]
-    )
-    stage = Stage(tmp_path, corpus_from=corpus)
-    _, metrics = shared.overlap(stage, SCORES, prompts, "prompt", "key", "m.score")
-    assert metrics["m.touched"] == 2
 
 
 def test_a_name_from_a_file_is_shown_as_code():

@@ -8,7 +8,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib.errors import UserError
-from lib.evaluation import mt_bench, mt_judging, statistics
+from lib.evaluation import mt_bench, statistics
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.models.types import Completion, SamplingParams
@@ -49,45 +49,29 @@ PROMPTS = {
     ],
 )
 def test_a_rating_stands_in_brackets_or_is_unread(reply, rating):
-    assert mt_judging.read_rating(reply) == rating
+    assert mt_bench.read_rating(reply) == rating
 
 
-@pytest.mark.parametrize(
-    ("reply", "whole", "rating"),
-    [
-        ("arr[[0]] is wrong. Rating: [[7]]", True, 7),
-        ("First [[3]], no: [[ 4 ]]", True, 4),
-        ("Rating: [7]", True, 7),
-        ("arr[[0]] is", False, None),  # cut: it states nothing yet
-        ("**Rating:** [[7]], because", False, 7),
-    ],
-)
-def test_of_a_judge_that_is_asked_the_last_rating_counts(reply, whole, rating):
-    assert mt_judging.read_rating(reply, whole, last=True) == rating
+def test_of_a_judge_that_is_asked_the_last_rating_counts():
+    assert mt_bench.read_rating("arr[[0]] is wrong. Rating: [[7]]", last=True) == 7
+    assert mt_bench.read_rating("First [[3]], no: [[ 4 ]]", last=True) == 4
+
+
+def to_judge(answers: dict = ANSWERED, gold: dict = GOLD) -> pd.DataFrame:
+    return mt_bench.to_judge(QUESTIONS, answers, gold, PROMPTS, "judge")
 
 
 def test_the_judge_is_shown_the_conversation_and_for_math_the_reference():
-    shown = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
-    texts = {key: [message["content"] for message in messages] for key, messages in shown.items()}
-    assert texts[1, 1] == ["S single-v1", "Q Write {a} line. A A line. R "]  # braces of its own stay
-    assert texts[2, 1] == ["S single-math-v1", "Q What is 2 + 2? A 4 R Four."]
-    assert texts[2, 2][1] == "Q What is 2 + 2? A 4 Q And plus 3? A 7 R Four. Seven."
-    assert texts[1, 2][0] == "S single-v1-multi-turn"
+    writing, rhyme, two, three = to_judge().itertuples()
+    assert (writing.system, writing.shown) == ("S single-v1", "Q Write {a} line. A A line. R ")  # braces stay
+    assert (two.system, two.shown) == ("S single-math-v1", "Q What is 2 + 2? A 4 R Four.")
+    assert three.shown == "Q What is 2 + 2? A 4 Q And plus 3? A 7 R Four. Seven."
+    assert rhyme.system == "S single-v1-multi-turn"
 
 
 def test_a_missing_reference_answer_is_named():
     with pytest.raises(UserError, match="reference_answers: question 2 has none"):
-        mt_bench.to_judge(QUESTIONS, ANSWERED, {}, PROMPTS)
-
-
-def test_the_second_turn_follows_the_students_own_answer():
-    messages = mt_bench.conversation(["One?", "Two?"], ["1"])
-    assert [(turn["role"], turn["content"]) for turn in messages] == [
-        ("user", "One?"),
-        ("assistant", "1"),
-        ("user", "Two?"),
-    ]
-    assert mt_bench.conversation(["One?", "Two?"], []) == messages[:1]
+        to_judge(gold={})
 
 
 def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
@@ -95,26 +79,20 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
 
     class Student:
         def generate(self, prompts, params):
-            calls.append((params.temperature, [prompt[-1]["content"] for prompt in prompts]))
+            calls.extend((params.temperature, [turn["content"] for turn in prompt]) for prompt in prompts)
             return [[Completion(f"to {prompt[-1]['content']}", "hm", "length")] for prompt in prompts]
 
     turns, ended = mt_bench.respond(QUESTIONS, Student(), SamplingParams())
-    assert calls == [
-        (0.0, ["What is 2 + 2?"]),
-        (0.7, ["Write {a} line."]),
-        (0.0, ["And plus 3?"]),
-        (0.7, ["Now in rhyme."]),
-    ]
     assert turns[2] == ["to What is 2 + 2?", "to And plus 3?"] and ended == (4, 0)
+    assert (0.7, ["Write {a} line."]) in calls
+    assert (0.0, ["What is 2 + 2?", "to What is 2 + 2?", "And plus 3?"]) in calls
 
 
 @pytest.fixture
 def ask(tmp_path):
-    prompts = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
-
-    def ask(server: ChatServer, judgments: int = 1, **options):
+    def ask(server: ChatServer, verdicts: pd.DataFrame | None = None, **options):
         judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **options)
-        return mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge", judgments), prompts, judge)
+        return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge, lambda done: None)
 
     return ask
 
@@ -124,7 +102,7 @@ def test_each_turn_is_judged_as_fastchat_has_it(ask):
         verdicts = ask(server)
         sent = {(body["temperature"], body["max_tokens"]) for body in server.bodies}
     assert sent == {(0, 2048)} and verdicts["score"].tolist() == [6] * 4
-    assert mt_judging.tally(verdicts) == {"read": 4, "unread": 0, "cut": 0, "missing": 0, "total": 4}
+    assert mt_bench.tally(verdicts) == {"read": 4, "unread": 0, "cut": 0, "missing": 0, "total": 4}
 
 
 def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
@@ -144,8 +122,8 @@ def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
         verdicts = ask(server)
         assert len(server.bodies) == 6
     assert verdicts["score"].fillna(-9).tolist() == [9, 5, -9, 9]
-    assert mt_judging.tally(verdicts)["unread"] == 1
-    means = statistics.means(mt_judging.scores(verdicts))
+    assert mt_bench.tally(verdicts)["unread"] == 1
+    means = statistics.means(mt_bench.scores(verdicts))
     assert (means["mt_bench.score"], means["mt_bench.math"], means["mt_bench.turn_1"]) == (23 / 3, 9, 9)
 
 
@@ -155,38 +133,35 @@ def test_a_verdict_cut_by_the_limit_and_a_failed_call_are_counted_apart(ask):
 
     whole = {"choices": [{"finish_reason": "length", "message": {"content": "The answer"}}]}
     with ChatServer(lambda body: whole, fault) as server:
-        tally = mt_judging.tally(ask(server, tries=1))
+        tally = mt_bench.tally(ask(server, tries=1))
     assert tally == {"read": 0, "unread": 0, "cut": 3, "missing": 1, "total": 4}
 
 
-def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
-    some = {1: ANSWERED[1]}
-    prompts = mt_bench.to_judge(QUESTIONS, some, GOLD, PROMPTS)
+def test_a_question_without_an_answer_is_missing_and_keeps_its_place(ask):
     with ChatServer(lambda body: "[[6]]") as server:
-        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url)
-        verdicts = mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge"), prompts, judge)
-    assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
-    scores = mt_judging.scores(verdicts)
-    assert (
-        np.isnan(statistics.means(scores)["mt_bench.math"])
-        and len(scores[scores["metric"] == "mt_bench.score"]) == 4
-    )
+        verdicts = ask(server, to_judge({1: ANSWERED[1]}))
+    assert mt_bench.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
+    scores = mt_bench.scores(verdicts)
+    assert np.isnan(statistics.means(scores)["mt_bench.math"])
+    assert len(scores[scores["metric"] == "mt_bench.score"]) == 4
 
 
-def test_a_rating_in_single_brackets_counts_as_fastchat_has_it_but_is_told_and_not_taken_of_a_cut_reply(ask):
-    whole = {"choices": [{"finish_reason": "stop", "message": {"content": "arr[3] is wrong."}}]}
-    cut = {"choices": [{"finish_reason": "length", "message": {"content": "arr[3] is"}}]}
-    with ChatServer(lambda body: cut if "rhyme" in str(body) else whole) as server:
+def test_a_verdict_that_the_limit_cut_states_no_rating(ask):
+    cut = {"choices": [{"finish_reason": "length", "message": {"content": "arr[[0]] is"}}]}
+    with ChatServer(lambda body: cut if "rhyme" in str(body) else "[[6]]") as server:
         verdicts = ask(server)
-    assert mt_judging.tally(verdicts)["cut"] == 1 and len(mt_judging.doubtful(verdicts)) == 3
+    assert mt_bench.tally(verdicts) == {"read": 3, "unread": 0, "cut": 1, "missing": 0, "total": 4}
 
 
-def test_several_judgments_of_a_turn_count_as_their_mean(ask):
-    with ChatServer(lambda body: f"[[{4 + server.asked[json.dumps(body, sort_keys=True)]}]]") as server:
-        verdicts = ask(server, judgments=2, concurrency=1)
-    assert len(verdicts) == 8 and sorted(verdicts["score"].unique()) == [5, 6]
-    scores = mt_judging.scores(verdicts)
-    assert (scores["score"] == 5.5).all() and len(scores[scores["metric"] == "mt_bench.score"]) == 4
+def test_a_rating_in_single_brackets_counts_as_fastchat_has_it_and_is_shown(ask):
+    with ChatServer(lambda body: "[[6]]" if "rhyme" in str(body) else "arr[3] is wrong.") as server:
+        verdicts = ask(server)
+    assert verdicts["score"].tolist() == [3, 6, 3, 3] and len(mt_bench.doubtful(verdicts)) == 3
+
+
+def test_several_recorded_judgments_of_a_turn_count_as_their_mean(recorded):
+    scores = mt_bench.scores(recorded([*GOOD, line(1, 1, "[[5]]", 5)]))
+    assert scores["score"].tolist()[:4] == [7, 8, pytest.approx(np.nan, nan_ok=True), 4]
 
 
 def line(question: int, turn: int, reply: str, score: float, **more) -> dict:
@@ -206,7 +181,7 @@ GOOD = [line(1, 1, "[[9]]", 9), line(1, 2, "[[8]]", 8), line(2, 1, "none", -1), 
 def recorded(tmp_path):
     def read(rows: list[dict], model: str = ""):
         (tmp_path / "judgments.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        return mt_judging.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"), model)
+        return mt_bench.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"), model)
 
     return read
 
@@ -214,7 +189,7 @@ def recorded(tmp_path):
 def test_recorded_judgments_are_read_again_and_what_they_lack_is_missing(recorded):
     verdicts = recorded(GOOD[:3])
     assert verdicts["score"].fillna(-9).tolist() == [9, 8, -9, -9] and set(verdicts["judge"]) == {"gpt-4", ""}
-    assert mt_judging.tally(verdicts) == {"read": 2, "unread": 1, "cut": 0, "missing": 1, "total": 4}
+    assert mt_bench.tally(verdicts) == {"read": 2, "unread": 1, "cut": 0, "missing": 1, "total": 4}
 
 
 @pytest.mark.parametrize(
@@ -245,10 +220,10 @@ def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, 
     with ChatServer(reply, fault) as server:
         verdicts = ask(server, tries=1)
     assert 6 in verdicts["score"].values
-    mt_judging.write(verdicts, ANSWERED, tmp_path)
+    mt_bench.write(verdicts, ANSWERED, tmp_path)
     answers = mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)
-    again = mt_judging.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"))
-    assert answers == ANSWERED and mt_judging.tally(again) == mt_judging.tally(verdicts)
+    again = mt_bench.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"))
+    assert answers == ANSWERED and mt_bench.tally(again) == mt_bench.tally(verdicts)
     assert again["score"].fillna(-1).tolist() == verdicts["score"].fillna(-1).tolist()
     kept = ["question_id", "turn", "reply", "shown"]
     replied = verdicts["reply"].notna()
@@ -272,5 +247,5 @@ def test_bad_answers_are_named(tmp_path, row, fault):
 
 def test_where_no_verdict_was_read_none_is_doubtful():
     unread = pd.DataFrame({"question_id": [1], "turn": [1], "score": [float("nan")], "reply": ["Fine."]})
-    assert list(mt_judging.doubtful(unread).columns) == list(unread.columns)
-    assert len(mt_judging.doubtful(unread)) == 0
+    assert list(mt_bench.doubtful(unread).columns) == list(unread.columns)
+    assert len(mt_bench.doubtful(unread)) == 0

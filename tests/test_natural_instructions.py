@@ -31,7 +31,6 @@ def asking(embedded, target=REVERSE):
 
 def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
     who, inputs = asking(embedded), ["rat", "mouse"]
-    assert ni.zero_shot(who, inputs) == ni.few_shot(who, inputs) == ["tar", "esuom"]
     assert ni.self_consistency(who, inputs, **SAMPLING) == ["tar", "esuom"]
     assert ni.synthetic_in_context(who, inputs, [Demo("owl", "lwo")], 3, seed=0) == ["tar", "esuom"]
     alike = ni.self_icl(who, inputs, prompts.template("gym_input"), 2, temperature=1.0, top_k=40)
@@ -56,7 +55,7 @@ def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
 
 def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
     long, who = ["x" * 2000, "rat"], asking(embedded)
-    assert ni.few_shot(who, long) == ["", "tar"] and who.unanswered == {"no room": 1}
+    assert who.responses(long, DEMOS) == ["", "tar"] and who.unanswered == {"no room": 1}
     assert ni.constrained(asking(embedded, CHOICE), long, 1024) == ["", "tar"]
 
 
@@ -98,9 +97,9 @@ def test_a_gain_is_paired_row_by_row():
     assert gains[gains["id"] == "1"]["score"].eq(0).all()
 
 
-def test_majority_and_copy_need_no_model():
+def test_majority_needs_no_model():
     test = [Instance(str(i), "in", [label]) for i, label in enumerate(["rat", "tar", "tar"])]
-    assert ni.majority(test) == ["tar"] * 3 and ni.copy_input(test) == ["in"] * 3
+    assert ni.majority(test) == ["tar"] * 3
 
 
 # Synthetic pairs as rows

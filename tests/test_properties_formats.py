@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lib import corpus, records
 from lib.corpus import contamination
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, mt_bench, mt_judging
+from lib.evaluation import alpaca, ifeval, mt_bench
 from lib.self_guide import target
 from lib.text import clean
 
@@ -229,7 +229,7 @@ READERS = {  # each with the fields of its records
         {"name": plain, "system_prompt": texts, "prompt_template": texts},
     ),
     "judgments": (
-        lambda path: mt_judging.recorded(QUESTIONS, path),
+        lambda path: mt_bench.recorded(QUESTIONS, path),
         {
             "question_id": number,
             "turn": st.sampled_from([1, 2]),

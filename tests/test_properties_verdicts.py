@@ -8,7 +8,7 @@ import pytest
 from generated import always, texts
 from hypothesis import strategies as st
 
-from lib.evaluation import mt_judging
+from lib.evaluation import mt_bench
 from lib.oracle import replies
 from lib.self_guide import labels
 from lib.tapir import judge
@@ -46,7 +46,7 @@ def test_what_is_read_stands_in_the_reply_and_is_in_range(reply):
     for scale, (low, high) in judge.SCALES.items():
         rating = judge.read_rating(reply, scale)
         assert rating is None or low <= rating <= high and stands(rating, reply.strip().partition("\n")[0])
-    rated = mt_judging.read_rating(reply)
+    rated = mt_bench.read_rating(reply)
     assert rated is None or 0 <= rated <= 10 and stands(rated, reply)
     label, answer = replies.label(reply, NAMES), labels.read(reply, ANSWERS)
     assert label is None or label in NAMES and label.casefold() in reply.casefold()
@@ -63,7 +63,7 @@ def stands(score: float, text: str) -> bool:
 
 @always(200, 2000, reply=numberless)
 def test_without_a_number_there_is_no_score(reply):
-    assert judge.read_scores(reply) is None and mt_judging.read_rating(reply) is None
+    assert judge.read_scores(reply) is None and mt_bench.read_rating(reply) is None
     assert all(judge.read_rating(reply, scale) is None for scale in judge.SCALES)
 
 
@@ -102,14 +102,14 @@ def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
 
 @always(100, 1000, rating=scores, before=wordy, after=wordy)
 def test_the_rating_of_mt_bench_is_the_first_in_double_brackets(rating, before, after):
-    assert mt_judging.read_rating(f"{before}Rating: [[{rating}]]{after}[3]") == rating
-    assert mt_judging.read_rating(f"{before}[[{rating + 10.5}]]{after}") is None
+    assert mt_bench.read_rating(f"{before}Rating: [[{rating}]]{after}[3]") == rating
+    assert mt_bench.read_rating(f"{before}[[{rating + 10.5}]]{after}") is None
 
 
 READERS = {
     "scores": judge.read_scores,
     "rating": lambda text: judge.read_rating(text, "accuracy"),
-    "mt_bench": mt_judging.read_rating,
+    "mt_bench": mt_bench.read_rating,
     "label": lambda text: replies.label(text, NAMES),
     "answer": lambda text: labels.read(text, ANSWERS),
     "substring": lambda text: labels.read_substring(text, ANSWERS),

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from lib.evaluation import ifeval, mt_judging, statistics
+from lib.evaluation import ifeval, mt_bench, statistics
 from lib.gym import questions, split_of, world
 
 
@@ -32,7 +32,7 @@ def test_a_conversation_has_two_instances_of_one_family_and_level():
     answered = {
         row["question_id"]: [f"Answer: {row['about'][0]['answer']}", "Answer: banana"] for row in prompts
     }
-    means = statistics.means(mt_judging.scores(questions.rated(prompts, answered)))
+    means = statistics.means(mt_bench.scores(questions.rated(prompts, answered)))
     assert (means["mt_bench.turn_1"], means["mt_bench.turn_2"]) == (10, 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib import paths
-from lib.evaluation import alpaca, annotators, ifeval, length_control, mt_bench, mt_judging, statistics
+from lib.evaluation import alpaca, annotators, ifeval, mt_bench, statistics
 from lib.run import run_study
 from lib.tapir import judge
 
@@ -36,7 +36,7 @@ def verdicts(model: str):
 
 
 def controlled(table) -> float:
-    return length_control.win_rate(table.dropna(subset=["output_2"]), length_control.features(FEATURES))
+    return alpaca.lc_win_rate(table.dropna(subset=["output_2"]), alpaca.lc_features(FEATURES))
 
 
 @pytest.mark.parametrize("model", PUBLISHED)
@@ -145,8 +145,8 @@ def questions():
 
 @pytest.mark.parametrize("model", MT_PUBLISHED["score"])
 def test_recorded_judgments_give_the_published_scores(model):
-    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
-    means = statistics.means(mt_judging.scores(verdicts))
+    verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
+    means = statistics.means(mt_bench.scores(verdicts))
     for name in ("score", "turn_1", "turn_2"):
         assert means[f"mt_bench.{name}"] == pytest.approx(MT_PUBLISHED[name][model], abs=1e-9)
 
@@ -155,18 +155,16 @@ def test_recorded_judgments_give_the_published_scores(model):
 def test_the_judge_is_shown_what_fastchat_showed_it(model):
     answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", questions())
     gold = mt_bench.answers(f"{MT}/official/reference_answer_gpt-4.jsonl", "reference_answers", questions())
-    prompts = mt_bench.to_judge(
-        questions(), answers, gold, mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
-    )
-    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
-    needed = mt_judging.needed(questions(), prompts, "gpt-4")
+    prompts = mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
+    needed = mt_bench.to_judge(questions(), answers, gold, prompts, "gpt-4")
+    verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
     assert len(needed) == 160 and needed["shown"].tolist() == verdicts["shown"].tolist()
 
 
 def test_a_file_with_three_verdicts_in_four_unread_has_no_headline_score():
-    verdicts = mt_judging.recorded(questions(), f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz")
+    verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz")
     with pytest.raises(judge.Unread, match="40 of 160 verdicts read .120 unread"):
-        judge.check(mt_judging.tally(verdicts))
+        judge.check(mt_bench.tally(verdicts))
 
 
 @pytest.mark.slow

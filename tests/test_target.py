@@ -200,7 +200,9 @@ def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
     outputs = {each["input"]: each["output"] for each in whole}
     inputs = [each.input for each in material.test]
     means = statistics.means(
-        ni.scores("copy_input", material.target, material.test, ni.copy_input(material.test))
+        ni.scores(
+            "copy_input", material.target, material.test, [instance.input for instance in material.test]
+        )
     )
     if material.target.labels:
         most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]

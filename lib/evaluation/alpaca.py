@@ -2,28 +2,37 @@
 
 A verdict has `preference`, 1 for the reference to 2 for the model, null where there is none, `judge`, and
 `raw_completion`, the reply. What has no verdict stays in the table, in its place, and is counted.
+
+The length-controlled win rate (Dubois et al., 2024, arXiv 2404.04475) is that at equal lengths. Its
+regression is the `alpaca_eval` package's. Its interval is ours: the package's `lc_standard_error` is the
+spread of fitted preferences, far too small for one.
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pandas as pd
 from huggingface_hub import hf_hub_download
+from joblib import Parallel, delayed
 
-from lib import files
-from lib.errors import UserError, named
-from lib.evaluation import annotators, shared
-from lib.models import prices
+from lib import files, paths
+from lib.errors import UserError
+from lib.evaluation import annotators, shared, statistics
 from lib.models.backend import Backend
 from lib.models.chat import Endpoint
 from lib.models.types import Ended, SamplingParams
-from lib.oracle import estimate
 
-COLUMNS = ("instruction", "output", "dataset", "generator")
+COLUMNS = ["instruction", "output", "dataset", "generator"]
 REPOSITORY, OUTPUTS = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"  # on the hub
+FEATURES = "df_gamed.csv"  # there, too: each instruction's difficulty, two verbose copies of the reference
+REFERENCE, INSTRUCTIONS = "gpt4_1106_preview", 805  # that the difficulties were fitted with
+FEWEST = 50  # outputs that a regression needs
 TIE = 1.5
-STORED = ["output_1", "output_2", "annotator", "judge", "preference", "raw_completion"]  # of a verdict
+PAIR = {"instruction": str, "output_1": str, "output_2": str}  # fields that say what a verdict is about
 
 
 def outputs(source: str, parameter: str) -> list[dict]:
@@ -35,8 +44,6 @@ def outputs(source: str, parameter: str) -> list[dict]:
     defaults = {"dataset": "all", "generator": Path(source).name.partition(".")[0]}
     rows = shared.load_records(source, parameter, "instruction", instruction=str, output=str)
     rows = [row | {name: str(row.get(name) or defaults[name]) for name in defaults} for row in rows]
-    if len(generators := {row["generator"] for row in rows}) > 1:
-        raise UserError(f"{parameter}={source}: it holds outputs of {named(generators)}. Keep one model's.")
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 
@@ -50,17 +57,16 @@ def respond(
 
 
 def pair(references: list[dict], outputs: list[dict]) -> pd.DataFrame:
-    """Pair the references' outputs, `output_1`, with a model's, `output_2`.
+    """Pair the references' outputs, `output_1`, with a model's, `output_2`, null where missing.
 
-    An `output_2` that is missing is null. The index is the instruction's place in the evaluation set. Raises
-    BadInput for an output to an instruction outside it.
+    The index is the instruction's place in the evaluation set. Raises BadInput for an output to an
+    instruction outside it.
     """
     texts = {row["instruction"]: row["output"] for row in outputs}
     shared.check_known(texts, (row["instruction"] for row in references), "model_outputs")
     table = pd.DataFrame(references)[["instruction", "dataset", "output", "generator"]]
     table = table.rename(columns={"output": "output_1", "generator": "generator_1"})
-    output_2 = [texts.get(text) for text in table["instruction"]]
-    return table.assign(output_2=output_2, generator_2=outputs[0]["generator"])
+    return table.assign(output_2=table["instruction"].map(texts), generator_2=outputs[0]["generator"])
 
 
 def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
@@ -69,59 +75,44 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
     A record without a raw reply keeps its preference, if that is one. Raises UserError when a record is of
     other outputs or another annotator.
     """
-    rows = shared.load_records(source, "annotations", "instruction", instruction=str)
-    stored = pd.DataFrame(rows).set_index("instruction").reindex(columns=STORED).astype(object)
-    shared.check_known(stored.index, pairs["instruction"], f"annotations={source}")
-    judged = _answered(pairs)
-    judged = judged[judged["instruction"].isin(stored.index)]
-    stored = stored.loc[judged["instruction"]].set_index(judged.index)
-    same = stored["annotator"].isna() | (stored["annotator"] == annotator)
-    same &= (stored["output_1"] == judged["output_1"]) & (stored["output_2"] == judged["output_2"])
-    if not same.all():
-        first = judged["instruction"][~same].iloc[0]
+    rows = shared.load_records(source, "annotations", "instruction", **PAIR)
+    columns = [*PAIR, "annotator", "judge", "preference", "raw_completion"]
+    stored = pd.DataFrame(rows).reindex(columns=columns).astype(object)
+    stored = stored[stored.pop("annotator").fillna(annotator) == annotator]
+    verdicts = pairs.merge(stored, "left", on=list(PAIR), indicator=True)
+    if others := len(rows) - (verdicts.pop("_merge") == "both").sum():
         raise UserError(
-            f"annotations={source}: the record of {first!r:.80} is of other outputs or another annotator. "
-            "Name the annotator, model_outputs and reference_outputs that belong to it."
+            f"annotations={source}: {others:,} of its {len(rows):,} records are of other outputs or another "
+            "annotator. Name the annotator, model_outputs and reference_outputs that belong to them."
         )
-    replies = stored["raw_completion"][stored["raw_completion"].fillna("").astype(bool)]
-    stated = pd.to_numeric(stored["preference"].drop(replies.index), errors="coerce")
-    stated = stated.replace(0, TIE)  # as older files have it, and -1 where there is no verdict
-    preference = _read(judged, annotator, replies).combine_first(stated.where(stated.between(1, 2)))
-    judges = stored["judge"].reindex(pairs.index).fillna(annotators.model(annotator))
-    return pairs.assign(preference=preference, judge=judges, raw_completion=replies)
+    stated = verdicts["preference"].astype(float).replace(0, TIE)  # older files have 0, and -1 for none
+    replies = verdicts["raw_completion"].dropna()
+    read = annotators.read(verdicts.loc[replies.index], annotator, replies).reindex(verdicts.index)
+    preference = read.where(verdicts["raw_completion"].notna(), stated.where(stated.between(1, 2)))
+    return verdicts.assign(preference=preference, judge=verdicts["judge"].fillna(annotators.model(annotator)))
 
 
 def ask(
     pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, report: Callable[[int], None]
 ) -> pd.DataFrame:
-    """Ask a judge for the verdicts: twice where a reply cannot be read."""
-    judged = _answered(pairs)
-    shown = judged[judged["output_1"] != judged["output_2"]]
+    """Ask a judge for the verdicts, twice where a reply cannot be read; equal outputs are a tie."""
+    shown = _to_judge(pairs)
     replies = annotators.ask(shown, annotator, endpoint, 1, report)
     unread = shown[annotators.read(shown, annotator, replies).isna() & replies.notna()]
-    if len(unread):
-        replies = annotators.ask(unread, annotator, endpoint, 2, report).combine_first(replies)
-    preference = _read(judged, annotator, replies)
+    replies = annotators.ask(unread, annotator, endpoint, 2, report).combine_first(replies)
+    preference = annotators.read(shown, annotator, replies).reindex(pairs.index)
+    preference = preference.mask(pairs["output_1"] == pairs["output_2"], TIE)
     return pairs.assign(preference=preference, judge=endpoint.model, raw_completion=replies)
 
 
-def _read(judged: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
-    """Read the preferences of the pairs that have replies; equal outputs are a tie."""
-    ties = judged.index[judged["output_1"] == judged["output_2"]]
-    read = annotators.read(judged.loc[replies.index], annotator, replies)
-    return pd.Series(TIE, ties).combine_first(read)
+def _to_judge(pairs: pd.DataFrame) -> pd.DataFrame:
+    return pairs[pairs["output_2"].notna() & (pairs["output_1"] != pairs["output_2"])]
 
 
 def expected(pairs: pd.DataFrame, annotator: str, endpoint: Endpoint) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
-    shown = _answered(pairs)
-    shown = shown[shown["output_1"] != shown["output_2"]]
-    if shown.empty:
-        return ""
-    prompts = annotators.prompts(shown, annotator)
-    tokens = sum(map(prices.tokens, prompts)) / len(prompts)
-    ahead = estimate.ahead(endpoint, "alpaca_eval", len(shown), tokens, annotators.limit(annotator))
-    return estimate.describe([ahead], endpoint)
+    prompts = annotators.prompts(_to_judge(pairs), annotator)
+    return shared.expected_calls(endpoint, "alpaca_eval", prompts, annotators.limit(annotator))
 
 
 def tally(verdicts: pd.DataFrame, limit: int = 1) -> dict[str, int]:
@@ -129,7 +120,7 @@ def tally(verdicts: pd.DataFrame, limit: int = 1) -> dict[str, int]:
 
     `limit` is the annotator's: with one token every reply ends there, by design.
     """
-    judged = _answered(verdicts)
+    judged = verdicts.dropna(subset=["output_2"])
     raw = judged["raw_completion"]
     finish = raw.map(lambda reply: reply.get("finish_reason") if isinstance(reply, dict) else None)
     return shared.tally(judged["preference"], raw, (finish == "length") & (limit > 1))
@@ -150,6 +141,59 @@ def win_rate(verdicts: pd.DataFrame) -> dict[str, float]:
         return get_winrate(verdicts.dropna(subset=["preference"]))
 
 
+def why_no_lc(pairs: pd.DataFrame, annotator: str, judge: str) -> str:
+    """Say why there is no length-controlled win rate; empty where there is one."""
+    conditions = (
+        ("annotator", annotator, annotators.PUBLISHED),
+        ("judge", judge, annotators.model(annotators.PUBLISHED)),
+        ("reference", pairs["generator_1"].iloc[0], REFERENCE),
+        ("number of instructions", len(pairs), INSTRUCTIONS),
+    )
+    for name, value, fitted in conditions:
+        if value != fitted:
+            return f"its difficulties were fitted with the {name} {fitted}, not {value}"
+    outputs = pairs["output_2"].count()
+    return f"a regression needs {FEWEST} outputs or more, not {outputs}" if outputs < FEWEST else ""
+
+
+def lc_features(source: str) -> str:
+    """Return the path of the difficulties, fetched from the hub where none is named."""
+    if source:
+        return str(paths.local(source))
+    return hf_hub_download(REPOSITORY, FEATURES, repo_type="dataset")
+
+
+def lc_win_rate(verdicts: pd.DataFrame, features: str) -> float:
+    """Compute the length-controlled win rate in percent.
+
+    The verdicts' index is the instruction's place in the evaluation set, so that some may be missing.
+    """
+    with annotators.quiet():
+        from alpaca_eval.metrics import get_length_controlled_winrate, glm_winrate
+
+        # the package fetches the features from the hub at each fit
+        with mock.patch.object(glm_winrate, "hf_hub_download", lambda **file: features):
+            options = {"save_weights_dir": None, "is_add_glm_preference_inplace": False}
+            return get_length_controlled_winrate(verdicts, **options)["length_controlled_winrate"]
+
+
+def lc_interval(
+    verdicts: pd.DataFrame, features: str, resamples: int, seed: int, report: Callable[[int], None]
+) -> tuple[float, float]:
+    """Compute its 95 % interval in percent, by a fit to each resample of instructions."""
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(resamples)]
+    needed = verdicts[["preference", "output_1", "output_2", "generator_1", "generator_2"]]
+    jobs = (delayed(lc_win_rate)(needed.iloc[draw], features) for draw in draws)
+    workers = {"initializer": files.die_with_parent, "initargs": (os.getpid(),)}
+    fits = []
+    for fit in Parallel(n_jobs=-1, return_as="generator", **workers)(jobs):
+        fits.append(fit)
+        report(len(fits))
+    low, high = np.percentile(fits, statistics.LEVEL)
+    return float(low), float(high)
+
+
 def around(name: str, lc: float, win_rate: float, length: float, n: int = 4) -> pd.DataFrame:
     """Tabulate the `n` published models above and below a length-controlled win rate."""
     published = f"leaderboards/data_AlpacaEval_2/{annotators.PUBLISHED}_leaderboard.csv"
@@ -163,11 +207,7 @@ def around(name: str, lc: float, win_rate: float, length: float, n: int = 4) -> 
 
 def write(verdicts: pd.DataFrame, outputs: list[dict], annotator: str, folder: Path) -> None:
     """Write model_outputs.json and annotations.json, which can be given back."""
-    table = _answered(verdicts).assign(annotator=annotator)
+    table = verdicts.dropna(subset=["output_2"]).assign(annotator=annotator)
     annotations = json.loads(table.to_json(orient="records", double_precision=15))
-    for name, rows in (("model_outputs", outputs), ("annotations", annotations)):
-        files.write_json(folder / f"{name}.json", rows)
-
-
-def _answered(pairs: pd.DataFrame) -> pd.DataFrame:
-    return pairs[pairs["output_2"].notna()]
+    files.write_json(folder / "model_outputs.json", outputs)
+    files.write_json(folder / "annotations.json", annotations)

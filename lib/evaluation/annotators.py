@@ -18,16 +18,7 @@ from lib.prompts import filled
 
 PUBLISHED = "weighted_alpaca_eval_gpt4_turbo"  # the judge of the leaderboard
 DEFAULTS = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 2048}  # sent where a config is silent
-# settings of the package's decoder that are no part of a call
-LOCAL = {
-    "model_name",
-    "requires_chatml",
-    "is_chat",
-    "num_procs",
-    "batch_size",
-    "price_per_token",
-    "client_kwargs",
-}
+SENT = {*DEFAULTS, "logprobs", "top_logprobs", "tools", "tool_choice"}  # settings that are part of a call
 
 
 def folder() -> Path:
@@ -42,21 +33,19 @@ def config(annotator: str) -> dict:
     endpoint. The package's lmsys_parser fails at every tie.
     """
     file = folder() / annotator / "configs.yaml"
-    if not annotator or not file.is_file():
+    judges = list(yaml.safe_load(file.read_text()).values()) if file.is_file() else []
+    if len(judges) != 1 or not _can_be_asked(judges[0]):
         raise UserError(
-            f"annotator={annotator!r}: it must be exact (the embedded world) or one of those in {folder()}. "
-            f"Choose one, such as {PUBLISHED}."
+            f"annotator={annotator!r}: it must be exact (the embedded world), or one judge that is shown one "
+            f"pair per call by an OpenAI-compatible endpoint. Choose one of {folder()}, such as {PUBLISHED}."
         )
-    first, *others = yaml.safe_load(file.read_text()).values()
-    chat = (folder() / first["prompt_template"]).read_text().lstrip().startswith("<|im_start|>")
-    served = chat and first.get("fn_completions") == "openai_completions"
-    readable = first.get("fn_completion_parser") != "lmsys_parser" and first.get("batch_size", 1) == 1
-    if others or not served or not readable:
-        raise UserError(
-            f"annotator={annotator}: it is several judges, shows several pairs per call, or is not for "
-            f"OpenAI-compatible chat endpoints. Choose another, such as {PUBLISHED}."
-        )
-    return first
+    return judges[0]
+
+
+def _can_be_asked(settings: dict) -> bool:
+    chat = (folder() / settings["prompt_template"]).read_text().lstrip().startswith("<|im_start|>")
+    served = settings.get("fn_completions") == "openai_completions" and settings.get("batch_size", 1) == 1
+    return chat and served and settings.get("fn_completion_parser") != "lmsys_parser"
 
 
 def model(annotator: str) -> str:
@@ -77,14 +66,27 @@ def ask(
     Raises UserError after a single call where the judge gives no logprobs, but the annotator reads them.
     """
     settings = config(annotator)["completions_kwargs"]
-    sampling = DEFAULTS | {name: settings[name] for name in settings if name not in LOCAL}
+    sampling = DEFAULTS | {name: value for name, value in settings.items() if name in SENT}
     calls = [Request(prompt, "alpaca_eval", attempt, sampling) for prompt in prompts(pairs, annotator)]
-    alone = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
-    responses = endpoint.responses(calls[:alone])
-    _check_logprobs(responses, sampling, endpoint)
-    responses += endpoint.responses(calls[alone:], lambda done: report(done + alone))
-    replies = [response and _choice(response, sampling) for response in responses]
+    first = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
+    responses = endpoint.responses(calls[:first])
+    choices = [response["choices"][0] for response in responses if response]
+    with_text = [choice for choice in choices if choice["message"].get("content")]
+    if sampling.get("logprobs") and not all(choice.get("logprobs") for choice in with_text):
+        raise UserError(
+            f"annotator={annotator}: {endpoint.model} at {endpoint.url} gives no logprobs, which it reads. "
+            "Serve them, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
+        )
+    responses += endpoint.responses(calls[first:], lambda done: report(done + first))
+    replies = [response and _reply(response, sampling) for response in responses]
     return pd.Series(replies, pairs.index, dtype=object)
+
+
+def _reply(response: dict, sampling: dict) -> dict:
+    """Return a reply as the package stores it, with its text or function arguments."""
+    completion = completions.read(response, {"messages": [], **sampling})
+    choice = cleaned(response["choices"][0])
+    return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}
 
 
 def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
@@ -97,6 +99,16 @@ def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
         preferences = pd.Series([_preference(judge, reply) for reply in replies], pairs.index, dtype=float)
     swapped = _shown(pairs, judge)["output_1"] != pairs["output_1"]
     return preferences.where(~swapped, 3 - preferences)
+
+
+def _preference(judge, reply: object) -> float | None:
+    """Read one reply by the annotator's parser, which raises at what it cannot read."""
+    try:
+        whole = judge.completion_key == "completions_all" or not isinstance(reply, dict)
+        [preference] = judge.fn_completion_parser(reply if whole else reply["text"])
+    except Exception:
+        return None
+    return preference
 
 
 def prompts(pairs: pd.DataFrame, annotator: str) -> list[list[dict]]:
@@ -124,33 +136,6 @@ def _shown(pairs: pd.DataFrame, judge) -> pd.DataFrame:
     for processor in judge.processors if len(pairs) else ():
         pairs = processor.preprocess(pairs)
     return pairs
-
-
-def _preference(judge, reply: object) -> float | None:
-    """Read one reply by the annotator's parser, which raises at what it cannot read."""
-    try:
-        whole = judge.completion_key == "completions_all" or not isinstance(reply, dict)
-        [preference] = judge.fn_completion_parser(reply if whole else reply["text"])
-    except Exception:
-        return None
-    return preference
-
-
-def _check_logprobs(responses: list[dict | None], sampling: dict, endpoint: Endpoint) -> None:
-    for choice in [response["choices"][0] for response in responses if response]:
-        # a reply that ended at once has none from any server
-        if sampling.get("logprobs") and choice["message"].get("content") and not choice.get("logprobs"):
-            raise UserError(
-                f"{endpoint.model} at {endpoint.url} gives no logprobs, which this annotator reads. Serve it "
-                "with logprobs, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
-            )
-
-
-def _choice(response: dict, sampling: dict) -> dict:
-    """Return a reply as the package stores it, with its text or function arguments."""
-    completion = completions.read(response, {"messages": [], **sampling})
-    choice = cleaned(response["choices"][0])
-    return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}
 
 
 @contextlib.contextmanager

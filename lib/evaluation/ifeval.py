@@ -15,6 +15,8 @@ import pandas as pd
 from lib.errors import UserError
 from lib.evaluation import shared
 
+COLUMNS = ["key", "prompt", "response", "number", "instruction", "strict", "loose"]  # of checked.parquet
+
 
 def prompts(source: str) -> list[dict]:
     """Load the prompts: {"key", "prompt", "instruction_id_list", "kwargs"}."""
@@ -31,25 +33,22 @@ def responses(source: str, prompts: list[dict]) -> dict[str, str]:
 
 
 def check(prompts: list[dict], responses: dict[str, str]) -> pd.DataFrame:
-    """Check responses: a row per instruction of each prompt.
+    """Check responses: a row of COLUMNS per instruction of each prompt.
 
-    Columns: key, prompt, response, number, instruction, strict, loose. `strict` and `loose` are 1 or 0, null
-    without a response. Loose also accepts the response without its first line, its last, or asterisks. Raises
-    UserError for instructions or kwargs that no checker takes.
+    `strict` and `loose` are 1 or 0, null without a response. Loose also accepts the response without its
+    first line, its last, or asterisks. Raises UserError for instructions or kwargs that no checker takes.
     """
     rows = []
     for row in prompts:
         response, names = responses.get(row["prompt"]), row["instruction_id_list"]
-        nothing = [None] * len(names)
-        strict, loose = (nothing, nothing) if response is None else _marks(row, response)
-        for n, (name, *marks) in enumerate(zip(names, strict, loose, strict=True)):
-            rows.append((row["key"], row["prompt"], response, n, name, *marks))
-    columns = ["key", "prompt", "response", "number", "instruction", "strict", "loose"]
-    return pd.DataFrame(rows, columns=columns).astype({"strict": float, "loose": float})
+        marks = [(None, None)] * len(names) if response is None else _marks(row, response)
+        for number, (name, both) in enumerate(zip(names, marks, strict=True)):
+            rows.append((row["key"], row["prompt"], response, number, name, *both))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"strict": float, "loose": float})
 
 
-def _marks(row: dict, response: str) -> tuple[list[bool], list[bool]]:
-    """Mark each instruction of a prompt, strictly and loosely."""
+def _marks(row: dict, response: str) -> list[tuple[bool, bool]]:
+    """Mark each instruction of a prompt: strictly, loosely."""
     package = _checkers()
     prompt = package.InputExample(row["key"], row["instruction_id_list"], row["prompt"], row["kwargs"])
     random.seed(row["key"])  # a checker draws what a prompt does not say
@@ -57,10 +56,9 @@ def _marks(row: dict, response: str) -> tuple[list[bool], list[bool]]:
         strict = package.test_instruction_following_strict(prompt, response)
         loose = package.test_instruction_following_loose(prompt, response)
     except Exception as error:
-        raise UserError(
-            f"prompts: the checkers fail at prompt {row['key']} ({error!r}). Correct the file."
-        ) from None
-    return strict.follow_instruction_list, loose.follow_instruction_list
+        problem = f"the checkers fail at prompt {row['key']} ({error!r})"
+        raise UserError(f"prompts: {problem}. Correct the file.") from None
+    return list(zip(strict.follow_instruction_list, loose.follow_instruction_list, strict=True))
 
 
 @cache
@@ -108,10 +106,10 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     """
     instructions, parts = _instructions(table), []
     for rule in ("strict", "loose"):
-        marks = table.groupby(instructions["group"])[rule].agg(lambda marks: marks.min(skipna=False))
-        prompts = pd.DataFrame({"id": marks.index, "group": marks.index, "score": marks.to_numpy()})
-        parts += [prompts.assign(metric=f"ifeval.prompt_{rule}")]
-        parts += [instructions.assign(score=table[rule], metric=f"ifeval.instruction_{rule}")]
+        marks = instructions.assign(score=table[rule])
+        prompts = marks.groupby("group", as_index=False)["score"].min()
+        parts += [prompts.assign(id=prompts["group"], metric=f"ifeval.prompt_{rule}")]
+        parts += [marks.assign(metric=f"ifeval.instruction_{rule}")]
     return pd.concat(parts, ignore_index=True).assign(stratum="all", weight=1.0)
 
 
@@ -130,6 +128,6 @@ def _instructions(table: pd.DataFrame) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, responses: dict[str, str], folder: Path) -> None:
     """Write responses.jsonl, which can be given back, and checked.parquet."""
-    rows = ({"prompt": prompt, "response": response} for prompt, response in responses.items())
+    rows = [{"prompt": prompt, "response": response} for prompt, response in responses.items()]
     shared.write_lines(folder / "responses.jsonl", rows)
     table.to_parquet(folder / "checked.parquet")

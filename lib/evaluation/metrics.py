@@ -13,9 +13,7 @@ from rapidfuzz.distance import LCSseq
 
 def exact_match(predictions: list[str], references: list[list[str]]) -> float:
     """Compute the share of predictions that equal a reference, both stripped."""
-    return _mean(
-        lambda text, gold: text.strip() in {reference.strip() for reference in gold}, predictions, references
-    )
+    return _mean(lambda text, gold: text.strip() in map(str.strip, gold), predictions, references)
 
 
 def rouge_l(predictions: list[str], references: list[list[str]]) -> float:

@@ -1,8 +1,10 @@
 """Evaluate one target task: students before and after training, and baselines."""
 
+import itertools
 from collections import Counter
 from random import Random
 
+import numpy as np
 import pandas as pd
 
 from lib import records
@@ -20,18 +22,9 @@ def prompting_baselines(asking: TaskPrompter, skipped: list[str]) -> list[str]:
 
     Constrained decoding needs labels, and a student that is loaded here to say how likely each is.
     """
-    constrained = asking.target.labels and isinstance(asking.student, LocalBackend)
-    return [
-        name for name in PROMPTING_BASELINES if name not in skipped and (name != "constrained" or constrained)
-    ]
-
-
-def zero_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
-    return asking.responses(inputs, ())
-
-
-def few_shot(asking: TaskPrompter, inputs: list[str]) -> list[str]:
-    return asking.responses(inputs, asking.target.demos)
+    constrains = asking.target.labels and isinstance(asking.student, LocalBackend)
+    unfit = set(skipped) if constrains else {*skipped, "constrained"}
+    return [name for name in PROMPTING_BASELINES if name not in unfit]
 
 
 def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> list[str]:
@@ -44,21 +37,16 @@ def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> lis
 
 def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
     """Choose the label with the least loss; empty where the prompt leaves no room."""
-    choices = [
-        {"instruction": asking.prompt(text, asking.target.demos)[0]["content"], "response": label}
-        for text in inputs
-        for label in asking.target.labels
-    ]
-    rows = records.build(choices)
-    fits = encoding.fitting(asking.student.tokenizer, rows, max_length)
-    encoded = encoding.encode(asking.student.tokenizer, records.take_rows(rows, fits), max_length)
-    losses = dict(zip(fits, encoding.response_losses(asking.student, encoded), strict=True))
-    n = len(asking.target.labels)
-    best = [
-        min(range(start, start + n), key=lambda i: losses.get(i, float("inf")))
-        for start in range(0, len(choices), n)
-    ]
-    return [choices[i]["response"] if i in losses else "" for i in best]
+    student, choices = asking.student, asking.target.labels
+    prompts = [asking.prompt(text, asking.target.demos)[0]["content"] for text in inputs]
+    pairs = itertools.product(prompts, choices)
+    rows = records.build({"instruction": prompt, "response": label} for prompt, label in pairs)
+    fits = encoding.fitting(student.tokenizer, rows, max_length)
+    encoded = encoding.encode(student.tokenizer, records.take_rows(rows, fits), max_length)
+    losses = np.full(len(rows), np.inf)
+    losses[fits] = encoding.response_losses(student, encoded)
+    by_input = losses.reshape(len(inputs), len(choices))
+    return [choices[loss.argmin()] if np.isfinite(loss).any() else "" for loss in by_input]
 
 
 def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **sampling) -> list[str]:
@@ -68,7 +56,7 @@ def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **sa
     """
     alike = asking.new_inputs(inputs, template, n=shots, **sampling)
     flat = [text for texts in alike for text in texts]
-    pairs = iter(zip(flat, zero_shot(asking, flat), strict=True))
+    pairs = iter(zip(flat, asking.responses(flat, ()), strict=True))
     demos = [tuple(Demo(*next(pairs)) for _ in texts) for texts in alike]
     return asking.responses_each(inputs, demos)
 
@@ -85,10 +73,6 @@ def majority(test: list[Instance]) -> list[str]:
     """Respond to each instance with the most frequent label."""
     [(label, _)] = Counter(instance.references[0] for instance in test).most_common(1)
     return [label] * len(test)
-
-
-def copy_input(test: list[Instance]) -> list[str]:
-    return [instance.input for instance in test]
 
 
 def scores(name: str, target: Target, test: list[Instance], responses: list[str]) -> pd.DataFrame:
@@ -130,10 +114,9 @@ def gains(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Compute SELF-GUIDE's gain over each baseline, row by row."""
     table = scores.pivot(index="id", columns="metric", values="score")
     baselines = [name for name in table if name.endswith(f".{metric}") and name.count(".") == 2]
-    columns = {
-        f"ni.gain_over.{name.removeprefix('ni.')}": table[f"ni.{metric}"] - table[name] for name in baselines
-    }
-    long = pd.DataFrame(columns).reset_index().melt(id_vars="id", var_name="metric", value_name="score")
+    gains = table[baselines].rsub(table[f"ni.{metric}"], axis=0)
+    gains = gains.rename(columns=lambda name: f"ni.gain_over.{name.removeprefix('ni.')}")
+    long = gains.reset_index().melt(id_vars="id", var_name="metric", value_name="score")
     return long.assign(stratum=scores["stratum"].iloc[0], weight=1.0)
 
 
@@ -145,12 +128,12 @@ def table(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     lines: dict[str, dict[str, float]] = {}
     for name, (score, low, high) in scores.iterrows():
-        *path, measure = name.removeprefix("ni.").split(".")
-        if path[:1] == ["gain_over"]:
-            lines.setdefault(path[1], {}).update({"gain": score, "gain low": low, "gain high": high})
-            continue
-        line = lines.setdefault(path[0] if path else "self_guide", {})
-        line |= {measure: score} | ({"low": low, "high": high} if measure == metric else {})
+        *path, measure = name.split(".")[1:]
+        line = lines.setdefault(path[-1] if path else "self_guide", {})
+        gain = "gain " if path[:1] == ["gain_over"] else ""
+        line[gain.strip() or measure] = score
+        if measure == metric:
+            line |= {f"{gain}low": low, f"{gain}high": high}
     ranked = pd.DataFrame.from_dict(lines, orient="index").sort_values(metric, ascending=False)
     first = [metric, "low", "high", "gain", "gain low", "gain high"]
     return ranked[first + [name for name in ranked if name not in first]]

@@ -4,12 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 JUDGES = "judges.json"  # names the judge of an evaluation
-RECORDED = (
-    "model_outputs",
-    "answers",
-    "judgments",
-    "responses",
-)  # parameters that replace a student's answers
+# parameters that replace a student's answers
+RECORDED = ("model_outputs", "answers", "judgments", "responses")
+WITHOUT_METRIC = ("tapir/", "self_guide/", "report", "0_start_here")  # notebooks that score no arm
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,8 @@ class Benchmark:
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics that can be compared."""
-        return [metric.name for metric in self.headlines] + [
-            f"{self.prefix}.{end}" for end in self.others.split()
-        ]
+        others = [f"{self.prefix}.{end}" for end in self.others.split()]
+        return [metric.name for metric in self.headlines] + others
 
 
 GYM = Metric("gym.accuracy", "embedded world, accuracy, %", 100)
@@ -56,69 +52,38 @@ MT_BENCH = Metric("mt_bench.score", "MT-Bench, 1 to 10", decimals=2, unit="of te
 IFEVAL = Metric("ifeval.prompt_strict", "IFEval, prompts followed, %", 100)
 EXACT_MATCH = Metric("ni.exact_match", "target task, exact match, %", 100)
 ROUGE_L = Metric("ni.rouge_l", "target task, ROUGE-L, %", 100)
-LOSS = Metric(
-    "held_out.bits_per_byte",
-    "held-out loss, bits per byte (lower is better)",
-    decimals=3,
-    unit="bits per byte",
-    lower_is_better=True,
-)
+LOSS_LABEL, BITS = "held-out loss, bits per byte (lower is better)", "bits per byte"
+LOSS = Metric("held_out.bits_per_byte", LOSS_LABEL, decimals=3, unit=BITS, lower_is_better=True)
 
+# fmt: off
 BENCHMARKS = (
-    Benchmark(
-        "evaluation/gym",
-        "embedded world",
-        (GYM,),
-        "corpus_mix unseen_level unseen_family unseen_phrasing forgetting",
-    ),
-    Benchmark(
-        "evaluation/alpaca_eval",
-        "AlpacaEval 2",
-        (WIN_RATE, LC_WIN_RATE),
-        "discrete_win_rate",
-        counted=True,
-        judged=True,
-        stand_in=("annotator", "exact"),
-    ),
-    Benchmark(
-        "evaluation/mt_bench",
-        "MT-Bench",
-        (MT_BENCH,),
-        "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
-        counted=True,
-        judged=True,
-        stand_in=("questions", ""),
-    ),
-    Benchmark(
-        "evaluation/ifeval",
-        "IFEval",
-        (IFEVAL,),
-        "prompt_loose instruction_strict instruction_loose",
-        counted=True,
-        stand_in=("prompts", ""),
-    ),
-    Benchmark(
-        "evaluation/natural_instructions",
-        "target task",
-        (EXACT_MATCH, ROUGE_L),
-        "exact_match_substring rouge_l_char parsable",
-    ),
+    Benchmark("evaluation/gym", "embedded world", (GYM,),
+              "corpus_mix unseen_level unseen_family unseen_phrasing forgetting"),
+    Benchmark("evaluation/alpaca_eval", "AlpacaEval 2", (WIN_RATE, LC_WIN_RATE), "discrete_win_rate",
+              counted=True, judged=True, stand_in=("annotator", "exact")),
+    Benchmark("evaluation/mt_bench", "MT-Bench", (MT_BENCH,),
+              "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
+              counted=True, judged=True, stand_in=("questions", "")),
+    Benchmark("evaluation/ifeval", "IFEval", (IFEVAL,), "prompt_loose instruction_strict instruction_loose",
+              counted=True, stand_in=("prompts", "")),
+    Benchmark("evaluation/natural_instructions", "target task", (EXACT_MATCH, ROUGE_L),
+              "exact_match_substring rouge_l_char parsable"),
     Benchmark("evaluation/held_out_loss", "held-out loss", (LOSS,)),
 )
+# fmt: on
 HEADLINES = {metric.name: metric for benchmark in BENCHMARKS for metric in benchmark.headlines}
-WITHOUT_METRIC = ("tapir/", "self_guide/", "report", "0_start_here")  # notebooks that score no arm
+WRITERS = {name: benchmark for benchmark in BENCHMARKS for name in benchmark.metrics}
 
 
 def metric(name: str) -> Metric:
     """Return a metric by name; an undeclared one has its name alone."""
     if name in HEADLINES:
         return HEADLINES[name]
-    for benchmark in BENCHMARKS:
-        if name in benchmark.metrics:
-            first = benchmark.headlines[0]
-            label = f"{benchmark.name}, {name.partition('.')[2]}{', %' if first.label.endswith('%') else ''}"
-            return replace(first, name=name, label=label)
-    return Metric(name, name, decimals=3, unit="")
+    if name not in WRITERS:
+        return Metric(name, name, decimals=3, unit="")
+    headline = WRITERS[name].headlines[0]
+    percent = ", %" if headline.label.endswith("%") else ""
+    return replace(headline, name=name, label=f"{WRITERS[name].name}, {name.partition('.')[2]}{percent}")
 
 
 def benchmark(notebook: str) -> Benchmark | None:
@@ -128,17 +93,7 @@ def benchmark(notebook: str) -> Benchmark | None:
 
 def writable(notebooks: Iterable[str]) -> list[str]:
     """Return the metrics that these notebooks can write."""
-    return [name for each in BENCHMARKS if each.notebook in notebooks for name in each.metrics]
-
-
-def every() -> list[str]:
-    """Return the metrics of all benchmarks."""
-    return writable([each.notebook for each in BENCHMARKS])
-
-
-def notebook_of(name: str) -> str:
-    """Return the notebook that writes a metric; empty where no benchmark does."""
-    return next((each.notebook for each in BENCHMARKS if name in each.metrics), "")
+    return [name for name, writer in WRITERS.items() if writer.notebook in notebooks]
 
 
 def is_own(notebook: str) -> bool:

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from datasets import Dataset, concatenate_datasets
+from datasets import concatenate_datasets
 
 from lib import files, models, records, show
 from lib.corpus import contamination, sources
 from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
+from lib.models import prices
 from lib.models.backend import Backend
+from lib.models.chat import Endpoint
 from lib.models.types import Ended, SamplingParams, ended
+from lib.oracle import estimate
 
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
@@ -26,24 +29,21 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
     `unique_key` of another, and where there are no records.
     """
-    placed = [(where, record) for _, where, record in sources.read(source)]
-    for where, record in placed:
-        _check(record, f"{parameter}: {where}", fields)
-    if not placed:
+    loaded, keys = [], Counter()
+    for _, where, record in sources.read(source):
+        values = record if isinstance(record, dict) else {}
+        for field, kind in fields.items():
+            if type(value := values.get(field)) is not kind:
+                problem = f"`{field}` must be {KINDS[kind]}, not {value!r:.60}"
+                raise BadInput(f"{parameter}: {where}: {problem}. Correct the file.")
+        loaded.append(values)
+        keys[values.get(unique_key)] += 1
+    if not loaded:
         raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
-    loaded = [sources.cleaned(record) for _, record in placed]
-    counts = Counter(record[unique_key] for record in loaded if unique_key)
-    if repeats := [value for value, n in counts.items() if n > 1]:
-        raise BadInput(f"{parameter}={source}: `{unique_key}` {repeats[0]!r:.80} repeats. Remove repeats.")
+    if unique_key and len(keys) < len(loaded):
+        [(key, _)] = keys.most_common(1)
+        raise BadInput(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
     return loaded
-
-
-def _check(record: object, where: str, fields: dict[str, type]) -> None:
-    if not isinstance(record, dict):
-        raise BadInput(f"{where}: a record is an object with {', '.join(fields)}, not {record!r:.60}.")
-    for field, kind in fields.items():
-        if type(value := record.get(field)) is not kind:
-            raise BadInput(f"{where}: `{field}` must be {KINDS[kind]}, not {value!r:.60}. Correct the file.")
 
 
 def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
@@ -56,9 +56,10 @@ def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
         )
 
 
-def write_lines(path: Path, rows: Iterable[dict]) -> None:
-    """Write rows as JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Write rows as JSON lines; no file where there are none."""
+    if rows:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def student(student: object, parameters: dict) -> Backend:
@@ -87,11 +88,20 @@ def describe_sampling(student: object, parameters: dict, total: int, cut: int, u
     template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
     template = "the server's" if parameters["student_url"] else template
     temperature = parameters.get("evaluation_temperature", "by category")
-    thoughts = f", and **{unanswered:,} hold thoughts without an answer**" if unanswered else ""
-    return (
+    sentence = (
         f"`{student}`: temperature {temperature}, chat template {template}, at most "
-        f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there{thoughts}."
+        f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there"
     )
+    return sentence + (f", and **{unanswered:,} hold thoughts without an answer**." if unanswered else ".")
+
+
+def expected_calls(endpoint: Endpoint, purpose: str, prompts: list[list[dict]], completion: int) -> str:
+    """Describe the calls, tokens and money that a judge will take, as markdown.
+
+    `completion` is the number of tokens that a reply will have, about.
+    """
+    tokens = sum(map(prices.tokens, prompts)) / max(len(prompts), 1)
+    return estimate.describe([estimate.ahead(endpoint, purpose, len(prompts), tokens, completion)], endpoint)
 
 
 def tally(scores: pd.Series, replies: pd.Series, at_limit: pd.Series) -> dict[str, int]:
@@ -128,32 +138,21 @@ def overlap(
     `text` is the field of a prompt's text (or turns), `name` the one that scores use, `headline` the metric,
     which is also computed without these prompts.
     """
+    if "about" in prompts[0]:
+        return "The embedded world holds out these instances by a hash: no training row is about them.", {}
     unknown = "What it had read in its pre-training is not known."
     tables = [records.read(path) for path in map(stage.input, TRAINING_ROWS) if path]
     if not tables:
         return f"The student's training rows are not known here: no overlap was checked. {unknown}", {}
     rows = concatenate_datasets(tables)
-    if "about" in prompts[0]:
-        touched = _touched_instances(rows, prompts)
-    else:
-        texts = {"": [prompt[text] for prompt in prompts]}
-        touched = contamination.touched(contamination.find(rows, texts))
+    touched = contamination.touched(contamination.find(rows, {"": [prompt[text] for prompt in prompts]}))
     names = {str(prompts[i][name]) for i in touched}
     clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
-    without = f"; `{headline}` without them: {clean:.4g}" if touched and clean is not None else ""
-    share = f"{len(touched):,} of {len(prompts):,} prompts are touched by the {len(rows):,} training rows"
+    sentence = f"{len(touched):,} of {len(prompts):,} prompts are touched by the {len(rows):,} training rows"
+    if touched and clean is not None:
+        sentence += f"; `{headline}` without them: {clean:.4g}"
     metrics = {f"{headline.partition('.')[0]}.touched": len(touched), f"{headline}_untouched": clean}
-    return f"{share}{without}. {unknown}", metrics
-
-
-def _touched_instances(rows: Dataset, prompts: list[dict]) -> list[int]:
-    """Find prompts of the embedded world by instance: its texts are all alike."""
-    metas = map(json.loads, filter(None, rows["meta"]))
-    trained = {(meta.get("family"), meta.get("payload")) for meta in metas}
-    abouts = [
-        prompt["about"] if isinstance(prompt["about"], list) else [prompt["about"]] for prompt in prompts
-    ]
-    return [i for i, about in enumerate(abouts) if any((x["family"], x["payload"]) in trained for x in about)]
+    return f"{sentence}. {unknown}", metrics
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import json
 
 import pandas as pd
 
-from lib.evaluation import mt_bench, mt_judging
+from lib.evaluation import mt_bench
 from lib.gym import world
 from lib.gym.families import parse_constraints
 
@@ -44,17 +44,17 @@ def conversations(split: str, per_cell: int) -> list[dict]:
 
 
 def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
-    """Rate each answer exactly, as a table of `mt_judging`: 10 if right, else 1."""
-    shown, replies = {}, []
+    """Rate each answer exactly, as a table of `mt_bench`: 10 if right, else 1."""
+    rows = []
     for question in questions:
-        number, exchanges = question["question_id"], []
-        turns = zip(mt_bench.TURNS, question["turns"], answers[number], question["about"], strict=True)
-        for turn, prompt, answer, about in turns:
-            exchanges.append(f"User: {prompt}\n\nStudent: {answer}")
-            shown[number, turn] = [{"role": "user", "content": "\n\n".join(exchanges)}]
-            replies.append(f"Rating: [[{1 + 9 * world.credit(about, answer):g}]]")
-    verdicts = mt_judging.needed(questions, shown, "exact")
-    return mt_judging.rated(verdicts, replies, ["stop"] * len(replies))
+        exchanges = list(zip(question["turns"], answers[question["question_id"]], strict=True))
+        texts = [f"User: {prompt}\n\nStudent: {answer}" for prompt, answer in exchanges]
+        for turn, (_, answer) in zip(mt_bench.TURNS, exchanges, strict=True):
+            credit = world.credit(question["about"][turn - 1], answer)
+            row = {name: question[name] for name in ("question_id", "category")} | {"turn": turn}
+            row |= {"shown": "\n\n".join(texts[:turn]), "reply": f"Rating: [[{1 + 9 * credit:g}]]"}
+            rows.append(row)
+    return mt_bench.rated(pd.DataFrame(rows).assign(judge="exact", rule="last", finish="stop"))
 
 
 def constrained(split: str, per_cell: int) -> list[dict]:

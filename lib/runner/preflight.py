@@ -25,7 +25,7 @@ from lib.training.config import TrainingConfig
 SHARES = ("confident", "least_share", "max_unread", "oracle_error")
 AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
 AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
-AT_LEAST_1 = ("corpus_rows", "input_tokens", "judgments_per_answer", "max_new_tokens", "per_cell")
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
 AT_LEAST_1 += ("pool_rows", "round_prompts")
 LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
@@ -163,9 +163,9 @@ def _endpoints(notebook: str, values: dict) -> list[tuple[str, str]]:
         judge = annotators.model(values["annotator"])  # raises for an unknown one
         judge = "" if values["annotations"] else judge
     elif notebook == "evaluation/mt_bench" and values["questions"] and not values["judgments"]:
-        from lib.evaluation import mt_judging
+        from lib.evaluation import mt_bench
 
-        judge = mt_judging.JUDGE
+        judge = mt_bench.JUDGE
     return [(values["evaluation_judge"] or judge, "evaluation_url")] if judge else []
 
 

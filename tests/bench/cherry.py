@@ -1,4 +1,4 @@
-"""Does our IFD choose what Cherry LLM's chose? `PYTHONPATH=tests python -m cherry STUDENT [ROWS]`, on the recorded Alpaca rows.
+"""Does our IFD choose what Cherry LLM's chose? `PYTHONPATH=tests python -m bench.cherry STUDENT [ROWS]`, on the recorded Alpaca rows.
 
 Theirs is the IFD of a LLaMA-7B that had seen a thousand of the rows; ours that of a student which should have, too.
 """
