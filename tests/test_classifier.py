@@ -20,34 +20,33 @@ OTHER = {"Math": "Code", "Code": "Math"}
 
 def rows(n: int, seed: int = 0):
     """Instructions whose verb says which task they are of; the task is in meta, for the oracle."""
-    rng, made = Random(seed), []
-    for i in range(n):
-        task = rng.choice(list(VERBS))
-        made.append({"instruction": f"Please {rng.choice(VERBS[task])} item {i} for me", "meta": task})
-    return records.build(made)
+    rng = Random(seed)
+    tasks = [rng.choice(list(VERBS)) for _ in range(n)]
+    return records.build(
+        {"instruction": f"Please {rng.choice(VERBS[task])} item {i} for me", "meta": task}
+        for i, task in enumerate(tasks)
+    )
 
 
 class Oracle:
     """Labels from meta, and counts them; one in `wrong` labels is another's."""
 
     def __init__(self, wrong: int = 0):
-        self.asked, self.wrong = 0, wrong
+        self.calls, self.wrong = 0, wrong
 
-    def classify(self, given):
-        return records.update(
-            given,
-            task=[task or self._say(meta) for task, meta in zip(given["task"], given["meta"], strict=True)],
-        )
+    def classify(self, rows):
+        pairs = zip(rows["task"], rows["meta"], strict=True)
+        return records.update(rows, task=[task or self._label(meta) for task, meta in pairs])
 
-    def _say(self, task):
-        self.asked += 1
-        return OTHER[task] if self.wrong and self.asked % self.wrong == 0 else task
+    def _label(self, task):
+        self.calls += 1
+        return OTHER[task] if self.wrong and self.calls % self.wrong == 0 else task
 
 
 def test_a_few_labels_name_all_the_rest():
     given, oracle = rows(600), Oracle()
     labelled, predicted = classifier.label(given, oracle, 120)
-    assert oracle.asked == 120
+    assert oracle.calls == 120
     right = [task == meta for task, meta in zip(labelled["task"], given["meta"], strict=True)]
     assert sum(right) / 600 > 0.97
     assert (predicted["task"] == predicted["predicted"]).mean() > 0.95 and len(predicted) == 120
@@ -57,13 +56,13 @@ def test_a_few_labels_name_all_the_rest():
 def test_without_a_size_the_oracle_labels_all(size):
     oracle = Oracle()
     labelled, predicted = classifier.label(rows(600), oracle, size)
-    assert oracle.asked == 600 and predicted is None and None not in labelled["task"][:]
+    assert oracle.calls == 600 and predicted is None and None not in labelled["task"][:]
 
 
 def test_a_task_that_a_row_has_is_kept_and_learned_from():
     given = rows(300)
-    told = records.update(given, task=[None if i % 2 else "Kept" for i in range(300)])
-    labelled, _ = classifier.label(told, Oracle(), 60)
+    half = records.update(given, task=[None if i % 2 else "Kept" for i in range(300)])
+    labelled, _ = classifier.label(half, Oracle(), 60)
     assert labelled["task"][::2] == ["Kept"] * 150 and {"Math", "Code"} & set(labelled["task"][1::2])
 
 
@@ -73,32 +72,30 @@ def test_it_abstains_where_it_is_not_sure_and_says_how_often():
     odd = records.build([{"instruction": f"Zq xv {i}", "meta": rng.choice(list(VERBS))} for i in range(100)])
     labelled, predicted = classifier.label(records.build([*given, *odd]), Oracle(), 200, min_confidence=0.9)
     assert labelled["task"][:].count(None) > 0
-    said = classifier.describe(predicted)
-    assert "agrees with the oracle on **" in said and "abstains on" in said
+    assert predicted["predicted"].isna().any()
+    sentence = classifier.describe(predicted)
+    assert "agrees with the oracle on **" in sentence and "abstains on" in sentence
 
 
 def test_agreement_falls_with_the_oracles_own_noise():
     _, clean = classifier.label(rows(600), Oracle(), 300)
     _, noisy = classifier.label(rows(600), Oracle(wrong=3), 300)
-    agreed = [(one["task"] == one["predicted"]).mean() for one in (clean, noisy)]
+    agreed = [(predicted["task"] == predicted["predicted"]).mean() for predicted in (clean, noisy)]
     assert agreed[0] > agreed[1] + 0.1
 
 
 def test_confusion_gives_the_share_of_each_task_that_goes_to_each():
-    said = [("Math", "Math")] * 3 + [("Math", "Code"), ("Code", "Code"), ("Code", None), ("Art", "Art")]
-    shares = classifier.confusion(pd.DataFrame(said, columns=["task", "predicted"]))
+    pairs = [("Math", "Math")] * 3 + [("Math", "Code"), ("Code", "Code"), ("Code", None), ("Art", "Art")]
+    shares = classifier.confusion(pd.DataFrame(pairs, columns=["task", "predicted"]))
     assert shares["Math (4)"] == {"Math": 0.75, "Code": 0.25, "Art": 0, "no task": 0}
     assert shares["Code (2)"] == {"Math": 0, "Code": 0.5, "Art": 0, "no task": 0.5}
     assert shares["Art (1)"]["Art"] == 1
 
 
 def test_confusion_of_many_tasks_shows_those_that_are_confused_most():
-    said = (
-        [(f"task {i}", f"task {i}") for i in range(20)] * 5
-        + [("task 3", "task 7")] * 2
-        + [("task 3", "task 1")]
-    )
-    shares = classifier.confusion(pd.DataFrame(said, columns=["task", "predicted"]), most=2)
+    pairs = [(f"task {i}", f"task {i}") for i in range(20)] * 5
+    pairs += [("task 3", "task 7")] * 2 + [("task 3", "task 1")]
+    shares = classifier.confusion(pd.DataFrame(pairs, columns=["task", "predicted"]), most=2)
     assert shares == {
         "task 3 (8)": {"task 3": 0.625, "task 7": 0.25, "other tasks": 0.125},
         "task 7 (5)": {"task 3": 0, "task 7": 1, "other tasks": 0},
@@ -109,19 +106,16 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
     texts = [f"{verb} {i}" for i in range(10) for verb in ("add", "debug")] + ["paint a fish"] * 4
     labels = ["Math", "Code"] * 10 + ["Art"] * 4
     assert set(classifier.held_out(texts, labels)["task"]) == {"Math", "Code"}
-    known = records.build(
-        [{"instruction": text, "task": task} for text, task in zip(texts, labels, strict=True)] * 3
-    )
-    asked = records.build([{"instruction": "paint a fish", "meta": "Art"}, *rows(30)])
-    named, _ = classifier.label(records.build([*known, *asked]), Oracle(), 25, seed=1)
+    pairs = list(zip(texts, labels, strict=True)) * 3
+    labelled = [{"instruction": text, "task": task} for text, task in pairs]
+    unlabelled = [{"instruction": "paint a fish", "meta": "Art"}, *rows(30)]
+    named, _ = classifier.label(records.build([*labelled, *unlabelled]), Oracle(), 25, seed=1)
     assert "Art" in named["task"][-31:]
 
 
 def test_abstaining_everywhere_is_said():
     _, predicted = classifier.label(rows(300), Oracle(), 100, min_confidence=1.0)
-    assert (
-        classifier.describe(predicted) == "The classifier abstains on all 100 held-out rows: lower confident."
-    )
+    assert "abstains on all 100 held-out rows" in classifier.describe(predicted)
 
 
 def test_too_few_labels_are_refused():
@@ -132,6 +126,5 @@ def test_too_few_labels_are_refused():
 def test_words_cut_once_count_as_if_each_text_were_cut():
     whole, once = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5)), classifier.WithinWords()
     assert (whole.fit_transform(ODD) != once.fit_transform(ODD)).nnz == 0
-    assert (
-        whole.transform(ODD[::-1] + ["unheard of"]) != once.transform(ODD[::-1] + ["unheard of"])
-    ).nnz == 0
+    unseen = [*ODD[::-1], "unheard of"]
+    assert (whole.transform(unseen) != once.transform(unseen)).nnz == 0

@@ -17,25 +17,14 @@ NAMES = ["Math", "Code", "Code Debug", "Reasoning", "C++"]
 ANSWERS = ("entailment", "not_entailment", "A", "B", "-1", "1", "yes")
 scores = st.integers(0, 10) | st.integers(0, 100).map(lambda tenth: tenth / 10)
 # what verdicts are made of, in any order
-WORDS = [
-    "Assistant 1",
-    "Assistant 2",
-    "'s score",
-    "Score",
-    "Rating",
-    "tuple",
-    "not",
-    "non",
-    "/10",
-    "/5",
-    " out of ",
-]
+WORDS = ["Assistant 1", "Assistant 2", "'s score", "Score", "Rating", "tuple", "not", "non"]
+WORDS += ["/10", "/5", " out of "]
 SIGNS = [": ", ", ", " ", "\n", "(", ")", "[[", "]]", "[", "]", "**", "-", "–", ".", "3,5", "9 8", "١"]
 TAGS = ["<think>", "</think>", "<instruction>", "</instruction>", "<input>", "</input>", "I'm sorry, but"]
 parts = st.sampled_from([*NAMES, *ANSWERS, *WORDS, *SIGNS, *TAGS])
 replies_of_parts = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
 numberless = st.lists(parts | texts, max_size=12).map(
-    lambda each: "".join(c for c in "".join(each) if c not in "0123456789")
+    lambda words: "".join(c for c in "".join(words) if c not in "0123456789")
 )
 
 
@@ -72,10 +61,10 @@ STATED = ["{} {}\n{}", "{}, {}\n{}", "**{} {}**\n{}", "Scores: {} {}\n{}", "{}/1
 STATED += ["Well.\nAssistant 1: {}/10\nAssistant 2: {}/10\n\n{}", "So the tuple is ({}, {}). {}"]
 
 
-@always(200, 1500, a=scores, b=scores, how=st.sampled_from(STATED), more=wordy)
-def test_scores_stated_in_the_form_asked_for_are_read_as_they_are(a, b, how, more):
-    assert judge.read_scores(how.format(a, b, more)) == (a, b)
-    assert judge.read_scores(f"<think>{a + 1} {b}</think>\n{how.format(a, b, more)}") == (a, b)
+@always(200, 1500, a=scores, b=scores, form=st.sampled_from(STATED), more=wordy)
+def test_scores_stated_in_the_form_asked_for_are_read_as_they_are(a, b, form, more):
+    assert judge.read_scores(form.format(a, b, more)) == (a, b)
+    assert judge.read_scores(f"<think>{a + 1} {b}</think>\n{form.format(a, b, more)}") == (a, b)
 
 
 different = st.lists(st.tuples(scores, scores), min_size=2, max_size=4, unique=True)

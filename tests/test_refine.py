@@ -29,14 +29,14 @@ def can_be_refined(row):
     return TAXONOMY[row["task"]].refine == "worked" and json.loads(row["meta"])["steps"] != ""
 
 
-def asked(rows) -> int:
+def count_worked(rows) -> int:
     return sum(TAXONOMY[task].refine == "worked" for task in rows["task"])
 
 
 def test_an_exact_judge_keeps_every_right_rewrite(rows):
     refined, counts, _ = refine.refine(rows, ExactOracle(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == refine.NOTHING | {"refined": able, "kept": able, "unusable": asked(rows) - able}
+    assert counts == refine.NOTHING | {"refined": able, "kept": able, "unusable": count_worked(rows) - able}
     for row in refined:
         assert row["response_from"] == ("refined" if can_be_refined(row) else "oracle")
         assert row["response"] == (row["refined_response"] or row["oracle_response"])
@@ -46,7 +46,11 @@ def test_an_exact_judge_keeps_every_right_rewrite(rows):
 def test_an_exact_judge_rejects_every_rewrite_that_loses_the_answer(rows):
     refined, counts, _ = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == refine.NOTHING | {"refined": able, "rejected": able, "unusable": asked(rows) - able}
+    assert counts == refine.NOTHING | {
+        "refined": able,
+        "rejected": able,
+        "unusable": count_worked(rows) - able,
+    }
     assert refined["response"][:] == rows["oracle_response"][:]
     assert set(refined["response_from"]) == {"oracle"} and set(refined["refined_response"]) == {None}
 

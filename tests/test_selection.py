@@ -29,8 +29,8 @@ def test_mfd_selects_the_rows_that_reach_the_threshold_and_no_unread_one():
 
 def test_chance_draws_as_many_rows_as_mfd_finds_hard_from_all_of_them():
     drawn = [selection.select(JUDGED, "random", seed)["instruction"][:] for seed in range(60)]
-    assert all(len(set(one)) == 2 for one in drawn)
-    assert {text for one in drawn for text in one} == set("012345")
+    assert all(len(set(texts)) == 2 for texts in drawn)
+    assert set().union(*drawn) == set("012345")
 
 
 def test_chance_is_a_function_of_its_seed():
@@ -43,30 +43,22 @@ def test_mfd_with_one_value_selects_nothing():
         selection.select(rows(3.0, 3.0, None), "mfd", seed=0)
 
 
-@pytest.mark.parametrize("judged", [rows(None, None), rows(0.0, 0.0)])
+@pytest.mark.parametrize("judged", [rows(None, None), rows(1.0, 0.0)])
 @pytest.mark.parametrize("name", ["mfd", "random"])
 def test_rows_none_of_which_is_hard_are_refused(judged, name):
-    with pytest.raises(UserError, match="no row reaches the threshold"):
+    with pytest.raises(UserError, match="no row reaches the threshold. Lower threshold"):
         selection.select(judged, name, seed=0)
 
 
-def test_a_threshold_that_no_row_reaches_is_an_error():
-    with pytest.raises(UserError, match="Lower threshold"):
-        selection.select(rows(1.0, 0.0), "mfd", seed=0)
-
-
 def test_an_unknown_selection_is_refused_with_the_known_ones():
-    with pytest.raises(
-        UserError,
-        match="selection=mdf: it is unknown. Choose one of mfd, random, longest, ifd, score, lion, deita, all",
-    ):
+    with pytest.raises(UserError, match="selection=mdf: it is unknown. Choose one of mfd, random, longest"):
         selection.select(JUDGED, "mdf", seed=0)
 
 
 # Baselines
 
 
-def told(*lengths, mfd=None):
+def with_lengths(*lengths, mfd=None):
     """Rows whose responses have so many letters; half of them are hard."""
     values = mfd or [9.0, 0.0] * len(lengths)
     return records.build(
@@ -80,32 +72,32 @@ def told(*lengths, mfd=None):
     )
 
 
-def chosen(rows, name, **how):
-    return [int(text.split()[1]) for text in selection.select(rows, name, 0, **how)["instruction"]]
+def chosen(rows, name, **signals):
+    return [int(text.split()[1]) for text in selection.select(rows, name, 0, **signals)["instruction"]]
 
 
 def test_the_longest_responses_are_taken_as_many_as_are_hard():
-    assert chosen(told(5, 9, 2, 7), "longest") == [1, 3]
+    assert chosen(with_lengths(5, 9, 2, 7), "longest") == [1, 3]
 
 
 def test_a_signal_that_has_one_value_cannot_choose():
     with pytest.raises(UserError, match="the length of a response has fewer than two values"):
-        chosen(told(5, 5, 5, 5), "longest")
+        chosen(with_lengths(5, 5, 5, 5), "longest")
 
 
 def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
-    rows = told(*[1] * 8, mfd=[3.0, 1.0, 0.5, 0.0, -1.0, None, 0.0, 0.0])
+    rows = with_lengths(*[1] * 8, mfd=[3.0, 1.0, 0.5, 0.0, -1.0, None, 0.0, 0.0])
     drawn = chosen(rows, "lion")
     assert drawn[:2] == [0, 1] and len(drawn) == 4 and set(drawn[2:]) <= {2, 3, 4, 6, 7}
 
 
 def test_lion_takes_no_more_hard_rows_than_there_are_easy_ones():
-    drawn = chosen(told(*[1] * 5, mfd=[3.0, 1.0, 9.0, 0.0, None]), "lion")
+    drawn = chosen(with_lengths(*[1] * 5, mfd=[3.0, 1.0, 9.0, 0.0, None]), "lion")
     assert len(drawn) == 2 and 3 in drawn
 
 
 def test_all_is_every_row():
-    assert chosen(told(1, 2, 3, 4), "all") == [0, 1, 2, 3]
+    assert chosen(with_lengths(1, 2, 3, 4), "all") == [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +106,19 @@ def student(tmp_path_factory):
 
 
 def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
-    rows, asked = told(3, 8), models.load(student)
-    tokenizer, model = asked.tokenizer, asked.model
+    rows, backend = with_lengths(3, 8), models.load(student)
+    tokenizer, model = backend.tokenizer, backend.model
 
     def mean_loss(start: str, text: str) -> float:
         before = tokenizer(start, add_special_tokens=False)["input_ids"]
         ids = torch.tensor([before + tokenizer(text, add_special_tokens=False)["input_ids"]])
         with torch.inference_mode():
-            said = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-        return -said[len(before) - 1 :].mean().item()
+            chances = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        return -chances[len(before) - 1 :].mean().item()
 
     prompt = "<|bos|><|user|>Say 1<|end|><|assistant|>"
     expected = mean_loss(prompt, "b" * 8 + "<|end|>") / mean_loss("<|bos|>", "b" * 8 + "<|end|>")
-    assert selection.ifd(rows, asked, 64)[1] == pytest.approx(expected, rel=1e-4)
+    assert selection.ifd(rows, backend, 64)[1] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("bos", ["<|bos|>", None])
@@ -145,12 +137,12 @@ def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, respo
 
 def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):
     monkeypatch.setattr(selection, "ifd", lambda rows, student, length: [0.5, 1.2, 0.9, 0.7])
-    assert chosen(told(1, 2, 3, 4), "ifd", student=student) == [2, 3]
+    assert chosen(with_lengths(1, 2, 3, 4), "ifd", student=student) == [2, 3]
 
 
 def test_ifd_without_a_student_is_refused():
     with pytest.raises(UserError, match="selection=ifd: it needs a student"):
-        chosen(told(1, 2, 3, 4), "ifd")
+        chosen(with_lengths(1, 2, 3, 4), "ifd")
 
 
 class Rater:
@@ -168,38 +160,31 @@ def rated(rows, name, **ratings):
 
 
 def test_score_takes_what_is_rated_four_and_a_half_or_better():
-    assert rated(told(1, 2, 3, 4), "score", accuracy=[4.5, 4.4, 5.0, 1.0]) == [0, 2]
+    assert rated(with_lengths(1, 2, 3, 4), "score", accuracy=[4.5, 4.4, 5.0, 1.0]) == [0, 2]
 
 
 def test_deita_takes_the_most_complex_with_the_best_responses_as_many_as_are_hard():
     ratings = {"complexity": [6.0, 2.0, 3.0, 5.0], "quality": [1.0, 6.0, 5.0, 2.0]}
-    assert rated(told(1, 2, 3, 4), "deita", **ratings) == [1, 2]
+    assert rated(with_lengths(1, 2, 3, 4), "deita", **ratings) == [1, 2]
 
 
 def test_deita_takes_nothing_that_is_too_like_what_it_took_before():
-    asked = [
-        "Name the seven colours of a rainbow.",
-        "Name the seven colours of the rainbow.",
-        "Sing.",
-        "Add.",
-    ]
-    rows = records.update(told(1, 2, 3, 4), instruction=asked)
+    colours = ["Name the seven colours of a rainbow.", "Name the seven colours of the rainbow."]
+    rows = records.update(with_lengths(1, 2, 3, 4), instruction=[*colours, "Sing.", "Add."])
     ratings = {"complexity": [6.0, 5.0, 2.0, 1.0], "quality": [6.0, 6.0, 6.0, 6.0]}
     taken = selection.select(rows, "deita", 0, ratings=selection.rate(rows, "deita", Rater(**ratings)))
-    assert taken["instruction"][:] == [asked[0], asked[2]]
+    assert taken["instruction"][:] == [colours[0], "Sing."]
 
 
 def test_a_row_whose_rating_could_not_be_read_is_not_taken():
-    rows = told(*range(1, 41))
+    rows = with_lengths(*range(1, 41))
     ratings = [None, *[5.0] * 20, *[1.0] * 19]
     assert rated(rows, "score", accuracy=ratings) == list(range(1, 21))
 
 
 def test_ratings_most_of_which_could_not_be_read_are_refused():
-    with pytest.raises(
-        UserError, match=r"50.0% of the ratings of accuracy could not be read.*rate_accuracy.md"
-    ):
-        selection.rate(told(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
+    with pytest.raises(UserError, match="50.0% of the ratings of accuracy could not be read"):
+        selection.rate(with_lengths(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
 
 
 def test_nothing_is_asked_where_nothing_is_hard():
@@ -208,7 +193,7 @@ def test_nothing_is_asked_where_nothing_is_hard():
 
 
 def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():
-    assert selection.rate(told(1, 2, 3, 4), "longest", oracle=None) == {}
+    assert selection.rate(with_lengths(1, 2, 3, 4), "longest", oracle=None) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from lib.tapir import tasks
 from lib.tapir.tasks import Task
 
 HALVES = {"Arithmetic": Task(0.5, "worked"), "Rewriting": Task(0.5, "worked")}
-TAXONOMIES = ["params/tasks/gym.yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,8 @@ def corpus():
     return ExactOracle().classify(world.corpus(120, seed=0))
 
 
-def known_to(rows):
+def instances(rows):
+    """The keys of the instances that rows are about."""
     return {f"{about['family']} {about['payload']}" for about in map(json.loads, rows["meta"])}
 
 
@@ -32,17 +32,16 @@ def test_quotas_follow_the_largest_remainder():
     assert tasks.quotas(thirds, 7) == {"a": 4, "b": 2, "c": 1}  # 3.5, 2.1, 1.4
 
 
-@pytest.mark.parametrize("path", TAXONOMIES)
-def test_quotas_sum_to_the_pool_exactly(path):
-    taxonomy = tasks.load_taxonomy(path)
+def test_quotas_sum_to_the_pool_exactly():
+    taxonomy = tasks.load_taxonomy("params/tasks/gym.yaml")
     assert all(sum(tasks.quotas(taxonomy, size).values()) == size for size in range(300))
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.4), (0.7, 0.7), (1.5, -0.5)])
 def test_a_taxonomy_whose_shares_do_not_sum_to_one_is_refused(tmp_path, shares):
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "own.yaml"
     path.write_text("".join(f"task{i}: {{share: {share}, refine: none}}\n" for i, share in enumerate(shares)))
-    with pytest.raises(UserError, match=r"mine\.yaml: the shares sum to"):
+    with pytest.raises(UserError, match=r"own.yaml: the shares sum to"):
         tasks.load_taxonomy(path)
 
 
@@ -54,11 +53,11 @@ def test_the_mix_counts_every_label_of_the_taxonomy():
 def test_a_label_that_the_taxonomy_lacks_is_refused():
     rows = records.build([{"instruction": "x", "task": "Poetry"}])
     with pytest.raises(UserError, match="no task named Poetry"):
-        tasks.mix(rows, HALVES)
+        tasks.check_labels(rows, HALVES)
 
 
 def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
-    pool, account = tasks.rebalance(corpus, ExactOracle(seen=known_to(corpus)), HALVES, 40, seed=0)
+    pool, account = tasks.rebalance(corpus, ExactOracle(seen=instances(corpus)), HALVES, 40, seed=0)
     assert Counter(pool["task"]) == {"Arithmetic": 20, "Rewriting": 20}
     assert account["Arithmetic"] == {"parents": 7, "expanded": 13, "short": 0}
     assert account["Rewriting"] == {"parents": 20, "expanded": 0, "short": 0}
@@ -66,25 +65,22 @@ def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
 
 
 def test_a_pool_never_holds_an_instance_twice_nor_one_left_in_the_corpus(corpus):
-    pool, _ = tasks.rebalance(corpus, ExactOracle(seen=known_to(corpus)), HALVES, 400, seed=0)
-    made = pool.filter(lambda row: row["source"].startswith("expanded:"))
-    assert len(set(pool["id"])) == len(known_to(pool)) == 400
-    assert not known_to(made) & known_to(corpus)
+    pool, _ = tasks.rebalance(corpus, ExactOracle(seen=instances(corpus)), HALVES, 400, seed=0)
+    expanded = pool.filter(lambda row: row["source"].startswith("expanded:"))
+    assert len(set(pool["id"])) == len(instances(pool)) == 400
+    assert not instances(expanded) & instances(corpus)
 
 
 def test_each_rejected_row_is_counted_once_and_made_up_for():
-    parents = (
-        ExactOracle().classify(world.corpus(100, seed=0)).filter(lambda row: row["task"] == "Arithmetic")
-    )
-    first, _ = tasks.rebalance(parents, ExactOracle(), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0)
-    known = known_to(first)
-    pool, account = tasks.rebalance(
-        parents, ExactOracle(seen=set(known)), {"Arithmetic": Task(1.0, "worked")}, 30, seed=0
-    )
-    made = account["Arithmetic"]["expanded"]
-    assert account["Arithmetic"]["dropped: duplicate"] == 30 - len(parents)  # the first try, all known by now
-    assert made == 30 - len(parents) and len(pool) == 30
-    assert not known & known_to(pool.select(range(len(parents), 30)))
+    labelled = ExactOracle().classify(world.corpus(100, seed=0))
+    parents = labelled.filter(lambda row: row["task"] == "Arithmetic")
+    whole = {"Arithmetic": Task(1.0, "worked")}
+    first, _ = tasks.rebalance(parents, ExactOracle(), whole, 30, seed=0)
+    earlier = instances(first)
+    pool, account = tasks.rebalance(parents, ExactOracle(seen=set(earlier)), whole, 30, seed=0)
+    missing = 30 - len(parents)  # rows of the first try, all drawn before
+    assert account["Arithmetic"]["dropped: duplicate"] == account["Arithmetic"]["expanded"] == missing
+    assert len(pool) == 30 and not earlier & instances(pool.select(range(len(parents), 30)))
 
 
 def test_a_task_without_parents_stays_short_and_says_so(corpus):
@@ -96,7 +92,7 @@ def test_a_task_without_parents_stays_short_and_says_so(corpus):
 
 def test_a_pool_is_a_function_of_its_seeds(corpus):
     def pool(seed):
-        oracle = ExactOracle(seed=seed, seen=known_to(corpus))
+        oracle = ExactOracle(seed=seed, seen=instances(corpus))
         return tasks.rebalance(corpus, oracle, HALVES, 40, seed=seed)[0]["id"][:]
 
     assert pool(1) == pool(1)

@@ -5,7 +5,7 @@ as DeBERTa (lib/tapir/encoder.py).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 import numpy as np
@@ -24,7 +24,7 @@ from lib.errors import UserError
 
 FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 FEW = 50  # labels, below which agreement says nothing
-Predict = Callable[[list[str]], list[tuple[str, float]]]  # the likeliest task of each text, its probability
+Predict = Callable[[list[str]], np.ndarray]  # the probabilities of the sorted labels, a row per text
 
 
 def label(
@@ -60,12 +60,13 @@ def label(
     if encoder:
         predict, predicted = _fit_encoder(texts, labels, min_confidence, encoder, seed=seed, **settings)
     else:
-        predict, predicted = _fit_words(texts, labels), held_out(texts, labels, min_confidence)
+        predict = _model().fit(texts, labels).predict_proba
+        predicted = held_out(texts, labels, min_confidence)
     rest = set(missing) - set(sample)
     unlabelled = ((i, text) for i, text in enumerate(_texts(rows)) if i in rest)
     for group in records.batched(unlabelled, records.GROUP):  # all features at once take gigabytes
-        new = _confident(predict([text for _, text in group]), min_confidence)
-        for (i, _), task in zip(group, new, strict=True):
+        likeliest = _likeliest(labels, predict([text for _, text in group]), min_confidence)
+        for (i, _), task in zip(group, likeliest, strict=True):
             tasks[i] = task
     return records.update(rows, task=tasks), predicted
 
@@ -74,24 +75,24 @@ def _texts(rows: Dataset) -> Iterator[str]:
     return (duplicates.full_text(**row) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
 
 
-def held_out(texts: list[str], labels: list[str], min_confidence: float = 0.0) -> pd.DataFrame:
-    """Predict each text by a light form that did not see it; columns as in `label`."""
-    common = _common(labels)
-    texts, labels = [texts[i] for i in common], [labels[i] for i in common]
-    chances = cross_val_predict(_model(), texts, labels, cv=FOLDS, method="predict_proba")
-    predicted = _confident(_likeliest(sorted(set(labels)), chances), min_confidence)
-    return pd.DataFrame({"task": labels, "predicted": predicted})
-
-
 def _common(labels: list[str]) -> list[int]:
     """Return the positions of tasks with a label per fold; others are not held out."""
     counts = Counter(labels)
     return [i for i, task in enumerate(labels) if counts[task] >= FOLDS.n_splits]
 
 
-def _fit_words(texts: list[str], labels: list[str]) -> Predict:
-    model = _model().fit(texts, labels)
-    return lambda texts: _likeliest(model.classes_, model.predict_proba(texts))
+def _likeliest(labels: Iterable[str], chances: np.ndarray, min_confidence: float) -> list[str | None]:
+    """Return the likeliest label of each row of probabilities; None below `min_confidence`."""
+    names = sorted(set(labels))
+    return [names[row.argmax()] if row.max() >= min_confidence else None for row in chances]
+
+
+def held_out(texts: list[str], labels: list[str], min_confidence: float = 0.0) -> pd.DataFrame:
+    """Predict each text by a light form that did not see it; columns as in `label`."""
+    common = _common(labels)
+    texts, labels = [texts[i] for i in common], [labels[i] for i in common]
+    chances = cross_val_predict(_model(), texts, labels, cv=FOLDS, method="predict_proba")
+    return pd.DataFrame({"task": labels, "predicted": _likeliest(labels, chances, min_confidence)})
 
 
 def _model() -> Pipeline:
@@ -126,19 +127,12 @@ def _fit_encoder(
     from lib.tapir import encoder
 
     common = _common(labels)
-    learned, held = next(FOLDS.split(common, [labels[i] for i in common]))
-    learned = [*(common[i] for i in learned), *sorted({*range(len(labels))} - {*common})]
-    predict = encoder.fit(name, [texts[i] for i in learned], [labels[i] for i in learned], **settings)
-    predicted = _confident(predict([texts[common[i]] for i in held]), min_confidence)
-    return predict, pd.DataFrame({"task": [labels[common[i]] for i in held], "predicted": predicted})
-
-
-def _likeliest(tasks: Sequence[str], chances: np.ndarray) -> list[tuple[str, float]]:
-    return [(str(tasks[row.argmax()]), row.max()) for row in chances]
-
-
-def _confident(predicted: list[tuple[str, float]], min_confidence: float) -> list[str | None]:
-    return [task if chance >= min_confidence else None for task, chance in predicted]
+    _, fold = next(FOLDS.split(common, [labels[i] for i in common]))
+    held = [common[i] for i in fold]
+    learnt = sorted(set(range(len(labels))) - set(held))
+    predict = encoder.fit(name, [texts[i] for i in learnt], [labels[i] for i in learnt], **settings)
+    predicted = _likeliest(labels, predict([texts[i] for i in held]), min_confidence)
+    return predict, pd.DataFrame({"task": [labels[i] for i in held], "predicted": predicted})
 
 
 def describe(predicted: pd.DataFrame) -> str:
@@ -146,9 +140,11 @@ def describe(predicted: pd.DataFrame) -> str:
     named, size = predicted.dropna(), len(predicted)
     if not len(named):
         return f"The classifier abstains on all {size:,} held-out rows: lower confident."
-    agreed = f"agrees with the oracle on **{(named['task'] == named['predicted']).mean():.0%}**"
-    abstains = f"abstains on {1 - len(named) / size:.0%}"
-    return f"The classifier {agreed} of {len(named):,} held-out rows, and {abstains}."
+    agreement = (named["task"] == named["predicted"]).mean()
+    return (
+        f"The classifier agrees with the oracle on **{agreement:.0%}** of {len(named):,} held-out rows, "
+        f"and abstains on {1 - len(named) / size:.0%}."
+    )
 
 
 def confusion(predicted: pd.DataFrame, most: int = 8) -> dict[str, dict[str, float]]:

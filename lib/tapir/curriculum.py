@@ -1,12 +1,14 @@
 """Which rows are hard for this student, and their share of a round (TAPIR, 3)."""
 
-from itertools import accumulate
 from random import Random
 
+import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from lib import records
 from lib.errors import UserError
+
+Side = tuple[Dataset, list[int]]  # rows, and the response tokens of each
 
 
 def mfd(oracle_score: float | None, student_score: float | None) -> float | None:
@@ -39,62 +41,51 @@ def share_of_hard(round: int, alpha: float, alpha_step: float) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-def draw_round(
-    hard: tuple[Dataset, list[int]],
-    rest: tuple[Dataset, list[int]],
-    share: float,
-    rows: int,
-    tokens: int,
-    seed: int,
-) -> Dataset:
+def draw_round(hard: Side, rest: Side, share: float, rows: int, tokens: int, seed: int) -> Dataset:
     """Draw D_r without replacement: a share of hard rows, the others from the rest.
 
-    Each side is (rows, response tokens row by row). The size is `rows`, or, where `tokens` is above 0, the
-    number of rows whose response tokens come nearest to it. Raises UserError naming both numbers where a side
-    has too few rows.
+    The size is `rows`, or, where `tokens` is above 0, the number of rows whose response tokens come nearest
+    to it. Raises UserError naming both numbers where a side has too few rows.
     """
-    orders = [_shuffled(len(side[1]), f"{seed} {name}") for side, name in ((hard, "hard"), (rest, "rest"))]
-    lengths = [[side[1][i] for i in order] for side, order in zip((hard, rest), orders, strict=True)]
-    sums = [list(accumulate(side, initial=0)) for side in lengths]
-    counts = _counts(_size_for(tokens, share, sums) if tokens else rows, share)
-    for name, count, order in zip(("hard", "other"), counts, orders, strict=True):
-        if count > len(order):
-            raise UserError(
-                f"the round needs {count} {name} rows and has {len(order)}. Lower its size or alpha."
-            )
-    parts = zip((hard[0], rest[0]), orders, counts, strict=True)
-    return concatenate_datasets([records.take_rows(side, order[:count]) for side, order, count in parts])
+    hard_order, rest_order = _shuffled(hard, f"{seed} hard"), _shuffled(rest, f"{seed} rest")
+    size = rows
+    if tokens:
+        size = _size_for(tokens, share, _token_sums(hard, hard_order), _token_sums(rest, rest_order))
+    hard_rows = round(size * share)
+    parts = (hard, hard_order, hard_rows, "hard"), (rest, rest_order, size - hard_rows, "other")
+    return concatenate_datasets([_take(*part) for part in parts])
 
 
-def _shuffled(size: int, seed: str) -> list[int]:
-    positions = list(range(size))
+def _shuffled(side: Side, seed: str) -> list[int]:
+    positions = list(range(len(side[1])))
     Random(seed).shuffle(positions)
     return positions
 
 
-def _counts(size: int, share: float) -> tuple[int, int]:
-    hard = round(size * share)
-    return hard, size - hard
+def _token_sums(side: Side, order: list[int]) -> np.ndarray:
+    """Return the response tokens of the first 0, 1, 2, … rows in this order."""
+    return np.cumsum([0, *(side[1][i] for i in order)])
 
 
-def _size_for(tokens: int, share: float, sums: list[list[int]]) -> int:
-    """Return the number of rows whose tokens come nearest; `sums` are running ones.
+def _take(side: Side, order: list[int], count: int, name: str) -> Dataset:
+    if count > len(order):
+        raise UserError(f"the round needs {count} {name} rows and has {len(order)}. Lower its size or alpha.")
+    return records.take_rows(side[0], order[:count])
 
-    Raises UserError where all rows together do not reach it.
-    """
 
-    def total(size: int) -> int:
-        return sum(side[count] for count, side in zip(_counts(size, share), sums, strict=True))
-
-    size = 0
-    while total(size) < tokens:
-        size += 1
-        if any(count >= len(side) for count, side in zip(_counts(size, share), sums, strict=True)):
-            raise UserError(
-                f"round_tokens={tokens}: a round with a share of {share:g} hard rows runs out of rows at "
-                f"{total(size - 1)} tokens. Lower round_tokens or alpha, or enlarge the pool or the corpus."
-            )
-    return min((size, max(size - 1, 1)), key=lambda n: abs(total(n) - tokens))
+def _size_for(tokens: int, share: float, hard_sums: np.ndarray, rest_sums: np.ndarray) -> int:
+    """Return the number of rows whose tokens come nearest to `tokens`."""
+    sizes = np.arange(len(hard_sums) + len(rest_sums))
+    hard = np.rint(sizes * share).astype(int)
+    enough = (hard < len(hard_sums)) & (sizes - hard < len(rest_sums))
+    totals = hard_sums[hard[enough]] + rest_sums[(sizes - hard)[enough]]
+    if totals[-1] < tokens:
+        raise UserError(
+            f"round_tokens={tokens}: a round with a share of {share:g} hard rows runs out of rows at "
+            f"{totals[-1]} tokens. Lower round_tokens or alpha, or enlarge the pool or the corpus."
+        )
+    size = int(np.searchsorted(totals, tokens))
+    return min((size, max(size - 1, 1)), key=lambda n: abs(totals[n] - tokens))
 
 
 def realised_shares(rows: Dataset, pool_ids: set[str], tokens: list[int]) -> dict[str, float]:

@@ -14,6 +14,7 @@ PILOT = 20  # pairs that are judged in both orders before all others: forty verd
 ONE_PLACE = 0.9  # share of the verdicts with a winner from which on the place decides
 FEWEST = 10  # verdicts with a winner that this share is computed from
 THRESHOLDS = (1, 2, 3)  # of MFD, at which the hard rows of the two orders are compared
+UNREAD = (float("nan"), float("nan"))
 
 
 class UnfitJudge(UserError):
@@ -46,61 +47,59 @@ class Agreement(NamedTuple):
 
 def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
     """Compare the gaps, `reference`'s score - student's, of both orders."""
-    scores = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
-    both = {i: pair for i, pair in enumerate(scores) if pair.keys() >= set(judge.ORDERS)}
-    gaps = np.array([[pair[order][0] - pair[order][1] for order in judge.ORDERS] for pair in both.values()])
-    gaps = gaps.reshape(-1, 2)
-    oracle_first, student_first = gaps.T
-    advantage = oracle_first - student_first  # twice that of the place
+    oracle, student = np.moveaxis(_scores(rows), 2, 0)
+    gaps = oracle - student
+    oracle_first, student_first = both = gaps[~np.isnan(gaps).any(axis=1)].T
     shown_first = np.concatenate([oracle_first, -student_first])
+    advantage = pd.Series(oracle_first - student_first) / 2
     responses = records.iter_rows(rows, reference, "student_response")
     lengths = [len(row[reference] or "") - len(row["student_response"] or "") for row in responses]
+    by_row = pd.DataFrame({"gap": gaps.mean(axis=1), "length": lengths})
     return Agreement(
-        pairs=len(gaps),
+        pairs=len(advantage),
         same=int((np.sign(oracle_first) == np.sign(student_first)).sum()),
         first=int((shown_first > 0).sum()),
         second=int((shown_first < 0).sum()),
-        position_bias=float(pd.Series(advantage).mean() / 2),
-        spread=float(pd.Series(advantage).std() / 2),
-        length_correlation=_spearman(gaps.mean(axis=1), [lengths[i] for i in both]),
-        hard_overlap={threshold: _overlap(gaps >= threshold) for threshold in THRESHOLDS},
+        position_bias=float(advantage.mean()),
+        spread=float(advantage.std()),
+        length_correlation=float(by_row.corr("spearman").loc["gap", "length"]),
+        hard_overlap={threshold: _overlap(*(both >= threshold)) for threshold in THRESHOLDS},
     )
 
 
-def _spearman(a, b) -> float:
-    return float(pd.Series(a).rank().corr(pd.Series(b, dtype=float).rank()))
+def _scores(rows: Dataset) -> np.ndarray:
+    """Return scores of shape (rows, orders, (oracle, student)), NaN where unread."""
+    latest = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
+    scores = [[by_order.get(order, UNREAD) for order in judge.ORDERS] for by_order in latest]
+    return np.array(scores, float).reshape(-1, 2, 2)
 
 
-def _overlap(hard: np.ndarray) -> float:
-    either = hard.any(axis=1).sum()
-    return float(hard.all(axis=1).sum() / either) if either else float("nan")
+def _overlap(hard: np.ndarray, other: np.ndarray) -> float:
+    either = (hard | other).sum()
+    return float((hard & other).sum() / either) if either else float("nan")
 
 
 def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
     """Return the mean (oracle, student) score by order, over the verdicts read."""
-    scores = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
-    by_order = {order: [pair[order] for pair in scores if order in pair] for order in judge.ORDERS}
-    return {
-        order: tuple(sum(side) / len(side) for side in zip(*pairs, strict=True))
-        for order, pairs in by_order.items()
-    }
+    means = np.nanmean(_scores(rows), axis=0).tolist()
+    return dict(zip(judge.ORDERS, map(tuple, means), strict=True))
 
 
 def check(rows: Dataset, model: str) -> str:
     """Say why the judge `model` is unfit, with the ways out; empty for a fit one."""
-    trust, reasons = agreement(rows), []
-    decided, most = trust.first + trust.second, max(trust.first, trust.second)
+    measured, reasons = agreement(rows), []
+    decided, most = measured.first + measured.second, max(measured.first, measured.second)
     if decided >= FEWEST and most >= ONE_PLACE * decided:
-        side = "first" if most == trust.first else "second"
+        side = "first" if most == measured.first else "second"
         reasons += [f"it prefers the response shown {side} in {most} of {decided} verdicts with a winner"]
-    if trust.pairs and trust.same <= trust.same_by_chance:
+    if measured.same <= measured.same_by_chance:
         reasons += [
-            f"its two orders have the same outcome in {trust.same} of {trust.pairs} pairs, where a judge "
-            f"that sees only the places would reach {trust.same_by_chance:.1f}"
+            f"its two orders have the same outcome in {measured.same} of {measured.pairs} pairs, where a "
+            f"judge that sees only the places would reach {measured.same_by_chance:.1f}"
         ]
-    if 2 * trust.pairs < len(rows):
+    if 2 * measured.pairs < len(rows):
         counts = judge.describe(judge.tally(rows))
-        reasons = [f"{counts}, both orders of {trust.pairs} of {len(rows)} pairs"]
+        reasons = [f"{counts}, both orders of {measured.pairs} of {len(rows)} pairs"]
     if not reasons:
         return ""
     return (

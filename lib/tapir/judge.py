@@ -31,8 +31,8 @@ LEAD = r"(?:(?:here (?:are|is)|so|thus|therefore|hence|overall|finally|in (?:con
 NOUN = r"(?:(?:the|my|final|overall|two) ){0,3}(?:scores?|ratings?|evaluation|verdict)"
 HEAD = rf"{LEAD}{NOUN}(?: \(?(?:for |of )?both\)?)?(?:(?: are| would be)(?: as follows)?:?|:) ?"
 TAIL = r"(?: for both)?(?:,? respectively)?[. ]*"
-FIRST = re.compile(rf"[*\"' ]*+(?:{HEAD})?{PAIR}[*\"' ]*+{TAIL}", re.IGNORECASE)
-ALONE = re.compile(rf"{NUMBER}\.?")
+FIRST = re.compile(rf"^[*\"' ]*+(?:{HEAD})?{PAIR}[*\"' ]*+{TAIL}$", re.IGNORECASE | re.MULTILINE)
+TWO_LINES = re.compile(rf"\A{NUMBER}\.?\n{NUMBER}\.?(?:\n(?!{NUMBER}\.?$)|\Z)", re.MULTILINE)
 STATED = [
     # "Final scores: 9 8.5"
     re.compile(rf"^{HEAD}{PAIR}{TAIL}$", re.IGNORECASE | re.MULTILINE),
@@ -112,14 +112,14 @@ def read_scores(verdict: str) -> tuple[float, float] | None:
     >>> read_scores("On a scale of 1 to 10, I rate both highly.")
     """
     text = _plain(split_thoughts(verdict)[1])
-    whole = BOTH.sub("both", text)
-    first, _, rest = whole.partition("\n")
-    stated = {_pair(match) for form in STATED for match in form.finditer(whole)}
-    if FIRST.fullmatch(first):
-        stated |= {_pair(match) for line in whole.split("\n") if (match := FIRST.fullmatch(line))}
-    else:
-        body = rest if PREAMBLE.fullmatch(first) else whole
-        stated |= {*TUPLE.findall(text), *_labelled(text), *_lines(body), *_object(body)}
+    both = BOTH.sub("both", text)
+    first, _, rest = both.partition("\n")
+    body = rest if PREAMBLE.fullmatch(first) else both
+    as_asked = FIRST.match(body)
+    forms = [*STATED, FIRST if as_asked else TWO_LINES]
+    stated = {tuple(filter(None, match.groups())) for form in forms for match in form.finditer(body)}
+    if not as_asked:
+        stated |= {*TUPLE.findall(text), *_labelled(text), *_object(body)}
     scores = {(float(a), float(b)) for a, b in stated}
     return scores.pop() if len(scores) == 1 and max(max(scores)) <= 10 else None
 
@@ -134,20 +134,6 @@ def _plain(verdict: str) -> str:
     return HEADING.sub("", "\n".join(lines))
 
 
-def _pair(match: re.Match) -> tuple[str, str]:
-    a, b = filter(None, match.groups())
-    return a, b
-
-
-def _lines(text: str) -> list[tuple[str, str]]:
-    """Return the scores in the first line, or of two lines with a number each."""
-    lines = text.split("\n", 3)[:3]
-    if match := FIRST.fullmatch(lines[0]):
-        return [_pair(match)]
-    a, b, third = [match and match[1] for match in map(ALONE.fullmatch, [*lines, "", ""][:3])]
-    return [(a, b)] if a and b and not third else []
-
-
 def _object(text: str) -> set[tuple[str, str]]:
     """Return the scores in the JSON object that a text begins with."""
     try:
@@ -157,8 +143,7 @@ def _object(text: str) -> set[tuple[str, str]]:
     if isinstance(stated, dict):
         stated = stated.get("scores", stated.get("ratings", stated))
     if isinstance(stated, list):  # of two numbers, or of two objects that name their sides
-        pair = dict(zip("12", stated, strict=False)) if len(stated) == 2 else {}
-        stated = {_side(item) if isinstance(item, dict) else n: item for n, item in pair.items()}
+        stated = {_side(item, n): item for n, item in zip("12", stated, strict=False) if len(stated) == 2}
     sides = [set(), set()]
     for key, value in stated.items() if isinstance(stated, dict) else ():
         value = value.get("score", value.get("rating")) if isinstance(value, dict) else value
@@ -169,7 +154,10 @@ def _object(text: str) -> set[tuple[str, str]]:
     return {(a, b) for a in first for b in second} if None not in first | second else set()
 
 
-def _side(item: dict) -> str:
+def _side(item: object, position: str) -> str:
+    """Return what a list's item says that it scores; its position where it is a number."""
+    if not isinstance(item, dict):
+        return position
     return str(next((item[key] for key in ("assistant", "name", "model", "id") if key in item), ""))
 
 
@@ -179,9 +167,8 @@ def _labelled(text: str) -> set[tuple[float, float]]:
     if OTHERS.search(text) or any(len(scores) > 1 for scores in out_of_ten):
         return set()  # several scores of one side: which of them counts is not stated
     first, second = (sorted({*map(float, pattern.findall(text))}) for pattern in LABELS)
-    return {
-        (a, b) for a in first[:2] for b in second[:2]
-    }  # two of a side contradict each other, as all would
+    # two of a side contradict each other, as all would
+    return {(a, b) for a in first[:2] for b in second[:2]}
 
 
 def read_rating(reply: str, scale: str) -> float | None:

@@ -30,18 +30,17 @@ def lacking(
     pool = most_pool_rows(hard["task"], taxonomy, refinement["pool_rows"], refinement["expand"])
     column = "corpus_response" if refinement["corpus_responses"] else "oracle_response"
     tokens = response_tokens(hard, column, tokenizer), response_tokens(rest, "response", tokenizer)
-    needed = [(training, hard_rows(training, len(rest), *tokens)) for training in trainings]
-    return [shortage(training, rows, pool) for training, rows in needed if rows > pool]
-
-
-def shortage(training: dict, needed: int, pool: int) -> tuple[str, bool]:
-    """Say that a round draws more hard rows than the pool holds, and how certainly."""
-    certain = not training["round_tokens"]
-    about, size = ("", "round_rows") if certain else ("about ", "round_tokens")
-    return (
-        f"Round {training['round']} draws {about}{needed:,} hard rows, and the pool can hold {pool:,}. "
-        f"Lower alpha, alpha_step, {size} or threshold, or judge more rows (judged_rows)."
-    ), certain
+    shortages = []
+    for training in trainings:
+        needed, certain = hard_rows(training, len(rest), *tokens), not training["round_tokens"]
+        if needed > pool:
+            about, size = ("", "round_rows") if certain else ("about ", "round_tokens")
+            sentence = (
+                f"Round {training['round']} draws {about}{needed:,} hard rows, and the pool can hold "
+                f"{pool:,}. Lower alpha, alpha_step, {size} or threshold, or judge more rows (judged_rows)."
+            )
+            shortages.append((sentence, certain))
+    return shortages
 
 
 def hard_rows(training: dict, rest_rows: int, pool_tokens: float, rest_tokens: float) -> int:

@@ -22,8 +22,8 @@ GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
 
 def by_mfd(rows: Dataset, **signals) -> list[int]:
     """TAPIR, section 3.1: the rows whose MFD reaches the threshold."""
-    _ranked(rows["mfd"][:], "MFD")  # raises where it cannot choose
-    return [i for i, hard in enumerate(rows["hard"][:]) if hard]
+    hard = rows["hard"][:]
+    return [i for i in _ranked(rows["mfd"][:], "MFD") if hard[i]]
 
 
 def by_chance(rows: Dataset, seed: int, **signals) -> list[int]:
@@ -43,13 +43,12 @@ def by_ifd(rows: Dataset, student: Path | None = None, max_length: int = 1024, *
     """
     if student is None:
         raise UserError("selection=ifd: it needs a student. Name one with student_from.")
-
     scores = ifd(rows, models.load(student), max_length)
     return _ranked([None if score > 1 else score for score in scores], "IFD")[: _count_hard(rows)]
 
 
 def ifd(rows: Dataset, student, max_length: int) -> list[float]:
-    """Divide the mean loss of a response given its instruction by that alone.
+    """Divide the mean loss of a response given its instruction by its loss alone.
 
     Infinite where none of the tokens has a loss alone.
     """
@@ -62,8 +61,8 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
 
 def by_rating(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
     """AlpaGasus (arXiv 2307.08701): responses rated 4.5 of 5 or better."""
-    ranked = _ranked(ratings["accuracy"], "the rating")
-    return [i for i in ranked if ratings["accuracy"][i] >= GOOD]
+    accuracy = ratings["accuracy"]
+    return [i for i in _ranked(accuracy, "the rating") if accuracy[i] >= GOOD]
 
 
 def by_gap(rows: Dataset, seed: int, **signals) -> list[int]:
@@ -90,18 +89,18 @@ def by_evolution(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
     """
     pairs = zip(ratings["complexity"], ratings["quality"], strict=True)
     ranked = _ranked([None if None in pair else pair[0] * pair[1] for pair in pairs], "complexity x quality")
-    columns, size = list(records.iter_rows(rows, "source", *records.PROMPT_COLUMNS)), _count_hard(rows)
-    earlier, chosen = NoveltyFilter(), []
+    prompts, sources = list(records.iter_rows(rows, *records.PROMPT_COLUMNS)), rows["source"][:]
+    size, earlier, chosen = _count_hard(rows), NoveltyFilter(), []
     for i in ranked:
-        embedded = columns[i].pop("source") == "gym"
-        text = duplicates.full_text(**columns[i])
-        if len(chosen) < size and (embedded or not earlier.rejection_reason(text)):
+        text = duplicates.full_text(**prompts[i])
+        if len(chosen) < size and (sources[i] == "gym" or not earlier.rejection_reason(text)):
             chosen.append(i)
             earlier.add(text)
     return chosen
 
 
-SELECTIONS = {  # name: (function, scales of the ratings that it takes)
+SELECTIONS: dict[str, tuple[Callable[..., Iterable[int]], tuple[str, ...]]] = {
+    # name: (function, scales of the ratings that it takes)
     "mfd": (by_mfd, ()),
     "random": (by_chance, ()),
     "longest": (by_length, ()),

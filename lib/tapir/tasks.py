@@ -11,6 +11,7 @@ from lib import files, paths, records
 from lib.errors import UserError, named, one_line
 
 STYLES = ("worked", "code", "detailed", "none")  # of refined responses; worked: steps before the answer
+TRIES = 5  # expansions of a task until its quota is met
 
 
 @dataclass(frozen=True)
@@ -27,30 +28,27 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
     Raises UserError for another file, an unknown style, and shares that do not sum to 1 within 0.01.
     """
     try:
-        entries = files.load_yaml(paths.local(str(path)).read_text(encoding="utf-8"), "it")
+        entries = files.load_yaml(paths.local(str(path)).read_text(encoding="utf-8"), "YAML")
         tasks = {str(label): Task(**entry) for label, entry in entries.items()}
         total = sum(task.share for task in tasks.values())
-        strange = {task.refine for task in tasks.values()} - set(STYLES)
     except (OSError, AttributeError, TypeError, ValueError, UserError) as error:
         reason = one_line(error)
         raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {reason}") from None
-    if strange:
-        raise UserError(f"{path}: refine is {named(strange)}. Choose among {', '.join(STYLES)}.")
-    if abs(total - 1) > 0.01 or any(not 0 <= task.share <= 1 for task in tasks.values()):
+    if unknown := {task.refine for task in tasks.values()} - set(STYLES):
+        raise UserError(f"{path}: refine is {named(unknown)}. Choose among {', '.join(STYLES)}.")
+    if abs(total - 1) > 0.01 or any(task.share < 0 for task in tasks.values()):
         raise UserError(f"{path}: the shares sum to {total:g}. Let them lie in [0, 1] and sum to 1.")
     return tasks
 
 
 def check_labels(rows: Dataset, taxonomy: dict[str, Task]) -> None:
     """Raise UserError where rows have a label that the taxonomy lacks."""
-    unknown = set(rows["task"][:]) - set(taxonomy) - {None}
-    if unknown:
+    if unknown := set(rows["task"][:]) - set(taxonomy) - {None}:
         raise UserError(f"the taxonomy has no task named {named(unknown)}. Add it, or label the rows again.")
 
 
 def mix(rows: Dataset, taxonomy: dict[str, Task]) -> dict[str, float]:
     """Return each task's share of the rows; rows without a label count in none."""
-    check_labels(rows, taxonomy)
     counts = Counter(rows["task"][:])
     return {label: counts[label] / max(len(rows), 1) for label in taxonomy}
 
@@ -78,7 +76,7 @@ def calls_ahead(
 
 
 def rebalance(
-    parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, seed: int, tries: int = 5
+    parents: Dataset, oracle, taxonomy: dict[str, Task], size: int, seed: int
 ) -> tuple[Dataset, dict[str, dict[str, int]]]:
     """Make a pool in the taxonomy's mix: parents where there are enough, else expand.
 
@@ -88,19 +86,19 @@ def rebalance(
     parts, account = [], {}
     labels = parents["task"][:]
     for label, wanted in quotas(taxonomy, size).items():
-        of_task = records.take_rows(parents, [i for i, task in enumerate(labels) if task == label])
-        kept = of_task.shuffle(seed=seed).select(range(min(wanted, len(of_task))))
-        new, drops = _expand(kept, oracle, wanted - len(kept), tries)
-        counts = {"parents": len(kept), "expanded": len(new), "short": wanted - len(kept) - len(new)}
+        candidates = records.take_rows(parents, [i for i, task in enumerate(labels) if task == label])
+        taken = candidates.shuffle(seed=seed).select(range(min(wanted, len(candidates))))
+        new, drops = _expand(taken, oracle, wanted - len(taken))
+        counts = {"parents": len(taken), "expanded": len(new), "short": wanted - len(taken) - len(new)}
         account[label] = counts | {f"dropped: {cause}": n for cause, n in drops.items()}
-        parts += [kept, new]
+        parts += [taken, new]
     return concatenate_datasets(parts), account
 
 
-def _expand(parents: Dataset, oracle, wanted: int, tries: int) -> tuple[Dataset, Counter]:
+def _expand(parents: Dataset, oracle, wanted: int) -> tuple[Dataset, Counter]:
     """Make up to `wanted` new rows from parents in turn; count rejected ones by cause."""
     new, drops = parents.select([]), Counter()
-    for attempt in range(tries if len(parents) else 0):
+    for attempt in range(TRIES if len(parents) else 0):
         missing = wanted - len(new)
         if missing <= 0:
             break
