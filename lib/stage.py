@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
-from lib import files, paths
+from lib import files, models, paths
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, provenance, references
 
@@ -109,7 +109,7 @@ class Stage:
             raise UserError(
                 f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
             )
-        return trained or self.parameters["student"] or None
+        return models.at_server_of(trained, self.parameters["student"]) or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
         """Return the parameters of each later stage of a notebook in this arm; none by hand."""

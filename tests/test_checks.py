@@ -16,11 +16,10 @@ from lib.runner.study import load
 
 @pytest.fixture(autouse=True)
 def a_key(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "of mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
 
 
 DEMO = paths.ROOT / "params/demo.yaml"
-LLM = {"oracle": "a-model"}
 WRONG = [
     ({"alpha_step": 0.8}, "alpha=0.3 and alpha_step=0.8 give a share of 1.1 in round 2"),
     ({"alpha_step": -0.5}, "give a share of -0.2 in round 2"),
@@ -31,23 +30,14 @@ WRONG = [
     ({"confident": 1.5}, "confident is 1.5: it is a share"),
     ({"samples": 0}, "samples is 0: it must be 1 or more"),
     ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),
-    ({"engine": "vllm"}, "engine is 'vllm': it must be one of local, server, ray"),
-    ({"engine": "server"}, "engine=server asks a server, and none is named: set student_url"),
+    ({"engine": "vllm"}, "engine=vllm: it is unknown. Set it to local or ray"),
+    ({"student": "m@localhost:8000"}, "the student folder m@localhost:8000 does not exist"),
+    ({"student": "m@http://a:b/v1"}, "'http://a:b/v1' is no endpoint"),
     (
-        {"student_url": "http://a/v1"},
-        "student_url is http://a/v1, but engine=local asks no server: set engine=server",
+        {"student": "a/b@http://a/v1", "chat_template": "params/prompts/chat_llama2.jinja"},
+        "chat_template=params/prompts/chat_llama2.jinja: the server of student=a/b@http://a/v1",
     ),
-    ({"engine": "ray", "student_url": "http://a/v1"}, "but engine=ray asks no server"),
-    ({"actors": -1}, "actors is -1: it must be 0"),
-    ({"engine": "server", "student_url": "localhost:8000"}, "student_url: 'localhost:8000' is no endpoint"),
-    (
-        {
-            "engine": "server",
-            "student_url": "http://a/v1",
-            "chat_template": "params/prompts/chat_llama2.jinja",
-        },
-        "chat_template is params/prompts/chat_llama2.jinja, but the server at student_url",
-    ),
+    ({"actors": -1}, "actors=-1: it is below 0"),
     ({"reference": "student"}, "reference is 'student': it must be oracle or corpus"),
     ({"corpus_responses": "true"}, "corpus_responses has nothing to refine"),
     ({"pool_rows": 0}, "pool_rows is 0"),
@@ -64,8 +54,10 @@ WRONG = [
     ({"tasks": "params/demo.yaml"}, "is no taxonomy"),
     ({"judge_scores": "guess"}, "judge_scores is 'guess': it must be text or expected"),
     ({"unfit_judge": "ignore"}, "unfit_judge is 'ignore': it must be refuse or warn"),
-    (LLM | {"budget_usd": 5}, "budget_usd=5, but the price of a-model is unknown"),
-    ({"oracle": "gpt-4o", "judge_model": "b-model", "budget_usd": 5}, "the price of b-model is unknown"),
+    ({"oracle": "gpt-4.2"}, "oracle=gpt-4.2: it is not in params/models.yaml .did you mean gpt-4"),
+    ({"oracle": "gpt-4"}, "oracle=gpt-4: it is no longer offered since 2026-10-23"),
+    ({"oracle": "gpt-4o", "judge": "b-model"}, "judge=b-model: it is not in params/models.yaml"),
+    ({"judge": "gpt-4o"}, "judge=gpt-4o: the embedded oracle judges its own responses"),
 ]
 
 
@@ -82,13 +74,18 @@ def test_a_wrong_setting_is_named(over, said):
 
 EVALUATIONS = [
     ("alpaca_eval", {"annotator": "exact", "model_outputs": "a.json"}, "model_outputs=.*annotator=exact"),
-    ("alpaca_eval", {"annotator": "exact"}, "reference_from is empty"),
+    ("alpaca_eval", {"annotator": "exact", "benchmark_judge": "exact"}, "reference_from is empty"),
     ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5': it must be exact"),
     ("alpaca_eval", {"annotations": "a.json"}, "annotations=.* model_outputs"),
-    ("alpaca_eval", {"evaluation_judge": "a-model"}, "budget_usd=20, but the price of a-model is unknown"),
+    (
+        "alpaca_eval",
+        {"benchmark_judge": "a-model"},
+        "benchmark_judge=a-model: it is not in params/models.yaml",
+    ),
+    ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world alone"),
     ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5: it must be 20 or above"),
     ("alpaca_eval", {"student": "./nowhere"}, "the student folder ./nowhere does not exist"),
-    ("alpaca_eval", {"annotator": "exact", "evaluation_url": "http://a/v1"}, "evaluation_url=.*exact"),
+    ("alpaca_eval", {"annotator": "exact"}, "benchmark_judge=gpt-4.1: annotator=exact"),
     ("alpaca_eval", {"reference_outputs": "nowhere.json"}, "reference_outputs: nowhere.json does not exist"),
     ("alpaca_eval", {"lc_features": "nowhere.csv"}, "lc_features=nowhere.csv"),
     ("mt_bench", {"questions": ""}, "reference_answers=.* questions"),
@@ -190,25 +187,23 @@ def test_what_can_t_be_is_refused_before_a_student_teaches_itself(overrides, mes
 def test_a_key_that_is_lacking_is_said_before_anything_is_taught(study, monkeypatch, recorded):
     monkeypatch.delenv("OPENAI_API_KEY")
     planned = plan(load(paths.ROOT / f"params/{study}.yaml"), study, {})
-    with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
+    with pytest.raises(UserError, match="there is no key. Set OPENAI_API_KEY, or name a server of your own"):
         for stage in planned:
             preflight.check(stage.notebook, stage.values)
 
 
+OWN = "m@http://localhost:8000/v1"
+
+
 @pytest.mark.parametrize(
-    "urls, fails",
-    [
-        ({"oracle_url": "http://localhost:8000/v1"}, False),
-        ({"oracle_url": "https://api.openai.com/v1"}, True),
-        ({"oracle_url": "http://localhost:8000/v1", "judge_url": "https://api.openai.com/v1"}, True),
-        ({"oracle_url": "localhost:8000"}, True),
-    ],
+    "models, fails",
+    [({"oracle": OWN}, False), ({"oracle": "gpt-4.1"}, True), ({"oracle": OWN, "judge": "gpt-4.1"}, True)],
 )
-def test_only_who_asks_openai_needs_its_key(urls, fails, monkeypatch):
+def test_only_a_model_with_a_key_needs_it(models, fails, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    stages = plan(load(paths.ROOT / "params/tapir.yaml"), "x", {"budget_usd": 0.0, **urls})
+    stages = plan(load(paths.ROOT / "params/tapir.yaml"), "x", models)
     values = next(stage.values for stage in stages if stage.notebook == "tapir/2_oracle_judging")
-    with pytest.raises(UserError, match="no key|no endpoint") if fails else contextlib.nullcontext():
+    with pytest.raises(UserError, match="there is no key") if fails else contextlib.nullcontext():
         preflight.check("tapir/2_oracle_judging", values)
 
 
@@ -241,7 +236,10 @@ def test_without_ray_one_error_says_how_to_install_it(monkeypatch):
         models.choose("lib/gym/student", "ray")
 
 
-def test_a_ledger_that_is_only_read_must_be_there_before_anything_is_taught(tmp_path):
+def test_a_ledger_that_is_only_read_must_be_there_before_anything_is_taught(tmp_path, monkeypatch):
+    values = {"oracle": OWN, "budget_usd": 0}
+    monkeypatch.setenv("LEDGER", str(tmp_path / "none.sqlite"))
+    checks.model("oracle", values)
+    monkeypatch.setenv("LEDGER_ONLY", "1")
     with pytest.raises(UserError, match="does not exist"):
-        checks.ledger({"ledger": str(tmp_path / "typo.sqlite"), "ledger_only": True})
-    checks.ledger({"ledger": str(tmp_path / "new.sqlite"), "ledger_only": False})
+        checks.model("oracle", values)

@@ -9,6 +9,7 @@ from chat_server import ChatServer
 
 from lib.errors import UserError
 from lib.evaluation import mt_bench, mt_judging, statistics
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.models.types import Completion, SamplingParams
@@ -113,7 +114,7 @@ def ask(tmp_path):
     prompts = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
 
     def ask(server: ChatServer, judgments: int = 1, **options):
-        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **options)
+        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
         return mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge", judgments), prompts, judge)
 
     return ask
@@ -163,7 +164,7 @@ def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
     some = {1: ANSWERED[1]}
     prompts = mt_bench.to_judge(QUESTIONS, some, GOLD, PROMPTS)
     with ChatServer(lambda body: "[[6]]") as server:
-        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url)
+        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"))
         verdicts = mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge"), prompts, judge)
     assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
     scores = mt_judging.scores(verdicts)

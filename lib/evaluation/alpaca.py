@@ -14,7 +14,7 @@ from huggingface_hub import hf_hub_download
 from lib import files
 from lib.errors import UserError, named
 from lib.evaluation import annotators, shared
-from lib.models import prices
+from lib.models import catalog
 from lib.models.backend import Backend
 from lib.models.chat import Endpoint
 from lib.models.types import Ended, SamplingParams
@@ -119,7 +119,7 @@ def expected(pairs: pd.DataFrame, annotator: str, endpoint: Endpoint) -> str:
     if shown.empty:
         return ""
     prompts = annotators.prompts(shown, annotator)
-    tokens = sum(map(prices.tokens, prompts)) / len(prompts)
+    tokens = sum(map(catalog.tokens, prompts)) / len(prompts)
     ahead = estimate.ahead(endpoint, "alpaca_eval", len(shown), tokens, annotators.limit(annotator))
     return estimate.describe([ahead], endpoint)
 

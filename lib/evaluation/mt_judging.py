@@ -15,12 +15,11 @@ import pandas as pd
 from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.evaluation.mt_bench import TURNS, Messages, TurnKey
-from lib.models import prices
+from lib.models import catalog
 from lib.models.chat import Endpoint, Request
 from lib.oracle import estimate
 from lib.text import split_thoughts
 
-JUDGE = "gpt-4"  # of the published scores
 SAMPLING = {"temperature": 0, "max_tokens": 2048}
 REPLY = 250  # tokens of a verdict, about
 NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
@@ -110,7 +109,7 @@ def ask(
 
 def expected(prompts: dict[TurnKey, Messages], judgments: int, judge: Endpoint) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
-    tokens = sum(map(prices.tokens, prompts.values())) / max(len(prompts), 1)
+    tokens = sum(map(catalog.tokens, prompts.values())) / max(len(prompts), 1)
     ahead = estimate.ahead(judge, "mt_bench", len(prompts) * judgments, tokens, REPLY)
     return estimate.describe([ahead], judge)
 

@@ -63,8 +63,8 @@ def write_lines(path: Path, rows: Iterable[dict]) -> None:
 
 def student(student: object, parameters: dict) -> Backend:
     """Choose the student to ask by a notebook's parameters."""
-    names = ("engine", "student_url", "chat_template", "concurrency", "actors")
-    return models.choose(student, *(parameters[name] for name in names))
+    student = models.at_server_of(student, parameters["student"])
+    return models.choose(student, *(parameters[name] for name in ("engine", "chat_template", "actors")))
 
 
 def responses(
@@ -85,7 +85,7 @@ def describe_sampling(student: object, parameters: dict, total: int, cut: int, u
     Of `total` responses `cut` met the token limit, and `unanswered` hold thoughts alone.
     """
     template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
-    template = "the server's" if parameters["student_url"] else template
+    template = "the server's" if "@http" in parameters["student"] else template
     temperature = parameters.get("evaluation_temperature", "by category")
     thoughts = f", and **{unanswered:,} hold thoughts without an answer**" if unanswered else ""
     return (

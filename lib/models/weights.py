@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from lib import paths
 from lib.errors import UserError, named
+from lib.models import catalog
 
 # left out, transformers asks at the terminal, of a run that nobody watches, too
 OWN_CODE = {"trust_remote_code": False}
@@ -36,6 +37,7 @@ def locate(kind: str, name: str | Path) -> str:
     A folder's one GGUF file stands for the folder. A GGUF file on the hub is written owner/name/file.gguf.
     Raises UserError for a folder that does not exist or holds no weights, or several GGUF files.
     """
+    name = catalog.split(name)[0]  # where a server answers for the student, it is trained from there
     path = paths.local(str(name))
     if not os.path.exists(path):
         if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?|\w[\w.-]*(/[\w.-]+){2,}\.gguf", str(name)):

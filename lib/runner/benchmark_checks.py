@@ -2,10 +2,9 @@
 
 from lib import paths
 from lib.errors import UserError
-from lib.models import prices, weights
+from lib.models import weights
 from lib.runner import checks
 
-EVALUATOR = ("evaluation_judge", "evaluation_url")
 LEAST = {"evaluation_temperature": 0, "per_cell": 1, "max_new_tokens": 1, "judgments_per_answer": 1}
 LEAST |= {"lc_resamples": 20}  # fits of the length control, that an interval needs
 
@@ -16,30 +15,29 @@ def alpaca_eval(values: dict) -> None:
     exact, recorded = values["annotator"] == "exact", ("model_outputs", "annotations", "reference_outputs")
     if exact:
         remedy = f"annotator=exact judges the embedded world alone. Set annotator to {annotators.PUBLISHED}."
-        _refuse(values, (*recorded, *EVALUATOR), remedy)
+        _refuse(values, (*recorded, *_judge(values)), remedy)
     if exact and not values["reference_from"]:
         raise UserError("reference_from is empty. Name a student to compare with.")
     if not values["model_outputs"]:
         _refuse(values, ("annotations",), "it is of recorded outputs. Name these with model_outputs.")
-    judge = "" if exact else annotators.model(values["annotator"])
+    if not exact:
+        annotators.config(values["annotator"])
     if values["lc_features"] and not paths.local(values["lc_features"]).is_file():
         raise UserError(f"lc_features={values['lc_features']}: there is no such file. Correct the path.")
-    _evaluation(values, recorded, values["model_outputs"], "" if values["annotations"] else judge)
+    _evaluation(values, recorded, values["model_outputs"], not exact and not values["annotations"])
 
 
 def mt_bench(values: dict) -> None:
-    from lib.evaluation import mt_judging
-
     recorded = ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
     if not values["questions"]:
         remedy = "the embedded world takes no files. Name FastChat's question.jsonl with questions."
-        _refuse(values, (*recorded, *EVALUATOR), remedy)
+        _refuse(values, (*recorded, *_judge(values)), remedy)
     if not values["judgments"]:
         _refuse(values, ("judged_model",), "it names a model in judgments. Name their file with judgments.")
-    live = values["questions"] and not values["judgments"]
+    live = bool(values["questions"] and not values["judgments"])
     if live and (missing := [name for name in ("reference_answers", "judge_prompts") if not values[name]]):
         raise UserError(f"{missing[0]} is empty, but the judge needs it. Name FastChat's file.")
-    _evaluation(values, recorded, values["answers"] or values["judgments"], mt_judging.JUDGE if live else "")
+    _evaluation(values, recorded, values["answers"] or values["judgments"], live)
 
 
 def ifeval(values: dict) -> None:
@@ -48,16 +46,21 @@ def ifeval(values: dict) -> None:
     _evaluation(values, ("prompts", "responses"), values["responses"])
 
 
-def _evaluation(values: dict, files: tuple[str, ...], responses: str, judge: str = "") -> None:
-    """Check common settings; `responses` are recorded ones, `judge` the default."""
+def _judge(values: dict) -> list[str]:
+    """Return the parameter of the judge where it names another one than the embedded."""
+    return [] if values["benchmark_judge"] == "exact" else ["benchmark_judge"]
+
+
+def _evaluation(values: dict, files: tuple[str, ...], responses: str, live: bool = False) -> None:
+    """Check common settings; `responses` are recorded ones, and a `live` judge is asked."""
     for name in files:
         checks.source(name, values[name])
     if not responses and not values["student_from"]:
         weights.locate("student", values["student"])
-    if judge:
-        prices.check_budget(values["evaluation_judge"] or judge, values["budget_usd"] or None)
-        checks.key(values, "evaluation_url")
-        checks.ledger(values)
+    if live and not _judge(values):
+        raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
+    if live:
+        checks.model("benchmark_judge", values)
     if "max_unread" in values:
         checks.share(values, "max_unread")
     for name in LEAST.keys() & values.keys():

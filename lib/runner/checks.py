@@ -1,6 +1,5 @@
 """Settings that contradict each other or cannot work: refused before anything runs."""
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError
 from lib.gym import EMBEDDED, check_split
-from lib.models import prices, weights
-from lib.models.ledger import Ledger
+from lib.models import catalog, ledger, weights
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
 from lib.self_guide.filters import FILTERS
@@ -78,8 +76,7 @@ def choice(values: dict, name: str, *allowed: str) -> None:
 def asking(values: dict) -> None:
     if values["chat_template"]:
         weights.template(values["chat_template"])
-    names = ("engine", "student_url", "chat_template", "concurrency", "actors")
-    check_engine(*(values[name] for name in names))
+    check_engine(*(values[name] for name in ("student", "engine", "chat_template", "actors")))
 
 
 def refinement(values: dict) -> None:
@@ -195,27 +192,22 @@ def source(name: str, path: str) -> None:
         raise UserError(f"{name}: {error}") from None
 
 
-def key(values: dict, url: str) -> None:
-    """Raises UserError where OpenAI is asked without a key: better before anything was trained.
+def model(parameter: str, values: dict) -> None:
+    """Raise UserError for a model that cannot be asked: better to know before anything was trained.
 
-    `url` is the parameter that names the endpoint. A ledger that is only read needs no key.
+    Where it can be, the ledger that keeps its calls is usable, too.
     """
-    from lib.models import transport
-
-    openai = transport.is_openai(transport.address(values[url] or transport.OPENAI))
-    if openai and not values["ledger_only"] and not os.environ.get(transport.OPENAI_KEY):
-        raise UserError(f"no key: set {transport.OPENAI_KEY}, or name a server of your own with {url}")
-
-
-def ledger(values: dict) -> None:
-    """A ledger that is there can be used: better to know before anything was trained."""
-    _open(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+    try:
+        catalog.find_offered(values[parameter], values["budget_usd"], ledger.is_alone())
+    except UserError as error:
+        raise UserError(f"{parameter}={error}") from None
+    _open(ledger.default_path(), ledger.is_alone())
 
 
 @cache
 def _open(path: Path, read_only: bool) -> None:
     if read_only or path.exists():
-        Ledger(path, read_only).close()
+        ledger.Ledger(path, read_only).close()
 
 
 def share(values: dict, name: str) -> None:
@@ -224,14 +216,15 @@ def share(values: dict, name: str) -> None:
 
 
 def _oracle(values: dict) -> None:
-    """A budget needs a price, for whoever is asked."""
-    if values["oracle"] != "exact":
-        for url in ("oracle_url", "judge_url"):
-            if url == "oracle_url" or values[url]:
-                key(values, url)
-        for model in (values["oracle"], values["judge_model"] or values["oracle"]):
-            prices.check_budget(model, values["budget_usd"] or None)
-        ledger(values)
+    """Both models can be asked; the embedded oracle judges alone."""
+    embedded = [name for name in ("oracle", "judge") if values[name] == "exact"]
+    if embedded and values["judge"] != values["oracle"] and values["judge"]:
+        raise UserError(
+            f"judge={values['judge']}: the embedded oracle judges its own responses, and no others. Leave "
+            "judge empty, or name another oracle."
+        )
+    for name in () if embedded else filter(values.get, ("oracle", "judge")):
+        model(name, values)
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {

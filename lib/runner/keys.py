@@ -29,8 +29,7 @@ SHOWING = {"plots.py", "show.py"}  # and all of lib/report
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py"}  # and all of lib/runner
 RESERVED = ("run", "arm", "seed", "round")
 # parameters that change speed, cost or caching, but not results
-ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "actors"}
-ONLY_HOW |= {"concurrency", "timeout_s", "requests_per_minute", "tokens_per_minute"}
+ONLY_HOW = {"budget_usd", "actors"}
 
 
 def stage_key(
@@ -174,6 +173,7 @@ def _texts(value: object) -> Iterator[str]:
 
 def _named_files(text: str) -> Iterator[Path]:
     """Yield what a parameter names: a path, a pattern, or a file in a command. A bare word is no folder."""
+    text = text.partition("@http")[0]  # of a student behind a server
     path = paths.local(text)
     if "/" in text and text.strip("./") and os.path.isdir(path):
         yield path
