@@ -5,6 +5,7 @@ All runs share their stages in outputs/store; `--clean` lists those that no run 
 """
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -26,12 +27,16 @@ def main(words: list[str] | None = None) -> int:
     add("params", type=Path, nargs="?", help="a YAML file, such as params/demo.yaml")
     add("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
     add("--run", help="name of the run, and of its folder in outputs (default: the file's)")
+    add("--ledger", metavar="PATH", help="the file that keeps every call (default: outputs/ledger.sqlite)")
+    add("--ledger-only", action="store_true", help="ask no model: the ledger answers")
     add("--jobs", type=int, default=1, metavar="N", help="stages that run side by side")
     add("--plan", action="store_true", help="check everything and list the stages, but run none")
     add("--clean", nargs="?", const="list", choices=("list", "yes"), help="list or remove unused stages")
     given = parser.parse_args(words)
     if not given.clean and not given.params or given.jobs < 1:
         parser.error("name a params file, such as params/demo.yaml, and at least one job")
+    os.environ |= {"LEDGER": os.path.abspath(given.ledger)} if given.ledger else {}
+    os.environ |= {"LEDGER_ONLY": "1"} if given.ledger_only else {}
     try:
         overrides = dict(map(_pair, given.overrides))
         if given.clean:

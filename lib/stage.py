@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
-from lib import files, paths
+from lib import files, models, paths
 from lib.errors import UserError
 from lib.runner import display, folders, keys, params, references
 from lib.runner.plan import Planned
@@ -108,7 +108,7 @@ class Stage:
             raise UserError(
                 f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
             )
-        return trained or self.parameters["student"] or None
+        return models.at_server_of(trained, self.parameters["student"]) or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
         """Return the parameters of each later stage of a notebook in this arm; none by hand."""

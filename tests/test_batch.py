@@ -9,10 +9,10 @@ import time
 
 import pytest
 from batch_server import BatchServer
-from test_chat import asking, echo, endpoint
+from test_chat import DOLLAR, asking, echo, endpoint
 
 from lib.errors import UserError
-from lib.models import batch, prices
+from lib.models import batch
 from lib.models.__main__ import main
 from lib.models.ledger import Ledger
 
@@ -24,8 +24,13 @@ def ledger(tmp_path):
     opened.close()
 
 
-def by_batch(server, ledger, **how):
-    return endpoint(server, ledger, batch=True, poll_s=0.01, **how)
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("A_KEY", "sk-of-the-batches")
+
+
+def by_batch(server, ledger, **options):
+    return endpoint(server, ledger, batch=True, poll_s=0.01, **options)
 
 
 def test_replies_come_in_the_order_of_the_requests_and_are_kept(ledger):
@@ -56,37 +61,34 @@ def test_many_calls_are_several_batches_under_way_at_once(ledger, monkeypatch):
         ]
 
 
-def test_a_call_costs_half(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+def test_a_call_costs_half(ledger):
     with BatchServer(echo) as server:
-        by_batch(server, ledger).chat(asking(40))
+        by_batch(server, ledger, price=DOLLAR).chat(asking(40))
     assert ledger.spent("a run") == 20
 
 
-def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))
+def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger):
     requests = [
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
     ]  # at most a dollar each, in a batch
     with BatchServer(echo) as server:
         with pytest.raises(UserError, match="may cost up to USD 40.00.*budget of USD 30"):
-            by_batch(server, ledger, budget_usd=30).chat(requests)
+            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)
         assert not server.batches and ledger.spent("a run") == 0
-        by_batch(server, ledger, budget_usd=41).chat(requests)
+        by_batch(server, ledger, price=DOLLAR, budget_usd=41).chat(requests)
     assert ledger.spent("a run") == 20  # they used half of what they might
 
 
 def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))
     monkeypatch.setattr(batch, "FILE_CALLS", 20)
     requests = [
         request._replace(sampling={"max_tokens": 10}) for request in asking(40)
     ]  # 20 dollars a batch, at most
     with BatchServer(echo) as server:
         with pytest.raises(UserError, match="budget of USD 30"):
-            by_batch(server, ledger, budget_usd=30).chat(requests)
+            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
-        assert len(by_batch(server, ledger, budget_usd=30).chat(requests)) == 40
+        assert len(by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)) == 40
 
 
 def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(ledger):
@@ -102,11 +104,10 @@ def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(le
     )  # the one call left was made at once, so counted twice
 
 
-def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # half a dollar a call
+def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger):
     half = {"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]}
     with BatchServer(lambda body: half if "question 7" in str(body) else "yes") as server:
-        asked = by_batch(server, ledger)
+        asked = by_batch(server, ledger, price=DOLLAR)
         replies = asked.chat(asking(40))
     assert [i for i, reply in enumerate(replies) if reply.text is None] == [7]
     assert "the reply ended with 'error'" in replies[7].finish and asked.failed == 1
@@ -126,15 +127,17 @@ def test_a_server_without_the_batch_api_is_named(ledger):
 
     with (
         ChatServer(echo) as server,
-        pytest.raises(UserError, match="the Batch API of .* fails: .*oracle_batch=false"),
+        pytest.raises(UserError, match="the Batch API of .* fails: .*without batch in"),
     ):
         by_batch(server, ledger, tries=1).chat(asking(40))
 
 
 def order(url: str, place, questions: int, poll_s: float) -> None:
+    from lib.models.catalog import Model
     from lib.models.chat import Endpoint
 
-    Endpoint("a-model", Ledger(place), url, "a run", batch=True, poll_s=poll_s).chat(asking(questions))
+    model = Model("a-model", url, batch=True)
+    Endpoint(model, Ledger(place), "a run", poll_s=poll_s).chat(asking(questions))
 
 
 @pytest.mark.parametrize("moment", ["while it is being made", "while it is under way"])

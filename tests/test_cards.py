@@ -41,10 +41,10 @@ REFINING = {"selection": "mfd", "threshold": 2.0, "expand": True, "refine": True
 REFINING |= {
     "tasks": "params/tasks/gym.yaml",
     "oracle": "exact",
-    "judge_model": "",
+    "judge": "",
     "benchmarks": ["/x/a.json"],
 }
-JUDGING = {"oracle": "exact", "judge_model": ""}
+JUDGING = {"oracle": "exact", "judge": ""}
 TRAINING = {"student": "lib/gym/student", "epochs": 1.0}
 ASKING = {"split": "test"}
 SCORED = {"gym.accuracy": 0.5, "gym.accuracy_low": 0.4, "gym.accuracy_high": 0.6, "gym.cut": 0.25}
@@ -200,7 +200,7 @@ def test_no_name_can_break_a_card(study):
     strange = [[row | {"source": HOSTILE, "licence": HOSTILE} for row in rows] for rows in (ROWS, HARD)]
     strange[1][0]["task"] = strange[1][0]["response_from"] = HOSTILE
     study.about = {"title": HOSTILE, "command": HOSTILE}
-    asked = {name: HOSTILE for name in ("selection", "oracle", "judge_model")}
+    asked = {name: HOSTILE for name in ("selection", "oracle", "judge")}
     tapir(study, *strange, refining=asked)
     metrics = {f"gym.{HOSTILE}{end}": 0.5 for end in ("", "_low", "_high")}
     student = study.folder / "tapir/s0" / TRAINED

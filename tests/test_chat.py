@@ -4,13 +4,15 @@ import contextlib
 import json
 import threading
 import time
+from datetime import date, timedelta
 from random import Random
 
 import pytest
 from chat_server import ChatServer
 
 from lib.errors import UserError
-from lib.models import prices, transport
+from lib.models import catalog, transport
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint, OverBudget, Request
 from lib.models.completions import Unusable
 from lib.models.ledger import Ledger
@@ -21,7 +23,7 @@ KEY = "sk-a-secret-that-nobody-may-see"
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
-    monkeypatch.setenv("ORACLE_API_KEY", KEY)
+    monkeypatch.setenv("A_KEY", KEY)
 
 
 @pytest.fixture
@@ -39,8 +41,14 @@ def asking(n: int, purpose: str = "test") -> list[Request]:
     return [Request([{"role": "user", "content": f"question {i}"}], purpose) for i in range(n)]
 
 
-def endpoint(server: ChatServer, ledger: Ledger, **how) -> Endpoint:
-    return Endpoint("a-model", ledger, server.url, "a run", **{"timeout_s": 5, **how})
+ENTRY = ("price", "timeout_s", "batch", "requests_per_minute", "tokens_per_minute", "limit", "temperature")
+DOLLAR = (0, 1_000_000 / 5)  # the price of a model whose replies of five tokens cost a dollar each
+
+
+def endpoint(server: ChatServer, ledger: Ledger, **options) -> Endpoint:
+    entry = {name: options.pop(name) for name in ENTRY if name in options}
+    model = Model("a-model", server.url, key="A_KEY", **{"timeout_s": 5, **entry})
+    return Endpoint(model, ledger, "a run", **options)
 
 
 def test_replies_come_in_the_order_of_the_requests(ledger):
@@ -120,13 +128,10 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_ledger(
-    ledger, kind, monkeypatch
-):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(1, 1))
+def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_ledger(ledger, kind):
     with ChatServer(lambda body: STRANGE[kind]) as server:
-        first = endpoint(server, ledger).chat(asking(70))
-        assert endpoint(server, ledger).chat(asking(70)) == first
+        first = endpoint(server, ledger, price=(1, 1)).chat(asking(70))
+        assert endpoint(server, ledger, price=(1, 1)).chat(asking(70)) == first
         assert sum(server.asked.values()) == 70
     assert all(reply.text is not None and reply.text.encode() is not None for reply in first)
     assert all(call.usd > 0 for call in ledger.rows())  # what the endpoint does not say is reckoned
@@ -154,14 +159,11 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_a_paid_reply_that_answers_nothing_fails_at_once_and_is_counted_and_never_stored(
-    ledger, kind, monkeypatch
-):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+def test_a_paid_reply_that_answers_nothing_fails_at_once_and_is_counted_and_never_stored(ledger, kind):
     said, cause = UNUSABLE[kind]
     known = iter([said])
     with ChatServer(lambda body: next(known, "yes")) as server:
-        asked = endpoint(server, ledger, concurrency=1, stage="a stage")
+        asked = endpoint(server, ledger, price=DOLLAR, concurrency=1, stage="a stage")
         replies = asked.chat(asking(3))
         assert [reply.text for reply in replies] == [None, "yes", "yes"] and cause in replies[0].finish
         assert len(server.bodies) == 3 and len(list(ledger.rows())) == 2 and asked.failed == 1
@@ -231,11 +233,10 @@ def test_a_prompt_that_the_server_cut_is_a_failed_call_that_says_so(ledger):
     assert "the server cut the prompt: its context is 2,050 tokens" in cut.finish
 
 
-def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_start(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_start(ledger):
     with ChatServer(lambda body: "yes" if "question 0" in str(body) else ending("no", "abort")) as server:
         for _ in range(5):
-            some = endpoint(server, ledger, concurrency=1, budget_usd=10)
+            some = endpoint(server, ledger, price=DOLLAR, concurrency=1, budget_usd=10)
             with contextlib.suppress(OverBudget):
                 some.chat(asking(4))
         assert len(server.bodies) == ledger.spent("a run") == 10
@@ -257,39 +258,93 @@ def test_a_parameter_that_the_model_refuses_ends_the_stage_at_once_with_the_way_
         with pytest.raises(UserError) as raised:
             endpoint(server, ledger, concurrency=2).chat(requests)
         assert (len(server.bodies) <= 2) == stops
-    assert ("Set reasoning=true" in str(raised.value)) == stops
+    assert ("models probe a-model" in str(raised.value)) == stops
 
 
-# Keys
+# Models
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "A_KEY"])
+def test_a_server_of_ones_own_gets_no_key_whatever_the_environment_holds(ledger, monkeypatch, name):
+    monkeypatch.setenv(name, KEY)
+    with ChatServer(echo) as server:
+        Endpoint(catalog.find(f"m@{server.url}"), ledger).chat(asking(1))
+    assert server.keys == ["Bearer none"]
+
+
+def test_a_model_is_asked_as_its_entry_says(ledger):
+    sampling = {"temperature": 0, "top_p": 1.0, "max_tokens": 9}
+    with ChatServer(echo) as server:
+        asked = endpoint(server, ledger, limit="max_completion_tokens", temperature=False)
+        asked.chat([asking(1)[0]._replace(sampling=sampling)])
+    assert server.bodies[0].keys() == {"model", "messages", "max_completion_tokens"}
+
+
+def test_a_server_may_move_where_an_entry_names_it_and_its_calls_are_not_made_again(ledger):
+    with ChatServer(echo) as first, ChatServer(echo) as second:
+        replies = endpoint(first, ledger).chat(asking(3))
+        assert endpoint(second, ledger).chat(asking(3)) == replies and not second.bodies
+        Endpoint(catalog.find(f"a-model@{second.url}"), ledger).chat(asking(3))
+        assert len(second.bodies) == 3  # another server of one's own may hold another model of the name
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """Write models.yaml with these entries."""
+
+    def write(text: str) -> None:
+        (tmp_path / "params").mkdir(exist_ok=True)
+        (tmp_path / catalog.LIST).write_text(text)
+        catalog.listed.cache_clear()
+
+    monkeypatch.setattr(catalog.paths, "ROOT", tmp_path)
+    yield write
+    catalog.listed.cache_clear()
 
 
 @pytest.mark.parametrize(
-    "url, variable",
+    ("entry", "message"),
     [
-        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-        ("https://eu.api.openai.com/v1", "OPENAI_API_KEY"),
-        ("https://api.openai.com.example.org/v1", "ORACLE_API_KEY"),
-        ("https://example.org/api.openai.com/v1", "ORACLE_API_KEY"),
-        ("http://localhost:8000/v1", "ORACLE_API_KEY"),
-        ("https://named.example.org/v1", "OPENAI_API_KEY"),
+        ("{url: http://a/v1, prize: [1, 2]}", "m: there is no field prize. Did you mean price"),
+        ("{url: http://a/v1, concurrency: 0}", "m: concurrency: Input should be greater than 0"),
+        ("{url: http://a/v1, price: cheap}", "m: price"),
+        ("{key: A_KEY}", "m: url: Field required"),
+        ("{url: localhost:8000}", "'localhost:8000' is no endpoint. Write http"),
     ],
 )
-def test_the_key_of_openai_goes_to_its_hosts_and_the_one_that_openai_base_url_names(
-    monkeypatch, url, variable
-):
-    monkeypatch.setenv("OPENAI_BASE_URL", "https://named.example.org/v1")
-    assert transport.key_variable(url, "ORACLE_API_KEY") == variable
+def test_a_wrong_entry_is_named_with_its_field(models, entry, message):
+    models(f"m: {entry}")
+    with pytest.raises(UserError, match=message):
+        catalog.find("m")
 
 
-@pytest.mark.parametrize("own", ["ORACLE_API_KEY", "JUDGE_API_KEY", "EVALUATION_API_KEY"])
-def test_a_server_of_ones_own_gets_the_key_of_its_role_and_never_that_of_openai(ledger, monkeypatch, own):
-    monkeypatch.delenv("ORACLE_API_KEY")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
-    with ChatServer(echo) as server:
-        endpoint(server, ledger, key_from=own).chat(asking(1))
-        monkeypatch.setenv(own, "of-this-server")
-        endpoint(server, ledger, key_from=own).chat(asking(2))
-    assert server.keys == ["Bearer none", "Bearer of-this-server"]
+def test_a_model_that_is_not_listed_is_refused_with_the_nearest_and_the_way_out(models):
+    models("big-model: {url: http://a/v1}\nother: {url: http://a/v1}")
+    with pytest.raises(UserError, match=r"did you mean big-model\?\). Add an entry .* bigmodel@http://host"):
+        catalog.find("bigmodel")
+
+
+def test_a_model_is_offered_to_its_last_day_and_then_refused_with_what_to_take_instead(models):
+    today = date.today()
+    models(
+        f"a: {{url: http://a/v1, retires: {today}}}\nb: {{url: http://a/v1}}\n"
+        f"gone: {{url: http://a/v1, retires: {today - timedelta(days=1)}}}"
+    )
+    assert catalog.find_offered("a", None).name == "a"
+    with pytest.raises(UserError, match="gone: it is no longer offered since .*Take a or b"):
+        catalog.find_offered("gone", None)
+    assert catalog.find_offered("gone", None, ledger_only=True)  # a ledger with its replies can be read
+
+
+def test_a_key_that_is_not_set_is_named_before_anything_is_asked(models, monkeypatch):
+    models("m: {url: http://a/v1, key: MY_KEY}")
+    with pytest.raises(UserError, match="m: there is no key. Set MY_KEY"):
+        catalog.find_offered("m", None)
+
+
+def test_the_models_that_come_with_the_suite_can_be_read():
+    assert {"gpt-4.1", "local"} <= catalog.listed().keys()
+    assert not any(each.key for each in catalog.listed().values() if "openai.com" not in each.url)
 
 
 def test_a_call_that_cannot_be_stored_stops_the_stage_and_costs_only_itself(ledger, monkeypatch):
@@ -357,7 +412,7 @@ def test_a_refused_key_or_model_stops_at_once_without_showing_the_key(ledger, st
 
 def test_a_server_that_is_down_stops_the_stage_and_says_how_to_go_on(ledger):
     with pytest.raises(UserError, match="calls in a row failed.*goes on from here"):
-        Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", tries=1, concurrency=4).chat(asking(100))
+        Endpoint(Model("m", "http://127.0.0.1:9/v1"), ledger, tries=1, concurrency=4).chat(asking(100))
 
 
 def test_a_full_disk_stops_the_stage_and_what_was_stored_is_kept(ledger):
@@ -372,79 +427,70 @@ def test_a_full_disk_stops_the_stage_and_what_was_stored_is_kept(ledger):
         assert sum(server.asked.values()) <= 200 + 4
 
 
-def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger):
     with ChatServer(echo) as server:
         server.delay_s = 0.01
         with pytest.raises(OverBudget, match="USD 20 for the run a run is spent"):
-            endpoint(server, ledger, concurrency=4, budget_usd=20).chat(asking(100))
+            endpoint(server, ledger, price=DOLLAR, concurrency=4, budget_usd=20).chat(asking(100))
         made = sum(server.asked.values())
         assert 20 <= made <= 24 and ledger.spent("a run") == made
         with pytest.raises(OverBudget):
-            endpoint(server, ledger, concurrency=4, budget_usd=20).chat(asking(100))
+            endpoint(server, ledger, price=DOLLAR, concurrency=4, budget_usd=20).chat(asking(100))
         assert sum(server.asked.values()) == made
 
 
-def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a call
+def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger):
     with ChatServer(echo) as server:
-        how = {"concurrency": 1, "budget_usd": 20}
-        oracle, judge = (Endpoint(name, ledger, server.url, "a run", **how) for name in ("one", "other"))
+        models = (Model(name, server.url, price=DOLLAR) for name in ("an-oracle", "a-judge"))
+        oracle, judge = (Endpoint(model, ledger, "a run", concurrency=1, budget_usd=20) for model in models)
         oracle.chat(asking(15))
         with pytest.raises(OverBudget):
             judge.chat(asking(15))
         assert ledger.spent("a run") == 20
 
 
-def test_a_paid_reply_of_no_use_counts_for_the_budget(ledger, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(0, 1_000_000 / 5))  # a dollar a reply
+def test_a_paid_reply_of_no_use_counts_for_the_budget(ledger):
     with ChatServer(lambda body: {"choices": []}) as server, pytest.raises(UserError):
-        endpoint(server, ledger, concurrency=1, budget_usd=10, tries=3).chat(asking(100))
+        endpoint(server, ledger, price=DOLLAR, concurrency=1, budget_usd=10, tries=3).chat(asking(100))
     assert sum(server.asked.values()) <= 10 + 2
 
 
 def test_a_budget_with_an_unknown_price_is_refused(ledger):
     with pytest.raises(UserError, match="price of a-model is unknown"):
-        Endpoint("a-model", ledger, "http://127.0.0.1:9/v1", budget_usd=1)
-
-
-@pytest.mark.parametrize("how", [{"concurrency": 0}, {"timeout_s": 0}, {"tries": 0}])
-def test_a_setting_that_makes_no_sense_is_refused_by_name(ledger, how):
-    with pytest.raises(UserError, match=f"{next(iter(how))}=0: it must be above 0"):
-        Endpoint("m", ledger, "http://127.0.0.1:9/v1", **how)
+        Endpoint(Model("a-model", "http://127.0.0.1:9/v1"), ledger, budget_usd=1)
 
 
 @pytest.mark.parametrize(
     "url", ["localhost:8000", "http://", "ftp://x/v1", "http://x:port/v1", "http://x:99999/v1"]
 )
-def test_what_is_no_url_is_refused(ledger, url):
-    with pytest.raises(UserError, match="is no endpoint: write http"):
-        Endpoint("m", ledger, url)
+def test_what_is_no_url_is_refused(url):
+    with pytest.raises(UserError, match="is no endpoint. Write http"):
+        Model("m", url)
 
 
 @pytest.mark.parametrize("url", [f"http://me:{KEY}@x/v1", f"http://x/v1?api-key={KEY}"])
-def test_a_url_that_holds_a_key_is_refused_without_showing_it(ledger, url):
+def test_a_url_that_holds_a_key_is_refused_without_showing_it(url):
     with pytest.raises(UserError, match="the URL of x holds more than an address") as raised:
-        Endpoint("m", ledger, url)
+        Model("m", url)
     assert KEY not in str(raised.value)
 
 
-def test_a_key_is_masked_before_an_error_is_cut_short(ledger):
+def test_a_key_is_masked_before_an_error_is_cut_short():
     told = "x" * 290 + KEY + " is wrong" + "y" * 3000
     for shown in (Unusable(told), f"{'x' * 60} {KEY}"):
-        assert KEY[:9] not in transport.masked(shown, "ORACLE_API_KEY")
+        assert KEY[:9] not in transport.masked(shown, Model("m", "http://x/v1", key="A_KEY"))
 
 
 @pytest.mark.parametrize("strange", [f" {KEY}\n", f"{KEY}\r\n"])
 def test_spaces_around_a_key_do_no_harm(ledger, monkeypatch, strange):
-    monkeypatch.setenv("ORACLE_API_KEY", strange)
+    monkeypatch.setenv("A_KEY", strange)
     with ChatServer(echo) as server:
         assert endpoint(server, ledger).chat(asking(1))[0].text == "You said: question 0"
 
 
 def test_a_key_that_no_header_can_hold_is_one_error(ledger, monkeypatch):
-    monkeypatch.setenv("ORACLE_API_KEY", "schlüssel")
-    with ChatServer(echo) as server, pytest.raises(UserError, match="ORACLE_API_KEY holds characters"):
+    monkeypatch.setenv("A_KEY", "schlüssel")
+    with ChatServer(echo) as server, pytest.raises(UserError, match="A_KEY holds characters"):
         endpoint(server, ledger).chat(asking(1))
 
 

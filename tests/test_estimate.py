@@ -4,7 +4,7 @@ import pytest
 
 from lib import records
 from lib.gym.oracle import ExactOracle
-from lib.models import prices
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
 from lib.oracle import estimate
@@ -18,12 +18,15 @@ URL = "http://127.0.0.1:9/v1"
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(prices, "find", lambda model: prices.Price(1, 10) if model == "listed" else None)
+def make(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    yield lambda model="listed", **how: LLMOracle(
-        Endpoint(model, ledger, URL, "a run", **how), labels=("Math",)
-    )
+
+    def make(name="listed", budget_usd=None, ledger_only=False, **entry):
+        model = Model(name, URL, price=(1, 10) if name == "listed" else None, **entry)
+        endpoint = Endpoint(model, ledger, "a run", budget_usd=budget_usd, ledger_only=ledger_only)
+        return LLMOracle(endpoint, labels=("Math",))
+
+    yield make
     ledger.close()
 
 

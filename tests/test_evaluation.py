@@ -69,10 +69,10 @@ def test_short_texts_stand_in_a_table_and_are_escaped_too():
     ("values", "text"),
     [
         ({"evaluation_temperature": 0.0}, "temperature 0.0, chat template its own, at most 9 tokens; 1 of 4"),
-        ({"student_url": "http://localhost/v1"}, "chat template the server's"),
+        ({"student": "m@http://localhost/v1"}, "chat template the server's"),
         ({"chat_template": "a.jinja"}, "temperature by category, chat template `a.jinja`"),
     ],
 )
 def test_the_sampling_of_a_student_is_described(values, text):
-    parameters = {"student_url": "", "chat_template": "", "max_new_tokens": 9} | values
+    parameters = {"student": "m", "chat_template": "", "max_new_tokens": 9} | values
     assert text in shared.describe_sampling("folder", parameters, 4, 1)

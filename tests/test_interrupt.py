@@ -13,10 +13,9 @@ from lib.models.ledger import Ledger
 
 SOON_S = 2.0
 CODE = """
-from lib.models.chat import Endpoint, Request
-from lib.models.ledger import Ledger
-ledger = Ledger({path!r})
-endpoint = Endpoint("m", ledger, {url!r}, concurrency=8)
+from lib import models
+from lib.models.chat import Request
+endpoint = models.connect("m@" + {url!r}, {path!r}, concurrency=8)
 print("asking", flush=True)
 replies = endpoint.chat([Request([{{"role": "user", "content": str(i)}}], "test") for i in range({calls})])
 print(len(replies), "answered", flush=True)

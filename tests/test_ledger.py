@@ -21,7 +21,7 @@ def ledger(tmp_path):
 
 def call(n: int, **how) -> Call:
     request = {"messages": [{"role": "user", "content": str(n)}]}
-    name = ledgers.key("http://x", "m", request)
+    name = ledgers.key("m", request)
     made = Call(
         name,
         "http://x",
@@ -53,9 +53,8 @@ def test_a_stored_call_stays_as_it_was(ledger):
 
 
 def test_the_key_follows_all_that_is_sent():
-    base = ("http://x", "m", {"messages": [], "attempt": 1})
-    others = [("http://y", *base[1:]), (base[0], "n", base[2]), (*base[:2], {"messages": [], "attempt": 2})]
-    assert len({ledgers.key(*it) for it in [base, *others]}) == 4
+    calls = [(model, {"messages": [], "attempt": n}) for model in ("m", "m@http://x/v1") for n in (1, 2)]
+    assert len({ledgers.key(*each) for each in calls}) == 4
 
 
 def test_totals_by_model_purpose_and_run_show_no_money_where_a_price_is_unknown(ledger):

@@ -4,12 +4,14 @@ import doctest
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from chat_server import ChatServer
 from scripted import Script, unlike
 
 from lib import records
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.oracle import replies
@@ -29,7 +31,8 @@ def make(tmp_path):
     def oracle(fault=lambda body, nth: None, **said):
         server, ledger = ChatServer(Script(**said), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
         opened.extend([(server.__exit__, ()), (ledger.close, ())])
-        asked = LLMOracle(Endpoint("m", ledger, server.url, timeout_s=1, tries=2), labels=LABELS)
+        model = Model("m", server.url, timeout_s=1)
+        asked = LLMOracle(Endpoint(model, ledger, tries=2), labels=LABELS)
         return asked, server
 
     yield oracle
@@ -307,18 +310,20 @@ def test_a_judgement_without_a_reply_is_no_verdict_and_is_missing_from_the_tally
     assert judge.tally(judged) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
 
 
-def test_a_model_that_reasons_is_asked_without_temperature(make):
-    oracle, server = make(answer="four")
-    oracle.reasoning = True
-    oracle.answer(rows(1))
-    assert server.bodies[0].keys() == {"model", "messages", "max_completion_tokens"}
+def test_a_judge_that_takes_json_is_asked_for_it_and_read(make):
+    oracle, server = make(judge='{"assistant_1": 9, "assistant_2": 3, "reasons": "8 of 10 words match."}')
+    oracle.judge = Endpoint(replace(oracle.judge.entry, json=True), oracle.judge.ledger)
+    judged = oracle.score(rows(1, oracle_response="a", student_response="b"))
+    assert judged["oracle_score"][:] == [6.0]
+    schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert list(schema["properties"]) == ["assistant_1", "assistant_2", "reasons"]
 
 
 def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     oracle, _ = make(answer="four")
     oracle.endpoint.run, oracle.endpoint.stage = "a run", "a stage"
     oracle.answer(rows(3))
-    again = LLMOracle(Endpoint("m", oracle.endpoint.ledger, oracle.endpoint.url, "a run", "a stage"))
+    again = LLMOracle(Endpoint(oracle.endpoint.entry, oracle.endpoint.ledger, "a run", "a stage"))
     again.answer(rows(5))
     assert again.account() | {"oracle.usd": 0} == {
         "oracle.calls": 5,

@@ -25,7 +25,7 @@ TEACHING = """      - tapir/4_training: {{student_from: {student}, round_rows: 1
   - report: {{once: true}}
 """
 PARAMS = """params:
-  {{source: {source}, oracle: a-model, oracle_url: {url}, ledger: {ledger}, samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
+  {{source: {source}, oracle: "a-model@{url}", samples: 1, judged_rows: 8, temperature: 0, max_new_tokens: 8,
    pool_rows: 20}}
 """
 
@@ -42,6 +42,7 @@ def study(tmp_path, monkeypatch):
     """Write and run the study against a server that says this."""
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("LEDGER", str(tmp_path / "ledger.sqlite"))
     count = iter(range(10_000))
     said = {
         "answer": lambda text: f"A long and careful response to: {text} " * 3,
@@ -54,7 +55,7 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
 
     def run(url: str, stages: str = ASKING, **other):
-        places = {"source": tmp_path / "rows.json", "student": STUDENT, "ledger": tmp_path / "ledger.sqlite"}
+        places = {"source": tmp_path / "rows.json", "student": STUDENT}
         (tmp_path / "study.yaml").write_text((stages + PARAMS).format(url=url, **places))
         return run_study(tmp_path / "study.yaml", other)
 
@@ -62,13 +63,14 @@ def study(tmp_path, monkeypatch):
     return run
 
 
-def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path):
+def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path, monkeypatch):
     with ChatServer(Script(**study.said)) as server:
         found = study(server.url, ASKING + TEACHING)
         asked = sum(server.asked.values())
         (tmp_path / "outputs/study").rename(tmp_path / "outputs/before")
         shutil.rmtree(tmp_path / "outputs/store")
-        again = study(server.url, ledger_only="true")  # teaching asks nothing
+        monkeypatch.setenv("LEDGER_ONLY", "1")
+        again = study(server.url)  # teaching asks nothing
         assert sum(server.asked.values()) == asked
     metrics = found["arms"]["main"]["metrics"]
     assert metrics["judging.rows"] == 8 and metrics["pool.rows"] > 0 and metrics["pool.kept"] > 0

@@ -9,6 +9,7 @@ from chat_server import ChatServer
 
 from lib.errors import UserError
 from lib.evaluation import mt_bench, statistics
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.models.types import Completion, SamplingParams
@@ -91,7 +92,7 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
 @pytest.fixture
 def ask(tmp_path):
     def ask(server: ChatServer, verdicts: pd.DataFrame | None = None, **options):
-        judge = Endpoint("judge", Ledger(tmp_path / "ledger.sqlite"), url=server.url, **options)
+        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
         return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge, lambda done: None)
 
     return ask

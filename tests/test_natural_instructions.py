@@ -67,7 +67,7 @@ def test_without_labels_there_is_nothing_to_constrain(embedded):
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.prompting_baselines(asking(ServerBackend("http://x", "m"), CHOICE), [])
+    assert "constrained" not in ni.prompting_baselines(asking(ServerBackend("m@http://x"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

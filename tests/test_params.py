@@ -391,12 +391,12 @@ def test_the_key_follows_the_content_of_named_files(project, monkeypatch):
         ("prompts/rate_quality.md", True),  # an f-string in the module begins its name
         ("tasks/mine.yaml", True),
         ("prompts/other.md", False),
-        ("prices.yaml", False),
+        ("models.yaml", False),
     ],
 )
 def test_the_key_follows_the_prompts_and_taxonomies_that_are_named(project, changed, follows):
     path = project.notebook("train", "", "from lib import a")
-    project.module("a", 'used = ["judge", f"rate_{scale}", "params/prices.yaml"]')
+    project.module("a", 'used = ["judge", f"rate_{scale}", "params/models.yaml"]')
     values = {"output_prompt": "steps", "tasks": "params/tasks/mine.yaml"}
     for name in ("prompts", "tasks"):
         (project.root / "params" / name).mkdir()

@@ -18,7 +18,7 @@ DEMO = paths.ROOT / "params/demo.yaml"
 
 @pytest.fixture(autouse=True)
 def a_key(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-any")
 
 
 def check(study: str, overrides: dict) -> None:
@@ -38,8 +38,12 @@ def check(study: str, overrides: dict) -> None:
         ({"samples": 0}, "samples"),
         ({"temperature": 0}, "samples=4 at temperature 0"),
         ({"engine": "vllm"}, "engine"),
-        ({"engine": "server"}, "student_url"),
-        ({"student_url": "http://a/v1"}, "student_url"),
+        ({"student": "m@localhost:8000"}, "the student folder m@localhost:8000 does not exist"),
+        ({"student": "m@http://a:b/v1"}, "'http://a:b/v1' is no endpoint"),
+        (
+            {"student": "a/b@http://a/v1", "chat_template": "params/prompts/chat_llama2.jinja"},
+            "chat_template=params/prompts/chat_llama2.jinja: the server of student=a/b@http://a/v1",
+        ),
         ({"actors": -1}, "actors"),
         ({"reference": "student"}, "reference=student: it is unknown. Choose of oracle, corpus"),
         ({"corpus_responses": "true"}, "corpus_responses=true"),
@@ -54,9 +58,10 @@ def check(study: str, overrides: dict) -> None:
         ({"benchmarks": "[nowhere.jsonl]"}, "benchmarks: nowhere.jsonl"),
         ({"bad_rows": "drop"}, "bad_rows='drop'"),
         ({"format": "alpacca"}, "format='alpacca'"),
-        ({"oracle": "a-model", "budget_usd": 5}, "budget_usd=5, but the price of a-model is unknown"),
-        ({"oracle": "gpt-4o", "judge_model": "b-model", "budget_usd": 5}, "price of b-model is unknown"),
-        ({"oracle": "gpt-4o", "ledger": "nowhere.sqlite", "ledger_only": "true"}, "does not exist"),
+        ({"oracle": "gpt-4.2"}, "oracle=gpt-4.2: it is not in params/models.yaml"),
+        ({"oracle": "gpt-4"}, "oracle=gpt-4: it is no longer offered since 2026-10-23"),
+        ({"oracle": "gpt-4o", "judge": "b-model"}, "judge=b-model: it is not in params/models.yaml"),
+        ({"judge": "gpt-4o"}, "judge=gpt-4o: the embedded oracle judges its own responses"),
     ],
 )
 def test_a_wrong_setting_is_named(overrides, words):
@@ -98,13 +103,19 @@ def recorded(tmp_path, monkeypatch):
     ("benchmark", "overrides", "words"),
     [
         ("alpaca_eval", {"annotator": "exact", "model_outputs": "$RECORDED_DATA/a.json"}, "model_outputs"),
-        ("alpaca_eval", {"annotator": "exact", "reference_from": ""}, "reference_from is empty"),
+        (
+            "alpaca_eval",
+            {"annotator": "exact", "benchmark_judge": "exact", "reference_from": ""},
+            "reference_from is empty",
+        ),
+        ("alpaca_eval", {"annotator": "exact"}, "benchmark_judge=gpt-4.1: the embedded world"),
         ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5'"),
         ("alpaca_eval", {"annotations": "$RECORDED_DATA/a.json"}, "it needs model_outputs"),
-        ("alpaca_eval", {"evaluation_judge": "a-model"}, "budget_usd=20, but the price of a-model"),
+        ("alpaca_eval", {"benchmark_judge": "a-model"}, "benchmark_judge=a-model: it is not in params"),
         ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5"),
         ("alpaca_eval", {"lc_features": "nowhere.csv"}, "nowhere.csv"),
-        ("mt_bench", {"questions": "", "evaluation_judge": "a-model"}, "the embedded world does not use it"),
+        ("mt_bench", {"questions": ""}, "the embedded world does not use it"),
+        ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world"),
         ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
         ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
         ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
@@ -137,23 +148,29 @@ def test_a_run_is_refused_before_its_first_stage(tmp_path, monkeypatch):
 @pytest.mark.parametrize("study", ["tapir", "alpaca_eval", "mt_bench"])
 def test_a_missing_key_is_reported_before_anything_is_trained(study, monkeypatch, recorded):
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="no key: set OPENAI_API_KEY, or name a server of your own with"):
+    with pytest.raises(UserError, match="there is no key. Set OPENAI_API_KEY, or name a server of your own"):
         check(study, {})
 
 
+OWN = "m@http://localhost:8000/v1"
+
+
 @pytest.mark.parametrize(
-    ("urls", "fails"),
-    [
-        ({"oracle_url": "http://localhost:8000/v1"}, False),
-        ({"oracle_url": "https://api.openai.com/v1"}, True),
-        ({"oracle_url": "http://localhost:8000/v1", "judge_url": "https://api.openai.com/v1"}, True),
-        ({"oracle_url": "localhost:8000"}, True),
-    ],
+    ("models", "fails"),
+    [({"oracle": OWN}, False), ({"oracle": "gpt-4.1"}, True), ({"oracle": OWN, "judge": "gpt-4.1"}, True)],
 )
-def test_only_calls_to_openai_need_its_key(urls, fails, monkeypatch):
+def test_only_a_model_with_a_key_needs_it(models, fails, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="no key|no endpoint") if fails else contextlib.nullcontext():
-        check("demo", {"oracle": "a-model", **urls})
+    with pytest.raises(UserError, match="there is no key") if fails else contextlib.nullcontext():
+        check("demo", models)
+
+
+def test_a_ledger_that_is_only_read_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEDGER", str(tmp_path / "none.sqlite"))
+    check("demo", {"oracle": OWN})
+    monkeypatch.setenv("LEDGER_ONLY", "1")
+    with pytest.raises(UserError, match="does not exist"):
+        check("demo", {"oracle": OWN})
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):

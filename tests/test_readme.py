@@ -52,7 +52,7 @@ def reader(tmp_path, monkeypatch):
     (tmp_path / "FOLDER").symlink_to(ROOT / "lib/gym/student")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
-    monkeypatch.setenv("OPENAI_API_KEY", "of mine")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
     return tmp_path
 
 

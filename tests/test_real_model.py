@@ -82,6 +82,7 @@ def prompts(tmp_path):
 def run(tmp_path, monkeypatch):
     """Run a params file; return its summary, None where too few of the verdicts could be read."""
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("LEDGER", str(tmp_path / "ledger.sqlite"))
 
     def run(name: str, **values) -> dict | None:
         values = {key.replace("__", "."): str(value) for key, value in values.items()}
@@ -91,7 +92,6 @@ def run(tmp_path, monkeypatch):
             assert re.search(UNREAD, str(error)), str(error)
             return None
 
-    run.ledger = tmp_path / "ledger.sqlite"
     return run
 
 
@@ -111,7 +111,7 @@ def study(run, student, url, prompts, tmp_path):
     few |= {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1}
     few |= {"threshold": -9}  # student and oracle are the same model: every row counts as hard
     few |= {"source": lines(tmp_path / "rows.jsonl", rows), "prompts": prompts, "student": student}
-    few |= {"oracle": "smollm2", "oracle_url": url, "ledger": run.ledger}
+    few |= {"oracle": f"smollm2@{url}"}
     return lambda **values: run("smollm2", **few | values)
 
 
@@ -130,7 +130,7 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
     assert alone is None or alone["status"] == "complete"
     assert checked["ifeval.n"] == len(PROMPTS)
     with ChatServer(Script(judge=verdict)) as judge:  # two of six responses are cut: no verdicts on them
-        found = study(judge_model="judge", judge_url=judge.url, judge_scores="text", max_unread=0.5)
+        found = study(judge=f"judge@{judge.url}", judge_scores="text", max_unread=0.5)
     assert found["status"] == "complete" and (outputs / "report.html").is_file()
     assert all("ifeval.prompt_strict" in arm["metrics"] for arm in found["arms"].values())
     assert set(found["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
@@ -138,9 +138,7 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
 
 
 def test_a_served_student_gives_replies_that_ifeval_checks(run, student, url, prompts, tmp_path):
-    found = run(
-        "ifeval", student=student, engine="server", student_url=url, prompts=prompts, max_new_tokens=48
-    )
+    found = run("ifeval", student=f"{student}@{url}", prompts=prompts, max_new_tokens=48)
     assert found["arms"]["main"]["metrics"]["ifeval.n"] == len(PROMPTS)
     responses = tmp_path / "outputs/ifeval/main/s0/evaluation/ifeval@0/responses.jsonl"
     replies = [json.loads(line)["response"] for line in responses.read_text().splitlines()]
@@ -162,10 +160,7 @@ def test_alpaca_eval_reads_the_probabilities_of_a_real_server(run, student, url,
         "alpaca_eval",
         student=student,
         reference_outputs=lines(tmp_path / "references.jsonl", shortest[:3]),
-        evaluation_judge="smollm2",
-        evaluation_url=url,
-        budget_usd=0,
-        ledger=run.ledger,
+        benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,
     )["arms"]["main"]["metrics"]
@@ -189,10 +184,7 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         questions=lines(tmp_path / "questions.jsonl", [shortest]),
         reference_answers=lines(tmp_path / "references.jsonl", answer),
         judge_prompts=official / "judge_prompts.jsonl",
-        evaluation_judge="smollm2",
-        evaluation_url=url,
-        budget_usd=0,
-        ledger=run.ledger,
+        benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,
     )["arms"]["main"]["metrics"]

@@ -23,8 +23,8 @@ STUDENT = Path(__file__).parents[1] / "lib/gym/student"
 STUDY = """
 stages: [tapir/1_data_selection, tapir/2_oracle_judging]
 params:
-  {{source: {folder}/rows.json, oracle: {student}, oracle_url: "{url}", ledger: {folder}/ledger.sqlite, student_from: {student},
-   engine: server, student_url: "{url}", samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
+  {{source: {folder}/rows.json, oracle: "{student}@{url}", student_from: {student}, student: "{student}@{url}",
+   samples: 1, temperature: 0, max_new_tokens: 2, oracle_max_tokens: 200, judge_max_tokens: 16}}
 """
 
 
@@ -55,6 +55,7 @@ def url():
 
 def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("LEDGER", str(tmp_path / "ledger.sqlite"))
     rows = [{"instruction": f"Add {i} and {i}.", "input": "", "output": str(2 * i)} for i in range(4)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     (tmp_path / "study.yaml").write_text(STUDY.format(folder=tmp_path, student=STUDENT, url=url))
@@ -73,13 +74,13 @@ def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_
     prompts = [records.messages(row) for row in world.evaluation_set("dev", 1)][:24]
     how = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
     here = answer(models.choose(STUDENT), prompts, max_new_tokens=64)
-    there = answer(models.choose(STUDENT, "server", url), prompts, **how)
+    there = answer(models.choose(f"{STUDENT}@{url}"), prompts, **how)
     assert there == here and len({reply.text for (reply,) in here}) > 12
-    gone = ServerBackend("http://127.0.0.1:9/v1", str(STUDENT))
+    gone = ServerBackend(f"{STUDENT}@http://127.0.0.1:9/v1")
     assert answer(gone, prompts, **how) == here  # nothing is left to be asked
 
 
 def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):
     copy = shutil.copytree(STUDENT, tmp_path / "copy")
     with pytest.raises(UserError, match=f"refuses {copy} .*: start one with vllm serve {copy}"):
-        answer(models.choose(copy, "server", url), [[{"role": "user", "content": "hi"}]])
+        answer(models.choose(f"{copy}@{url}"), [[{"role": "user", "content": "hi"}]])

@@ -101,6 +101,7 @@ def replies(model: str) -> dict[str, dict]:
 @pytest.mark.parametrize("model", ["gpt-3.5-turbo-1106", "phi-2"])
 def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(model, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("LEDGER", str(tmp_path / "ledger.sqlite"))
     recorded = replies(model)
     with ChatServer(lambda body: {"choices": [recorded[body["messages"][1]["content"]]]}) as server:
         summary = run_study(
@@ -110,9 +111,7 @@ def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(mo
                 "reference_outputs": REFERENCE,
                 "lc_features": FEATURES,
                 "lc_resamples": "20",
-                "evaluation_url": server.url,
-                "budget_usd": "20",
-                "ledger": str(tmp_path / "ledger.sqlite"),
+                "benchmark_judge": f"gpt-4-1106-preview@{server.url}",
             },
             "live",
         )

@@ -216,7 +216,7 @@ def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
 
 
 def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
-    asked = {"oracle": "gpt-4", "judge_model": ""}
+    asked = {"oracle": "gpt-4", "judge": ""}
     evaluated = {"evaluation/alpaca_eval": ["gpt-4-1106-preview"], "evaluation/mt_bench": ["gpt-4"]}
     for notebook, names in evaluated.items():
         (tmp_path / notebook).mkdir(parents=True)
@@ -234,7 +234,7 @@ def asked_of(notebook: str, **parameters) -> dict:
 
 def test_a_corpus_that_brought_its_verdicts_has_no_judge(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "places", lambda run, notebook: {})
-    judging = asked_of("tapir/2_oracle_judging", oracle="exact", judge_model="")
+    judging = asked_of("tapir/2_oracle_judging", oracle="exact", judge="")
     judges = [
         facts.judges(tmp_path, [asked_of("tapir/1_data_selection", source=source), judging])
         for source in ("rows.jsonl", "gym")

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import openai
 import pytest
 import tiny
 from aiohttp import web
@@ -17,6 +16,7 @@ from tiny import answer
 from lib import models, records
 from lib.errors import UserError
 from lib.models import server as servers
+from lib.models.catalog import Model
 from lib.models.local import LocalBackend
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
@@ -24,10 +24,11 @@ from lib.models.types import SamplingParams
 PROMPTS = [[{"role": "user", "content": f"{'long ' * (i % 7)}question {i}"}] for i in range(10)]
 CODE = """
 from pathlib import Path
+from lib.models.catalog import Model
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 prompts = [[{{"role": "user", "content": f"question {{i}}"}}] for i in range({n})]
-backend = ServerBackend({url!r}, "the-student", 4)
+backend = ServerBackend(Model("the-student@" + {url!r}, {url!r}, concurrency=4))
 backend.generate(prompts, SamplingParams(), batch_size=5, folder=Path({folder!r}))
 """
 
@@ -46,6 +47,11 @@ class Server(ChatServer):
         return web.json_response({"object": "list", "data": [made | {"id": name} for name in self.served]})
 
 
+def served(server: Server, concurrency: int = 4, **entry) -> ServerBackend:
+    model = Model(f"the-student@{server.url}", server.url, concurrency=concurrency, **entry)
+    return ServerBackend(model)
+
+
 def echo(body: dict) -> str:
     return f"{body['messages'][-1]['content']} {body['seed']}"
 
@@ -58,7 +64,7 @@ def server():
 
 @pytest.fixture
 def asked(server):
-    return ServerBackend(server.url, "the-student", concurrency=4)
+    return served(server)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +131,6 @@ def test_the_key_of_another_endpoint_is_not_sent(asked, server, monkeypatch):
     server.fault = lambda body, nth: "401"
     with pytest.raises(UserError, match="no: Bearer none"):
         answer(asked, PROMPTS[:1])
-    monkeypatch.setenv(servers.KEY, "the-servers")
-    with pytest.raises(UserError, match=r"no: Bearer \[key\]"):
-        answer(asked, PROMPTS[:1])
 
 
 def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
@@ -144,24 +147,16 @@ def test_rows_are_answered_as_by_a_student_that_is_loaded(asked):
 def test_a_student_with_a_url_is_not_loaded_and_asked_by_its_folder(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "model.safetensors").write_bytes(b"no weights at all")
-    asked = models.choose(copy, "server", "http://localhost:8000/v1/", concurrency=7)
-    assert (asked.url, asked.name, asked.concurrency) == ("http://localhost:8000/v1", str(copy), 7)
-    assert models.choose("org/name", "server", "http://localhost:8000/v1").name == "org/name"
+    asked = models.choose(f"{copy}@http://localhost:8000/v1/")
+    assert (asked.url, asked.name) == ("http://localhost:8000/v1", str(copy))
+    assert models.choose("org/name@http://localhost:8000/v1").name == "org/name"
     assert isinstance(models.choose(folder), LocalBackend)
 
 
-@pytest.mark.parametrize(
-    "how, said",
-    [
-        ({}, "engine=server asks a server, and none is named: set student_url"),
-        ({"url": "localhost"}, "student_url: 'localhost' is no endpoint"),
-        ({"url": "http://a/v1", "chat_template": "a.jinja"}, "chat_template is a.jinja, but .*student_url"),
-        ({"url": "http://a/v1", "concurrency": 0}, "concurrency is 0"),
-    ],
-)
-def test_what_a_server_can_t_be_asked_with_is_refused(folder, how, said):
-    with pytest.raises(UserError, match=said):
-        models.choose(folder, "server", **how)
+def test_the_student_of_a_later_round_is_asked_at_the_server_of_the_first():
+    assert models.at_server_of("outputs/student", "org/name@http://a/v1") == "outputs/student@http://a/v1"
+    assert models.at_server_of("outputs/student", "org/name") == "outputs/student"
+    assert models.at_server_of(None, "org/name@http://a/v1") is None
 
 
 # Stopping
@@ -176,9 +171,9 @@ def test_a_second_start_asks_nothing(asked, server, tmp_path):
 
 def test_what_was_answered_before_a_failure_is_not_asked_again(server, tmp_path, monkeypatch):
     monkeypatch.setattr(servers, "TRIES", 1)
-    asked = ServerBackend(server.url, "the-student", concurrency=1)
+    asked = served(server, concurrency=1)
     server.fault = lambda body, nth: "500" if len(server.bodies) > 7 else None
-    with pytest.raises(UserError, match=f"student_url {server.url} failed .*500"):
+    with pytest.raises(UserError, match="student=the-student@.* failed .*500"):
         answer(asked, PROMPTS, batch_size=3, folder=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     server.fault = lambda body, nth: None
@@ -220,25 +215,22 @@ def test_an_interrupt_ends_the_calls_and_keeps_the_whole_batches(asked, server, 
 
 def test_a_server_that_can_t_be_reached_is_named(monkeypatch):
     monkeypatch.setattr(servers, "TRIES", 1)
-    with pytest.raises(
-        UserError, match="student_url http://127.0.0.1:9/v1 failed .Cannot connect to host 127"
-    ):
-        answer(ServerBackend("http://127.0.0.1:9/v1", "m"), PROMPTS)
+    with pytest.raises(UserError, match="student=m@http://127.0.0.1:9/v1: .* failed .Cannot connect to host"):
+        answer(ServerBackend("m@http://127.0.0.1:9/v1"), PROMPTS)
 
 
-def test_a_server_that_stays_silent_is_given_up(asked, server, monkeypatch):
+def test_a_server_that_stays_silent_is_given_up(server, monkeypatch):
     monkeypatch.setattr(servers, "TRIES", 1)
-    monkeypatch.setattr(servers, "TIMEOUT", openai.Timeout(0.2))
     server.fault = lambda body, nth: "hang"
     with pytest.raises(UserError, match="failed .*[Tt]imeout"):
-        answer(asked, PROMPTS)
+        answer(served(server, timeout_s=0.2), PROMPTS)
 
 
 def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_one(asked, server):
     server.fault = lambda body, nth: "404"
     with pytest.raises(UserError) as error:
         answer(asked, PROMPTS)
-    assert f"student_url {server.url} refuses the-student (" in str(error.value)
+    assert f"{server.url} refuses the-student (" in str(error.value)
     assert "it serves other-model: start one with vllm serve the-student" in str(error.value)
 
 

@@ -7,6 +7,7 @@ from chat_server import ChatServer
 
 from lib import records
 from lib.errors import UserError
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
@@ -45,7 +46,7 @@ def ask(tmp_path):
 
     def score(reply, n=2, **settings):
         with ChatServer(reply) as server:
-            oracle = LLMOracle(Endpoint("m", ledger, server.url, timeout_s=5, tries=2), **settings)
+            oracle = LLMOracle(Endpoint(Model("m", server.url, timeout_s=5), ledger, tries=2), **settings)
             return oracle, server, oracle.score(pairs(n))
 
     yield score

@@ -141,8 +141,8 @@ def test_a_system_message_reaches_a_student_whose_template_has_none(copy, tmp_pa
 def test_a_server_is_sent_turns_that_the_template_in_the_students_folder_takes(copy):
     (copy / "chat_template.jinja").write_text(GEMMA.read_text())
     joined = [{"role": "user", "content": "Be brief.\n\nHi"}]
-    assert json.loads(ServerBackend("http://x/v1", str(copy)).render([BRIEF])[0]) == joined
-    assert json.loads(ServerBackend("http://x/v1", "elsewhere").render([BRIEF])[0]) == BRIEF
+    assert json.loads(ServerBackend(f"{copy}@http://x/v1").render([BRIEF])[0]) == joined
+    assert json.loads(ServerBackend("elsewhere@http://x/v1").render([BRIEF])[0]) == BRIEF
 
 
 def test_a_restart_continues_with_the_batches_it_finds(student, tmp_path):

@@ -28,7 +28,6 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
 # names of the judge's prompts: each turn, without and with a reference answer
 PROMPTS = (("single-v1", "single-v1-multi-turn"), ("single-math-v1", "single-math-v1-multi-turn"))
-JUDGE = "gpt-4"  # of the published scores
 SAMPLING = {"temperature": 0, "max_tokens": 2048}  # of a verdict
 REPLY = 250  # tokens of a verdict, about
 NUMBER = r"([0-9]+(?:\.[0-9]*)?)"

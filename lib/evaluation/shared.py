@@ -13,7 +13,7 @@ from lib.corpus import contamination, sources
 from lib.corpus.sources import BadInput
 from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
-from lib.models import prices
+from lib.models import catalog
 from lib.models.backend import Backend
 from lib.models.chat import Endpoint
 from lib.models.types import Ended, SamplingParams, ended
@@ -64,8 +64,8 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 def student(student: object, parameters: dict) -> Backend:
     """Choose the student to ask by a notebook's parameters."""
-    names = ("engine", "student_url", "chat_template", "concurrency", "actors")
-    return models.choose(student, *(parameters[name] for name in names))
+    student = models.at_server_of(student, parameters["student"])
+    return models.choose(student, *(parameters[name] for name in ("engine", "chat_template", "actors")))
 
 
 def responses(
@@ -86,7 +86,7 @@ def describe_sampling(student: object, parameters: dict, total: int, cut: int, u
     Of `total` responses `cut` met the token limit, and `unanswered` hold thoughts alone.
     """
     template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
-    template = "the server's" if parameters["student_url"] else template
+    template = "the server's" if "@http" in parameters["student"] else template
     temperature = parameters.get("evaluation_temperature", "by category")
     sentence = (
         f"`{student}`: temperature {temperature}, chat template {template}, at most "
@@ -100,7 +100,7 @@ def expected_calls(endpoint: Endpoint, purpose: str, prompts: list[list[dict]], 
 
     `completion` is the number of tokens that a reply will have, about.
     """
-    tokens = sum(map(prices.tokens, prompts)) / max(len(prompts), 1)
+    tokens = sum(map(catalog.tokens, prompts)) / max(len(prompts), 1)
     return estimate.describe([estimate.ahead(endpoint, purpose, len(prompts), tokens, completion)], endpoint)
 
 

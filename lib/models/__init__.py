@@ -18,31 +18,57 @@ def load(student: str | Path, chat_template: str = ""):
     return LocalBackend(loading.load_model(student), loading.load_tokenizer(student, chat_template))
 
 
-def choose(
-    student: str | Path,
-    engine: str = "local",
-    url: str = "",
-    chat_template: str = "",
-    concurrency: int = 64,
-    actors: int = 0,
+def connect(
+    model: str,
+    ledger: str | Path = "",
+    run: str = "",
+    concurrency: int | None = None,
+    stage: str = "",
+    budget_usd: float | None = None,
 ):
-    """Return the backend of a student: in this process, behind the server at `url`, or on a Ray cluster.
+    """Connect to a model of params/models.yaml, or name@url; returns its Endpoint, whose calls are kept.
+
+    `ledger` is the file that keeps them, by default that of the run; `budget_usd` is the run's. Raises
+    UserError for a model that is not listed or no longer offered, for a missing key, and for a budget
+    without a price.
+    """
+    from lib.models import catalog
+    from lib.models import ledger as ledgers
+    from lib.models.chat import Endpoint
+
+    alone = ledgers.is_alone()
+    entry = catalog.find_offered(model, budget_usd, alone)
+    file = ledgers.opened(Path(ledger) if ledger else ledgers.default_path(), alone)
+    return Endpoint(entry, file, run, stage, concurrency, budget_usd, ledger_only=alone)
+
+
+def choose(student: str | Path, engine: str = "local", chat_template: str = "", actors: int = 0):
+    """Return the backend of a student: in this process, behind the server of name@url, or on a Ray cluster.
 
     Raises UserError as `load` does, and for settings that the engine does not take.
     """
-    from lib.models import loading
+    from lib.models import catalog, loading
     from lib.models.settings import check_engine
 
-    check_engine(engine, url, chat_template, concurrency, actors)
-    if engine == "server":
+    check_engine(str(student), engine, chat_template, actors)
+    name, url = catalog.split(student)
+    if url:
         from lib.models.server import ServerBackend
 
-        return ServerBackend(url, loading.locate("student", student), concurrency)
+        return ServerBackend(f"{loading.locate('student', name)}@{url}")
     if engine == "ray":
         from lib.models.cluster import RayBackend  # Ray need not be installed
 
         return RayBackend(student, chat_template, actors)
     return load(student, chat_template)
+
+
+def at_server_of(student: str | Path | None, named: str) -> str | Path | None:
+    """Return `student` at the server that `named` (name@url) names, if it names any."""
+    from lib.models import catalog
+
+    url = catalog.split(named)[1]
+    return f"{student}@{url}" if url and student and not catalog.split(student)[1] else student
 
 
 def respond(rows, backend, params: SamplingParams, **options) -> tuple:

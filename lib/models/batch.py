@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 import openai
 
 from lib.errors import UserError
-from lib.models import prices, transport
+from lib.models import transport
+from lib.models.catalog import BATCH_SHARE, LIST
 from lib.models.completions import Unusable
 from lib.models.ledger import Pending
 
@@ -60,10 +61,10 @@ class Batch:
             async with self.endpoint.connect() as self.client:
                 yield
         except openai.APIError as error:
-            cause = transport.masked(error, self.endpoint.key_from)
+            cause = transport.masked(error, self.endpoint.entry)
             raise UserError(
                 f"the Batch API of {self.endpoint.url} fails: {cause}. What was ordered is noted: the same "
-                "command goes on from here; with oracle_batch=false it orders nothing more"
+                f"command goes on from here; without batch in {LIST} it orders nothing more"
             ) from None
 
     def _files(self, missing: Iterable) -> Iterator[list[tuple[Pending, bytes]]]:
@@ -76,7 +77,7 @@ class Batch:
             if part and (len(part) == FILE_CALLS or size + len(text) > FILE_BYTES):
                 yield part
                 part, size = [], 0
-            part.append((self.endpoint.pending(name, request, prices.batch_share()), text))
+            part.append((self.endpoint.pending(name, request, BATCH_SHARE), text))
             size += len(text)
         yield from [part] if part else []
 
@@ -125,11 +126,11 @@ class Batch:
                     continue
                 pending, response = result
                 try:
-                    call, answer = self.endpoint.answer(pending, response, share=prices.batch_share())
+                    call, answer = self.endpoint.answer(pending, response, share=BATCH_SHARE)
                     calls[pending.key], answers[pending.key] = call, answer
                 except Unusable as error:
                     answers[pending.key] = self.endpoint.unanswered(error)
-                    lost += filter(None, [self.endpoint.lost(pending, error.tokens, prices.batch_share())])
+                    lost += filter(None, [self.endpoint.lost(pending, error.tokens, BATCH_SHARE)])
         self.ledger.store(calls.values(), collected=token)
         self.ledger.lose(lost)
         self.endpoint.sent += len(calls)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import openai
 
 from lib.errors import UserError
-from lib.models import background, completions, prices, transport
+from lib.models import background, catalog, completions, transport
 from lib.models.batch import Batch
+from lib.models.catalog import Model
 from lib.models.completions import LIMITS, Completion, Unusable
 from lib.models.ledger import Call, Ledger, Lost, Pending, key
 from lib.models.live import Live
@@ -30,16 +31,6 @@ class Request(NamedTuple):
     purpose: str
     attempt: int = 1
     sampling: dict = {}  # temperature, max_tokens, … as the endpoint names them
-
-    @property
-    def content(self) -> dict:
-        """What makes the call this one, purpose left out."""
-        return {"messages": self.messages, "sampling": self.sampling, "attempt": self.attempt}
-
-    @property
-    def body(self) -> dict:
-        """What is sent to any model."""
-        return {"messages": self.messages, **self.sampling}
 
     @property
     def limit(self) -> int:
@@ -74,37 +65,35 @@ class Endpoint:
     """One model behind one URL, with its ledger; `chat` is all that the rest needs.
 
     `budget_usd` holds for all calls of `run` in the ledger. The calls in flight may exceed it, and what an
-    endpoint charges for calls that timed out. With `batch` calls go through the Batch API: for half the
-    price, within a day.
+    endpoint charges for calls that timed out.
     """
 
-    model: str
+    entry: Model
     ledger: Ledger
-    url: str | None = None
     run: str = ""
     stage: str = ""
-    concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
+    concurrency: int | None = None  # calls at once; None for the model's own
     budget_usd: float | None = None
-    timeout_s: float = 120
     tries: int = 6
     ledger_only: bool = False
-    batch: bool = False
     poll_s: float = 30  # between two looks at a batch
-    key_from: str = "ORACLE_API_KEY"  # the variable with the key, unless the host is OpenAI's
     sent: int = 0  # calls answered by the endpoint
     cached: int = 0  # calls answered by the ledger
     failures: Counter = field(default_factory=Counter)  # calls without a reply, by cause
 
     def __post_init__(self):
-        self.url = transport.address(self.url or transport.OPENAI)
-        self.key_from = transport.key_variable(self.url, self.key_from)
-        self.price = prices.find(self.model)
-        prices.check_budget(self.model, self.budget_usd)
-        for name in ("concurrency", "timeout_s", "tries"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)}: it must be above 0")
+        self.concurrency = self.concurrency or self.entry.concurrency
+        catalog.check_budget(self.entry, self.budget_usd)
+
+    @property
+    def model(self) -> str:
+        """The name that the server knows the model by."""
+        return self.entry.served_name
+
+    @property
+    def url(self) -> str:
+        """Where the model is asked."""
+        return self.entry.url
 
     @property
     def failed(self) -> int:
@@ -145,10 +134,10 @@ class Endpoint:
         self, requests: Iterable[Request], report: Callable[[int], None], at_once: bool
     ) -> Iterator[list[Answer]]:
         """Yield the answers part by part: the calls of a whole corpus do not fit in memory."""
-        by_batch, number, lacking = self.batch and not at_once, 0, 0
+        by_batch, number, lacking = self.entry.batch and not at_once, 0, 0
         requests = iter(requests)
         while part := list(islice(requests, None if by_batch else PART)):
-            names = [key(self.url, self.model, request.content) for request in part]
+            names = [key(self.entry.name, self.content(request)) for request in part]
             calls = dict(zip(names, part, strict=True))
             answers = self._stored(calls)
             if self.ledger_only:
@@ -161,8 +150,8 @@ class Endpoint:
                 yield [answers[name] if name in answers else self.unanswered(NO_RESULT) for name in names]
         if lacking:
             raise UserError(
-                f"ledger_only=true: {lacking:,} of {number:,} calls are not in the ledger "
-                f"{self.ledger.path}. Ask for them with ledger_only=false."
+                f"--ledger-only: {lacking:,} of {number:,} calls are not in the ledger "
+                f"{self.ledger.path}. Ask for them without --ledger-only."
             )
 
     def _stored(self, calls: dict[str, Request]) -> dict[str, Answer]:
@@ -170,7 +159,7 @@ class Endpoint:
         answers = {}
         for name, response in self.ledger.find(calls):
             try:
-                completion = self._read(response, calls[name].body)
+                completion = self._read(response, self.body(calls[name]))
                 answers[name] = Answer(Reply(completion.text, completion.finish_reason), response)
             except Unusable as error:
                 answers[name] = self.unanswered(error)
@@ -204,16 +193,22 @@ class Endpoint:
     # for both ways of asking
 
     def connect(self) -> openai.AsyncOpenAI:
-        return transport.connect(self.url, self.key_from, self.concurrency, self.timeout_s, self.tries)
+        return transport.connect(self.entry, self.concurrency, self.tries)
 
     def body(self, request: Request) -> dict:
         """Return what is sent."""
-        return {"model": self.model, **request.body}
+        sampling = self.entry.request(request.sampling)
+        return {"model": self.model, "messages": request.messages, **sampling}
+
+    def content(self, request: Request) -> dict:
+        """Return what makes a call this one; its purpose does not."""
+        sampling = self.entry.request(request.sampling)
+        return {"messages": request.messages, "sampling": sampling, "attempt": request.attempt}
 
     def pending(self, name: str, request: Request, share: float = 1.0) -> Pending:
         """Describe a call before it is answered; `share` is that of the full price."""
-        most_usd = (prices.usd(self.price, prices.tokens(request.messages), request.limit) or 0) * share
-        content = json.dumps(request.content, ensure_ascii=False)
+        most_usd = self.entry.usd(catalog.tokens(request.messages), request.limit, share) or 0
+        content = json.dumps(self.content(request), ensure_ascii=False)
         return Pending(name, request.purpose, self.run, self.stage, content, most_usd)
 
     def answer(
@@ -229,7 +224,7 @@ class Endpoint:
         call = Call(
             key=pending.key,
             endpoint=self.url,
-            model=self.model,
+            model=self.entry.name,
             purpose=pending.purpose,
             run=pending.run,
             stage=pending.stage,
@@ -238,7 +233,7 @@ class Endpoint:
             finish=completion.finish_reason,
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
-            usd=self._usd(tokens, share),
+            usd=self.entry.usd(*tokens, share),
             seconds=round(seconds, 3),
             made_at=_now(),
         )
@@ -248,12 +243,7 @@ class Endpoint:
     def _estimated(pending: Pending, completion: Completion) -> list[int]:
         """Estimate the tokens of a call whose endpoint does not count them."""
         texts = pending.request, completion.reasoning + completion.text
-        return [int(len(text) / prices.CHARACTERS_A_TOKEN) + 1 for text in texts]
-
-    def _usd(self, tokens: tuple[int, int], share: float) -> float | None:
-        """Return the price of tokens; None where it is unknown."""
-        usd = prices.usd(self.price, *tokens)
-        return usd and usd * share
+        return [int(len(text) / catalog.CHARACTERS_A_TOKEN) + 1 for text in texts]
 
     @staticmethod
     def _read(response: object, body: dict) -> Completion:
@@ -267,12 +257,12 @@ class Endpoint:
         """Describe the cost of an unusable reply for the ledger; None where it states no tokens."""
         if not tokens:
             return None
-        usd = self._usd(tokens, share)
-        return Lost(self.model, pending.purpose, self.run, self.stage, *tokens, usd, _now())
+        usd = self.entry.usd(*tokens, share)
+        return Lost(self.entry.name, pending.purpose, self.run, self.stage, *tokens, usd, _now())
 
     def unanswered(self, error: object) -> Answer:
         """Count a call that failed for good; it is not stored."""
-        cause = transport.masked(error, self.key_from)
+        cause = transport.masked(error, self.entry)
         self.failures[cause] += 1
         return Answer(Reply(None, f"failed: {cause}"), None)
 

@@ -5,16 +5,19 @@ A call is stored before its reply is used, and only if it was answered. A batch 
 
 import hashlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import paths
 from lib.errors import UserError
 
-SCHEMA = 1  # part of every key: what a call means may change
+SCHEMA = 2  # part of every key: what a call means may change
 TOGETHER = 500  # keys that are looked up at a time
 WAIT_S = 60  # for another process to end its transaction
 TABLES = """
@@ -29,6 +32,22 @@ CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
 LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
+
+
+def default_path() -> Path:
+    """Return the ledger of this run: $LEDGER, which `python -m lib.run --ledger` sets, else in outputs."""
+    return paths.ROOT / paths.expand(os.environ.get("LEDGER") or "outputs/ledger.sqlite")
+
+
+def is_alone() -> bool:
+    """Whether the ledger alone answers: $LEDGER_ONLY, which `python -m lib.run --ledger-only` sets."""
+    return os.environ.get("LEDGER_ONLY", "") not in ("", "0")
+
+
+@cache  # a process holds each ledger open once
+def opened(path: Path, read_only: bool) -> "Ledger":
+    """Return the open ledger at a path."""
+    return Ledger(path, read_only)
 
 
 class Pending(NamedTuple):
@@ -46,8 +65,8 @@ class Call(NamedTuple):
     """One answered call, as it is stored; `usd` is None where the price of the model is unknown."""
 
     key: str
-    endpoint: str
-    model: str
+    endpoint: str  # its URL
+    model: str  # the name of its entry, or name@url
     purpose: str
     run: str
     stage: str
@@ -74,16 +93,19 @@ class Lost(NamedTuple):
     made_at: str  # ISO 8601, UTC
 
 
-def key(endpoint: str, model: str, request: dict) -> str:
-    """The identity of a call: where it goes, to which model, and all that is sent, `attempt` included."""
-    text = json.dumps([SCHEMA, endpoint, model, request], sort_keys=True, ensure_ascii=False)
+def key(model: str, request: dict) -> str:
+    """Return the identity of a call: the model's name and all that is sent, `attempt` included.
+
+    `model` is an entry of params/models.yaml, whose URL may change, or name@url.
+    """
+    text = json.dumps([SCHEMA, model, request], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fits(call: Call) -> bool:
     """Whether a call's content is that of its key, and its response one."""
     try:
-        same = key(call.endpoint, call.model, json.loads(call.request)) == call.key
+        same = key(call.model, json.loads(call.request)) == call.key
         return same and isinstance(json.loads(call.response), dict)
     except (ValueError, TypeError):
         return False

@@ -10,7 +10,7 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from lib.errors import UserError
-from lib.models import prices, transport
+from lib.models import catalog, transport
 from lib.models.completions import Unusable
 from lib.models.ledger import Call
 
@@ -35,7 +35,7 @@ class Live:
     async def ask(self, missing: dict) -> None:
         """Answer {key: request} into `done`. Raises the reason to stop, once calls under way are stored."""
         self.stopped, self.storing = asyncio.Event(), asyncio.Lock()
-        limits = self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute
+        limits = self.endpoint.entry.requests_per_minute, self.endpoint.entry.tokens_per_minute
         self.paces = [_Pace(limit, self.stopped) for limit in limits]
         waiting = iter(missing.items())
         try:
@@ -60,7 +60,7 @@ class Live:
             except UserError as error:
                 self._halt(error)
             except Exception as error:  # the other calls must not lose their replies to it
-                cause = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.key_from)
+                cause = transport.masked(f"{type(error).__name__}: {error}", self.endpoint.entry)
                 self._halt(
                     UserError(f"calls to {self.endpoint.url} had to stop: {cause}. What was stored is kept.")
                 )
@@ -74,7 +74,7 @@ class Live:
         if budget is not None and self.spent >= budget:
             raise self.endpoint.over_budget(self.spent)
         await self.paces[0].wait(1)
-        await self.paces[1].wait(prices.tokens(request.messages) + request.limit / 2)
+        await self.paces[1].wait(catalog.tokens(request.messages) + request.limit / 2)
         if self.stop:
             return
         pending = self.endpoint.pending(name, request)
@@ -146,14 +146,15 @@ class Live:
         answer = self.endpoint.unanswered(error)
         self.failure = answer.reply.finish
         refused = getattr(error, "status_code", 0)
+        sampling = self.endpoint.entry.request(request.sampling)
         if refused in REFUSALS and not self.succeeded:
             self._halt(UserError(f"{self.endpoint.url} refuses {self.endpoint.model}: {self.failure}"))
-        elif refused in INVALID and (name := _refused(error, request.sampling)):
+        elif refused in INVALID and (name := _refused(error, sampling)):
             self._halt(
                 UserError(
-                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}="
-                    f"{request.sampling[name]!r}: {self.failure}. Set reasoning=true for an oracle that "
-                    "takes no temperature and no max_tokens, or name another judge_model or evaluation_judge"
+                    f"{self.endpoint.model} at {self.endpoint.url} refuses {name}={sampling[name]!r}: "
+                    f"{self.failure}. Run python -m lib.models probe {self.endpoint.entry.name}, which "
+                    f"prints the entry for {catalog.LIST}, or name another model."
                 )
             )
         elif self.in_a_row >= max(SILENCE, self.endpoint.concurrency):

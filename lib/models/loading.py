@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from lib import files, paths
 from lib.errors import UserError, named, one_line
+from lib.models import catalog
 from lib.models import chat_template as templates
 
 OWN_CODE = {"trust_remote_code": False}  # left out, transformers asks at the terminal
@@ -143,6 +144,7 @@ def locate(kind: str, name: str | Path) -> str:
     A folder's one GGUF file stands for the folder. A GGUF file on the hub is written owner/name/file.gguf.
     Raises UserError for a folder that does not exist or holds no weights, or several GGUF files.
     """
+    name = catalog.split(name)[0]  # where a server answers for the student, it is trained from there
     path = paths.local(str(name))
     if os.path.exists(path):
         location = str(_weights(kind, name, path).absolute())

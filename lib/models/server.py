@@ -12,26 +12,25 @@ import openai
 from transformers import AutoTokenizer
 
 from lib.errors import UserError
-from lib.models import background, chat_template, completions, loading, transport
+from lib.models import background, catalog, chat_template, completions, loading, transport
 from lib.models.backend import Backend, Batch, Chat
+from lib.models.catalog import Model
 from lib.models.completions import Unusable
 from lib.models.types import Completion, SamplingParams
 from lib.text import clean
 
-KEY = "STUDENT_API_KEY"  # the environment variable with the server's key, where it asks for one
-# seconds of one call, which waits behind the others where a server is slow
-TIMEOUT = openai.Timeout(1800, connect=10)
 TRIES = 3
 
 
 class ServerBackend(Backend):
-    """The server at `url` completes chats as the model `name`: a student's folder or hub name."""
+    """A server completes chats as `model`: name@url, of a student's folder or hub name."""
 
     batch_size = 256
 
-    def __init__(self, url: str, name: str, concurrency: int = 64):
-        self.url, self.name, self.concurrency = url.rstrip("/"), name, concurrency
-        self.tokenizer = _tokenizer(name)
+    def __init__(self, model: str | Model):
+        self.model = catalog.find(model) if isinstance(model, str) else model
+        self.url, self.name = self.model.url, self.model.served_name
+        self.tokenizer = _tokenizer(self.name)
 
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:
         """Return messages as they are sent, in JSON. Where the template is known here, it must take them."""
@@ -88,10 +87,10 @@ class _Sending:
 
     async def send(self) -> None:
         backend = self.backend
-        client = transport.connect(backend.url, KEY, backend.concurrency, TIMEOUT, TRIES)
+        client = transport.connect(backend.model, backend.model.concurrency, TRIES)
         try:
             async with client as self.client, asyncio.TaskGroup() as group:
-                for _ in range(backend.concurrency):
+                for _ in range(backend.model.concurrency):
                     group.create_task(self._work())
         except ExceptionGroup as group:  # the first has stopped the others
             raise group.exceptions[0] from None
@@ -117,16 +116,16 @@ class _Sending:
             raise UserError(await self._refusal(error)) from None
         except (openai.APIError, Unusable) as error:
             raise UserError(
-                f"student_url {self.backend.url} failed ({self._masked(error)}): the batches that were "
-                "answered are kept, and the same command goes on from here"
+                f"student={self.backend.model.name}: the server failed ({self._masked(error)}). Start the "
+                "same command again: the batches that were answered are kept."
             ) from None
 
     def _masked(self, error: Exception) -> str:
-        return transport.masked(error, transport.key_variable(self.backend.url, KEY))
+        return transport.masked(error, self.backend.model)
 
     async def _refusal(self, error: openai.APIStatusError) -> str:
         url, name = self.backend.url, self.backend.name
-        refusal = f"student_url {url} refuses {name} ({self._masked(error)})"
+        refusal = f"{url} refuses {name} ({self._masked(error)})"
         try:
             served = [model.id for model in (await self.client.models.list()).data]
         except openai.APIError:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from datasets import Dataset
 
 from lib import records
-from lib.models import prices
+from lib.models import catalog
 
 ENOUGH = 20  # calls of a purpose in the ledger, from which on their means replace our guesses
 SECONDS = 5.0  # of a call, where nothing is known
@@ -49,7 +49,7 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     for purpose, count in calls.items():
         if count:
             endpoint = oracle.judge if purpose in JUDGED else oracle.endpoint
-            prompt = lengths[purpose][0] + len(prompts.get(purpose, "")) / prices.CHARACTERS_A_TOKEN
+            prompt = lengths[purpose][0] + len(prompts.get(purpose, "")) / catalog.CHARACTERS_A_TOKEN
             estimates.append(ahead(endpoint, purpose, count, prompt, lengths[purpose][1]))
     return estimates
 
@@ -58,24 +58,23 @@ def ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) 
     """Estimate calls of so many tokens each; the ledger's means count more."""
     mean, seconds = _means(endpoint, purpose)
     completion = mean or completion
-    usd = prices.usd(endpoint.price, calls * prompt, calls * completion)
-    if usd is not None and endpoint.batch:
-        usd *= prices.batch_share()
+    share = catalog.BATCH_SHARE if endpoint.entry.batch else 1.0
+    usd = endpoint.entry.usd(calls * prompt, calls * completion, share)
     minutes = [calls * (seconds or SECONDS) / 60 / endpoint.concurrency]
-    minutes.append(calls / (endpoint.requests_per_minute or float("inf")))
-    minutes.append(calls * (prompt + completion) / (endpoint.tokens_per_minute or float("inf")))
+    minutes.append(calls / (endpoint.entry.requests_per_minute or float("inf")))
+    minutes.append(calls * (prompt + completion) / (endpoint.entry.tokens_per_minute or float("inf")))
     return Ahead(purpose, endpoint.model, calls, calls * prompt, calls * completion, usd, max(minutes))
 
 
 def _means(endpoint, purpose: str) -> tuple[float | None, float | None]:
     """Return the ledger's mean completion tokens and seconds; None for few calls."""
-    calls, *means = endpoint.ledger.means(endpoint.model, purpose)
+    calls, *means = endpoint.ledger.means(endpoint.entry.name, purpose)
     return tuple(means) if calls >= ENOUGH else (None, None)
 
 
 def _tokens(characters) -> float:
     characters = list(characters)
-    return sum(characters) / max(len(characters), 1) / prices.CHARACTERS_A_TOKEN
+    return sum(characters) / max(len(characters), 1) / catalog.CHARACTERS_A_TOKEN
 
 
 def describe(ahead: list[Ahead], endpoint) -> str:
@@ -86,7 +85,7 @@ def describe(ahead: list[Ahead], endpoint) -> str:
     money = f"USD {sum(priced):,.2f}" if len(priced) == len(ahead) else "at an unknown price"
     minutes = sum(cost.minutes for cost in ahead)
     time = f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
-    time = "in batches, each within a day" if endpoint.batch else time
+    time = "in batches, each within a day" if endpoint.entry.batch else time
     calls, tokens = sum(cost.calls for cost in ahead), sum(sum(cost[3:5]) for cost in ahead)
     sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), endpoint)}"
     rows = "\n".join(map(_line, ahead))

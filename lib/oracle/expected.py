@@ -32,7 +32,7 @@ def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
 
 def verdict(response: dict, request: Request, judge: Endpoint) -> dict:
     """Read a verdict with expected scores. Raises UserError without log-probabilities."""
-    reply = completions.read(response, request.body)
+    reply = completions.read(response, judge.body(request))
     tokens = (response["choices"][0].get("logprobs") or {}).get("content")
     if not tokens and reply.text:
         raise UserError(

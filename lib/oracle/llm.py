@@ -16,6 +16,23 @@ from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # whole responses held at a time: with their log-probabilities they are long
+JSON_SCORES = {  # asked of a judge whose entry says json
+    "type": "json_schema",
+    "json_schema": {
+        "name": "verdict",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "assistant_1": {"type": "number"},
+                "assistant_2": {"type": "number"},
+                "reasons": {"type": "string"},
+            },
+            "required": ["assistant_1", "assistant_2", "reasons"],
+            "additionalProperties": False,
+        },
+    },
+}
 JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
 COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
 
@@ -24,8 +41,8 @@ COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # th
 class LLMOracle:
     """Ask a strong model; `judge` may be another endpoint.
 
-    `labels` are the taxonomy's tasks. A `reasoning` model takes no temperature, and its limit covers its
-    thoughts. `failed` counts calls without a reply by purpose, `cut` responses that the token limit cut.
+    `labels` are the taxonomy's tasks. `failed` counts calls without a reply by purpose, `cut` responses that
+    the token limit cut.
     `report` gets (done, total, purpose).
     """
 
@@ -34,7 +51,6 @@ class LLMOracle:
     labels: tuple[str, ...] = ()
     max_tokens: int = 2048
     judge_max_tokens: int = 512
-    reasoning: bool = False
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
     novelty: NoveltyFilter = field(default_factory=NoveltyFilter)  # what expansion may not repeat
     expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
@@ -224,8 +240,8 @@ class LLMOracle:
         endpoint = self.judge if is_judge else self.endpoint
         limit = self.judge_max_tokens if is_judge else self.max_tokens
         sampling = {"temperature": 1.0 if purpose == "expand" else 0.0, "max_tokens": limit}
-        if self.reasoning and endpoint is self.endpoint:
-            sampling = {"max_completion_tokens": limit}
+        if purpose == "judge" and endpoint.entry.json:
+            sampling["response_format"] = JSON_SCORES
         requests = (Request(chat, purpose, n, sampling) for chat, n in zip(chats, attempts, strict=False))
         self.report(0, total, purpose)
         answers = endpoint.chat(requests, lambda done: self.report(done, total, purpose), at_once)

@@ -93,7 +93,7 @@ def _content(folder: Path) -> dict:
         "source": source,
         "task": task,
         "oracle": asking.get("oracle", ""),
-        "judge": asking.get("judge_model") or asking.get("oracle", ""),
+        "judge": asking.get("judge") or asking.get("oracle", ""),
         "embedded": source == "gym" or task.startswith(EMBEDDED),
         "base": _base(made_from),
     }

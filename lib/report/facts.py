@@ -48,7 +48,8 @@ def values(records: list[dict], name: str) -> list[str]:
 
 
 def without_folder(text: object) -> str:
-    """Shorten a path outside the project to its name: local paths are not published."""
+    """Shorten a path outside the project to its name: local paths and servers are not published."""
+    text = text.partition("@http")[0] if isinstance(text, str) else text
     return os.path.basename(text) if str(text).startswith(("/", "~", "$", "..")) else text
 
 
@@ -64,7 +65,7 @@ def judges(run: Path, records: list[dict]) -> str:
     """Name the judges with what each judged, and warn of one that judges what it trained."""
     judging = [record["parameters"] for record in records if _is_judging(record)]
     judging = [] if _brought_verdicts(records) else judging
-    judged = {"rows": {parameters.get("judge_model") or parameters.get("oracle") for parameters in judging}}
+    judged = {"rows": {parameters.get("judge") or parameters.get("oracle") for parameters in judging}}
     for benchmark in registry.BENCHMARKS:
         folders_of = tables.places(run, benchmark.notebook).values() if benchmark.judged else ()
         noted = [files.read_json(folder / JUDGES) or {} for folder in folders_of]
@@ -75,7 +76,7 @@ def judges(run: Path, records: list[dict]) -> str:
         for name in everyone
     ]
     evaluators = set().union(*(names for what, names in judged.items() if what != "rows"))
-    teachers = {parameters.get(name) for parameters in judging for name in ("oracle", "judge_model")}
+    teachers = {parameters.get(name) for parameters in judging for name in ("oracle", "judge")}
     both = evaluators & teachers - {"exact"}
     warning = f". {', '.join(sorted(both))} also taught or chose the rows: it judges its own work"
     return "; ".join(texts) + warning * bool(both)

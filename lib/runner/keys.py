@@ -34,8 +34,7 @@ SHOWING = {"plots.py", "show.py", "report"}
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py", "runner"}
 RESERVED = ("run", "arm", "seed", "round")
 # parameters that change speed, cost or caching, but not results
-ONLY_HOW = {"ledger", "ledger_only", "budget_usd", "oracle_batch", "actors"}
-ONLY_HOW |= {"concurrency", "timeout_s", "requests_per_minute", "tokens_per_minute"}
+ONLY_HOW = {"budget_usd", "actors"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = ("alpaca_eval", "lm_eval")
@@ -219,6 +218,7 @@ def _texts(value: object) -> Iterator[str]:
 
 def _named_files(text: str) -> Iterator[Path]:
     """Yield what a parameter names: a path, a pattern, or a file in a command. A bare word is no folder."""
+    text = text.partition("@http")[0]  # of a student behind a server
     path = paths.local(text)
     if "/" in text and text.strip("./") and os.path.isdir(path):
         yield path

@@ -4,7 +4,6 @@ A parameter means the same in every notebook of the suite, so its rule stands he
 an owner is constructed: a TrainingConfig, a taxonomy, a selection, an engine.
 """
 
-import os
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from lib.corpus import sources
 from lib.errors import UserError
 from lib.evaluation import registry
 from lib.gym import EMBEDDED
-from lib.models import loading, prices
-from lib.models.ledger import Ledger
+from lib.models import catalog, ledger, loading
 from lib.models.settings import check_engine
 from lib.models.types import check_samples
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
@@ -51,7 +49,7 @@ FILES = ("source", "benchmarks", "task", "gold", *RECORDED)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
 NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
-ENGINE = ("engine", "student_url", "chat_template", "concurrency", "actors")
+ENGINE = ("student", "engine", "chat_template", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
@@ -82,7 +80,8 @@ def check(notebook: str, values: dict) -> None:
         _check_target(values)
     if benchmark := registry.benchmark(notebook):
         _check_benchmark(benchmark, values)
-    _check_endpoints(_endpoints(notebook, values), values)
+    for name in _models(notebook, values):
+        _check_model(name, values)
 
 
 # --- one parameter
@@ -134,8 +133,8 @@ def _check_target(values: dict) -> None:
 def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
     """The embedded world takes no files and no judge; a benchmark takes all that it needs."""
     if benchmark.stand_in and values[benchmark.stand_in[0]] == benchmark.stand_in[1]:
-        for name in (*RECORDED, "evaluation_judge", "evaluation_url"):
-            if values.get(name):
+        for name in (*RECORDED, "benchmark_judge"):
+            if values.get(name, "") not in ("", "exact"):
                 raise UserError(
                     f"{name}={values[name]}: the embedded world does not use it. "
                     f"Set {benchmark.stand_in[0]}, or remove it."
@@ -148,47 +147,50 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
                 raise UserError(f"{name} is empty, but the judge needs it. Name FastChat's file.")
 
 
-# --- endpoints that cost money
+# --- models that cost money
 
 
-def _endpoints(notebook: str, values: dict) -> list[tuple[str, str]]:
-    """List the models that a notebook asks, each with the parameter that names its URL."""
-    if values.get("oracle", "exact") != "exact":
-        url = "judge_url" if values["judge_url"] else "oracle_url"
-        return [(values["oracle"], "oracle_url"), (values["judge_model"] or values["oracle"], url)]
-    judge = ""
-    if notebook == "evaluation/alpaca_eval" and values["annotator"] != "exact":
+def _models(notebook: str, values: dict) -> list[str]:
+    """List the parameters that name the models which a notebook asks."""
+    if "oracle" in values:
+        return _oracles(values)
+    if values.get("annotator", "exact") != "exact":
         from lib.evaluation import annotators
 
-        judge = annotators.model(values["annotator"])  # raises for an unknown one
-        judge = "" if values["annotations"] else judge
-    elif notebook == "evaluation/mt_bench" and values["questions"] and not values["judgments"]:
-        from lib.evaluation import mt_bench
-
-        judge = mt_bench.JUDGE
-    return [(values["evaluation_judge"] or judge, "evaluation_url")] if judge else []
-
-
-def _check_endpoints(endpoints: list[tuple[str, str]], values: dict) -> None:
-    """A key and a price are there, and the ledger can be used: better known before anything is trained."""
-    for model, url in endpoints:
-        _check_key(values, url)
-        prices.check_budget(model, values["budget_usd"] or None)
-    if endpoints:
-        check_ledger(paths.ROOT / paths.expand(values["ledger"]), values["ledger_only"])
+        annotators.config(values["annotator"])  # raises for an unknown one
+    judges = {
+        "evaluation/alpaca_eval": values.get("annotator") != "exact" and not values.get("annotations"),
+        "evaluation/mt_bench": values.get("questions") and not values.get("judgments"),
+    }
+    if not judges.get(notebook):
+        return []
+    if values["benchmark_judge"] == "exact":
+        raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
+    return ["benchmark_judge"]
 
 
-def _check_key(values: dict, url: str) -> None:
-    """Raise UserError where OpenAI is asked without a key. A ledger that is only read needs none."""
-    from lib.models import transport
+def _oracles(values: dict) -> list[str]:
+    """The embedded oracle judges alone, and its own responses alone."""
+    embedded = [name for name in ("oracle", "judge") if values[name] == "exact"]
+    if embedded and values["judge"] != values["oracle"] and values["judge"]:
+        raise UserError(
+            f"judge={values['judge']}: the embedded oracle judges its own responses, and no others. Leave "
+            "judge empty, or name another oracle."
+        )
+    return [] if embedded else [name for name in ("oracle", "judge") if values[name]]
 
-    openai = transport.is_openai(transport.address(values[url] or transport.OPENAI))
-    if openai and not values["ledger_only"] and not os.environ.get(transport.OPENAI_KEY):
-        raise UserError(f"no key: set {transport.OPENAI_KEY}, or name a server of your own with {url}")
+
+def _check_model(name: str, values: dict) -> None:
+    """A model is offered, its key, price and ledger are there: better known before anything is trained."""
+    try:
+        catalog.find_offered(values[name], values["budget_usd"], ledger.is_alone())
+    except UserError as error:
+        raise UserError(f"{name}={error}") from None
+    check_ledger(ledger.default_path(), ledger.is_alone())
 
 
 @cache
 def check_ledger(path: Path, read_only: bool) -> None:
     """Raise UserError for a ledger that cannot be opened."""
     if read_only or path.exists():
-        Ledger(path, read_only).close()
+        ledger.Ledger(path, read_only).close()

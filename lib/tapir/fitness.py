@@ -104,6 +104,6 @@ def check(rows: Dataset, model: str) -> str:
         return ""
     return (
         f"The judge {model} is unfit to choose rows by: {', and '.join(reasons)}. Take another judge "
-        "(judge_model), or let a small one score by its probabilities (judge_scores=expected); "
+        "(judge), or let a small one score by its probabilities (judge_scores=expected); "
         "unfit_judge=warn goes on with this one."
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from lib.models import loading, prices
+from lib.models import catalog, loading
 from lib.tapir import curriculum, tasks
 
 SAMPLE = 500  # responses that lengths are taken from
@@ -68,7 +68,7 @@ def response_tokens(rows: Dataset, column: str, tokenizer=None) -> float:
     """Return the mean tokens of a sample's responses; by characters without tokenizer."""
     texts = [text for text in rows.select(range(min(SAMPLE, len(rows))))[column] if text]
     if tokenizer is None:
-        total = sum(map(len, texts)) / prices.CHARACTERS_A_TOKEN
+        total = sum(map(len, texts)) / catalog.CHARACTERS_A_TOKEN
     else:
         total = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
     return total / max(len(texts), 1)

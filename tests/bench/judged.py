@@ -8,6 +8,7 @@ from bench import apart, local
 from bench.lines import alone
 
 from lib import records
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
@@ -20,7 +21,7 @@ def measure(n: int = ROWS) -> list[dict]:
         place = Path(folder)
         apart.call(write, n, place / "rows.parquet")  # its memory is not the stage's
         ledger = Ledger(place / "many.sqlite")
-        oracle = LLMOracle(Endpoint("m", ledger, server.url, concurrency=256))
+        oracle = LLMOracle(Endpoint(Model("m", server.url, concurrency=256), ledger))
         started = time.perf_counter()
         records.write(oracle.score(records.read(place / "rows.parquet")), place / "judged.parquet")
         took = time.perf_counter() - started

@@ -8,6 +8,7 @@ import chat_server
 from bench import local
 from bench.lines import alone
 
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger, key
 
@@ -18,7 +19,7 @@ URL = "http://localhost:1/v1"  # nobody is asked there
 def measure() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "full.sqlite")
-        endpoint = Endpoint("m", ledger, URL, ledger_only=True)
+        endpoint = Endpoint(Model("m", URL), ledger, ledger_only=True)
         asked = local.requests(CALLS, "full")
         fill(endpoint, asked, 2 * local.REPLY)
         started = time.perf_counter()
@@ -34,5 +35,5 @@ def fill(endpoint: Endpoint, asked: list, reply: str) -> None:
     response = chat_server.completion({"model": "m"}, reply, "stop")
     for start in range(0, len(asked), AT_A_TIME):
         some = asked[start : start + AT_A_TIME]
-        calls = (endpoint.pending(key(URL, "m", request.content), request) for request in some)
+        calls = (endpoint.pending(key("m", endpoint.content(request)), request) for request in some)
         endpoint.ledger.store(endpoint.answer(call, response)[0] for call in calls)

@@ -17,6 +17,7 @@ import openai
 from bench import environments, local
 from bench.lines import compared
 
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 
@@ -29,7 +30,7 @@ SEEN = "suite"  # as the server saw it
 def suite(url: str, prompts: list, at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        replies = Endpoint("m", ledger, url, concurrency=at_once).chat(prompts)
+        replies = Endpoint(Model("m", url, concurrency=at_once), ledger).chat(prompts)
         ledger.close()
     assert [reply.text for reply in replies] == [local.REPLY] * len(prompts)
 

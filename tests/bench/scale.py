@@ -14,13 +14,14 @@ from bench import ledger as ledgers
 from bench.lines import markdown
 
 from lib import paths, prompts
-from lib.models import prices
+from lib.models import catalog
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
 from lib.tapir import tasks
 
 ROWS = (52_000, 10_000_000)
-ORACLES = ("gpt-3.5-turbo", "gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1")  # the first is params/tapir.yaml's
+ORACLES = ("gpt-3.5-turbo", "gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1")
 # tokens of a row, at four characters each, in public files: GPT-4-LLM's 1,095 rows (77 and 546 characters), Alpaca's (79 and 304)
 ASKED, TOLD, CORPUS = 20, 137, 76
 REPLIES = {"classify": 5, "judge": 150, "expand": ASKED, "refine": TOLD, "answer": TOLD}  # tokens
@@ -57,7 +58,7 @@ STUDENTS = (
         5_230,
         "measured, H200: the same, with recomputed activations",
         9_193,
-        "cited: TensorRT-LLM 0.5.0, H100, FP8, 64 at once (`engine: server`)",
+        "cited: TensorRT-LLM 0.5.0, H100, FP8, 64 at once (`student: name@url`)",
     ),
     Student("70B", 69e9, 508, "the 7B's, by parameters", 829, "cited: the same page, 3,317 on four H100"),
 )
@@ -92,7 +93,7 @@ def template(purpose: str, taxonomy: str) -> float:
         return 0
     text = prompts.text("refine_worked" if purpose == "refine" else purpose)
     labels = prompts.listed(tasks.load_taxonomy(taxonomy)) if purpose == "classify" else ""
-    return len(text + labels) / prices.CHARACTERS_A_TOKEN
+    return len(text + labels) / catalog.CHARACTERS_A_TOKEN
 
 
 def bytes_a_call(given: float, said: float) -> float:
@@ -101,7 +102,7 @@ def bytes_a_call(given: float, said: float) -> float:
         ledger = Ledger(Path(folder) / "sample.sqlite")
         long = "word" * round(given)
         asked = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
-        ledgers.fill(Endpoint("m", ledger, ledgers.URL, ledger_only=True), asked, "word" * round(said))
+        ledgers.fill(Endpoint(Model("m", ledgers.URL), ledger, ledger_only=True), asked, "word" * round(said))
         ledger.close()
         return ledger.path.stat().st_size / SAMPLE
 
@@ -130,7 +131,7 @@ def of_the_oracle(settings: dict) -> list[list]:
         asked = calls(rows, settings)
         given, said = tokens(asked, settings["tasks"])
         n = sum(asked.values())
-        costs = [rounded(prices.usd(prices.find(name), given, said)) for name in ORACLES]
+        costs = [rounded(catalog.find(name).usd(given, said)) for name in ORACLES]
         size = n * bytes_a_call(given / n, said / n) / 1e9
         made.append(
             [f"{rows:,}", short(n), f"{short(given)}, {short(said)}", *costs, f"{rounded(size, 2)} GB"]

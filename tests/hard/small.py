@@ -18,13 +18,11 @@ from scripted import Script, unlike
 ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / "lib/gym/student"
 CONCURRENCY = 4
+MODELS = "a-model: {{url: {url}, price: free, concurrency: {concurrency}}}"
 RUN = "small"
 LONGEST_S = 1800  # of one command, on a machine that is busy with other things
-ASKING = f"""
+ASKING = """
   oracle: a-model
-  oracle_url: {{url}}
-  ledger: {{ledger}}
-  concurrency: {CONCURRENCY}
   judged_rows: 16
   samples: 2
   max_new_tokens: 16
@@ -116,8 +114,9 @@ class Place:
         self.home, self.outputs, self.ledger = folder, folder / "outputs", folder / "ledger.sqlite"
         self.source, self.study = folder / "rows.json", folder / "study.yaml"
         self.source.write_text(json.dumps(corpus()))
-        self.study.write_text(study.format(source=self.source, url=url, ledger=self.ledger))
-        self.over: list[str] = []
+        self.study.write_text(study.format(source=self.source))
+        (folder / "models.yaml").write_text(MODELS.format(url=url, concurrency=CONCURRENCY))
+        self.over: list[str] = ["--ledger", str(self.ledger)]
         self.seen: set[psutil.Process] = set()
 
     @property
@@ -130,7 +129,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"OUTPUTS": str(self.outputs), "OPENAI_API_KEY": "sk-none", "OMP_NUM_THREADS": "1"}
+        own = {"OUTPUTS": str(self.outputs), "MODELS": str(self.home / "models.yaml"), "OMP_NUM_THREADS": "1"}
         return os.environ | own | {"PYTHONPATH": str(ROOT)}
 
     def start(self, before: list[str] = (), **how) -> subprocess.Popen:
@@ -176,7 +175,7 @@ class Place:
 
     def keep_calls_in(self, ledger: Path) -> None:
         """Another ledger from now on."""
-        self.ledger, self.over = ledger, ["-p", f"ledger={ledger}"]
+        self.ledger, self.over = ledger, ["--ledger", str(ledger)]
 
 
 def wait(condition, seconds: float = LONGEST_S):

@@ -10,6 +10,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib import records
+from lib.models.catalog import Model
 from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
 from lib.oracle.llm import LLMOracle
@@ -27,7 +28,7 @@ def say(body: dict) -> str:
 def stage(url: str, place: Path, signs=None):
     """2,000 rows answered and judged, as notebook 2 does it."""
     rows = records.build({"instruction": f"Question {i}", "student_response": "no"} for i in range(ROWS))
-    oracle = LLMOracle(Endpoint("m", Ledger(place), url, concurrency=CONCURRENCY))
+    oracle = LLMOracle(Endpoint(Model("m", url, concurrency=CONCURRENCY), Ledger(place)))
     if signs:
         signs.send("asking")
     return oracle.score(oracle.answer(rows))
