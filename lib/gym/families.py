@@ -106,7 +106,7 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
         slots, answer, steps = format_constraints(FAMILIES[family].levels[level - 1]["constraints"], rng)
     else:
         item = _dataset(family, level)[rng.randrange(SPACE)]
-        slots, answer, steps = getattr(readers, family)(item)
+        slots, answer, steps = getattr(readers, family)(item["metadata"] | item)
     parts = sorted(part.strip().removeprefix("+ ") for part in re.findall(FAMILIES[family].parts, slots["x"]))
     content = sorted((slots | {"x": " ".join(parts)}).items())
     payload = " | ".join(f"{name}={value}" for name, value in content)
