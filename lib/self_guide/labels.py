@@ -42,11 +42,11 @@ def read_substring(text: str, labels: tuple[str, ...]) -> str | None:
 
 def _label_pattern(label: str) -> str:
     """Match the words of a label, its first and last signs as they are: "-1" is not "1"."""
-    inside = regex.search(rf"{LETTER}.*{LETTER}|{LETTER}", label, regex.DOTALL)
-    if not inside:
+    words = regex.findall(f"{LETTER}+", label)
+    if not words:
         return regex.escape(label)
-    words = SEPARATOR.join(map(regex.escape, regex.split(SEPARATOR, inside[0])))
-    pattern = regex.escape(label[: inside.start()]) + words + regex.escape(label[inside.end() :])
+    head, tail = label.partition(words[0])[0], label.rpartition(words[-1])[2]
+    pattern = regex.escape(head) + SEPARATOR.join(words) + regex.escape(tail)
     pattern += AFTER if _is_spaced(label[-1]) else ""
     if _is_spaced(label[0]):
         # the lookahead first: looking back for "not" at every sign is slow
