@@ -28,8 +28,8 @@ def always(few: int, many: int, **drawn: st.SearchStrategy) -> Callable:
     def decorate(holds: Callable) -> Callable:
         @pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.slow)])
         def test(examples):
-            how = {"database": None, "deadline": None, "suppress_health_check": SLOWLY_DRAWN}
-            with_settings = settings(max_examples=examples, derandomize=examples == few, **how)
+            options = {"database": None, "deadline": None, "suppress_health_check": SLOWLY_DRAWN}
+            with_settings = settings(max_examples=examples, derandomize=examples == few, **options)
             with_settings(given(**drawn)(holds))()
 
         test.__name__, test.__doc__ = holds.__name__, holds.__doc__
