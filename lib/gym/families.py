@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 import reasoning_gym
-from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
 from lib import files
 from lib.errors import UserError
@@ -117,8 +116,6 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
 def _dataset(family: str, level: int):
     """Create the reasoning-gym data set of a family and level."""
     settings = FAMILIES[family].settings | FAMILIES[family].levels[level - 1]
-    if "transformation" in settings:
-        settings["transformation"] = TextTransformation(settings["transformation"])
     return reasoning_gym.create_dataset(family, seed=0, size=SPACE, **settings)
 
 

@@ -1,5 +1,7 @@
 """Read reasoning-gym's items, metadata included; each function is named after its family."""
 
+from collections.abc import Callable
+
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
 Reading = tuple[dict[str, str], str, list[str]]  # slots of a phrasing, answer, worked steps
@@ -38,15 +40,15 @@ def letter_counting(item: dict) -> Reading:
 
 
 def word_sorting(item: dict) -> Reading:
-    return _sorting(item["transformed_words"], item["sorted_words"], item["direction"])
+    return _sorting([word.lower() for word in item["original_words"]], item["direction"], str)
 
 
 def number_sorting(item: dict) -> Reading:
-    numbers = map(_integers, (item["original_numbers"], item["sorted_numbers"]))
-    return _sorting(*numbers, item["direction"])
+    return _sorting(_integers(item["original_numbers"]), item["direction"], int)
 
 
-def _sorting(items: list[str], ordered: list[str], direction: str) -> Reading:
+def _sorting(items: list[str], direction: str, key: Callable) -> Reading:
+    ordered = sorted(items, key=key, reverse=direction == "descending")
     remaining, steps = list(items), []
     for item in ordered:
         steps.append(f"{' '.join(remaining)}: {item}")
