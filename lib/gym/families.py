@@ -99,7 +99,7 @@ def distinct(family: str, level: int, rng: Random, split: str, n: int, seen: set
 def exercise(family: str, level: int, rng: Random) -> Exercise:
     """Draw one instance of a family (levels count from 1) or of a chain, from any split."""
     if operations.is_chain(family):
-        [(text, output)] = operations.pairs(tuple(family.split()), rng, 1)
+        [(text, output)] = operations.pairs(family.split(), rng, 1)
         return Exercise(family, 1, text, {"x": text}, output)
     if family == "format_constraints":
         slots, answer, steps = format_constraints(FAMILIES[family].levels[level - 1]["constraints"], rng)
