@@ -1,7 +1,6 @@
 """Labels of a classification task: read from replies, and balanced."""
 
 import unicodedata
-from functools import lru_cache
 from random import Random
 
 import regex
@@ -17,7 +16,6 @@ NOT_DENIED = r"(?<!(?i:\b(?:not|non))[\s_\p{Pd}/*]+)"
 AFTER = rf"(?!{LETTER})(?![_\p{{Pd}}]{LETTER})"
 
 
-@lru_cache(4096)  # a vote reads what the filter has read
 def read(text: str, labels: tuple[str, ...]) -> str | None:
     """Return the last whole label in a text, or None.
 
