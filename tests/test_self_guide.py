@@ -40,29 +40,23 @@ def test_what_the_token_limit_cut_is_not_kept_unless_the_input_had_ended():
     assert filters.fate(Completion("", "hm"), "", filters.input_filters(TARGET)) == "cut"  # thoughts alone
 
 
-def test_length_bounds_are_two_deviations_around_the_mean_and_a_quarter_of_it_at_least():
-    assert filters.length_bounds(["aaaa", "aaaa", "aaaa"]) == (
-        2.0,
-        6.0,
-    )  # no spread: a quarter of 4 stands in
-    assert filters.length_bounds(["a" * 10, "a" * 20, "a" * 30]) == pytest.approx(
-        (20 - 2 * 8.165, 20 + 2 * 8.165), abs=0.01
-    )
-
-
-def test_the_spread_of_one_or_two_demonstrations_says_nothing():
-    assert filters.length_bounds(["aaaa"]) == (1.0, 16.0)
-    assert filters.length_bounds(["aa", "aaaaaa"]) == (1.0, 16.0)
+@pytest.mark.parametrize(
+    ("lengths", "bounds"),
+    [
+        ([10, 20, 30], (20 - 2 * 8.165, 20 + 2 * 8.165)),
+        ([4, 4, 4], (2, 6)),  # no spread: a quarter of 4 stands in
+        ([4], (1, 16)),  # the spread of one or two says nothing
+        ([2, 6], (1, 16)),
+    ],
+)
+def test_length_bounds_are_two_deviations_around_the_mean(lengths, bounds):
+    assert filters.length_bounds(["a" * n for n in lengths]) == pytest.approx(bounds, abs=0.01)
 
 
 def test_what_a_demonstration_says_is_no_noise():
     polite = Target("polite", "Reply.", tuple(Demo(f"Sure! Fine {i}", "ok") for i in range(3)))
     assert fates(["Sure! Good 7"], polite) == ["kept"]
     assert fates(["Of course! 7"], polite) == ["noise"]
-
-
-def test_the_filters_forget_from_one_call_to_the_next():
-    assert fates(["the blue house"]) == fates(["the blue house"]) == ["kept"]
 
 
 def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():

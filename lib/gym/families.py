@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 import reasoning_gym
-from reasoning_gym.algorithmic.word_sorting import TextTransformation
 
 from lib import files
 from lib.errors import UserError
@@ -100,13 +99,13 @@ def distinct(family: str, level: int, rng: Random, split: str, n: int, seen: set
 def exercise(family: str, level: int, rng: Random) -> Exercise:
     """Draw one instance of a family (levels count from 1) or of a chain, from any split."""
     if operations.is_chain(family):
-        [(text, output)] = operations.pairs(tuple(family.split()), rng, 1)
+        [(text, output)] = operations.pairs(family.split(), rng, 1)
         return Exercise(family, 1, text, {"x": text}, output)
     if family == "format_constraints":
         slots, answer, steps = format_constraints(FAMILIES[family].levels[level - 1]["constraints"], rng)
     else:
         item = _dataset(family, level)[rng.randrange(SPACE)]
-        slots, answer, steps = getattr(readers, family)(item)
+        slots, answer, steps = getattr(readers, family)(item["metadata"] | item)
     parts = sorted(part.strip().removeprefix("+ ") for part in re.findall(FAMILIES[family].parts, slots["x"]))
     content = sorted((slots | {"x": " ".join(parts)}).items())
     payload = " | ".join(f"{name}={value}" for name, value in content)
@@ -117,8 +116,6 @@ def exercise(family: str, level: int, rng: Random) -> Exercise:
 def _dataset(family: str, level: int):
     """Create the reasoning-gym data set of a family and level."""
     settings = FAMILIES[family].settings | FAMILIES[family].levels[level - 1]
-    if "transformation" in settings:
-        settings["transformation"] = TextTransformation(settings["transformation"])
     return reasoning_gym.create_dataset(family, seed=0, size=SPACE, **settings)
 
 

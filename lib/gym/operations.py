@@ -3,7 +3,7 @@
 One pair of operations in ten is never pre-trained.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import permutations
 from random import Random
@@ -42,14 +42,14 @@ OPERATIONS: dict[str, tuple[Callable[[str], str], str]] = {  # name: (function, 
 }
 
 
-def apply(names: tuple[str, ...], text: str) -> str:
+def apply(names: Sequence[str], text: str) -> str:
     """Apply operations one after the other; empty when nothing is left at some step."""
     for name in names:
         text = OPERATIONS[name][0](text) if text else ""
     return text
 
 
-def describe(names: tuple[str, ...]) -> str:
+def describe(names: Sequence[str]) -> str:
     """Name the operations in an instruction: "Reverse it, then double each letter."."""
     text = ", then ".join(OPERATIONS[name][1] for name in names)
     return text[0].upper() + text[1:] + "."
@@ -68,7 +68,7 @@ def is_chain(family: str) -> bool:
 
 def check_chain(chain: str) -> None:
     """Raise UserError unless a chain's operations exist and leave part of a word."""
-    if not is_chain(chain) or not apply(tuple(chain.split()), "bcdfg"):
+    if not is_chain(chain) or not apply(chain.split(), "bcdfg"):
         problem = f"{chain!r}: not a chain of operations that leaves something of a word."
         raise UserError(f"{problem} Name some of {', '.join(OPERATIONS)}.")
 
@@ -90,7 +90,7 @@ def word(rng: Random) -> str:
     return "".join(rng.choices(LETTERS, k=rng.randint(3, 5)))
 
 
-def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
+def pairs(names: Sequence[str], rng: Random, n: int) -> list[tuple[str, str]]:
     """Draw `n` (input, output) pairs with different inputs and non-empty outputs."""
     outputs: dict[str, str] = {}
     while len(outputs) < n:
@@ -103,7 +103,7 @@ def pairs(names: tuple[str, ...], rng: Random, n: int) -> list[tuple[str, str]]:
 def pairs_of_split(chain: str, rng: Random, split: str) -> Iterator[tuple[str, str]]:
     """Draw (input, output) pairs with inputs of a split, without end."""
     while True:
-        [(text, output)] = pairs(tuple(chain.split()), rng, 1)
+        [(text, output)] = pairs(chain.split(), rng, 1)
         if split_of(chain, text) == split:
             yield text, output
 
@@ -129,7 +129,7 @@ def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] |
     """Check each output; None for a target outside the embedded world."""
     if not target.exact:
         return None
-    names = tuple(target.name.split())
+    names = target.name.split()
     return [apply(names, text) == output for text, output in zip(inputs, outputs, strict=True)]
 
 
@@ -143,7 +143,7 @@ def phrasing(chain: str) -> str:
 def _target(chain: str, shots: int) -> Target:
     instances = _instances(chain, "train", shots or 3, set(), "demonstrations")
     demos = tuple(Demo(instance.input, instance.references[0]) for instance in instances)
-    return Target(chain, describe(tuple(chain.split())), demos, exact=True)
+    return Target(chain, describe(chain.split()), demos, exact=True)
 
 
 def _instances(chain: str, split: str, n: int, excluded: set[str], tag: str = "") -> list[Instance]:

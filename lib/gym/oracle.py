@@ -113,16 +113,17 @@ class ExactOracle:
         Complexity is the level; the other scales rate whether the row's response is right.
         """
         self.calls += len(rows)
-        return [self._rating(scale, row) for row in records.iter_rows(rows, "id", "meta", "response")]
-
-    def _rating(self, scale: str, row: dict) -> float:
-        (low, high), instance = judge.SCALES[scale], about(row["meta"])
-        is_complexity = scale == "complexity"
-        share = instance["level"] / LEVELS if is_complexity else world.credit(instance, row["response"] or "")
+        low, high = judge.SCALES[scale]
         spread = self.judge_noise * SPREAD * (high - low) / 9  # a verdict's scale is 9 points long
-        noise = Random(f"rate {self.seed} {scale} {row['id']}").gauss(0, spread)
-        rating = low + (high - low) * share + noise
-        return min(high, max(low, round(2 * rating) / 2))  # raters use halves
+        ratings = []
+        for row in records.iter_rows(rows, "id", "meta", "response"):
+            instance = about(row["meta"])
+            credit = world.credit(instance, row["response"] or "")
+            share = instance["level"] / LEVELS if scale == "complexity" else credit
+            noise = Random(f"rate {self.seed} {scale} {row['id']}").gauss(0, spread)
+            rating = low + (high - low) * share + noise
+            ratings.append(min(high, max(low, round(2 * rating) / 2)))  # raters use halves
+        return ratings
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Exclude these rows' instances from expansion; text benchmarks hold none."""

@@ -1,4 +1,6 @@
-"""Read reasoning-gym's items; each function is named after its family."""
+"""Read reasoning-gym's items, metadata included; each function is named after its family."""
+
+from collections.abc import Callable
 
 from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
@@ -6,49 +8,47 @@ Reading = tuple[dict[str, str], str, list[str]]  # slots of a phrasing, answer, 
 
 
 def chain_sum(item: dict) -> Reading:
-    tokens = item["metadata"]["expression"].split()
-    total, steps = int(tokens[0]), []
-    for sign, term in zip(tokens[1::2], tokens[2::2], strict=True):
+    first, *tokens = item["expression"].split()
+    total, steps = int(first), []
+    for sign, term in zip(tokens[::2], tokens[1::2], strict=True):
         tens, units = int(term) // 10 * 10, int(term) % 10
         for part in [part for part in (tens, units) if part] or [0]:
             result = total + part if sign == "+" else total - part
             steps.append(f"{total} {sign} {part} = {result}")
             total = result
-    return {"x": " ".join(tokens)}, item["answer"], steps
+    return {"x": item["expression"]}, item["answer"], steps
 
 
 def decimal_chain_sum(item: dict) -> Reading:
-    return {"x": item["metadata"]["expression"]}, item["answer"], []
+    return {"x": item["expression"]}, item["answer"], []
 
 
 def leg_counting(item: dict) -> Reading:
-    animals, total, steps = item["metadata"]["animals"], 0, []
-    for animal, count in animals.items():
+    total, steps = 0, []
+    for animal, count in item["animals"].items():
         legs = count * ANIMALS[animal]
         product = f"{count} {animal}: {count} x {ANIMALS[animal]} = {legs}"
         steps.append(f"{product}, {total} + {legs} = {total + legs}")
         total += legs
-    return {"x": ", ".join(f"{n} {animal}" for animal, n in animals.items())}, item["answer"], steps
+    return {"x": ", ".join(f"{n} {animal}" for animal, n in item["animals"].items())}, item["answer"], steps
 
 
 def letter_counting(item: dict) -> Reading:
-    letter, words = item["metadata"]["target_letter"], [word.lower() for word in item["metadata"]["span"]]
+    letter, words = item["target_letter"], [word.lower() for word in item["span"]]
     steps = [f"{' '.join(word)}: {word.count(letter)}" for word in words]
     return {"letter": letter, "x": " ".join(words)}, item["answer"], steps
 
 
 def word_sorting(item: dict) -> Reading:
-    metadata = item["metadata"]
-    return _sorting(metadata["transformed_words"], metadata["sorted_words"], metadata["direction"])
+    return _sorting([word.lower() for word in item["original_words"]], item["direction"], str)
 
 
 def number_sorting(item: dict) -> Reading:
-    metadata = item["metadata"]
-    numbers, ordered = _integers(metadata["original_numbers"]), _integers(metadata["sorted_numbers"])
-    return _sorting(numbers, ordered, metadata["direction"])
+    return _sorting(_integers(item["original_numbers"]), item["direction"], int)
 
 
-def _sorting(items: list[str], ordered: list[str], direction: str) -> Reading:
+def _sorting(items: list[str], direction: str, key: Callable) -> Reading:
+    ordered = sorted(items, key=key, reverse=direction == "descending")
     remaining, steps = list(items), []
     for item in ordered:
         steps.append(f"{' '.join(remaining)}: {item}")
@@ -61,33 +61,30 @@ def _integers(numbers: list) -> list[str]:
 
 
 def spell_backward(item: dict) -> Reading:
-    word = item["metadata"]["word"].lower()
+    word = item["word"].lower()
     return {"x": word}, word[::-1], [" ".join(word), " ".join(word[::-1])]
 
 
 def word_sequence_reversal(item: dict) -> Reading:
-    words = [word.lower() for word in item["metadata"]["words"]]
+    words = [word.lower() for word in item["words"]]
     return {"x": ", ".join(words)}, ", ".join(words[::-1]), []
 
 
 def number_filtering(item: dict) -> Reading:
-    metadata = item["metadata"]
-    numbers, result = _integers(metadata["original_numbers"]), _integers(metadata["result"])
-    verb, side = metadata["operation"].split("_")
-    slots = {"x": ", ".join(numbers), "verb": verb, "side": side}
-    slots["bound"] = f"{float(metadata['filter_value']):.0f}"
+    numbers, result = _integers(item["original_numbers"]), _integers(item["result"])
     steps = [f"{number} {'kept' if number in result else 'dropped'}" for number in numbers]
+    verb, side = item["operation"].split("_")
+    [bound] = _integers([item["filter_value"]])
+    slots = {"x": ", ".join(numbers), "verb": verb, "side": side, "bound": bound}
     return slots, ", ".join(result) or "none", steps
 
 
 def needle_haystack(item: dict) -> Reading:
     story, question = item["question"].split("\n")
     fact = question.split("?")[0].removeprefix("Who ")
-    sentence = next(s for s in story.split(". ") if s.removesuffix(".").endswith(fact))
-    return {"x": story.strip(), "fact": fact}, item["answer"], [sentence.strip().removesuffix(".") + "."]
+    sentence = next(sentence for sentence in story.split(". ") if sentence.endswith(fact))
+    return {"x": story.strip(), "fact": fact}, item["answer"], [f"{sentence}."]
 
 
 def ransom_note(item: dict) -> Reading:
-    metadata = item["metadata"]
-    slots = {"x": metadata["ransom_note"], "letters": metadata["magazine"]}
-    return slots, "yes" if metadata["solution"] else "no", []
+    return {"x": item["ransom_note"], "letters": item["magazine"]}, "yes" if item["solution"] else "no", []

@@ -1,7 +1,6 @@
 """Labels of a classification task: read from replies, and balanced."""
 
 import unicodedata
-from functools import lru_cache
 from random import Random
 
 import regex
@@ -17,7 +16,6 @@ NOT_DENIED = r"(?<!(?i:\b(?:not|non))[\s_\p{Pd}/*]+)"
 AFTER = rf"(?!{LETTER})(?![_\p{{Pd}}]{LETTER})"
 
 
-@lru_cache(4096)  # a vote reads what the filter has read
 def read(text: str, labels: tuple[str, ...]) -> str | None:
     """Return the last whole label in a text, or None.
 
@@ -42,11 +40,11 @@ def read_substring(text: str, labels: tuple[str, ...]) -> str | None:
 
 def _label_pattern(label: str) -> str:
     """Match the words of a label, its first and last signs as they are: "-1" is not "1"."""
-    inside = regex.search(rf"{LETTER}.*{LETTER}|{LETTER}", label, regex.DOTALL)
-    if not inside:
+    words = regex.findall(f"{LETTER}+", label)
+    if not words:
         return regex.escape(label)
-    words = SEPARATOR.join(map(regex.escape, regex.split(SEPARATOR, inside[0])))
-    pattern = regex.escape(label[: inside.start()]) + words + regex.escape(label[inside.end() :])
+    head, tail = label.partition(words[0])[0], label.rpartition(words[-1])[2]
+    pattern = regex.escape(head) + SEPARATOR.join(words) + regex.escape(tail)
     pattern += AFTER if _is_spaced(label[-1]) else ""
     if _is_spaced(label[0]):
         # the lookahead first: looking back for "not" at every sign is slow
