@@ -59,6 +59,13 @@ def test_two_processes_teach_what_one_does(folder, tmp_path, launch, options):
     assert {path.name for path in (tmp_path / "two").rglob("*")} == {"work", "student", *STUDENT}
 
 
+def test_another_process_trains_what_this_one_does(folder, tmp_path):
+    losses, _, weights = train(folder, tmp_path / "here")
+    others, seen, same = train(folder, tmp_path / "there", launch=sys.executable)
+    assert others == losses and seen[-1] == (10, 10)
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora_r", [0, 2])
 def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder, tmp_path, lora_r):
@@ -84,10 +91,14 @@ def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_who
     assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
 
 
-@pytest.mark.slow  # two processes import for half a minute to refuse
-def test_what_a_process_refuses_is_said(folder, tmp_path):
-    with pytest.raises(UserError, match="batch_size=3: 2 processes cannot share it"):
-        train(folder, tmp_path, batch_size=3, launch=TWO)
+TWO_REFUSE = {"batch_size": 3, "launch": TWO}, "batch_size=3: 2 processes cannot share it"
+ONE_REFUSES = {"learning_rate": 1e30, "launch": sys.executable}, r"learning_rate=1e\+30: the loss became nan"
+
+
+@pytest.mark.parametrize("options, reason", [pytest.param(*TWO_REFUSE, marks=pytest.mark.slow), ONE_REFUSES])
+def test_what_a_process_refuses_is_said(folder, tmp_path, options, reason):
+    with pytest.raises(UserError, match=f"^{reason}"):
+        train(folder, tmp_path, **options)
 
 
 def test_a_command_that_fails_shows_the_end_of_its_log(folder, tmp_path):

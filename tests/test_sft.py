@@ -155,35 +155,29 @@ def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_we
     assert same and all("embed" in name or "norm" in name or "lm_head" in name for name in same)
 
 
-SAMPLING = [
-    ({"temperature": 0.9, "top_p": 0.6}, {}),  # of LLaMA 2
-    ({"temperature": 0.0, "top_p": 0.9}, {"adapter_rank": 2}),
-    ({"do_sample": False, "top_k": 20, "repetition_penalty": 1.1}, {}),
-]
-
-
-@pytest.mark.parametrize("fields, options", SAMPLING)
-def test_sampling_fields_that_cannot_be_saved_lose_no_round(folder, tmp_path, fields, options):
+@pytest.mark.parametrize(
+    "fields, options",
+    [
+        ({"temperature": 0.9, "top_p": 0.6}, {}),  # of LLaMA 2
+        ({"temperature": 0.0, "top_p": 0.9}, {"adapter_rank": 2}),
+        ({"length_penalty": 0.5}, {}),
+    ],
+)
+def test_generation_fields_that_cannot_be_saved_lose_no_round(folder, tmp_path, fields, options):
     copy = shutil.copytree(folder, tmp_path / "copy")
     path = copy / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
     train(copy, tmp_path, epochs=1, **options)
-    saved = GenerationConfig.from_pretrained(tmp_path / "student")
-    saved.validate(strict=True)
-    assert bool(saved.do_sample) == bool(fields.get("temperature", 1.0))
+    GenerationConfig.from_pretrained(tmp_path / "student").validate(strict=True)
     assert models.load(tmp_path / "student")
 
 
-def test_a_student_that_cannot_be_saved_is_not_trained(folder, tmp_path):
+def test_generation_fields_that_can_be_saved_stay(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
-    path = copy / "generation_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"length_penalty": 0.5}))
-    seen = []
-    with pytest.raises(
-        UserError, match=f"student={copy}: it could not be saved after training: .*length_penalty"
-    ):
-        train(copy, tmp_path, report=lambda *at: seen.append(at))
-    assert not seen and not list((tmp_path / "work").glob("*"))
+    GenerationConfig(do_sample=True, temperature=0.9, top_p=0.6).save_pretrained(copy)
+    train(copy, tmp_path, epochs=1)
+    saved = GenerationConfig.from_pretrained(tmp_path / "student")
+    assert (saved.do_sample, saved.temperature, saved.top_p) == (True, 0.9, 0.6)
 
 
 def test_rows_that_are_all_cut_are_refused_as_they_would_not_teach_to_stop(folder, tmp_path):

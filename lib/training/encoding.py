@@ -42,8 +42,8 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
 
 def fitting(tokenizer, rows: Dataset, max_length: int) -> list[int]:
     """Return the indices of the rows that `encode` does not cut."""
-    sizes = (len(prompt) + len(response) for prompt, response in _tokenized(tokenizer, rows))
-    return [i for i, size in enumerate(sizes) if size <= max_length]
+    tokenized = enumerate(_tokenized(tokenizer, rows))
+    return [i for i, (prompt, response) in tokenized if len(prompt) + len(response) <= max_length]
 
 
 def with_and_without(tokenizer, rows: Dataset, max_length: int) -> tuple[Dataset, Dataset]:

@@ -3,22 +3,23 @@
 import gc
 import math
 import os
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, set_seed
+from transformers import GenerationConfig, PrinterCallback, set_seed
 from transformers.integrations import is_fsdp_enabled
 from trl import SFTConfig, SFTTrainer
 
-from lib import files
+from lib import files, records
 from lib.errors import UserError
 from lib.models import chat_template, loading
-from lib.training import data, launch, saving, trainers
+from lib.training import data, launch, trainers
 from lib.training.config import TrainingConfig
 from lib.training.encoding import ENCODED, IGNORED
 from lib.training.trainers import Report
@@ -41,8 +42,8 @@ def train(
 
     The optimizer and the schedule are fresh; a stopped training resumes from its last checkpoint in
     `folder`/work. Nothing stays on the device. Returns the losses as [{"step", "loss"}], with the last step.
-    Raises UserError when the loss is no number, and before the first step where the student could not be
-    saved or would not learn to stop.
+    Raises UserError when the loss is no number, and before the first step where the student would not learn
+    to stop.
     """
     job = launch.Job(str(student), tokenizer, encoded, folder, config, seed)
     try:
@@ -60,7 +61,7 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
         trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
         _check_losses(losses, job.config.learning_rate)
-        saving.save(trainer, job)
+        _save(trainer, job)
     finally:  # leave nothing on the device, though an error's traceback may hold the trainer
         trainer.accelerator.free_memory()
         trainer.optimizer = trainer.lr_scheduler = None
@@ -86,7 +87,7 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     config, encoded = job.config, job.encoded
     arguments = _sft_arguments(job)  # connects the processes, before loading
     model = _load(job)
-    saving.check_ends(encoded, saving.configure(model, job))
+    _check_ends(encoded, _set_ends(model, job.tokenizer))
     if config.packing and FIRST:  # others may hold no weights
         data.check_packing(model, encoded)
     length = max(map(len, encoded["input_ids"]))
@@ -99,7 +100,7 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         processing_class=job.tokenizer,
         train_dataset=concatenate_datasets([encoded, pad_row]) if PROCESSES > 1 else encoded,
         data_collator=partial(data.packed, length=length) if config.packing else None,
-        callbacks=[trainers.Progress(report, config.save_steps)],
+        callbacks=[trainers.Progress(report)],
         args=arguments,
         peft_config=adapter if rank else None,
     )
@@ -161,6 +162,55 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
         report_to=config.report_to,
         seed=job.seed,
     )
+
+
+def _set_ends(model: torch.nn.Module, tokenizer) -> list[int]:
+    """Set the end tokens that any server stops at, in configurations that can be saved; return them.
+
+    LLaMA 2 and Vicuna have sampling fields without do_sample, which transformers ignores and does not save.
+    """
+    generation = model.generation_config
+    ends = chat_template.ends(tokenizer, generation)
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        tokens = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        generation = model.generation_config = GenerationConfig(**tokens)
+    for config in (generation, model.config.get_text_config(), model.config):
+        config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    return ends
+
+
+def _check_ends(encoded: Dataset, ends: list[int]) -> None:
+    """Raise UserError where no row ends with an end token: the student would learn never to stop."""
+    if not any(row["labels"][-1] in ends for row in records.iter_rows(encoded, "labels")):
+        raise UserError(
+            f"max_length={max(map(len, encoded['input_ids']))}: each of {len(encoded):,} rows is cut before "
+            "its end token, so the student would not learn to stop. Raise it."
+        )
+
+
+def _save(trainer: SFTTrainer, job: launch.Job) -> None:
+    """Save the student with its adapter merged, wherever its weights lie."""
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    final, work = job.folder / "student", job.folder / "work/trainer"
+    folder = work / "adapter" if job.config.adapter_rank else final
+    trainer.save_model(str(folder))
+    if not trainer.is_world_process_zero():
+        return
+    if job.config.adapter_rank:
+        _merged(job, folder).save_pretrained(final)
+    job.tokenizer.save_pretrained(final)
+    (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _merged(job: launch.Job, adapter: Path) -> torch.nn.Module:
+    """Merge the adapter in float32: bfloat16 would round most of it away, 4 bits all of it."""
+    base = loading.load_model(job.student, full_precision=True, device="cpu")
+    _set_ends(base, job.tokenizer)
+    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
 def main(folder: Path) -> None:

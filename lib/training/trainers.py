@@ -20,11 +20,11 @@ def arguments(kind: type[TrainingArguments], **values) -> TrainingArguments:
 class Progress(TrainerCallback):
     """Reports each step, and has the loss logged at the last one and at each checkpoint."""
 
-    def __init__(self, report: Report, save_steps: int = 0):
-        self.report, self.save_steps = report, save_steps
+    def __init__(self, report: Report):
+        self.report = report
 
     def on_step_end(self, args, state, control, **kwargs):
         # a resumed training averages the losses from its checkpoint on
-        saved = self.save_steps and state.global_step % self.save_steps == 0
-        control.should_log |= state.global_step == state.max_steps or bool(saved)
+        saved = args.save_strategy == "steps" and state.global_step % args.save_steps == 0
+        control.should_log |= saved or state.global_step == state.max_steps
         self.report(state.global_step, state.max_steps)
