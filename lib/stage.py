@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from numbers import Integral, Real
 from pathlib import Path
 
 from lib import files, paths
@@ -38,9 +37,7 @@ def open_stage(notebook: str, values: dict) -> "Stage":
     if part:
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
-            raise UserError(
-                f"this notebook is {stage.name}, but opens the stage {notebook}. Correct the name."
-            )
+            raise UserError(f"this notebook is {stage.name}, but opens {notebook}. Correct the name.")
     else:
         stage = _open_by_hand(notebook, values)
     _take(stage.folder)
@@ -87,11 +84,6 @@ class Stage:
 
     def input(self, name: str) -> Path | None:
         """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
-        if name not in self._plan["inputs"]:
-            names = ", ".join(self._plan["inputs"]) or "none"
-            raise UserError(
-                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({names})"
-            )
         path = self._plan["inputs"][name]
         if path and not Path(path).exists():
             raise UserError(f"{self.name}: {name} means {path}, which the stage before it did not write")
@@ -105,9 +97,7 @@ class Stage:
         """
         trained, round = self.input("student_from"), self.parameters.get("round") or 0
         if trained is None and self.parameters["student_from"] and round > 1:
-            raise UserError(
-                f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
-            )
+            raise UserError(f"{self.name}: no student of round {round - 1}. Run tapir/4_training first.")
         return trained or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
@@ -222,10 +212,7 @@ def _release() -> None:
 
 
 def _number(name: str, value: object) -> float | int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Real):
+    value = value.item() if hasattr(value, "item") else value  # of numpy
+    if value is not None and type(value) not in (int, float):
         raise UserError(f"the metric {name} must be a number or None, not {value!r}")
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
