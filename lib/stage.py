@@ -29,7 +29,7 @@ _locks: dict[Path, object] = {}  # held until the kernel ends or closes the stag
 
 
 def open_stage(notebook: str, values: dict) -> "Stage":
-    """Open the stage of a notebook; `values` are its globals(), of which the declared parameters count.
+    """Open the stage of a notebook; `values` are its globals().
 
     Raises UserError when an input is missing, or another process works on the stage.
     """
@@ -79,18 +79,18 @@ class Stage:
 
     @property
     def run_folder(self) -> Path:
-        """outputs/<run>, where summary.json lies: for a page about the whole run."""
+        """The folder of the run, outputs/<run>, where summary.json lies."""
         return folders.outputs() / self._plan["run"]
 
     def input(self, name: str) -> Path | None:
-        """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
+        """Return the file or folder that a parameter `<x>_from` means, None for none."""
         path = self._plan["inputs"][name]
         if path and not Path(path).exists():
             raise UserError(f"{self.name}: {name} means {path}, which the stage before it did not write")
         return Path(path) if path else None
 
     def student(self) -> Path | str | None:
-        """Return the student of an earlier stage (`student_from`), else the one that `student` names.
+        """Return the student of `student_from`, else the one that `student` names.
 
         None without either.
         Raises UserError in a round above 1 that no round trained a student for.
@@ -101,11 +101,11 @@ class Stage:
         return trained or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
-        """Return the parameters of each later stage of a notebook in this arm; none by hand."""
+        """Return the parameters of each later stage of a notebook in this arm."""
         return [later["parameters"] for later in self._plan.get("later", ()) if later["notebook"] == notebook]
 
     def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
-        """Yield the items and report how many are done; `total` is for items without a length."""
+        """Yield the items and report how many of `total`, or of all, are done."""
         total = len(items) if total is None and hasattr(items, "__len__") else total
         self.report_progress(0, total, label)
         for done, item in enumerate(items, 1):
@@ -113,7 +113,7 @@ class Stage:
             self.report_progress(done, total, label)
 
     def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
-        """Show and write that `done` of `total` are done: at most twice a second, and at the end."""
+        """Show that `done` of `total` are done, at most twice a second."""
         now = time.monotonic()
         if done == 0:
             self._started = self._shown = now
@@ -126,7 +126,7 @@ class Stage:
             display.show(text, display_id=f"progress {self._cell}", update=before == self._cell)
 
     def announce(self, text: str) -> None:
-        """Show what is about to be spent, and its first line in the terminal; "" shows nothing."""
+        """Show what is about to be spent, its first line in the terminal, too."""
         if text:
             display.show(text)
             self._announced = text.splitlines()[0]
@@ -137,12 +137,12 @@ class Stage:
         files.write_json(self.folder / "progress.json", progress | announced)
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
-        """Add numbers with dotted names ("gym.accuracy") to metrics.json; NaN and infinity become null."""
+        """Add numbers ("gym.accuracy") to metrics.json; NaN and infinity become null."""
         self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
         files.write_json(self.folder / "metrics.json", self._metrics)
 
     def close(self) -> Path:
-        """End the stage, in the last cell. By hand: the folder replaces that of an earlier result."""
+        """End the stage, in the last cell; by hand, it replaces an earlier result."""
         self._note({"closed": True})
         if self._final is None:
             return self.folder
@@ -184,7 +184,7 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
 
 
 def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | None]:
-    """Resolve the inputs among finished stages; without a round of its own a notebook reads the latest."""
+    """Resolve inputs among finished stages, of the latest round where it has none."""
     top, before = folders.outputs() / run / arm / f"s{seed}", []
     for path in top.rglob("*@*"):
         notebook, _, number = path.relative_to(top).as_posix().rpartition("@")

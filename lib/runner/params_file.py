@@ -49,7 +49,7 @@ class Entry:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict, dict]:
-    """Read a params file: its entries over those of the file that it extends, and its own alone."""
+    """Read a params file: its entries with those that it extends, and its own."""
     try:
         content = files.load_yaml(path.read_text(encoding="utf-8"), f"{path}") or {}
     except (OSError, ValueError) as error:  # a name that no file can have, too

@@ -47,7 +47,7 @@ class Planned:
 
 
 def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
-    """All stages in the order they run; those marked `once` come last, for the arm "all".
+    """Return all stages in their order; those marked `once` last, for the arm "all".
 
     Raises UserError for whatever would fail later because a value, a type or an input is wrong.
     """
@@ -67,7 +67,7 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
 
 
 def _overridden(study: Study, overrides: dict[str, object]) -> Study:
-    """Put -p values into the params and arms of a study. Raises UserError for one that would not act."""
+    """Put -p values into a study. Raises UserError for one that would not act."""
     given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
     for key, text in overrides.items():
         arm, _, name = key.rpartition(".")
@@ -87,7 +87,7 @@ def _overridden(study: Study, overrides: dict[str, object]) -> Study:
 
 
 def _stages(study: Study, base: dict) -> Iterator[Planned]:
-    """Yield the stages of an arm; before a repeat the round is 0, after it that of the last repetition."""
+    """Yield the stages of an arm; the round is 0 before a repeat, its last after it."""
     number = 0
     for repeat, entries in study.blocks:
         rounds = [number]
@@ -127,7 +127,7 @@ def _connected(study: Study, stages: Iterator[Planned] | list[Planned]) -> list[
 
 
 def _value(study: Study, name: str, values: dict, notebook: str = "") -> object:
-    """Return the value of a name in `repeat` or `when`: as set, else the default in a notebook."""
+    """Return the value of a name in `repeat` or `when`: as set, else the default."""
     if name in values:
         kind = study.kinds.get(name)
         return params.coerce(values[name], kind, f"{study.path}: {name}") if kind else values[name]

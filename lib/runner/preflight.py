@@ -58,7 +58,7 @@ ENGINE = ("engine", "student_url", "chat_template", "concurrency", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
-    """Raise UserError naming the first parameter that cannot work; a notebook of one's own is not checked."""
+    """Raise UserError naming a parameter of the suite's notebooks that cannot work."""
     if registry.is_own(notebook):
         return
     for name, value in values.items():
@@ -110,7 +110,7 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _check_file(name: str, path: str) -> None:
-    """Raise UserError for a file that is not there; a hub name is looked up when it is read."""
+    """Raise UserError for a file that is not there; hub names are not looked up."""
     if path and path != "gym" and not path.startswith(EMBEDDED):
         try:
             sources.local_files(path)
@@ -122,7 +122,7 @@ def _check_file(name: str, path: str) -> None:
 
 
 def _check_target(values: dict) -> None:
-    """A target task is a file, a chain of operations, or an instruction with demonstrations."""
+    """Check that a target task is named once: as a task, or as an instruction."""
     if bool(values["task"]) == bool(values["instruction"].strip()):
         raise UserError(
             "name one task: a file or a chain of operations with task, or what is to be done with "
@@ -135,7 +135,7 @@ def _check_target(values: dict) -> None:
 
 
 def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
-    """The embedded world takes no files and no judge; a benchmark takes all that it needs."""
+    """Check that the embedded world gets no files, and a benchmark all it needs."""
     if benchmark.stand_in and values[benchmark.stand_in[0]] == benchmark.stand_in[1]:
         for name in (*RECORDED, "evaluation_judge", "evaluation_url"):
             if values.get(name):
@@ -155,7 +155,7 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
 
 
 def _endpoints(notebook: str, values: dict) -> list[tuple[str, str]]:
-    """List the models that a notebook asks, each with the parameter that names its URL."""
+    """List the models that a notebook asks, each with the parameter of its URL."""
     if values.get("oracle", "exact") != "exact":
         url = "judge_url" if values["judge_url"] else "oracle_url"
         return [(values["oracle"], "oracle_url"), (values["judge_model"] or values["oracle"], url)]
@@ -173,7 +173,7 @@ def _endpoints(notebook: str, values: dict) -> list[tuple[str, str]]:
 
 
 def _check_endpoints(endpoints: list[tuple[str, str]], values: dict) -> None:
-    """A key and a price are there, and the ledger can be used: better known before anything is trained."""
+    """Check keys, prices and the ledger before anything is trained."""
     for model, url in endpoints:
         _check_key(values, url)
         prices.check_budget(model, values["budget_usd"] or None)
@@ -182,7 +182,7 @@ def _check_endpoints(endpoints: list[tuple[str, str]], values: dict) -> None:
 
 
 def _check_key(values: dict, url: str) -> None:
-    """Raise UserError where OpenAI is asked without a key. A ledger that is only read needs none."""
+    """Raise UserError where OpenAI is asked without a key."""
     from lib.models import transport
 
     openai = transport.is_openai(transport.address(values[url] or transport.OPENAI))

@@ -83,7 +83,7 @@ class Run:
             raise errors[0]
 
     def _start_jobs(self, waiting: list[Planned], running: list[Job]) -> list[Job]:
-        """Start waiting stages whose inputs are there; link to those that are finished already."""
+        """Start waiting stages whose inputs are there; link to finished ones."""
         for stage in [*waiting]:
             if len(running) == self.workers:
                 break
@@ -104,7 +104,7 @@ class Run:
         return running
 
     def _check_once(self) -> None:
-        """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
+        """Check all settings before the first stage runs, so that mistakes cost nothing."""
         if not self.checked:
             check(self.planned)
             self.checked = True
@@ -147,7 +147,7 @@ class Run:
         self.draw_page(link)
 
     def _failure(self, job: Job) -> UserError:
-        """Write down that a stage failed, and return its error with its name. Raises any but a UserError."""
+        """Return the error of a failed stage, with its name; raise any but a UserError."""
         if not isinstance(job.error, UserError):
             raise job.error
         job.stage.status = "failed"

@@ -75,11 +75,11 @@ class Study:
         return {*self.kinds, *self.own_names}
 
     def can_write(self, metric: str) -> bool:
-        """Say whether a stage writes a metric; what a notebook of one's own writes is not known before."""
+        """Say whether a stage can write a metric; a notebook of one's own can write any."""
         return metric in registry.writable(self.declared) or any(map(registry.is_own, self.declared))
 
     def check_name(self, where: str, name: object, names: set[str] | dict) -> None:
-        """Raise UserError for a parameter that the runner sets, or that is none of `names`."""
+        """Raise UserError for a parameter that the runner sets, or none of `names`."""
         if name in RESERVED:
             raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
         if name not in names:
@@ -88,7 +88,7 @@ class Study:
 
 
 def load(path: str | Path) -> Study:
-    """Read a params file and the parameters of its notebooks. Raises UserError naming file and entry."""
+    """Read and check a params file. Raises UserError naming file and entry."""
     text, own = read(Path(path))
     if not text.get("stages"):
         raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
@@ -134,7 +134,7 @@ def _without_unused(study: Study, own: dict) -> Study:
 
 
 def _check_names(study: Study) -> None:
-    """Raise UserError for an unknown parameter, a wrong name of an arm, and a metric that no stage writes."""
+    """Raise UserError for a parameter, an arm or a metric of a wrong name."""
     for arm in study.arms:
         folders.check_plain(arm, "arm")
         if arm == "all":
@@ -155,7 +155,7 @@ def _check_names(study: Study) -> None:
 
 
 def _check_contrasts(study: Study) -> None:
-    """Raise UserError for contrasts of unknown arms, and exploratory seeds that do not fit."""
+    """Raise UserError for contrasts of unknown arms and unfit exploratory seeds."""
     for contrast in study.contrasts:
         for arm in [arm for arm in contrast.partition("_vs_")[::2] if arm not in study.arms]:
             where, near = f"{study.path}: {named([contrast])}", params.nearest(arm, study.arms)
