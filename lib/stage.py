@@ -25,7 +25,7 @@ RUN_FIRST = (
     "Run notebooks/{notebook}.ipynb first{round}, "
     'or set run and arm (run = "demo", arm = "tapir") to read what a run wrote.'
 )
-_locks: dict[Path, object] = {}  # held until the kernel ends or closes the stage
+_held: list = []  # the lock of the open stage, until the kernel ends or closes the stage
 
 
 def open_stage(notebook: str, values: dict) -> "Stage":
@@ -33,6 +33,7 @@ def open_stage(notebook: str, values: dict) -> "Stage":
 
     Raises UserError when an input is missing, or another process works on the stage.
     """
+    _release()  # of a stage that this kernel opened before
     part = os.environ.get("STAGE")
     if part:
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
@@ -40,7 +41,8 @@ def open_stage(notebook: str, values: dict) -> "Stage":
             raise UserError(f"this notebook is {stage.name}, but opens {notebook}. Correct the name.")
     else:
         stage = _open_by_hand(notebook, values)
-    _take(stage.folder)
+    what = paths.short(stage.folder)
+    _held.append(files.lock(stage.folder / "lock", folders.KERNEL_GONE_S, what))
     display.show(display.header(stage._plan, stage.folder))
     return stage
 
@@ -179,7 +181,6 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
     part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
     plan = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
-    _release()  # of a stage that this kernel opened before
     return Stage(folders.open_part(part, wait_s=2), plan, final)
 
 
@@ -197,18 +198,9 @@ def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | Non
     return inputs
 
 
-# --- locks
-
-
-def _take(folder: Path) -> None:
-    """Hold the lock of a folder as long as this kernel lives."""
-    if folder not in _locks:
-        _locks[folder] = files.lock(folder / "lock", folders.KERNEL_GONE_S, paths.short(folder))
-
-
 def _release() -> None:
-    while _locks:
-        _locks.popitem()[1].close()
+    while _held:
+        _held.pop().close()
 
 
 def _number(name: str, value: object) -> float | int | None:
