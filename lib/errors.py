@@ -16,20 +16,20 @@ class UserError(Exception):
 
 
 def one_line(error: object, longest: int = 300) -> str:
-    """Another library's error, or a text, in one line that can be printed."""
+    """Return another library's error, or a text, in one line that can be printed."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if text.isprintable() else repr(text)[1:-1])[:longest]
 
 
 def named(names: Iterable[object]) -> str:
-    """List names from a file for a message: sorted, the first ten, cut to 60 characters, on one line."""
+    """List names from a file in a message: ten at most, sorted, each of 60 characters."""
     texts = sorted(name if name.isprintable() else repr(name)[1:-1] for name in map(str, names))
     more = [f"{len(texts) - MOST:,} more"] if len(texts) > MOST else []
     return ", ".join([*(name[:LONGEST] for name in texts[:MOST]), *more])
 
 
 def for_user(error: Exception) -> Exception:
-    """Return an error that a command prints in one line: the user's, or the system's about a file.
+    """Return an error that a command prints in one line: the user's, or the disk's.
 
     Raises any other.
     """

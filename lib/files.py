@@ -24,7 +24,7 @@ def write_json(path: Path, data: object) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; the result becomes `path` at the end, unless there was an error."""
+    """Give a name to write to, which becomes `path` unless there was an error."""
     partial = path.with_name(path.name + ".tmp")
     try:
         yield partial
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def lock(path: Path, wait_s: float = 0, what: str = "it"):
-    """Take a lock file and write the own pid into it; closing the returned file, or dying, releases it.
+    """Take a lock file with the own pid in it; closing the file, or dying, releases it.
 
     Raises UserError with the holder's pid after `wait_s` seconds.
     """

@@ -11,25 +11,25 @@ FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameter
 
 
 def recorded_data() -> Path:
-    """Return the folder of recorded data, which may be absent: $RECORDED_DATA, else ../shared/data."""
+    """Return the folder of recorded data: $RECORDED_DATA, else ../shared/data."""
     return (ROOT / os.environ.get("RECORDED_DATA", "../shared/data")).resolve()
 
 
 def expand(text: str) -> str:
-    """The text with its variables and ~ filled in; $RECORDED_DATA is known even when it is not set."""
+    """Fill in variables and ~; $RECORDED_DATA has a value even when it is not set."""
     for name in ("${RECORDED_DATA}", "$RECORDED_DATA"):
         text = text.replace(name, str(recorded_data())) if name in text else text
     return os.path.expanduser(os.path.expandvars(text))
 
 
 def local(text: str) -> Path:
-    """The path from the project's root on where it exists there, else from the working directory."""
+    """Resolve a path from the project's root, else from the working directory."""
     below = ROOT / expand(text)
     return below if os.path.exists(below) else Path(expand(text))  # a name too long for a file is none
 
 
 def from_shell(name: str, text: str) -> str:
-    """Resolve the value of `-p name=text` where it is a path in the shell's working directory.
+    """Resolve the value of `-p name=text` where it is a path in the shell's folder.
 
     It becomes absolute, or relative to the root where it lies below; so does each part of a list "[a, b]".
     """
@@ -38,7 +38,7 @@ def from_shell(name: str, text: str) -> str:
 
 
 def _from_shell(name: str, text: str) -> str:
-    """A bare word names a file; or a folder, for parameters that name folders."""
+    """Resolve one path; a bare word names a file, or a folder for FOLDERS."""
     there = os.path.exists if "/" in text or name in FOLDERS and text != "gym" else os.path.isfile
     pattern = not there(text) and glob.has_magic(text)
     if os.path.isabs(text) or not (glob.glob(text, recursive=True) if pattern else there(text)):
@@ -49,7 +49,7 @@ def _from_shell(name: str, text: str) -> str:
 
 
 def matching(pattern: str) -> list[Path]:
-    """The files that a pattern with *, ? or [] names, in path order; looked for like `local`."""
+    """List the files that a pattern with *, ? or [] names, looked for like `local`."""
     for folder in (ROOT, Path.cwd()):
         if matches := glob.glob(os.path.join(glob.escape(str(folder)), expand(pattern)), recursive=True):
             return sorted(map(Path, matches))
@@ -57,5 +57,5 @@ def matching(pattern: str) -> list[Path]:
 
 
 def short(path: Path) -> str:
-    """The path to show: from the project on, where it lies inside."""
+    """Return the path to show: from the project on, where it lies inside."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -75,7 +75,7 @@ def clean(confirmed: bool) -> None:
 
 
 def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None) -> None:
-    """List the stages of a run. Raises UserError for what `run_study` would refuse at its start."""
+    """List the stages of a run. Raises UserError where `run_study` would at its start."""
     run = _prepare(path, overrides, name)
     session.check(run.planned)
     print("\n".join(stage.label for stage in run.planned))
@@ -84,7 +84,7 @@ def show_plan(path: str | Path, overrides: dict[str, object] | None = None, name
 def run_study(
     path: str | Path, overrides: dict[str, object] | None = None, name: str | None = None, workers: int = 1
 ) -> dict:
-    """Run every stage that needs it, `workers` of them side by side, and return the content of summary.json.
+    """Run every stage that needs it, `workers` at once; return what is in summary.json.
 
     Raises UserError before anything runs when the study is not right, and after a stage failed.
     """
@@ -127,7 +127,7 @@ def _again(name: str) -> str:
 
 
 def _run_all(run: session.Run) -> dict:
-    """Run all stages; however that ends, write summary.json and remove a report that no longer fits it."""
+    """Run all stages; in any case write summary.json and remove an outdated report."""
     status, before = "failed", files.read_json(run.folder / "summary.json")
     try:
         run.run_stages(once=False)

@@ -13,7 +13,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from numbers import Integral, Real
 from pathlib import Path
 
 from lib import files, models, paths
@@ -26,24 +25,24 @@ RUN_FIRST = (
     "Run notebooks/{notebook}.ipynb first{round}, "
     'or set run and arm (run = "demo", arm = "tapir") to read what a run wrote.'
 )
-_locks: dict[Path, object] = {}  # held until the kernel ends or closes the stage
+_held: list = []  # the lock of the open stage, until the kernel ends or closes the stage
 
 
 def open_stage(notebook: str, values: dict) -> "Stage":
-    """Open the stage of a notebook; `values` are its globals(), of which the declared parameters count.
+    """Open the stage of a notebook; `values` are its globals().
 
     Raises UserError when an input is missing, or another process works on the stage.
     """
+    _release()  # of a stage that this kernel opened before
     part = os.environ.get("STAGE")
     if part:
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
-            raise UserError(
-                f"this notebook is {stage.name}, but opens the stage {notebook}. Correct the name."
-            )
+            raise UserError(f"this notebook is {stage.name}, but opens {notebook}. Correct the name.")
     else:
         stage = _open_by_hand(notebook, values)
-    _take(stage.folder)
+    what = paths.short(stage.folder)
+    _held.append(files.lock(stage.folder / "lock", folders.KERNEL_GONE_S, what))
     display.show(display.header(stage._plan, stage.folder))
     return stage
 
@@ -82,40 +81,33 @@ class Stage:
 
     @property
     def run_folder(self) -> Path:
-        """outputs/<run>, where summary.json lies: for a page about the whole run."""
+        """The folder of the run, outputs/<run>, where summary.json lies."""
         return folders.outputs() / self._plan["run"]
 
     def input(self, name: str) -> Path | None:
-        """The file or folder that a parameter `<x>_from` means; None where the parameter is empty."""
-        if name not in self._plan["inputs"]:
-            names = ", ".join(self._plan["inputs"]) or "none"
-            raise UserError(
-                f"{self.name}: {name} is no input; inputs are parameters ending in _from ({names})"
-            )
+        """Return the file or folder that a parameter `<x>_from` means, None for none."""
         path = self._plan["inputs"][name]
         if path and not Path(path).exists():
             raise UserError(f"{self.name}: {name} means {path}, which the stage before it did not write")
         return Path(path) if path else None
 
     def student(self) -> Path | str | None:
-        """Return the student of an earlier stage (`student_from`), else the one that `student` names.
+        """Return the student of `student_from`, else the one that `student` names.
 
         None without either.
         Raises UserError in a round above 1 that no round trained a student for.
         """
         trained, round = self.input("student_from"), self.parameters.get("round") or 0
         if trained is None and self.parameters["student_from"] and round > 1:
-            raise UserError(
-                f"{self.name}: no student of round {round - 1}. Run tapir/4_training for it first."
-            )
+            raise UserError(f"{self.name}: no student of round {round - 1}. Run tapir/4_training first.")
         return models.at_server_of(trained, self.parameters["student"]) or self.parameters["student"] or None
 
     def later(self, notebook: str) -> list[dict]:
-        """Return the parameters of each later stage of a notebook in this arm; none by hand."""
+        """Return the parameters of each later stage of a notebook in this arm."""
         return [later["parameters"] for later in self._plan.get("later", ()) if later["notebook"] == notebook]
 
     def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
-        """Yield the items and report how many are done; `total` is for items without a length."""
+        """Yield the items and report how many of `total`, or of all, are done."""
         total = len(items) if total is None and hasattr(items, "__len__") else total
         self.report_progress(0, total, label)
         for done, item in enumerate(items, 1):
@@ -123,7 +115,7 @@ class Stage:
             self.report_progress(done, total, label)
 
     def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
-        """Show and write that `done` of `total` are done: at most twice a second, and at the end."""
+        """Show that `done` of `total` are done, at most twice a second."""
         now = time.monotonic()
         if done == 0:
             self._started = self._shown = now
@@ -136,7 +128,7 @@ class Stage:
             display.show(text, display_id=f"progress {self._cell}", update=before == self._cell)
 
     def announce(self, text: str) -> None:
-        """Show what is about to be spent, and its first line in the terminal; "" shows nothing."""
+        """Show what is about to be spent, its first line in the terminal, too."""
         if text:
             display.show(text)
             self._announced = text.splitlines()[0]
@@ -147,12 +139,12 @@ class Stage:
         files.write_json(self.folder / "progress.json", progress | announced)
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
-        """Add numbers with dotted names ("gym.accuracy") to metrics.json; NaN and infinity become null."""
+        """Add numbers ("gym.accuracy") to metrics.json; NaN and infinity become null."""
         self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
         files.write_json(self.folder / "metrics.json", self._metrics)
 
     def close(self) -> Path:
-        """End the stage, in the last cell. By hand: the folder replaces that of an earlier result."""
+        """End the stage, in the last cell; by hand, it replaces an earlier result."""
         self._note({"closed": True})
         if self._final is None:
             return self.folder
@@ -189,12 +181,11 @@ def _open_by_hand(notebook: str, values: dict) -> Stage:
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
     part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
     plan = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
-    _release()  # of a stage that this kernel opened before
     return Stage(folders.open_part(part, wait_s=2), plan, final)
 
 
 def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | None]:
-    """Resolve the inputs among finished stages; without a round of its own a notebook reads the latest."""
+    """Resolve inputs among finished stages, of the latest round where it has none."""
     top, before = folders.outputs() / run / arm / f"s{seed}", []
     for path in top.rglob("*@*"):
         notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
@@ -207,25 +198,13 @@ def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | Non
     return inputs
 
 
-# --- locks
-
-
-def _take(folder: Path) -> None:
-    """Hold the lock of a folder as long as this kernel lives."""
-    if folder not in _locks:
-        _locks[folder] = files.lock(folder / "lock", folders.KERNEL_GONE_S, paths.short(folder))
-
-
 def _release() -> None:
-    while _locks:
-        _locks.popitem()[1].close()
+    while _held:
+        _held.pop().close()
 
 
 def _number(name: str, value: object) -> float | int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Real):
+    value = value.item() if hasattr(value, "item") else value  # of numpy
+    if value is not None and type(value) not in (int, float):
         raise UserError(f"the metric {name} must be a number or None, not {value!r}")
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None

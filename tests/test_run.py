@@ -405,7 +405,7 @@ def test_stages_run_side_by_side_each_with_its_share_of_cores_and_its_gpu(study,
 
 
 def test_a_stage_that_two_arms_share_is_run_once_and_a_failure_lets_the_stages_beside_it_end(study):
-    failing = "import time\nassert selection != 'bad', 'it is bad'\ntime.sleep(2)"
+    failing = "import time\ntime.sleep(3)\nassert selection != 'bad', 'it is bad'\ntime.sleep(2)"
     study.notebook("work", 'selection: str = ""', failing)
     text = "stages: [data, work]\narms: {a: {selection: bad}, b: {selection: good}}"
     with pytest.raises(UserError, match="work@0 · a · s0 failed in"):

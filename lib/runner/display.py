@@ -42,7 +42,7 @@ def cell() -> int | None:
 
 
 def show(text: str, **options) -> None:
-    """Show a text as Markdown in a notebook, with options of IPython's display; print it elsewhere."""
+    """Show a text as Markdown in a notebook; print it elsewhere."""
     if cell() is None:
         print(text)
     else:

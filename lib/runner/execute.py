@@ -25,7 +25,7 @@ QUIET = {
 
 @dataclass
 class Job:
-    """A stage whose inputs are there; afterwards `status` is done or reused, or `error` is set."""
+    """A stage to run; afterwards `status` is done or reused, or `error` is set."""
 
     stage: Planned
     run: str
@@ -93,7 +93,7 @@ class Job:
 
 
 def _share(slot: int, workers: int) -> dict[str, str]:
-    """Give a kernel its share of the cores, unless $OMP_NUM_THREADS is set, and one GPU, round robin."""
+    """Give a kernel its share of the cores ($OMP_NUM_THREADS wins), and one GPU."""
     if workers == 1:
         return {}
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
@@ -107,7 +107,7 @@ def _share(slot: int, workers: int) -> dict[str, str]:
 
 
 def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:
-    """Execute a notebook with these parameters; the executed copy lies in part, saved cell by cell.
+    """Execute a notebook; its executed copy lies in `part`, saved cell by cell.
 
     The kernel's pid is appended to `kernels`, so that another thread can stop it. Raises UserError with the
     failed cell, its error and the copy's path.
@@ -137,7 +137,7 @@ def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], en
 
 
 def _own_kernel(part: Path, kernels: list[int], environment: dict) -> type:
-    """Return a kernel class of this Python, whatever kernels are installed; $STAGE tells it its folder."""
+    """Return a kernel class of this Python; $STAGE names its folder."""
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager

@@ -47,7 +47,7 @@ def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Pa
 
 
 def stored(notebook: str, key: str) -> Path:
-    """Return the folder in the store that holds, or will hold, the stage with this key."""
+    """Return the folder in the store for the stage with this key."""
     return outputs() / STORE / notebook / key[:KEY_LENGTH]
 
 
@@ -77,7 +77,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def damage(folder: Path) -> str | None:
-    """Name the first file of a finished stage that is missing or changed; None without damage.
+    """Name the first file of a finished stage that is missing or changed, if any.
 
     A file's content is only read where its time differs from the recorded one.
     """
@@ -92,7 +92,7 @@ def damage(folder: Path) -> str | None:
 
 
 def digest(path: Path) -> str:
-    """Hash a file, or the names and contents of a folder without a stage's own records and cards."""
+    """Hash a file, or a folder's names and contents without records and cards."""
     if path.is_dir():
         inside = {each.relative_to(path).as_posix(): each for each in files_of(path)}
         counted = [
@@ -143,7 +143,7 @@ def part_of(folder: Path) -> Path:
 
 @contextmanager
 def reserve(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a stage in the store; wait as long as another run works on the stage."""
+    """Hold the lock of a stage in the store; wait while another run works on it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f"{folder.name}.lock")
     try:
@@ -157,7 +157,7 @@ def reserve(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
 
 
 def recover(folder: Path) -> bool:
-    """Return whether a reserved stage is finished, after moving a part that is complete but for its name."""
+    """Say whether a reserved stage is finished; move a part that is, first."""
     if is_complete(part_of(folder)):
         _move(part_of(folder), folder)
     return is_complete(folder)
@@ -184,7 +184,7 @@ def complete(plan: dict, part: Path, folder: Path) -> None:
 
 
 def _move(part: Path, folder: Path) -> None:
-    """Put a finished part in the place of `folder`, which is missing, damaged or out of date."""
+    """Put a finished part in the place of `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
@@ -193,7 +193,7 @@ def _move(part: Path, folder: Path) -> None:
 
 
 def unused() -> list[Path]:
-    """List folders of the store that no run links to, and parts left by hand, but none in use."""
+    """List folders of the store that no run links to, and parts, but none in use."""
     linked = {path.resolve() for path in outputs().rglob("*") if path.is_symlink()}
     entries = [*(outputs() / BY_HAND).rglob("*.part")]
     for folder, names, _ in os.walk(outputs() / STORE):

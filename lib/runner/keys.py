@@ -76,14 +76,14 @@ def stage_key(
 
 
 def _counts(name: str, cells: list[Source]) -> bool:
-    """Return whether a parameter counts; a stage without `seed` and `round` is shared by all."""
+    """Say whether a parameter counts: `seed` and `round` only where code uses them."""
     if name in RESERVED:
         return name in ("seed", "round") and any(name in cell.names for cell in cells)
     return name not in ONLY_HOW
 
 
 def _input_key(path: Path) -> str:
-    """Return the key of the stage that holds an input, and the place in it; else a hash of the content."""
+    """Return the key of the stage that holds an input and the path in it, else a hash."""
     for folder in (path, *path.parents):
         if (record := folders.record(folder)) and folders.is_complete(folder):
             return f"{record['key']}/{path.relative_to(folder)}"
@@ -109,7 +109,7 @@ def new_plan(
 
 
 def commit() -> str:
-    """Return the git commit, with a plus where tracked files differ; "none" outside git."""
+    """Return the git commit, with a plus where files differ; "none" outside git."""
     words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
         return subprocess.check_output(words, cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True).strip()
@@ -118,7 +118,7 @@ def commit() -> str:
 
 
 def versions(imported: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Read the versions of the libraries that decide a result, of those imported, from their metadata."""
+    """Read the versions of those libraries that decide a result and are imported."""
     names = set(imported)
     names = names.union(*(BEHIND.get(name, ()) for name in names))
     return {name: _version(name) for name in (*LIBRARIES, *SCORING) if name in names}
@@ -135,7 +135,7 @@ def _version(name: str) -> str:
 
 
 def code_cells(notebook: dict) -> list[Source]:
-    """Read the code cells without magics, and without the parameters cell: its values count."""
+    """Read the code cells, without magics and the parameters cell."""
     result = []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code" and "parameters" not in tags(cell):
@@ -182,7 +182,7 @@ def _read(source: str, path: Path | None = None) -> Source:
 
 
 def modules(cells: Iterable[Source], showing: bool = False) -> dict[Path, Source]:
-    """Return the lib modules that cells import, lazily or through others, too; sorted by path."""
+    """Return the lib modules that cells import, lazily or through others, too."""
     left_out = RUNNING if showing else RUNNING | SHOWING
     result: dict[Path, Source] = {}
     seen: set[tuple[str, ...]] = set()
@@ -235,7 +235,7 @@ def _beside(used: Iterable[Path]) -> set[Path]:
 
 
 def _prompts_and_tasks(words: set[str]) -> set[Path]:
-    """Return the files of params/prompts and params/tasks that words name, "rate_" all that begin so."""
+    """Return the prompts and tasks that words name; "rate_" names all that begin so."""
     files = [p for name in ("prompts", "tasks") for p in (paths.ROOT / "params" / name).glob("*.*")]
     beginnings = tuple(word for word in words if word.endswith("_"))
     return {p for p in files if {p.stem, p.name, paths.short(p)} & words or p.stem.startswith(beginnings)}

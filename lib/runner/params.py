@@ -57,7 +57,7 @@ def read_notebook(path: Path) -> dict:
 
 
 def declared(notebook: dict, path: object) -> dict[str, Parameter]:
-    """Read the parameters of a notebook, by name; none where no cell is tagged "parameters".
+    """Read the parameters of a notebook, by name, from its cell with that tag.
 
     Raises UserError for a line that is not `name: type = literal`, an unknown type, a default of another
     type, and a secret, which belongs in the environment.
@@ -86,7 +86,7 @@ def _parameter(line: ast.stmt, where: str) -> Parameter:
 
 
 def coerce(value: object, kind: str, name: str) -> object:
-    """Convert a value to its declared type: a text such as "2e-5" to a number, an int to a float.
+    """Convert a value to its declared type: "2e-5" to a number, an int to a float.
 
     Raises UserError naming the parameter for any other difference.
     """
@@ -97,7 +97,7 @@ def coerce(value: object, kind: str, name: str) -> object:
 
 
 def from_text(text: object, kind: str | None, name: str) -> object:
-    """Return the value of `-p name=text`: YAML unless the parameter is a str or has no kind."""
+    """Read the value of `-p name=text`: YAML, unless the parameter is a str."""
     if isinstance(text, str) and kind != "str":
         text = files.load_yaml(text, name)
     return coerce(text, kind, name) if kind else text

@@ -49,7 +49,7 @@ class Entry:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict, dict]:
-    """Read a params file: its entries over those of the file that it extends, and its own alone."""
+    """Read a params file: its entries with those that it extends, and its own."""
     try:
         content = files.load_yaml(path.read_text(encoding="utf-8"), f"{path}") or {}
     except (OSError, ValueError) as error:  # a name that no file can have, too
@@ -88,10 +88,7 @@ def block(item: object, path: object) -> tuple[object, list[Entry]]:
     if set(item) != {"repeat", "stages"} or not isinstance(item["stages"], list):
         raise UserError(f"{path}: a repeat has the entries `repeat` and `stages`, not {item!r:.60}")
     if item["repeat"] in RESERVED:
-        raise UserError(
-            f"{path}: repeat={item['repeat']}: the runner sets this name itself. "
-            "Write a number or a name such as rounds."
-        )
+        raise UserError(f"{path}: repeat={item['repeat']}: the runner sets this name itself. Rename it.")
     return item["repeat"], [_entry(inner, path) for inner in item["stages"]]
 
 
@@ -110,7 +107,7 @@ def _entry(item: object, path: object) -> Entry:
             condition(str(when))
         except (TemplateSyntaxError, RecursionError, MemoryError):
             raise UserError(
-                f"{path}: when={when!r:.60}: this is no condition. Compare names and numbers."
+                f"{path}: when={when!r:.60} is no condition. Compare names and numbers."
             ) from None
     return Entry(notebook, own, None if when is None else str(when), once)
 
@@ -119,4 +116,4 @@ def _entry(item: object, path: object) -> Entry:
 def condition(text: str) -> tuple[Callable, set[str]]:
     """Compile a `when`; return a function of its values, and the names that it takes."""
     names = meta.find_undeclared_variables(CONDITIONS.parse(f"{{{{ {text} }}}}"))
-    return CONDITIONS.compile_expression(text, undefined_to_none=False), names - {"round"}
+    return CONDITIONS.compile_expression(text, undefined_to_none=False), names - set(RESERVED)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lib.errors import UserError, named, one_line
 from lib.runner import folders, params, references
+from lib.runner.keys import RESERVED
 from lib.runner.study import Entry, Study, condition
 
 MOST_ROUNDS = 1000  # every one is a stage of the plan, which is made before anything runs
@@ -46,7 +47,7 @@ class Planned:
 
 
 def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
-    """All stages in the order they run; those marked `once` come last, for the arm "all".
+    """Return all stages in their order; those marked `once` last, for the arm "all".
 
     Raises UserError for whatever would fail later because a value, a type or an input is wrong.
     """
@@ -58,58 +59,54 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     planned = []
     for seed in seeds:
         for arm in [arm for arm in study.arms if seed in study.seeds[arm]]:
-            planned += _connected(study, _stages(study, run, arm, seed))
-    last = [
-        _planned(study, entry, study.params | entry.values, run, "all", seeds[0], 0)
-        for entry in study.entries
-        if entry.once
-    ]
+            values = study.params | study.arms[arm] | {"run": run, "arm": arm, "seed": seed}
+            planned += _connected(study, _stages(study, values))
+    values = study.params | {"run": run, "arm": "all", "seed": seeds[0], "round": 0}
+    last = [_planned(study, entry, values | entry.values) for entry in study.entries if entry.once]
     return planned + _connected(study, last)
 
 
 def _overridden(study: Study, overrides: dict[str, object]) -> Study:
-    """Put -p values into the params and arms of a study. Raises UserError for one that would not act."""
+    """Put -p values into a study. Raises UserError for one that would not act."""
     given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
     for key, text in overrides.items():
         arm, _, name = key.rpartition(".")
         where = f"-p {named([key])}"
         if arm and arm not in arms:
             raise UserError(f"{where}: there is no arm {named([arm])}{params.nearest(arm, arms)}")
-        study.check_name(where, name, {*study.kinds, *study.own_names})
+        study.check_name(where, name, study.names)
         setting = [each for each, values in study.arms.items() if name in values]
         if setting and not arm:
             each = ", ".join(f"-p {a}.{name}={one_line(text, 60)}" for a in arms)
             raise UserError(f"{where}: the arm {setting[0]} sets it; say which you mean: {each}")
         entries = [entry for entry in study.entries if name in study.declared[entry.notebook]]
         if name not in study.own_names and all(name in entry.values for entry in entries):
-            raise UserError(
-                f"{where}: {study.path} sets it stage by stage, which nothing overrides. Change it there."
-            )
+            raise UserError(f"{where}: {study.path} sets it stage by stage. Change it there.")
         (arms[arm] if arm else given)[name] = params.from_text(text, study.kinds.get(name), where)
-    return replace(study, params=study.params | given, arms=arms)
+    return replace(study, text=study.text | {"params": study.params | given, "arms": arms})
 
 
-def _stages(study: Study, run: str, arm: str, seed: int) -> Iterator[Planned]:
-    """Yield the stages of an arm; before a repeat the round is 0, after it that of the last repetition."""
-    base, number = study.params | study.arms[arm], 0
+def _stages(study: Study, base: dict) -> Iterator[Planned]:
+    """Yield the stages of an arm; the round is 0 before a repeat, its last after it."""
+    number = 0
     for repeat, entries in study.blocks:
         rounds = [number]
         if repeat is not None:
-            rounds = range(number + 1, number + 1 + _times(study, repeat, base, arm))
+            rounds = range(number + 1, number + 1 + _times(study, repeat, base))
         for number in rounds:
             for entry in entries:
-                values = base | entry.values
-                if not entry.once and _applies(study, entry, values, arm, number):
-                    yield _planned(study, entry, values, run, arm, seed, number)
+                values = base | entry.values | {"round": number}
+                if not entry.once and _applies(study, entry, values):
+                    yield _planned(study, entry, values)
 
 
-def _planned(study: Study, entry: Entry, values: dict, run: str, arm: str, seed: int, number: int) -> Planned:
-    values = values | {"run": run, "arm": arm, "seed": seed, "round": number}
+def _planned(study: Study, entry: Entry, values: dict) -> Planned:
     full = {
         name: params.coerce(values[name], p.kind, f"{study.path}: {name}") if name in values else p.default
         for name, p in study.declared[entry.notebook].items()
     }
-    return Planned(entry.notebook, arm, seed, number, references.with_hub_student(full), entry.once)
+    full = references.with_hub_student(full)
+    return Planned(entry.notebook, values["arm"], values["seed"], values["round"], full, entry.once)
 
 
 def _connected(study: Study, stages: Iterator[Planned] | list[Planned]) -> list[Planned]:
@@ -117,14 +114,9 @@ def _connected(study: Study, stages: Iterator[Planned] | list[Planned]) -> list[
     before: dict[str, Planned] = {}
     for stage in stages:
         for name in references.names(stage.values):
-            where = f"{stage.name} ({stage.arm}): {name}"
-            stage.inputs[name] = references.resolve(
-                stage.values[name],
-                stage.round,
-                before.values(),
-                where,
-                "Add {notebook} to `stages` before it.",
-            )
+            where, advice = f"{stage.name} ({stage.arm}): {name}", "Add {notebook} to `stages` before it."
+            text = stage.values[name]
+            stage.inputs[name] = references.resolve(text, stage.round, before.values(), where, advice)
         if stage.name in before:
             raise UserError(f"{study.path}: {stage.name} stands twice for the arm {stage.arm}; keep one")
         before[stage.name] = stage
@@ -134,8 +126,8 @@ def _connected(study: Study, stages: Iterator[Planned] | list[Planned]) -> list[
 # --- repeat and when
 
 
-def _value(study: Study, name: str, values: dict, arm: str, notebook: str = "") -> object:
-    """Return the value of a name in `repeat` or `when`: as set, else the default in a notebook."""
+def _value(study: Study, name: str, values: dict, notebook: str = "") -> object:
+    """Return the value of a name in `repeat` or `when`: as set, else the default."""
     if name in values:
         kind = study.kinds.get(name)
         return params.coerce(values[name], kind, f"{study.path}: {name}") if kind else values[name]
@@ -143,32 +135,31 @@ def _value(study: Study, name: str, values: dict, arm: str, notebook: str = "") 
         if name in declared:
             return declared[name].default
     raise UserError(
-        f"{study.path}: {named([name])} in `when` or `repeat` has no value (arm {arm}), and no notebook "
-        "declares it. Set it under `params`."
+        f"{study.path}: {named([name])} in `when` or `repeat` has no value (arm {values['arm']}), and no "
+        "notebook declares it. Set it under `params`."
     )
 
 
-def _times(study: Study, repeat: object, values: dict, arm: str) -> int:
-    times = _value(study, repeat, values, arm) if isinstance(repeat, str) else repeat
+def _times(study: Study, repeat: object, values: dict) -> int:
+    times = _value(study, repeat, values) if isinstance(repeat, str) else repeat
     if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
         raise UserError(
             f"{study.path}: repeat={named([repeat])}: {times!r:.60} is no number of rounds "
-            f"from 0 to {MOST_ROUNDS} (arm {arm})"
+            f"from 0 to {MOST_ROUNDS} (arm {values['arm']})"
         )
     return times
 
 
-def _applies(study: Study, entry: Entry, values: dict, arm: str, number: int) -> bool:
+def _applies(study: Study, entry: Entry, values: dict) -> bool:
     if entry.when is None:
         return True
     evaluate, names = condition(entry.when)
-    operands = {name: _value(study, name, values, arm, entry.notebook) for name in names}
+    operands = {name: _value(study, name, values, entry.notebook) for name in names}
+    where = f"{study.path}: when={entry.when!r:.60} (arm {values['arm']})"
     try:
-        result = evaluate(operands | {"round": number})
+        result = evaluate(operands | {name: values[name] for name in RESERVED})
     except Exception as error:  # whatever the operators of its values raise
-        raise UserError(f"{study.path}: when={entry.when!r:.60}: {one_line(error)} (arm {arm})") from None
+        raise UserError(f"{where}: {one_line(error)}") from None
     if not isinstance(result, bool):
-        raise UserError(
-            f"{study.path}: when={entry.when!r:.60}: it must be true or false, not {result!r:.60} (arm {arm})"
-        )
+        raise UserError(f"{where}: it must be true or false, not {result!r:.60}")
     return result

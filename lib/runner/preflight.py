@@ -53,7 +53,7 @@ ENGINE = ("student", "engine", "chat_template", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
-    """Raise UserError naming the first parameter that cannot work; a notebook of one's own is not checked."""
+    """Raise UserError naming a parameter of the suite's notebooks that cannot work."""
     if registry.is_own(notebook):
         return
     for name, value in values.items():
@@ -106,7 +106,7 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _check_file(name: str, path: str) -> None:
-    """Raise UserError for a file that is not there; a hub name is looked up when it is read."""
+    """Raise UserError for a file that is not there; hub names are not looked up."""
     if path and path != "gym" and not path.startswith(EMBEDDED):
         try:
             sources.local_files(path)
@@ -118,7 +118,7 @@ def _check_file(name: str, path: str) -> None:
 
 
 def _check_target(values: dict) -> None:
-    """A target task is a file, a chain of operations, or an instruction with demonstrations."""
+    """Check that a target task is named once: as a task, or as an instruction."""
     if bool(values["task"]) == bool(values["instruction"].strip()):
         raise UserError(
             "name one task: a file or a chain of operations with task, or what is to be done with "
@@ -131,7 +131,7 @@ def _check_target(values: dict) -> None:
 
 
 def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
-    """The embedded world takes no files and no judge; a benchmark takes all that it needs."""
+    """Check that the embedded world gets no files, and a benchmark all it needs."""
     if benchmark.stand_in and values[benchmark.stand_in[0]] == benchmark.stand_in[1]:
         for name in (*RECORDED, "benchmark_judge"):
             if values.get(name, "") not in ("", "exact"):

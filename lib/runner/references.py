@@ -26,7 +26,7 @@ def names(values: dict) -> list[str]:
 
 
 def with_hub_student(values: dict) -> dict:
-    """Return parameters with a hub name in `student_from` moved to `student`, which loads it."""
+    """Move a hub name in `student_from` to `student`, which loads it."""
     name = values.get("student_from") or ""
     if "student" not in values or not HUB_NAME.fullmatch(name) or os.path.exists(paths.local(name)):
         return values
@@ -73,7 +73,7 @@ def fill_round(text: str, round: int) -> str:
 
 
 def _split(text: str, name: str) -> tuple[str, int | None, str]:
-    """Split a reference into notebook, round (None: the latest) and the path inside the stage."""
+    """Split a reference into notebook, round (None: latest) and path in the stage."""
     parts = text.split("/")
     for n in range(len(parts), 0, -1):
         notebook, at, number = "/".join(parts[:n]).partition("@")

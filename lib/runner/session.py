@@ -75,7 +75,7 @@ class Run:
                         if job.error is None:
                             self._finish(job)
                         else:
-                            errors.append(self._failure(job.stage, job.line, job.error))
+                            errors.append(self._failure(job))
         finally:
             for job in running:
                 job.stop()
@@ -83,7 +83,7 @@ class Run:
             raise errors[0]
 
     def _start_jobs(self, waiting: list[Planned], running: list[Job]) -> list[Job]:
-        """Start waiting stages whose inputs are there; link to those that are finished already."""
+        """Start waiting stages whose inputs are there; link to finished ones."""
         for stage in [*waiting]:
             if len(running) == self.workers:
                 break
@@ -104,20 +104,18 @@ class Run:
         return running
 
     def _check_once(self) -> None:
-        """Check all settings before the first stage runs: a mistake in the last must cost nothing."""
+        """Check all settings before the first stage runs, so that mistakes cost nothing."""
         if not self.checked:
             check(self.planned)
             self.checked = True
             self.write_summary()  # a crash must not leave an earlier run's summary
 
     def _job(self, stage: Planned) -> Job:
-        """Prepare a stage whose sources are finished. Raises UserError for an input that was not written."""
-        line, inputs = Line(stage.label, self.workers == 1), {}
-        for name, value in stage.inputs.items():
-            inputs[name] = path = value[0].folder / value[1] if isinstance(value, tuple) else value
-            if path and not path.exists():
-                reason = f"{name} means {paths.short(path)}, which that stage did not write"
-                raise self._failure(stage, line, UserError(f"cannot start: {reason}"))
+        """Prepare a stage whose sources are finished."""
+        inputs = {
+            name: value[0].folder / value[1] if isinstance(value, tuple) else value
+            for name, value in stage.inputs.items()
+        }
         notebook = params.read_notebook(folders.notebook_path(stage.notebook))
         key = keys.stage_key(notebook, stage.values, inputs, self._also(stage), showing=stage.once)
         declared = self.study.declared[stage.notebook]
@@ -128,7 +126,7 @@ class Run:
             for p in after
             if (p.arm, p.seed) == (stage.arm, stage.seed)
         ]
-        return Job(stage, self.name, key, inputs, given, later, line)
+        return Job(stage, self.name, key, inputs, given, later, Line(stage.label, self.workers == 1))
 
     def _also(self, stage: Planned) -> object:
         """Return what else decides a page about the run: all of the run."""
@@ -148,13 +146,13 @@ class Run:
             self.write_summary()
         self.draw_page(link)
 
-    def _failure(self, stage: Planned, line: Line, error: BaseException) -> UserError:
-        """Write down that a stage failed, and return its error with its name. Raises any but a UserError."""
-        if not isinstance(error, UserError):
-            raise error
-        stage.status = "failed"
-        line.end(f"failed {stage.seconds:.0f} s")
-        return UserError(f"{line.label} {error}")
+    def _failure(self, job: Job) -> UserError:
+        """Return the error of a failed stage, with its name; raise any but a UserError."""
+        if not isinstance(job.error, UserError):
+            raise job.error
+        job.stage.status = "failed"
+        job.line.end(f"failed {job.stage.seconds:.0f} s")
+        return UserError(f"{job.stage.label} {job.error}")
 
     # --- summary.json
 

@@ -33,10 +33,28 @@ class Study:
     text: dict  # the file, `extends` followed, without what is `unused`
     blocks: list[tuple[object, list[Entry]]]  # (repeat, stages); repeat is None where stages run once
     declared: dict[str, dict[str, params.Parameter]]  # by notebook, by name
-    params: dict
-    arms: dict[str, dict]
-    seeds: dict[str, list[int]]  # by arm
     unused: tuple[str, ...] = ()  # inherited names that nothing here has a use for
+
+    @property
+    def params(self) -> dict:
+        return self.text["params"]
+
+    @cached_property
+    def arms(self) -> dict[str, dict]:
+        return {arm: values or {} for arm, values in self.text.get("arms", {}).items()} or {"main": {}}
+
+    @cached_property
+    def seeds(self) -> dict[str, list[int]]:
+        """The seeds of each arm: all in primary contrasts, the exploratory ones elsewhere."""
+        seeds = self.text.get("seeds") or [0]
+        fewer = self.text.get("exploratory_seeds") or seeds
+        primary = {arm for contrast in self.text.get("primary", []) for arm in contrast.split("_vs_")}
+        return {arm: seeds if arm in primary else fewer for arm in self.arms}
+
+    @property
+    def contrasts(self) -> list[str]:
+        """The comparisons to make, primary ones first."""
+        return list(dict.fromkeys([*self.text.get("primary", []), *self.text.get("comparisons", [])]))
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -52,13 +70,16 @@ class Study:
         repeats = {repeat for repeat, _ in self.blocks if isinstance(repeat, str)}
         return repeats.union(*(condition(entry.when)[1] for entry in self.entries if entry.when))
 
-    @property
-    def contrasts(self) -> list[str]:
-        """The comparisons to make, primary ones first."""
-        return list(dict.fromkeys([*self.text.get("primary", []), *self.text.get("comparisons", [])]))
+    @cached_property
+    def names(self) -> set[str]:
+        return {*self.kinds, *self.own_names}
+
+    def can_write(self, metric: str) -> bool:
+        """Say whether a stage can write a metric; a notebook of one's own can write any."""
+        return metric in registry.writable(self.declared) or any(map(registry.is_own, self.declared))
 
     def check_name(self, where: str, name: object, names: set[str] | dict) -> None:
-        """Raise UserError for a parameter that the runner sets, or that is none of `names`."""
+        """Raise UserError for a parameter that the runner sets, or none of `names`."""
         if name in RESERVED:
             raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
         if name not in names:
@@ -67,32 +88,15 @@ class Study:
 
 
 def load(path: str | Path) -> Study:
-    """Read a params file and the parameters of its notebooks. Raises UserError naming file and entry."""
+    """Read and check a params file. Raises UserError naming file and entry."""
     text, own = read(Path(path))
     if not text.get("stages"):
         raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
     blocks = [block(item, path) for item in text["stages"]]
     declared = {entry.notebook: _declared(entry.notebook) for _, entries in blocks for entry in entries}
-    study = _fitting(Study(Path(path), text, blocks, declared, text["params"], {}, {}), own)
-    names = {*study.kinds, *study.own_names}
-    parts = [("params", study.params, names)]
-    parts += [(f"arm {arm}", values, names) for arm, values in study.arms.items()]
-    parts += [(entry.notebook, entry.values, declared[entry.notebook]) for entry in study.entries]
-    for where, values, allowed in parts:
-        for name in values:
-            study.check_name(f"{path}, {where}", name, allowed)
-    if (metric := study.text.get("metric")) and not _has_metric(study, metric):
-        possible = registry.writable(study.declared)
-        near = params.nearest(metric, possible)
-        raise UserError(
-            f"{path}: metric={one_line(metric, 60)}: no stage writes it{near}. "
-            f"Name one of {', '.join(possible) or 'an evaluation'}, or add its notebook to `stages`."
-        )
-    for contrast in study.contrasts:
-        a, _, b = contrast.partition("_vs_")
-        for arm in {a, b} - set(study.arms):
-            near = params.nearest(arm, study.arms)
-            raise UserError(f"{path}: {named([contrast])} compares {named([arm])}, which is no arm{near}")
+    study = _without_unused(Study(Path(path), text, blocks, declared), own)
+    _check_names(study)
+    _check_contrasts(study)
     return study
 
 
@@ -107,54 +111,58 @@ def _declared(notebook: str) -> dict[str, params.Parameter]:
     return params.declared(params.read_notebook(path), path)
 
 
-# --- what fits together
-
-
-def _fitting(study: Study, own: dict) -> Study:
-    """Leave out what a file inherits and has no use for; return the study with its arms and seeds."""
-    text, path = dict(study.text), study.path
-    arms = {arm: values or {} for arm, values in text.get("arms", {}).items()} or {"main": {}}
-    for arm in arms:
-        folders.check_plain(arm, "arm")
-        if arm == "all":
-            raise UserError(
-                f"{path}: the arm name all is taken, by stages that run once. Choose another one."
-            )
-    names = {*study.kinds, *study.own_names}
-    unused = [name for name in text["params"] if name not in names and name not in own["params"]]
-    text["params"] = {name: value for name, value in text["params"].items() if name not in unused}
-    if "arms" not in own:
+def _without_unused(study: Study, own: dict) -> Study:
+    """Leave out what a file inherits and has no use for; `own` are its own entries."""
+    text, arms, names = dict(study.text), study.arms, study.names
+    unused = [name for name in study.params if name not in names and name not in own["params"]]
+    text["params"] = {name: value for name, value in study.params.items() if name not in unused}
+    if "arms" in text and "arms" not in own:
         unused += [name for values in arms.values() for name in values if name not in names]
-        arms = {arm: {n: v for n, v in values.items() if n in names} for arm, values in arms.items()}
+        text["arms"] = {arm: {n: v for n, v in values.items() if n in names} for arm, values in arms.items()}
     for key in [key for key in ("primary", "comparisons") if key in text and key not in own]:
         unused += [contrast for contrast in text[key] if not set(contrast.split("_vs_")) <= set(arms)]
         text[key] = [contrast for contrast in text[key] if contrast not in unused]
-    seeds = text.get("seeds") or [0]
-    if "exploratory_seeds" not in own and "exploratory_seeds" in text:
-        fewer = [seed for seed in text.pop("exploratory_seeds") if seed in seeds]
+    if "exploratory_seeds" in text and "exploratory_seeds" not in own:
+        fewer = [seed for seed in text.pop("exploratory_seeds") if seed in text.get("seeds", [0])]
         text |= {"exploratory_seeds": fewer} if fewer and text.get("primary") else {}
-    if "metric" not in own and "metric" in text and not _has_metric(study, text["metric"]):
+    if "metric" in text and "metric" not in own and not study.can_write(text["metric"]):
         unused.append(f"metric={text.pop('metric')}")
-    if "arms" in text:
-        text["arms"] = arms
-    own_seeds, unused = _seeds(text, arms, path), tuple(dict.fromkeys(unused))
-    return replace(study, text=text, params=text["params"], arms=arms, seeds=own_seeds, unused=unused)
+    return replace(study, text=text, unused=tuple(dict.fromkeys(unused)))
 
 
-def _seeds(text: dict, arms: dict, path: object) -> dict[str, list[int]]:
-    """Return the seeds of each arm. Raises UserError for exploratory ones that the study does not have."""
-    seeds = text.get("seeds") or [0]
-    fewer = text.get("exploratory_seeds") or seeds
-    if strange := set(fewer) - set(seeds):
+# --- checks
+
+
+def _check_names(study: Study) -> None:
+    """Raise UserError for a parameter, an arm or a metric of a wrong name."""
+    for arm in study.arms:
+        folders.check_plain(arm, "arm")
+        if arm == "all":
+            raise UserError(f"{study.path}: the arm name all is taken. Rename the arm.")
+    parts = [("params", study.params, study.names)]
+    parts += [(f"arm {arm}", values, study.names) for arm, values in study.arms.items()]
+    parts += [(entry.notebook, entry.values, study.declared[entry.notebook]) for entry in study.entries]
+    for where, values, names in parts:
+        for name in values:
+            study.check_name(f"{study.path}, {where}", name, names)
+    if (metric := study.text.get("metric")) and not study.can_write(metric):
+        possible = registry.writable(study.declared)
+        near = params.nearest(metric, possible)
         raise UserError(
-            f"{path}: exploratory_seeds has {named(strange)}, which seeds ({seeds}) lacks. Add them."
+            f"{study.path}: metric={one_line(metric, 60)}: no stage writes it{near}. "
+            f"Name one of {', '.join(possible) or 'an evaluation'}, or add its notebook to `stages`."
         )
-    primary = {arm for contrast in text.get("primary", []) for arm in contrast.split("_vs_")}
-    if "exploratory_seeds" in text and not primary:
-        raise UserError(f"{path}: exploratory_seeds needs primary contrasts. Name them under `primary`.")
-    return {arm: seeds if arm in primary else fewer for arm in arms}
 
 
-def _has_metric(study: Study, name: str) -> bool:
-    """Say whether a stage can write a metric; what a notebook of one's own writes is not known before."""
-    return name in registry.writable(study.declared) or any(map(registry.is_own, study.declared))
+def _check_contrasts(study: Study) -> None:
+    """Raise UserError for contrasts of unknown arms and unfit exploratory seeds."""
+    for contrast in study.contrasts:
+        for arm in [arm for arm in contrast.partition("_vs_")[::2] if arm not in study.arms]:
+            where, near = f"{study.path}: {named([contrast])}", params.nearest(arm, study.arms)
+            raise UserError(f"{where} compares {named([arm])}, which is no arm{near}")
+    if "exploratory_seeds" in study.text:
+        seeds = study.text.get("seeds", [0])
+        if strange := set(study.text["exploratory_seeds"]) - set(seeds):
+            raise UserError(f"{study.path}: exploratory_seeds has {named(strange)}, seeds has not. Add them.")
+        if not study.text.get("primary"):
+            raise UserError(f"{study.path}: exploratory_seeds needs contrasts under `primary`. Name them.")

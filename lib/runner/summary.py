@@ -14,7 +14,7 @@ Done = Iterable[tuple[Planned, Path]]  # finished stages and their folders
 
 
 def merge_metrics(seeds: Iterable[dict[str, float | None]]) -> dict[str, float]:
-    """Average every metric over seeds; a seed without it, or with null, does not count."""
+    """Average every metric over the seeds that have it."""
     values: dict[str, list[float]] = {}
     for metrics in seeds:
         for name, value in metrics.items():
@@ -48,7 +48,7 @@ def arms(done: Done) -> dict[str, dict]:
 
 
 def oracle(used: Iterable[Path]) -> dict[str, float | None]:
-    """Add up the oracle's calls and USD (None: price unknown); a shared stage counts once."""
+    """Add up the oracle's calls and USD (None: unknown), each stage once."""
     each = [folders.metrics(folder) for folder in sorted(set(used))]
     return {name: _sum([metrics.get(f"oracle.{name}", 0) for metrics in each]) for name in COUNTED}
 
@@ -84,7 +84,7 @@ def comparisons(names: list[str], primary: list[str], done: list[tuple[Planned, 
 
 
 def _try(result: dict, kind: str, name: str, compute: Callable[..., dict], *sides: dict) -> None:
-    """Compute, or note why that cannot be: the stages are paid, and their report is to be drawn."""
+    """Compute, or note why not: the stages are paid, and need their report."""
     result[kind][name] = {}
     try:
         result[kind][name] = compute(*sides)
@@ -104,7 +104,7 @@ def _correct(exploratory: list[dict]) -> None:
 
 
 def differences(a: dict[str, dict[int, Path]], b: dict[str, dict[int, Path]]) -> dict[str, dict]:
-    """Compare what `scored` found of two arms, notebook by notebook, on the seeds that both have."""
+    """Compare what `scored` returns of two arms, on the seeds that both have."""
     result = {}
     for notebook in [name for name in a if name in b]:
         if seeds := [seed for seed in a[notebook] if seed in b[notebook]]:
@@ -115,7 +115,7 @@ def differences(a: dict[str, dict[int, Path]], b: dict[str, dict[int, Path]]) ->
 
 
 def _intervals(stages: dict[str, dict[int, Path]]) -> dict[str, float]:
-    """Compute <metric>_low and _high over several seeds; a single seed's own metrics hold them."""
+    """Compute <metric>_low and _high over several seeds; one seed's metrics have them."""
     result = {}
     for seeds in stages.values():
         if len(seeds) > 1:
@@ -127,7 +127,7 @@ def _intervals(stages: dict[str, dict[int, Path]]) -> dict[str, float]:
 
 
 def scored(arm: str, done: Done) -> dict[str, dict[int, Path]]:
-    """Find an arm's folders with a scores.parquet, by notebook and seed; of several rounds the last."""
+    """Find an arm's last folders with a scores.parquet, by notebook and seed."""
     result: dict[str, dict[int, Path]] = {}
     for stage, folder in done:
         if stage.arm == arm and (folder / "scores.parquet").is_file():
