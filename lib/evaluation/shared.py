@@ -24,13 +24,11 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     """Load all records of a file or hub data set, with these fields of these types.
 
     `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
-    `unique_key` of another, and where there are no records.
+    `unique_key` of another.
     """
     placed = [(where, record) for _, where, record in sources.read(source)]
     for where, record in placed:
         _check(record, f"{parameter}: {where}", fields)
-    if not placed:
-        raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
     loaded = [sources.cleaned(record) for _, record in placed]
     counts = Counter(record[unique_key] for record in loaded if unique_key)
     if repeats := [value for value, n in counts.items() if n > 1]:
