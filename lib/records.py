@@ -1,4 +1,4 @@
-"""Define the one schema of rows that every stage reads and writes; build, read, write and select rows."""
+"""Define the one schema of rows; build, read, write and select rows."""
 
 import hashlib
 import itertools
@@ -77,13 +77,13 @@ def messages(row: dict) -> list[dict]:
 
 
 def characters(row: dict) -> int:
-    """Return the characters of a row that a student reads: earlier turns, instruction, input, response."""
+    """Count the characters of earlier turns, instruction, input and response."""
     turns = sum(len(turn["content"]) for turn in row["turns"] or [])
     return turns + sum(len(row[name] or "") for name in ("instruction", "input", "response"))
 
 
 def iter_rows(rows: Dataset, *columns: str) -> Iterator[dict]:
-    """Yield the rows one by one with these columns alone; a thousand are decoded at a time."""
+    """Yield rows one by one with these columns; a thousand are decoded at a time."""
     for part in rows.select_columns(list(columns)).iter(batch_size=1000):
         yield from (dict(zip(part, values, strict=True)) for values in zip(*part.values(), strict=True))
 
@@ -95,7 +95,7 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
 
 
 def build(rows: Iterable[dict]) -> Dataset:
-    """Fill in missing columns and ids, number repeated ids ("-2", "-3") and cast to FEATURES."""
+    """Fill in missing columns and ids, number repeated ids ("-2"), cast to FEATURES."""
     counts: Counter[str] = Counter()
     parts = [
         pa.Table.from_pylist([_complete(row, counts) for row in part], schema=SCHEMA)
@@ -116,13 +116,13 @@ def _complete(row: dict, counts: Counter[str]) -> dict:
 
 
 def _dataset(table: pa.Table) -> Dataset:
-    """Make a data set without a copy; a random fingerprint, as the default one hashes every row."""
+    """Make a data set without a copy, nor a fingerprint that hashes every row."""
     info = DatasetInfo(features=FEATURES)
     return Dataset(table.cast(SCHEMA), info, fingerprint=generate_random_fingerprint())
 
 
 def write(rows: Dataset, path: str | Path) -> Path:
-    """Write rows as Parquet, cast to FEATURES so that an all-null column keeps its type."""
+    """Write rows as Parquet with our types, which an all-null column would lose."""
     path = Path(path)
     with files.whole(path) as partial, pq.ParquetWriter(partial, PARQUET) as file:
         for table in rows.with_format("arrow").iter(batch_size=GROUP):
@@ -131,7 +131,7 @@ def write(rows: Dataset, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> Dataset:
-    """Read one Parquet file of rows. Raise UserError where it is missing, damaged or no file of rows."""
+    """Read a Parquet file of rows; raise UserError where that is not possible."""
     try:
         return _dataset(pq.read_table(path).select(list(FEATURES)))
     except (OSError, pa.ArrowException, KeyError) as error:
@@ -140,7 +140,7 @@ def read(path: str | Path) -> Dataset:
 
 
 def update(rows: Dataset, **columns: Iterable) -> Dataset:
-    """Copy rows with some columns replaced, in row order, types kept; a column may be an iterator."""
+    """Copy rows with columns replaced, types kept; a column may be an iterator."""
     table = rows.with_format("arrow")[:]
     for name, values in columns.items():
         kind = SCHEMA.field(name)

@@ -1,4 +1,4 @@
-"""Texts: fit to be written anywhere, and apart from the thoughts before them."""
+"""Clean texts, and split off the thoughts before them."""
 
 import re
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ def clean(text: str) -> str:
 
 
 def split_thoughts(text: str, opened: bool = False) -> tuple[str, str]:
-    """Split a reply into (reasoning, text): the thoughts at its beginning, and what follows.
+    """Split a reply into (reasoning, text): thoughts at its beginning, what follows.
 
     A thought that never ends leaves no text. `opened` says that the prompt ended in an opening tag, so that
     the reply begins inside a thought. Where that is not known, a closing tag without an opening one ends a
@@ -98,5 +98,5 @@ def _joined(thoughts: Iterable[str]) -> str:
 
 
 def opens_thought(prompt: str) -> bool:
-    """Return whether a rendered prompt ends inside a thought: its template wrote the opening tag."""
+    """Return whether a rendered prompt ends in a tag that opens a thought."""
     return prompt.rstrip().lower().endswith(tuple(TAGS))

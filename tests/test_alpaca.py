@@ -75,7 +75,7 @@ def test_outputs_to_other_instructions_are_refused():
 )
 def test_bad_outputs_are_named(tmp_path, rows, fault):
     (tmp_path / "outputs.json").write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=f"model_outputs.*{fault}"):
+    with pytest.raises(UserError, match=f"outputs.*{fault}"):
         alpaca.outputs(str(tmp_path / "outputs.json"), "model_outputs")
 
 

@@ -1,4 +1,4 @@
-"""Read instruction data in any common format into rows, with an account of what was read."""
+"""Read instruction data in any common format into rows, with an account."""
 
 import contextlib
 import itertools
@@ -58,23 +58,23 @@ def check(format: str, bad_rows: str) -> None:
 
 
 def _rows(source: str, format: str, account: Account) -> Iterator[dict]:
-    drafts = _drafts(source, format, account)
-    head = list(itertools.islice(drafts, HEAD))
-    repeats = Repeats([draft for _, *draft in head])
-    for name, row, fields in itertools.chain(head, drafts):
-        repeats.drop(row, fields)
-        fields.notes.update(("meta", field) for field in _names(fields))
-        response = row["response"]
-        if not response or not response.strip():
-            fields.notes.add(("note", "without_response"))
-        if response is not None and row.setdefault("response_from", "corpus") == "corpus":
-            row.setdefault("corpus_response", response)
-        account.counts.update(fields.notes)
-        yield {"source": name, "meta": _meta(fields)} | row
+    for name, drafts in itertools.groupby(_drafts(source, format, account), key=lambda draft: draft[0]):
+        head = list(itertools.islice(drafts, HEAD))
+        repeats = Repeats([(row, fields) for _, row, fields in head])
+        for _, row, fields in itertools.chain(head, drafts):
+            repeats.drop(row, fields)
+            fields.notes.update(("meta", field) for field in _names(fields))
+            response = row["response"]
+            if not response or not response.strip():
+                fields.notes.add(("note", "without_response"))
+            if response is not None and row.setdefault("response_from", "corpus") == "corpus":
+                row.setdefault("corpus_response", response)
+            account.counts.update(fields.notes)
+            yield {"source": name, "meta": _meta(fields)} | row
 
 
 def _drafts(source: str, format: str, account: Account) -> Iterator[tuple[str, dict, Fields]]:
-    """Yield for each record that can be used the file's name, a row, and the fields that are left over."""
+    """Yield the file's name, a row and the fields left over, for each usable record."""
     for name, record_where, record in sources.read(source, account.on_bad_row):
         for where, instance in formats.instances(record, record_where):
             try:
@@ -84,13 +84,13 @@ def _drafts(source: str, format: str, account: Account) -> Iterator[tuple[str, d
 
 
 def _names(rest: Fields) -> list[str]:
-    """List the names of the fields that go to `meta`, those of turns as "name of a turn"."""
+    """List the fields that go to `meta`, those of turns as "name of a turn"."""
     names = [name for name in rest if name != "turn_fields"]
     return names + [f"{key} of a turn" for extra in rest.get("turn_fields", ()) for key in extra]
 
 
 def _meta(rest: dict) -> str:
-    """Return what is left of a record as a JSON object without nulls; "" when nothing is."""
+    """Write what is left of a record as JSON without nulls; "" when nothing is."""
     given = rest.get("meta")
     with contextlib.suppress(ValueError, TypeError):
         given = json.loads(given)

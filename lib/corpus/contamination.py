@@ -29,19 +29,16 @@ Prompt = str | Sequence[str]  # one text, or the turns of one question
 
 
 def prompts(path: str) -> list[Prompt]:
-    """Read a benchmark's prompts: AlpacaEval's `instruction`, IFEval's `prompt`, MT-Bench's `turns`.
+    """Read a benchmark's prompts; raise sources.BadInput for a file without them.
 
-    Raises sources.BadInput for a file that is none of them, or holds no prompt.
+    They are AlpacaEval's `instruction`, IFEval's `prompt` and MT-Bench's `turns`.
     """
-    listed = [_prompt(record, where) for _, where, record in sources.read(path)]
-    if not listed:
-        raise sources.BadInput(f"{path} holds no prompt to look for. Name another file.")
-    return listed
+    return [_prompt(record, where) for _, where, record in sources.read(path)]
 
 
 def _prompt(record: object, where: str) -> Prompt:
-    record = record if isinstance(record, dict) else {}
-    prompt = next((record[key] for key in ("instruction", "prompt", "turns") if key in record), None)
+    fields = record if isinstance(record, dict) else {}
+    prompt = next((fields[name] for name in ("instruction", "prompt", "turns") if name in fields), None)
     turns = prompt if isinstance(prompt, list) else [prompt]
     if not turns or not all(isinstance(turn, str) for turn in turns):
         message = f"{where}: no benchmark prompt, found {prompt!r:.60}."
@@ -50,12 +47,12 @@ def _prompt(record: object, where: str) -> Prompt:
 
 
 def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
-    """Read the prompts of benchmark files, each named by the last two parts of its path."""
+    """Read benchmark files, each named by the last two parts of its path."""
     return {"/".join(Path(path).parts[-2:]): prompts(path) for path in paths}
 
 
 def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:
-    """List which row touches which prompt of the benchmarks (their names: their prompts).
+    """List which row touches which prompt of the benchmarks (name: prompts).
 
     Columns: id of the row, benchmark, prompt (its position) and cause, the first that holds.
     """
@@ -113,7 +110,7 @@ class Index:
         self.tables = {cause: _Table([part[cause] for part in parts], SHARES[cause]) for cause in CAUSES}
 
     def causes(self, turns: list[dict], instruction: str, input: str) -> dict[tuple[str, int], str]:
-        """Return (benchmark, position) of each prompt that a row touches, with the first cause."""
+        """Return the first cause of each prompt (benchmark, position) that a row touches."""
         parts = _parts([*(turn["content"] for turn in turns), instruction, input])
         first = {}
         for cause, table in self.tables.items():
@@ -123,7 +120,7 @@ class Index:
 
 
 class _Table:
-    """Sets by their elements, to find those of which another set has at least a share."""
+    """Sets by element, to find those that share enough with another set."""
 
     def __init__(self, sets: list[set[str]], share: float):
         numbers = defaultdict(list)
@@ -134,13 +131,14 @@ class _Table:
         self.needed = np.array([max(1, ceil(share * len(elements) - 1e-9)) for elements in sets])
 
     def matches(self, elements: set[str]) -> Iterable[int]:
+        """Return the numbers of these sets, in order."""
         shared = [self.numbers[element] for element in elements & self.numbers.keys()]
         counts = np.bincount(np.concatenate(shared)) if shared else np.array([])
         return np.flatnonzero(counts >= self.needed[: len(counts)])
 
 
 def _parts(texts: list[str]) -> dict[str, set[str]]:
-    """Return what a row (turns, instruction, input) or a prompt can share with another, by cause."""
+    """Return what a row's texts, or a prompt, can share with another, by cause."""
     texts = [" ".join(words_of(normal(text))) for text in texts]
     whole, both = " ".join(filter(None, texts)), " ".join(filter(None, texts[-2:]))
     characters = {whole[i : i + CHARACTERS] for i in range(len(whole) - CHARACTERS + 1)}

@@ -16,7 +16,7 @@ MOST_MISSED = 1e-4  # share of pairs at the threshold that the index may not fin
 
 
 def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[str, str]]]:
-    """Drop repeats of an earlier key; return the other rows, and (dropped id, kept id) pairs.
+    """Drop exact repeats; return the other rows, and (dropped id, kept id) pairs.
 
     key: "text" (turns, instruction and input; case, width and white space do not count), or "payload" (the
     embedded world's family and canonical payload, from `meta`).
@@ -28,10 +28,11 @@ def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[st
 
 
 def drop_near(rows: Dataset, threshold: float = 0.8) -> tuple[Dataset, list[tuple[str, str, float]]]:
-    """Drop near-duplicates; return the other rows, and (dropped id, kept id, similarity) triples.
+    """Drop near-duplicates; return the other rows, and what was dropped.
 
-    A row is dropped when the Jaccard similarity of its word 3-grams to those of an earlier kept row reaches
-    the threshold (0 to 1); so which rows stay depends on their order and on nothing else.
+    The second is a list of (dropped id, kept id, similarity). A row is dropped when the Jaccard similarity of
+    its word 3-grams to those of an earlier kept row reaches the threshold (0 to 1); so which rows stay
+    depends on their order and on nothing else.
     """
     ids, kept, dropped, index = rows["id"][:], [], [], NearIndex(threshold)
     for i, (grams, sketch) in enumerate(sketches(keys(rows))):
@@ -45,7 +46,7 @@ def drop_near(rows: Dataset, threshold: float = 0.8) -> tuple[Dataset, list[tupl
 
 
 class NearIndex:
-    """Texts by their word 3-grams; MinHash proposes pairs, their Jaccard similarity decides."""
+    """Texts by their word 3-grams: MinHash proposes, Jaccard similarity decides."""
 
     def __init__(self, threshold: float):
         missed = {bands: (1 - threshold ** (PERMUTATIONS // bands)) ** bands for bands in (8, 16, 32, 64)}
@@ -58,8 +59,8 @@ class NearIndex:
         self.grams.append(grams)
 
     def nearest(self, grams: array, sketch: RMinHash) -> tuple[float, int]:
-        """Return the highest Jaccard similarity, 0 to 1, and the number of the first text that has it."""
-        own, nearest = set(grams), (0.0, 0)
+        """Return the highest similarity, 0 to 1, and the first such text; -1 for none."""
+        own, nearest = set(grams), (-1.0, -1)
         for number in sorted(self.candidates.query(sketch)):
             shared = len(own.intersection(self.grams[number]))
             similarity = shared / (len(own) + len(self.grams[number]) - shared)
@@ -68,7 +69,7 @@ class NearIndex:
 
 
 def sketches(texts: Iterable[str]) -> Iterator[tuple[array, RMinHash]]:
-    """Yield the word 3-grams of each normal text as 64-bit hashes, and their MinHash sketch."""
+    """Yield word 3-grams of each normal text, as 64-bit hashes, and their sketch."""
     for part in records.batched(texts, 1000):  # one by one takes eight times as long
         sets = [shingles(text, WORDS) for text in part]
         hashes = (array("Q", grams) for grams in RMinHash.hash_token_sets(sets))
@@ -76,7 +77,7 @@ def sketches(texts: Iterable[str]) -> Iterator[tuple[array, RMinHash]]:
 
 
 def keys(rows: Dataset, key: str = "text") -> Iterator[str]:
-    """Yield the text that decides on duplication, one a row; a ValueError names a row without a payload."""
+    """Yield the key of each row; a ValueError names a row without a payload."""
     if key == "payload":
         return (_payload(**row) for row in records.iter_rows(rows, "meta", "id"))
     return (normal(full_text(**row)) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
@@ -104,6 +105,6 @@ def words_of(text: str) -> list[str]:
 
 
 def shingles(text: str, words: int) -> set[str]:
-    """Return the word n-grams of a normal text; for a text with fewer words, the whole."""
+    """Return the word n-grams of a normal text; of a shorter text, the whole."""
     tokens = words_of(text)
     return {" ".join(tokens[i : i + words]) for i in range(max(len(tokens) - words, 0) + 1)}

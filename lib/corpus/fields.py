@@ -1,4 +1,4 @@
-"""Take the fields of a record out one by one, and use those that mean the same in every format."""
+"""Take fields out of a record; use those that mean the same in every format."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ PROMPTS = ("context", "input", "inputs", "prompt", "question", "instruction", "h
 
 
 class BadRow(Exception):
-    """A record that cannot become a row: the cause it is counted under, and the rest of the sentence."""
+    """A record that cannot become a row: the cause to count, and a detail of it."""
 
     def __init__(self, cause: str, detail: str = ""):
         super().__init__(cause + detail)
@@ -32,7 +32,7 @@ class BadRow(Exception):
 
 
 class Fields(dict):
-    """The fields of a record, or of a turn, that are not read yet; what is left goes to `meta`.
+    """Fields of a record or turn that are not read yet; the rest goes to `meta`.
 
     notes: (kind, text) pairs, see lib/corpus/account.py.
     """
@@ -65,7 +65,7 @@ class Fields(dict):
         return [name for name in names if self.pop(name, "") not in EMPTY]
 
     def trained(self) -> bool:
-        """Take out the fields that say whether a response is trained on; whether all of them allow it."""
+        """Take out the marks of a response; return whether all allow to train on it."""
         allowed = True
         for name in TRAINED:
             flag = FLAGS.get(str(self.get(name)).lower())
@@ -101,11 +101,10 @@ def fits(column: str, value: object) -> bool:
             for item in value
         ]
     try:
-        in_range = column not in SCORES or 1 <= value <= 10
         array = pa.array([value], records.SCHEMA.field(column).type)
     except (pa.ArrowException, TypeError, OverflowError):
         return False
-    return in_range and array.to_pylist() == [value] and not _holds_null(value)
+    return array.to_pylist() == [value] and not _holds_null(value)
 
 
 def _holds_null(value: object) -> bool:
@@ -114,7 +113,7 @@ def _holds_null(value: object) -> bool:
 
 
 def settle(row: dict, fields: Fields) -> None:
-    """Move the fields that all formats share into the row; drop thoughts. Raises BadRow."""
+    """Move fields that all formats share into the row. Raises BadRow."""
     _drop_thoughts(row, fields)
     _check_prompts(row, fields)
     if COMMON.isdisjoint(fields):
@@ -128,7 +127,7 @@ def settle(row: dict, fields: Fields) -> None:
 
 
 def _drop_thoughts(row: dict, fields: Fields) -> None:
-    """Drop the thoughts before responses; a response that is only a thought becomes null."""
+    """Drop thoughts before responses; a response of nothing else becomes null."""
     thought, response = split_thoughts(row["response"] or "")
     if thought:
         row["response"] = response or None
@@ -162,9 +161,10 @@ def _fill_columns(row: dict, fields: Fields) -> None:
         value = fields[name]
         if column == "licence" and fits("references", value):
             value = ", ".join(value)
+        usable = fits(column, value) and (column not in SCORES or 1 <= value <= 10)
         if value in EMPTY:
             del fields[name]
-        elif row.get(column, value) == value and fits(column, value):
+        elif usable and row.get(column, value) == value:
             row[column] = value
             del fields[name]
             fields.notes.add(("read", f"`{name}` as the row's `{column}`"))

@@ -21,7 +21,7 @@ NO_INSTRUCTION = "row without instruction"
 
 
 def read(record: object, format: str = "auto") -> tuple[dict, Fields]:
-    """Read a record as a row without `meta`, and the fields that are left over. Raises BadRow."""
+    """Read a record as a row, and the fields left over. Raises BadRow."""
     fields = Fields(record)
     recognised = recognise(record)
     format = recognised if format == "auto" or recognised == "rows" else format
@@ -36,7 +36,7 @@ def read(record: object, format: str = "auto") -> tuple[dict, Fields]:
 
 
 def recognise(record: dict) -> str:
-    """Return the format of a record by its keys; "" where it is unknown, or must be named."""
+    """Return the format of a record by its keys; "" where none is recognised."""
     names = record.keys()
     if names >= records.FEATURES.keys():
         return "rows"
@@ -52,7 +52,7 @@ def recognise(record: dict) -> str:
 
 
 def instances(record: object, where: str) -> list[tuple[str, object]]:
-    """List the instances of a task file, each with the file's other fields; else the record alone."""
+    """List a task's instances, each with the file's other fields; else the record."""
     listed = record.get("Instances") if isinstance(record, dict) and "Definition" in record else None
     if not isinstance(listed, list):
         return [(where, record)]
@@ -67,7 +67,7 @@ def instances(record: object, where: str) -> list[tuple[str, object]]:
 
 
 def own_row(fields: Fields) -> dict:
-    """Read a row that a stage wrote, in any container: its columns must have our types."""
+    """Read a row that a stage wrote; its columns must have our types."""
     row = {name: fields.pop(name) for name in COLUMNS if name in fields}
     for name, value in row.items():
         if not fits(name, value):
@@ -111,9 +111,10 @@ def prompt_completion(fields: Fields) -> dict:
 
 
 def instance(fields: Fields) -> dict:
-    """Read an instance of a Super-NaturalInstructions task; the first of its outputs is the response.
+    """Read an instance of a Super-NaturalInstructions task.
 
-    The rest of the file, its positive examples too, goes to the `meta` of every row.
+    The first of its outputs is the response. The rest of the file, its positive examples too, goes to the
+    `meta` of every row.
     """
     if "Definition" not in fields or "Instances" in fields:
         raise BadRow("a task file is an object with `Definition` and a list `Instances`")
@@ -128,10 +129,10 @@ def instance(fields: Fields) -> dict:
 
 
 def recorded_pair(fields: Fields, oracle: str) -> dict:
-    """Read a Cherry LLM pair and its verdicts: `review` shows Answer1 first, `review_reverse` Answer2.
+    """Read a Cherry LLM pair and its verdicts.
 
-    oracle: whose answer is the oracle's, "first" (Answer1) or "second". The recorded scores stay in `meta` as
-    they are: `scores` and `scores_reverse` each in the order shown.
+    `review` shows Answer1 first, `review_reverse` Answer2. oracle: whose answer is the oracle's, "first"
+    (Answer1) or "second". The recorded scores stay in `meta` as they are, each in the order shown.
     """
     instruction = check_text("prompt", fields.take("prompt", "text", "Instruction"))
     names = ("Answer1", "Answer2", "review", "review_reverse")
@@ -174,7 +175,7 @@ def _input(fields: Fields) -> str:
 
 
 def _history(fields: Fields) -> list[dict]:
-    """Take LLaMA-Factory's earlier turns out: pairs of a user's and an assistant's text."""
+    """Take LLaMA-Factory's earlier turns out: pairs of texts, user and assistant."""
     turns = []
     for pair in fields.pop("history") if isinstance(fields.get("history"), list) else ():
         if not isinstance(pair, list) or len(pair) != 2:
@@ -186,7 +187,7 @@ def _history(fields: Fields) -> list[dict]:
 
 
 def _with_system(turns: list[dict], fields: Fields) -> list[dict]:
-    """Put the system message of a field of its own first, joined with the one that turns begin with."""
+    """Put the system message of a field first, joined with that of the turns."""
     texts = []
     for name in ("system", "system_prompt"):
         value = fields.get(name)
@@ -202,10 +203,10 @@ def _with_system(turns: list[dict], fields: Fields) -> list[dict]:
 
 
 def _conversation(items: list, fields: Fields) -> dict:
-    """Read turns as a row: the user's last one is the instruction, what follows it the response."""
+    """Read turns as a row: the user's last is the instruction, the next the response."""
     parts = [Fields(item, fields.notes) for item in items]
     turns = [_turn(part) for part in parts]
-    flags = [part.trained() for part in parts]
+    flags = [not part or part.trained() for part in parts]
     last = max((i for i, turn in enumerate(turns) if turn["role"] == "user"), default=None)
     if last is None:
         raise BadRow(NO_INSTRUCTION, f": none of its {len(turns)} turns is the user's")
@@ -227,7 +228,7 @@ def _conversation(items: list, fields: Fields) -> dict:
 
 
 def _turn(fields: Fields) -> dict:
-    """Take role and content out of a turn; content is None where there is none. Drop thoughts."""
+    """Take role and content, which may be None, out of a turn; drop thoughts."""
     name = check_text("role", fields.take("role", "from")).strip().lower()
     content = fields.take("content", "value", "text")
     if name in TOOL_ROLES or fields.drop(TOOL_CALLS):
@@ -241,7 +242,7 @@ def _turn(fields: Fields) -> dict:
 
 
 def _content(value: object, fields: Fields) -> str | None:
-    """Read a text, or a list of parts of text, joined as chat templates join them: with nothing between."""
+    """Read a text, or parts, joined as chat templates do, with nothing between."""
     if not isinstance(value, list):
         return value if value is None else check_text("content", value)
     texts = []

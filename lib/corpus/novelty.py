@@ -37,7 +37,7 @@ class NoveltyFilter:
             self.add(duplicates.full_text(**row))
 
     def rejection_reason(self, text: str) -> str:
-        """Return "duplicate", "in a benchmark", "too similar", "near-duplicate" or, for a new text, ""."""
+        """Return why a text is not new; "" for a new one."""
         normal = duplicates.normal(text)
         if normal in self.texts:
             return "duplicate"
@@ -59,9 +59,7 @@ class NoveltyFilter:
         return nearest[1] if nearest and nearest[1] > ROUGE_L else 0.0
 
     def _encode(self, text: str) -> str:
-        """Write a character for each of rouge-score's words: rapidfuzz compares texts five times as fast."""
-        numbers = (
-            self.numbers.setdefault(word, len(self.numbers))
-            for word in re.findall(r"[a-z0-9]+", text.lower())
-        )
+        """Write one character per word, which compares five times as fast."""
+        words = re.findall(r"[a-z0-9]+", text.lower())
+        numbers = (self.numbers.setdefault(word, len(self.numbers)) for word in words)
         return "".join(chr(number % (sys.maxunicode + 1)) for number in numbers)

@@ -8,7 +8,7 @@ LONG = 40  # characters from which a text does not hold a prompt and its respons
 
 
 class Repeats:
-    """Columns that repeat prompt and response in a fixed frame of words, as the first rows show.
+    """Columns that repeat prompt and response in a frame of words, by the first rows.
 
     A frame depends on which texts a row has: Alpaca's `text` has one for rows with an input.
     """
@@ -27,7 +27,7 @@ class Repeats:
         }
 
     def drop(self, row: dict, fields: Fields) -> None:
-        """Drop from a record the fields that repeat its prompt and response, and note their names."""
+        """Drop the fields that repeat prompt and response, and note their names."""
         for name in self.frames.keys() & fields.keys():
             parts, frame = _frame(fields[name], row)
             # the first row with other texts than the head's gives their frame
@@ -43,7 +43,10 @@ def _is_usual(frames: Counter) -> bool:
 
 
 def _frame(value: object, row: dict) -> tuple[tuple[bool, ...], tuple[str, ...] | None]:
-    """Return which texts a row has, and the words of a value around them; None where it lacks one of them."""
+    """Return which texts a row has, and the words of a value around them.
+
+    None instead of the words where the value lacks one of the texts.
+    """
     texts = [turn["content"].strip() for turn in row["turns"]]
     texts += [(row[name] or "").strip() for name in ("instruction", "input", "response")]
     parts, words = tuple(map(bool, texts)), []

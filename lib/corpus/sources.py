@@ -49,11 +49,11 @@ def read(
             else:
                 yield name, where, record
         if empty:
-            raise BadInput(f"{name}: it holds no record. Name another file.")
+            raise BadInput(f"{name}: it holds no records. Name another file.")
 
 
 def local_files(source: str) -> list[Path]:
-    """List the files that a path, folder or glob names; none where it can only be a hub name."""
+    """List the files that a path, folder or glob names; none for a hub name."""
     text, shown = paths.expand(source), one_line(source)
     if not text.strip() or "$" in text:
         raise BadInput(f"source={shown}: empty, or a variable in this path is not set. Write the path out.")
@@ -89,7 +89,7 @@ def _file_records(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _json_records(stream: IO[bytes], path: Path) -> Iterator[tuple[str, object]]:
-    """Yield a list of records, one record, or {"data": [records], ...}, whose other keys go to each."""
+    """Yield a list of records, one, or {"data": [records]} with the other keys."""
     content = stream.read()
     try:
         data = _parse(content) if content.strip() else []
@@ -106,7 +106,7 @@ def _json_records(stream: IO[bytes], path: Path) -> Iterator[tuple[str, object]]
 
 
 def _json_lines(lines: Iterable[bytes], path: Path) -> Iterator[tuple[str, object]]:
-    """Yield a record a line, the error for a line that is no JSON; blank lines are no records."""
+    """Yield a record per line, the error where a line is no JSON; skip blank lines."""
     for i, line in enumerate(lines, 1):
         if line.strip():
             try:

@@ -27,7 +27,7 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     """Load all records of a file or hub data set, with these fields of these types.
 
     `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
-    `unique_key` of another, and where there are no records.
+    `unique_key` of another.
     """
     loaded, keys = [], Counter()
     for _, where, record in sources.read(source):
@@ -38,8 +38,6 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
                 raise BadInput(f"{parameter}: {where}: {problem}. Correct the file.")
         loaded.append(values)
         keys[values.get(unique_key)] += 1
-    if not loaded:
-        raise BadInput(f"{parameter}={source}: it holds no records. Name another file.")
     if unique_key and len(keys) < len(loaded):
         [(key, _)] = keys.most_common(1)
         raise BadInput(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
