@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.runner import digests, folders
 
 
@@ -30,10 +30,12 @@ def new_plan(
 
 
 def complete(plan: dict, part: Path, final: Path) -> None:
-    """Close the books of a stage: the plan, how long it took and every file go to stage.json."""
+    """Close the books of a stage: plan, its own sentence, duration and every file go to stage.json."""
+    says = (files.read_json(part / "progress.json") or {}).get("says", "")
     folders.clear(part)
     seconds = round(time.time() - plan["started_at"], 1)
-    folders.complete(part, final, plan | {"seconds": seconds, "files": digests.listing(part)})
+    about = {"says": says, "seconds": seconds, "files": digests.listing(part)}
+    folders.complete(part, final, plan | about)
 
 
 def command(path: str | Path, overrides: dict[str, object], name: str) -> str:
