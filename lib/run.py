@@ -116,7 +116,8 @@ def _check(planned: list[Planned]) -> None:
 
 
 def _run_all(run: Run) -> dict:
-    status, before = "failed", files.read_json(run.folder / "summary.json")
+    status = "failed"
+    pages.remove(run.folder)
     try:
         _run_stages(run, once=False)
         named, primary = contrasts(run.study), run.study.text.get("primary") or []
@@ -131,7 +132,6 @@ def _run_all(run: Run) -> dict:
         raise
     finally:
         result = run.summary(status)
-        pages.withdraw(run.folder, before, result)
         files.write_json(run.folder / "summary.json", result)
     print(paths.short(_report(run)))
     return result
@@ -140,7 +140,7 @@ def _run_all(run: Run) -> dict:
 def _report(run: Run) -> Path:
     """Write the report. Raises UserError where that fails: the stages are recorded all the same."""
     try:
-        return pages.write_report(run.folder)
+        return pages.draw(run.folder)
     except UserError:
         raise
     except Exception as error:

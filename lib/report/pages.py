@@ -1,6 +1,6 @@
 """Draw what people see of a run: a page for each stage, then the report and the cards.
 
-The modules that draw are imported late: they take a second, which a run that is complete can do without.
+The modules that draw are imported late: they take a second, which a refused run can do without.
 """
 
 import sys
@@ -9,8 +9,6 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError, one_line
 from lib.runner import digests
-
-PAGE, ZIP = "report.html", "report.zip"
 
 
 def write_page(stage: Path) -> None:
@@ -36,26 +34,6 @@ def attempt(stage: Path, again: str) -> None:
         print(f"\n{paths.short(stage)}: its page cannot be drawn ({reason}). Do {again}.", file=sys.stderr)
 
 
-def withdraw(run: Path, before: dict | None, summary: dict) -> None:
-    """Remove the report of a run whose summary will say something else than `before`."""
-    if not before or _results(before) != _results(summary):
-        for name in (PAGE, ZIP):
-            (run / name).unlink(missing_ok=True)
-
-
-def _results(summary: dict) -> dict:
-    """Return a summary without whether a stage ran or was reused."""
-    stages = [{name: value for name, value in line.items() if name != "status"} for line in summary["stages"]]
-    return summary | {"stages": stages}
-
-
-def write_report(run: Path) -> Path:
-    """Write the report and cards of a run unless they are there, and return the report's path."""
-    if (run / PAGE).is_file():  # written last
-        return run / (ZIP if (run / ZIP).is_file() else PAGE)
-    return draw(run)
-
-
 def draw(run: Path) -> Path:
     """Write the report of a run, its cards and the missing pages of stages; return the report's path.
 
@@ -67,3 +45,9 @@ def draw(run: Path) -> Path:
         write_page(stage)
     cards.write(run)
     return page.write(run)
+
+
+def remove(run: Path) -> None:
+    """Remove the report of a run that is about to change."""
+    for name in ("report.html", "report.zip"):
+        (run / name).unlink(missing_ok=True)
