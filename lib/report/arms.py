@@ -148,8 +148,8 @@ def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[s
     for name, stages in sets.items():
         rows = [records.read(folder / "rows.parquet") for folder in stages]
         rows = _labelled(run, concatenate_datasets(rows)) if rows else records.build([])
-        if known := [i for i, task in enumerate(rows["task"]) if task in taxonomy]:
-            mixes[name] = taxonomies.mix(rows.select(known), taxonomy)
+        if labelled := [i for i, task in enumerate(rows["task"]) if task in taxonomy]:
+            mixes[name] = taxonomies.mix(rows.select(labelled), taxonomy)
     return mixes | {"target": {task: entry.share for task, entry in taxonomy.items()}} if mixes else {}
 
 

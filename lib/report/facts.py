@@ -60,8 +60,8 @@ def is_embedded(records: Records) -> bool:
 
 def named(names: list[str], records: Records) -> str:
     """Name models and data for a reader; of another corpus, verdicts of `exact` came with the rows."""
-    known = NAMES if is_embedded(records) or not values(records, "source") else NAMES | FROM_CORPUS
-    return ", ".join(known.get(name, without_folder(name)) for name in names)
+    phrases = NAMES if is_embedded(records) or not values(records, "source") else NAMES | FROM_CORPUS
+    return ", ".join(phrases.get(name, without_folder(name)) for name in names)
 
 
 def without_folder(text: object) -> str:

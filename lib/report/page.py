@@ -97,10 +97,10 @@ def _cost(table: pd.DataFrame) -> pd.DataFrame:
     """Tabulate stages, seconds, oracle calls and money by notebook; a shared stage counts once."""
     once = table[table["arm"] != "all"].drop_duplicates("folder")
     metrics = [folders.metrics(folder) for folder in once["folder"]]
-    asked = {"oracle calls": "oracle.calls", "USD": "oracle.usd"}
-    counts = {column: [values.get(name, 0) for values in metrics] for column, name in asked.items()}
-    each = once[["notebook", "seconds"]].assign(stages=1, **counts).astype({"USD": float})
-    sums = each.groupby("notebook", sort=False).agg(lambda column: column.sum(skipna=False))
+    each = once[["notebook", "seconds"]].assign(stages=1)
+    each["oracle calls"] = [values.get("oracle.calls", 0) for values in metrics]
+    each["USD"] = [values.get("oracle.usd", 0) for values in metrics]
+    sums = each.astype({"USD": float}).groupby("notebook", sort=False).sum(skipna=False)
     shown = sums[["stages", "seconds", "oracle calls"]].map("{:,.0f}".format)
     return shown.assign(USD=sums["USD"].map("{:,.2f}".format).replace("nan", "unknown")).rename_axis(None)
 
