@@ -21,8 +21,7 @@ BASELINES = ("mfd", "mfd_mix", "constant_alpha", "random_oracle", "longest", "if
 ARMS = {"tapir": BLUE, "self_guide": RED, "balanced": "#E69F00", "random": "#009E73"}
 ARMS |= {"warm_up": "#7F7F7F", "corpus": "#BFBFBF"} | dict(zip(BASELINES, MUTED, strict=True))
 SHARED_OUTCOMES = {"both right": "#C9C9C9", "both wrong": "#EBEBEB", "equal": "#C9C9C9"}
-INK, FAINT, RULE, PAPER = "#22262b", "#5c636b", "#e3e3e3", "#ffffff"
-DARK = {INK: "#e4e7ea", FAINT: "#a9b0b7", RULE: "#3a4047", PAPER: "none"}  # the same colours on a dark page
+INK, FAINT, RULE = "#22262b", "#5c636b", "#e3e3e3"
 MAX_VECTORS = 2000  # points drawn as vectors; a figure with more holds them as pixels
 MAX_ALT = 900  # characters of an alternative text
 SPREAD = ["rows", "least", "median", "most"]  # of a histogram, in its alternative text

@@ -4,7 +4,7 @@
     student = load(stage.input("student_from"))
     for batch in stage.progress(batches, label="steps"): ...
     stage.write_metrics({"training.loss": 0.61})
-    stage.close()
+    stage.close("300 rows, loss 0.61.")
 
 Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it works in outputs/interactive.
 """
@@ -143,9 +143,14 @@ class Stage:
         self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
         files.write_json(self.folder / "metrics.json", self._metrics)
 
-    def close(self) -> Path:
-        """End the stage, in the last cell; by hand, it replaces an earlier result."""
-        self._note({"closed": True})
+    def close(self, says: str = "") -> Path:
+        """Show and record the result in one sentence of Markdown, which reports print, and end the stage.
+
+        By hand, the folder replaces that of an earlier result.
+        """
+        self._note({"closed": True, "says": says})
+        if says:
+            say(says)
         if self._final is None:
             return self.folder
         folders.complete(self._plan, self.folder, self._final)

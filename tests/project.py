@@ -31,11 +31,17 @@ class Project:
         self.module("__init__", f"__path__.append({str(LIB)!r})")
 
     def notebook(
-        self, name: str, parameters: str, *cells: str, reserved: str = RESERVED, prose: str = ""
+        self,
+        name: str,
+        parameters: str,
+        *cells: str,
+        reserved: str = RESERVED,
+        prose: str = "",
+        says: str = "",
     ) -> Path:
-        """Write a notebook that opens its stage, runs these cells and closes it, below `prose`."""
+        """Write a notebook that opens its stage, runs these cells and closes it with what it `says`, below `prose`."""
         opening = f'from lib.stage import open_stage\nstage = open_stage("{name}", globals())'
-        cells = [new_code_cell(source) for source in (opening, *cells, "stage.close()")]
+        cells = [new_code_cell(source) for source in (opening, *cells, f"stage.close({says!r})")]
         first = new_code_cell(reserved + parameters, metadata={"tags": ["parameters"]})
         path = self.root / "notebooks" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,14 +39,8 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         for end, at in (("low", 0), ("high", 1)):
             metrics |= {f"{name}_{end}": ends[name][at] for name in mean if mean[name] == mean[name]}
     if notebook == GYM:
-        answers = {
-            "instruction": "Say",
-            "answer": "a",
-            "response": "b",
-            "family": "spell",
-            "level": 1,
-            "kind": "trained",
-        }
+        answers = {"instruction": "Say", "answer": "a", "response": "b", "family": "spell", "level": 1}
+        answers |= {"kind": "trained"}
         rows[["id"]].assign(**answers).to_parquet(part / "replies.parquet")
     if notebook == "tapir/2_oracle_judging":
         rows = [{"instruction": f"Say {i}", "mfd": float(i), "task": "Math"} for i in range(5)]
@@ -75,9 +69,9 @@ def finished(run: Path, arms: dict[str, dict], contrasts: tuple = (), **about: o
         | {"folder": folder.relative_to(run).as_posix()}
         for p, folder in done
     ]
-    found = {"run": run.name, "status": "complete", "command": "python -m lib.run x.yaml", "stages": lines}
-    found |= {"arms": summary.arms(done), "oracle": {}, "comparisons": together["comparisons"]}
-    files.write_json(run / "summary.json", found | about)
+    about |= {"run": run.name, "status": "complete", "command": "python -m lib.run x.yaml", "stages": lines}
+    about |= {"arms": summary.arms(done), "oracle": {}, "comparisons": together["comparisons"]}
+    files.write_json(run / "summary.json", about)
     return run
 
 
@@ -95,17 +89,10 @@ def run(tmp_path, monkeypatch):
     return tmp_path / "demo"
 
 
-TRAINING, JUDGING, LOSS = (
-    "tapir/4_training@1",
-    "tapir/2_oracle_judging@1",
-    {"held_out.bits_per_byte_round_1": 1.5},
-)
-SCORE, CONTRASTS, DIFFER = (
-    "## The score by arm",
-    "## Where the difference comes from",
-    "## Where the two arms differ",
-)
-ROWS = "## Rows on which they differ"
+TRAINING, JUDGING = "tapir/4_training@1", "tapir/2_oracle_judging@1"
+LOSS = {"held_out.bits_per_byte_round_1": 1.5}
+SCORE, CONTRASTS = "## The score by arm", "## Where the difference comes from"
+DIFFER, ROWS = "## Where the two arms differ", "## Rows on which they differ"
 MFD, BUDGET = "## How hard was it, round by round?", "## Budget"
 LOSSES = "## Training loss"
 
@@ -162,8 +149,8 @@ LOSSES = "## Training loss"
     ids=lambda value: next(iter(value.get("b", value["a"]))) if isinstance(value, dict) else "",
 )
 def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, contrasts, sections, headline):
-    text, found = shown(finished(run, arms, contrasts))
-    assert {heading for heading in found if heading.startswith("## ")} == sections
+    text, parts = shown(finished(run, arms, contrasts))
+    assert {heading for heading in parts if heading.startswith("## ")} == sections
     if headline and sections:
         assert scores.label(headline, json.loads((run / "summary.json").read_text())) in text
     for word in ("nan", "None", "Traceback"):
@@ -172,18 +159,17 @@ def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, contra
 
 def test_a_run_is_summed_up_by_the_metric_that_its_study_names(run):
     arms = {"a": {f"{GYM}@0": HALF, f"{IFEVAL}@0": MOST}, "b": {f"{GYM}@0": HALF, f"{IFEVAL}@0": HALF}}
-    text, found = shown(finished(run, arms, ("a_vs_b",), metric="ifeval.prompt_strict"))
+    text, parts = shown(finished(run, arms, ("a_vs_b",), metric="ifeval.prompt_strict"))
     assert "a vs b: +30.0 [" in text and "(IFEval, prompts followed)" in text
     assert (
-        "IFEval, prompts followed, %, by arm" in found[SCORE][0] and "a: value 80.0, low" in found[SCORE][0]
+        "IFEval, prompts followed, %, by arm" in parts[SCORE][0] and "a: value 80.0, low" in parts[SCORE][0]
     )
     assert "15 rows" not in text  # of the other benchmark
 
 
 def test_a_metric_that_no_arm_has_is_said_and_another_one_taken(run):
-    text, found = shown(finished(run, {"a": {f"{IFEVAL}@0": MOST}}, metric="exam.marks"))
-    said = "metric=exam.marks: no arm of the run has this score. The run is summed up by ifeval.prompt_strict"
-    assert said in text and SCORE in found
+    text, parts = shown(finished(run, {"a": {f"{IFEVAL}@0": MOST}}, metric="exam.marks"))
+    assert "metric=exam.marks: no arm of the run has this score." in text and SCORE in parts
 
 
 def test_runs_of_different_benchmarks_stand_side_by_side(run):

@@ -23,19 +23,19 @@ def address(tmp_path_factory):
 @pytest.fixture
 def opened(chromium, address):
     """Open the page at a width; whatever it asks for or complains of is in the lists."""
-    asked, said = [], []
+    requests, messages = [], []
 
-    def open_page(width: int, **how):
-        tab = chromium.new_page(viewport={"width": width, "height": 900}, **how)
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("dialog", lambda dialog: said.append(dialog.message))
+    def open_page(width: int, **options):
+        tab = chromium.new_page(viewport={"width": width, "height": 900}, **options)
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
+        tab.on("dialog", lambda dialog: messages.append(dialog.message))
         tab.goto(address)
         return tab
 
     yield open_page
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and said == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == [] and messages == []
 
 
 def unfold(tab) -> None:
@@ -55,8 +55,8 @@ def test_nothing_overflows_whether_folded_or_not(opened, width):
 def test_no_rule_of_accessibility_is_broken(opened, scheme, width):
     tab = opened(width, color_scheme=scheme)
     unfold(tab)
-    found = Axe().run(tab)
-    assert found.violations_count == 0, found.generate_report()
+    result = Axe().run(tab)
+    assert result.violations_count == 0, result.generate_report()
 
 
 def test_every_figure_is_drawn_and_says_what_it_shows(opened):

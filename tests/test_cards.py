@@ -1,4 +1,4 @@
-"""Model and data cards: what they say of a run, whose scores they tell, and that no name can break them."""
+"""Model and data cards: what they say of a run, whose scores they show, and that no name can break them."""
 
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Study:
         if "training" in name:
             (part / "student").mkdir()
         files.write_json(part / "metrics.json", metrics)
+        files.write_json(part / "progress.json", {"closed": True, "says": f"**{len(rows)}** files of rows."})
+        (part / "notebook.ipynb").touch()
         inputs = {parameter: Path(path).resolve() for parameter, path in inputs.items()}
         folders.complete(keys.new_plan(name, "key", values, inputs, "demo"), part, stored)
         folders.link(folder, stored)
@@ -114,11 +116,11 @@ def test_a_student_claims_the_scores_of_its_own_evaluation_with_their_intervals(
     card = ModelCard.load(written[STUDENT])
     [score] = card.data.eval_results
     assert (score.metric_type, score.metric_value, score.dataset_split) == ("gym.accuracy", 0.5, "test")
-    assert score.metric_name == "gym.accuracy, 95 % interval 0.4 to 0.6"
+    assert score.metric_args == {"low": 0.4, "high": 0.6, "judges": []}
     assert "| `gym.accuracy` | 0.5 | 0.4 to 0.6 |" in card.text
     assert card.data.library_name == "transformers" and card.data.base_model is None  # the hub has none such
     earlier = ModelCard.load(written[f"{TRAINED}@1/student"])
-    assert earlier.data.eval_results is None and "This student was not evaluated" in earlier.text
+    assert earlier.data.eval_results is None and "No evaluation of this student" in earlier.text
 
 
 def test_rows_are_counted_over_the_rounds(study):
@@ -131,11 +133,17 @@ def test_rows_are_counted_over_the_rounds(study):
     )
 
 
+def test_a_card_lists_the_stages_with_what_each_said(study):
+    text = tapir(study).cards()[STUDENT].read_text()
+    for stage, result in (("Data selection", 2), ("Training, round 0", 1), ("Refinement, round 1", 2)):
+        assert f"| `{stage.removesuffix(', round 0')}` | {result} files of rows. |" in text
+
+
 def test_a_stage_that_arms_share_has_one_card_which_names_them(study):
     tapir(study)
     study.lines += [line | {"arm": "warm_up"} for line in study.lines[:2]]
-    found = study.cards()
-    assert "| arm and seed | `tapir, 0; warm_up, 0` |" in found[f"{TRAINED}@0/student"].read_text()
+    written = study.cards()
+    assert "| arm and seed | `tapir, 0; warm_up, 0` |" in written[f"{TRAINED}@0/student"].read_text()
 
 
 def test_scores_of_recorded_answers_are_no_students(study):
@@ -144,24 +152,24 @@ def test_scores_of_recorded_answers_are_no_students(study):
     assert "MT-Bench" not in study.cards()[STUDENT].read_text()
 
 
-@pytest.mark.parametrize("place, rows", [(f"{CORPUS}@0", ROWS), (f"{POOL}@1", HARD)])
-def test_a_folder_of_rows_is_loaded_as_a_data_set_of_these_alone(study, tmp_path, place, rows):
-    folder = tapir(study).cards()[place].parent
+@pytest.mark.parametrize("stage, rows", [(f"{CORPUS}@0", ROWS), (f"{POOL}@1", HARD)])
+def test_a_folder_of_rows_is_loaded_as_a_data_set_of_these_alone(study, tmp_path, stage, rows):
+    folder = tapir(study).cards()[stage].parent
     assert len(list(folder.glob("*.parquet"))) == 2
     loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert list(loaded) == ["train"] and loaded["train"].features == records.FEATURES
-    assert loaded["train"]["instruction"][:] == [it["instruction"] for it in rows]
+    assert loaded["train"]["instruction"][:] == [row["instruction"] for row in rows]
 
 
 def test_the_base_model_is_named_if_it_is_of_the_hub_and_a_local_folder_by_its_name_alone(study, tmp_path):
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "student").mkdir()
     card = ModelCard.load(tapir(study, training={"student": "Qwen/Qwen2.5-1.5B"}).cards()[STUDENT])
     assert card.data.base_model == "Qwen/Qwen2.5-1.5B"
     assert "What the student was trained on before is not known." in card.text
-    local = tapir(Study(study.folder.with_name("local")), training={"student": str(tmp_path / "mine")})
+    local = tapir(Study(study.folder.with_name("local")), training={"student": str(tmp_path / "student")})
     card = ModelCard.load(local.cards()[STUDENT])
     assert card.data.base_model is None
-    assert "Made from: a local folder, `mine`." in card.text and str(tmp_path) not in card.text
+    assert "made from `student`." in card.text and str(tmp_path) not in card.text
 
 
 def self_guide(study: Study) -> Study:
@@ -180,9 +188,9 @@ def self_guide(study: Study) -> Study:
 
 
 def test_a_student_that_trained_itself_claims_the_scores_of_no_baseline(study):
-    found = {place: ModelCard.load(path) for place, path in self_guide(study).cards().items()}
-    own, pairs = found["self_guide/3_training@0/student"], found["self_guide/2_output_generation@0"]
-    assert [it.metric_type for it in own.data.eval_results] == ["ni.exact_match"]
+    written = {folder: ModelCard.load(path) for folder, path in self_guide(study).cards().items()}
+    own, pairs = written["self_guide/3_training@0/student"], written["self_guide/2_output_generation@0"]
+    assert [result.metric_type for result in own.data.eval_results] == ["ni.exact_match"]
     assert "ni.few_shot" not in own.text and "| `student` | 3 |" in own.text
     assert pairs.data.configs[0]["data_files"] == [{"split": "train", "path": "pairs.parquet"}]
 
@@ -196,24 +204,22 @@ def tags(page: str) -> list[str]:
 
 
 def test_no_name_can_break_a_card(study):
-    plain = {place: path.read_text() for place, path in tapir(Study(study.folder / "plain")).cards().items()}
+    plain = {stage: path.read_text() for stage, path in tapir(Study(study.folder / "plain")).cards().items()}
     strange = [[row | {"source": HOSTILE, "licence": HOSTILE} for row in rows] for rows in (ROWS, HARD)]
     strange[1][0]["task"] = strange[1][0]["response_from"] = HOSTILE
     study.about = {"title": HOSTILE, "command": HOSTILE}
-    asked = {name: HOSTILE for name in ("selection", "oracle", "judge")}
-    tapir(study, *strange, refining=asked)
-    metrics = {f"gym.{HOSTILE}{end}": 0.5 for end in ("", "_low", "_high")}
+    tapir(study, *strange, refining={name: HOSTILE for name in ("selection", "oracle", "judge")})
+    metrics = {f"{HOSTILE}{end}": 0.5 for end in ("", "_low", "_high")}
     student = study.folder / "tapir/s0" / TRAINED
-    study.stage("evaluation/gym@1", ASKING, metrics, {"student_from": f"{student}@1/student"})
-    for place, path in study.cards().items():
-        card = (ModelCard if "student" in place else DatasetCard).load(path)
+    study.stage("evaluation/own@1", ASKING, metrics, {"student_from": f"{student}@1/student"})
+    for stage, path in study.cards().items():
+        card = (ModelCard if "student" in stage else DatasetCard).load(path)
         assert card.data.license == "other" and str(card) == path.read_text()
-        fields = set(DatasetCard(plain[place]).data.to_dict())
+        fields = set(DatasetCard(plain[stage]).data.to_dict())
         assert set(card.data.to_dict()) - {"model-index"} == fields - {"model-index"}
         assert "1337" not in card.text and "\u202e" not in card.text and "\x1b" not in card.text
-        assert "script" not in tags(card.text) and tags(card.text).count("h2") == tags(plain[place]).count(
-            "h2"
-        )
+        assert "script" not in tags(card.text)
+        assert tags(card.text).count("h2") == tags(plain[stage]).count("h2")
         assert_tables_are_whole(card.text)
 
 
@@ -227,20 +233,19 @@ def assert_tables_are_whole(text: str) -> None:
 
 
 def test_cards_change_no_digest_and_damage_no_stage(study):
-    places = [study.folder / line["folder"] for line in tapir(study).lines]
-    before = [folders.digest(place) for place in places]
+    stages = [study.folder / line["folder"] for line in tapir(study).lines]
+    before = list(map(folders.digest, stages))
     assert study.cards()
-    assert [folders.digest(place) for place in places] == before
-    assert not any(map(folders.damage, places))
+    assert list(map(folders.digest, stages)) == before
+    assert not any(map(folders.damage, stages))
 
 
-def test_a_readme_that_a_stage_wrote_itself_stays_and_nothing_is_written_of_a_run_without_stages(study):
-    assert study.folder.mkdir() or study.cards() == {}
+def test_a_readme_that_a_stage_wrote_itself_stays(study):
     folder = study.stage(f"{CORPUS}@0", SELECTING, {}, {}, rows=ROWS)
     record = folders.record(folder)
-    (folder / "README.md").write_text("mine")
+    (folder / "README.md").write_text("own")
     files.write_json(folder / "stage.json", record | {"files": folders.listing(folder)})
-    assert study.cards() == {} and (folder / "README.md").read_text() == "mine"
+    assert study.cards() == {} and (folder / "README.md").read_text() == "own"
 
 
 def test_a_run_that_failed_says_that_something_is_missing(study):

@@ -1,10 +1,10 @@
 """Pages: what a reader gets of a run, and that what models said stays text on it."""
 
 import io
-import json
 import shutil
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lib import plots, show
 from lib.errors import UserError
 from lib.report import __main__ as command
-from lib.report import compare, flow, page, render
+from lib.report import compare, page, render
 from lib.run import run_study
 
 
@@ -27,8 +27,8 @@ def shown(content, kind="text/html"):
     return new_output("display_data", {kind: content})
 
 
-def parsed(*cells, **how):
-    return BeautifulSoup(render.body(new_notebook(cells=list(cells)), **how), "html.parser")
+def parsed(*cells, **options):
+    return BeautifulSoup(render.body(new_notebook(cells=list(cells)), **options), "html.parser")
 
 
 def hostile_cells() -> list:
@@ -47,18 +47,27 @@ def hostile_cells() -> list:
 
 
 def test_nothing_that_a_model_says_acts_on_a_page():
-    found = parsed(*hostile_cells())
-    assert not found.find_all(
-        ["script", "iframe", "object", "embed", "form", "svg", "link", "base", "meta", "style", "h1"]
-    )
-    assert not found.find_all("img")
-    assert not [name for it in found.find_all(True) for name in it.attrs if name.startswith("on")]
-    assert not [it for it in found.find_all(href=True) if not it["href"].startswith("https://")]
-    assert (
-        "\x1b" not in str(found)
-        and "\x07" not in str(found)
-        and "\u202e" not in str(show.example({"a": HOSTILE[5]}).data)
-    )
+    shown_page = parsed(*hostile_cells())
+    acting = [
+        "script",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "svg",
+        "link",
+        "base",
+        "meta",
+        "style",
+        "h1",
+        "img",
+    ]
+    assert not shown_page.find_all(acting)
+    tags = shown_page.find_all(True)
+    assert not [name for tag in tags for name in tag.attrs if name.startswith("on")]
+    assert not [tag for tag in tags if not tag.get("href", "https://").startswith("https://")]
+    assert "\x1b" not in str(shown_page) and "\x07" not in str(shown_page)
+    assert "\u202e" not in str(show.example({"a": HOSTILE[5]}).data)
 
 
 def test_what_a_model_says_can_still_be_read():
@@ -66,13 +75,10 @@ def test_what_a_model_says_can_still_be_read():
         assert show.plain(text) in parsed(cell("", [shown(show.example({"reply": text}).data)])).get_text()
 
 
-def test_formulas_are_ours_alone():
-    ours = parsed(new_markdown_cell("$$a = b$$ and $c$"))
-    assert len(ours.find_all("math")) == 2
-    theirs = parsed(
-        cell("", [shown(show.example({"reply": HOSTILE[3]}).data), shown(show.code("$x$"), "text/markdown")])
-    )
-    assert not theirs.find_all("math")
+def test_only_prose_has_formulas():
+    assert len(parsed(new_markdown_cell("$$a = b$$ and $c$")).find_all("math")) == 2
+    outputs = [shown(show.example({"reply": HOSTILE[3]}).data), shown(show.code("$x$"), "text/markdown")]
+    assert not parsed(cell("", outputs)).find_all("math")
 
 
 def test_every_figure_has_its_data_as_alternative_text():
@@ -93,23 +99,18 @@ def test_code_folds_by_its_tag_and_all_of_it_in_a_report():
         cell("c = 3", (), "hide-cell"),
         cell("d = 4", (), "fold"),
     )
-    folded = [it.get_text() for it in parsed(*cells).find_all("details")]
+    folded = [tag.get_text() for tag in parsed(*cells).find_all("details")]
     assert [("b = 2" in text, "d = 4" in text) for text in folded] == [(True, False), (False, False)]
     assert "c = 3" not in parsed(*cells).get_text() and "a = 1" in parsed(*cells).get_text()
     assert len(parsed(*cells, fold_code=True).find_all("details")) == 3
 
 
 def test_headings_start_where_the_page_says_and_links_to_notebooks_are_their_names():
-    found = parsed(
-        new_markdown_cell(
-            "# Title\n\n## Part\n\nNext: [3 · Refinement](3_refinement.ipynb), [x](https://a.b)"
-        ),
-        level=3,
-    )
-    assert [it.name for it in found.find_all(["h1", "h2", "h3", "h4"])] == ["h3", "h4"]
-    assert [it["href"] for it in found.find_all("a")] == [
-        "https://a.b"
-    ] and "3 · Refinement" in found.get_text()
+    prose = "# Title\n\n## Part\n\nNext: [3 · Refinement](3_refinement.ipynb), [x](https://a.b)"
+    shown_page = parsed(new_markdown_cell(prose), level=3)
+    assert [tag.name for tag in shown_page.find_all(["h1", "h2", "h3", "h4"])] == ["h3", "h4"]
+    assert [tag["href"] for tag in shown_page.find_all("a")] == ["https://a.b"]
+    assert "3 · Refinement" in shown_page.get_text()
 
 
 def test_a_page_forbids_scripts_and_requests():
@@ -147,36 +148,42 @@ def finished(project):
     return project.root / "outputs/demo"
 
 
+def read(path: Path) -> str:
+    return BeautifulSoup(path.read_text(), "html.parser").get_text(" ")
+
+
 def test_a_reader_of_the_report_alone_knows_gain_interval_cost_and_command(finished):
-    text = (finished / "report.html").read_text()
-    told = BeautifulSoup(text, "html.parser").get_text()
-    assert "Is more <more>?" in told and "Which level is right more often?" in told
-    assert "high vs low: +50.0 [" in told and "above zero (embedded world, accuracy)" in told
-    assert "14 oracle calls" in told and "USD 0.50" in told and "python -m lib.run params/demo.yaml" in told
-    assert "<script" not in text and "&lt;script&gt;" in text
+    text, source = read(finished / "report.html"), (finished / "report.html").read_text()
+    assert "Is more <more>?" in text and "Which level is right more often?" in text
+    assert "high vs low: +50.0 [" in text and "above zero (embedded world, accuracy)" in text
+    assert "14 oracle calls" in text and "USD 0.50" in text and "python -m lib.run params/demo.yaml" in text
+    assert all(words in text for words in ("level: 3", "- high_vs_low", "Threads"))
+    assert "<script" not in source and "&lt;script&gt;" in source
     assert not (finished / "report.zip").exists()
 
 
 def test_the_flow_parts_where_the_arms_do(finished):
-    trunk, branches = flow.flow(finished, ["low", "high"])
+    trunk, branches = page.flow(finished, ["low", "high"])
     titles = {arm: [box["title"] for box in boxes] for arm, boxes in branches.items()}
-    assert not trunk and titles == {"low": ["exam"], "high": ["exam"]}
-    assert [box["title"] for box in flow.flow(finished, ["low"])[0]] == ["exam"]
+    assert not trunk and titles == {"low": ["Exam"], "high": ["Exam"]}
+    assert [box["title"] for box in page.flow(finished, ["low"])[0]] == ["Exam"]
 
 
-def test_a_box_says_the_metrics_that_a_stage_has(tmp_path):
-    record = {"key": "", "name": "tapir/4_training@2", "parameters": {}}
-    (tmp_path / "stage.json").write_text(json.dumps(record))
-    (tmp_path / "metrics.json").write_text(json.dumps({"training.round_2.rows": 1200}))
-    assert flow.box_of(tmp_path) == {"title": "Training, round 2", "texts": ["1,200 rows"]}
+def test_a_stage_says_its_result_in_a_sentence_of_its_own(project):
+    project.notebook("exam", "", says="**7 rows** of <b>`x`</b>.")
+    run_study(project.params("stages: [exam]"))
+    [box], _ = page.flow(project.root / "outputs/demo", ["main"])
+    assert box["says"] == "7 rows of <b>x</b>."
+    assert "7 rows of &lt;b&gt;x&lt;/b&gt;." in (project.root / "outputs/demo/report.html").read_text()
 
 
-def test_an_unchanged_run_keeps_its_report_and_the_command_writes_it_anew(finished, project):
+def test_a_report_is_drawn_anew_by_a_run_and_by_the_command(finished, project):
     path = finished / "report.html"
-    path.write_text("mine")
-    run_study(project.root / "params/demo.yaml")
-    assert path.read_text() == "mine"
-    assert asked("demo") == (0, "outputs/demo/report.html\n", "") and "Which level" in path.read_text()
+    for draw in (lambda: run_study(project.root / "params/demo.yaml"), lambda: command_line("demo")):
+        path.write_text("old")
+        draw()
+        assert "Which level" in path.read_text()
+    assert command_line("demo") == (0, "outputs/demo/report.html\n", "")
 
 
 def test_a_report_that_is_too_large_becomes_an_archive_whose_links_lead_somewhere(finished, monkeypatch):
@@ -184,11 +191,10 @@ def test_a_report_that_is_too_large_becomes_an_archive_whose_links_lead_somewher
     assert page.write(finished).name == "report.zip"
     with zipfile.ZipFile(finished / "report.zip") as archive:
         links = BeautifulSoup(archive.read("report.html"), "html.parser").select("section:last-of-type a")
-        assert len(links) == 2 and {it["href"].replace("%40", "@") for it in links} < set(archive.namelist())
-    monkeypatch.undo()
+        assert len(links) == 2 and {a["href"].replace("%40", "@") for a in links} < set(archive.namelist())
 
 
-def asked(*words: str) -> tuple[int, str, str]:
+def command_line(*words: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         return command.main(list(words)), out.getvalue(), err.getvalue()
@@ -196,11 +202,11 @@ def asked(*words: str) -> tuple[int, str, str]:
 
 def test_runs_are_compared_by_what_differs_and_paired_by_instance(finished, project):
     run_study(project.root / "params/demo.yaml", {"high.level": "4"}, "other")
-    code, path, _ = asked("demo", "other")
-    told = BeautifulSoup((project.root / path.strip()).read_text(), "html.parser").get_text(" ")
+    code, path, _ = command_line("demo", "other")
+    text = read(project.root / path.strip())
     assert code == 0 and path == "outputs/demo-against-other.html\n"
-    assert "exam: level" in told and "1, 3" in told and "1, 4" in told
-    assert "other: high − demo: high" in told and "+25.0 [" in told
+    assert "exam: level" in text and "1, 3" in text and "1, 4" in text
+    assert "other: high − demo: high" in text and "+25.0 [" in text
 
 
 def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, project):
@@ -213,15 +219,15 @@ def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, p
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         (["nothing"], "run=nothing: there is no such run. Name one of these: demo."),
-        (["demo", "demo"], "two of them have the same name"),
+        (["demo", "demo"], "two have the same name"),
     ],
 )
-def test_a_wrong_request_is_one_clear_line(finished, words, said):
-    code, out, err = asked(*words)
-    assert (code, out) == (1, "") and said in err and err.count("\n") == 1
+def test_a_wrong_request_is_one_clear_line(finished, words, message):
+    code, out, err = command_line(*words)
+    assert (code, out) == (1, "") and message in err and err.count("\n") == 1
 
 
 def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
@@ -230,10 +236,10 @@ def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
         'level: int = 1  # of four\nsplit: str = "dev"',
         SCORE.replace("range(40)", "range(40 + level)"),
     )
-    found = run_study(project.params(STUDY))
-    assert found["status"] == "complete" and found["comparisons"] == {"high_vs_low": {}}
-    told = BeautifulSoup((project.root / "outputs/demo/report.html").read_text(), "html.parser").get_text()
-    assert "high vs low cannot be compared: 2 rows were scored in one arm alone" in told
+    summary = run_study(project.params(STUDY))
+    assert summary["status"] == "complete" and summary["comparisons"] == {"high_vs_low": {}}
+    text = read(project.root / "outputs/demo/report.html")
+    assert "high vs low cannot be compared: 2 rows were scored in one arm alone" in text
 
 
 # --- runs that are not whole
@@ -244,22 +250,13 @@ def test_a_run_that_fails_after_it_succeeded_keeps_no_report_of_then(finished, p
     with pytest.raises(UserError):
         run_study(project.root / "params/demo.yaml")
     assert not (finished / "report.html").exists()
-    assert asked("demo")[0] == 1  # no stage of it is finished
+    assert command_line("demo")[0] == 1  # no stage of it is finished
 
 
-def test_a_report_that_a_kill_kept_from_being_written_is_written_by_the_next_run(finished, project):
-    (finished / "report.html").unlink()
-    run_study(project.root / "params/demo.yaml")
-    assert "Which level" in (finished / "report.html").read_text()
-
-
-@pytest.mark.parametrize("lost", ["stage.json", "."])
-def test_a_stage_that_is_no_longer_whole_is_missing_from_the_report_and_counted(finished, lost):
-    place = finished / "low/s0/exam@0" / lost
-    shutil.rmtree(place.resolve()) if place.is_dir() else place.write_text("{")
-    assert asked("demo")[0] == 0
-    told = BeautifulSoup((finished / "report.html").read_text(), "html.parser").get_text()
-    assert "1 of 2 stages are not on this page" in told
+def test_a_stage_that_is_no_longer_whole_is_missing_from_the_report_and_counted(finished):
+    (finished / "low/s0/exam@0/stage.json").write_text("{")
+    assert command_line("demo")[0] == 0
+    assert "1 of 2 stages are not on this page" in read(finished / "report.html")
 
 
 def test_a_failed_stage_is_counted_and_the_others_are_shown(project):
@@ -268,21 +265,16 @@ def test_a_failed_stage_is_counted_and_the_others_are_shown(project):
     )
     with pytest.raises(UserError):
         run_study(project.params(STUDY))
-    assert asked("demo")[0] == 0
-    told = BeautifulSoup((project.root / "outputs/demo/report.html").read_text(), "html.parser").get_text()
-    assert "failed" in told and "1 of 2 stages are not on this page" in told
-
-
-def test_the_page_holds_the_study_and_what_its_arms_set(finished):
-    told = BeautifulSoup((finished / "report.html").read_text(), "html.parser").get_text()
-    assert "level: 3" in told and "comparisons:" in told and "- high_vs_low" in told and "Threads" in told
+    assert command_line("demo")[0] == 0
+    text = read(project.root / "outputs/demo/report.html")
+    assert "failed" in text and "1 of 2 stages are not on this page" in text
 
 
 def test_an_image_without_a_safe_description_is_escaped():
     hostile = '"><script>alert(1)</script>'
     output = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": hostile}})
-    found = parsed(cell("", [output]))
-    assert found.img["alt"] == hostile and not found.script
+    shown_page = parsed(cell("", [output]))
+    assert shown_page.img["alt"] == hostile and not shown_page.script
 
 
 def test_what_cannot_be_seen_is_shown_by_its_number():

@@ -2,15 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from lib.report import arms, facts, page, scores, tables
+from lib.report import arms, facts, scores, tables
 
 
 @pytest.mark.parametrize(
-    "tokens, said",
+    "tokens, sentence",
     [
         ({"a": 60_000, "b": 60_900}, "differ by 1.5% at most."),
         (
@@ -21,9 +22,9 @@ from lib.report import arms, facts, page, scores, tables
         ({}, "No arm was trained beyond the warm-up."),
     ],
 )
-def test_an_unequal_budget_is_said_aloud(tokens, said):
+def test_an_unequal_budget_is_said_aloud(tokens, sentence):
     budget = pd.DataFrame({"response tokens": pd.Series(tokens, dtype=float)})
-    assert re.search(said, arms.describe_budget(budget, ["a", "b"]))
+    assert re.search(sentence, arms.describe_budget(budget, ["a", "b"]))
 
 
 def contrast(difference, low, high, **p):
@@ -31,7 +32,7 @@ def contrast(difference, low, high, **p):
 
 
 FOUND = {
-    "arms": {"tapir": {}, "balanced": {}, "random": {}, "reference": {}},
+    "arms": {arm: {"metrics": {"gym.accuracy": 0.5}} for arm in ("tapir", "balanced", "random", "reference")},
     "primary": ["tapir_vs_balanced"],
     "comparisons": {
         "tapir_vs_balanced": contrast(0.02, 0.01, 0.03, p=0.001),
@@ -51,7 +52,7 @@ def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named()
     assert list(table["kind"]) == ["primary", "exploratory", "exploratory"]
 
 
-def test_what_helped_is_told_by_the_corrected_p():
+def test_the_corrected_p_says_what_helped():
     assert scores.summarise_contrasts(scores.contrasts(FOUND)).splitlines() == [
         "- **Shown to help**: tapir vs balanced.",
         "- **Shown to harm**: tapir vs random.",
@@ -81,9 +82,9 @@ def test_outcomes_pair_rows_by_seed_and_id_and_the_greatest_gain_comes_first():
         evaluated("b", 0, y1=0, x2=0, x1=1),
         evaluated("a", 2, x1=1, x2=1, y1=0),  # a seed that b lacks
     ]
-    found = arms.outcomes(pd.concat(rows), "a", "b")
-    assert list(found.index) == ["y", "x"]
-    assert found.T.to_dict() == {
+    table = arms.outcomes(pd.concat(rows), "a", "b")
+    assert list(table.index) == ["y", "x"]
+    assert table.T.to_dict() == {
         "y": {"a alone": 2, "both right": 0, "both wrong": 0, "b alone": 0},
         "x": {"a alone": 1, "both right": 2, "both wrong": 0, "b alone": 1},
     }
@@ -132,8 +133,7 @@ def test_scores_are_shown_for_the_arms_and_contrasts_that_have_them():
 
 
 def test_the_gain_is_that_of_the_primary_contrasts_in_their_first_metric():
-    found = SCORED | {"primary": ["tapir_vs_balanced"]}
-    assert scores.gains(found) == [
+    assert scores.gains(SCORED | {"primary": ["tapir_vs_balanced"]}) == [
         "tapir vs balanced: -5.0 [-10.0, +1.0] points, no difference shown (IFEval, prompts followed)"
     ]
 
@@ -156,52 +156,43 @@ def scored(**metrics: float) -> dict:
         ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], None, "gym.accuracy"),
         ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], "ifeval.prompt_strict", "ifeval.prompt_strict"),
         ([scored(gym__accuracy=1), scored(mt_bench__score=1)], None, "gym.accuracy"),
-        ([scored(gym__accuracy=1)], "mine.marks", "gym.accuracy"),
-        ([scored(gym__accuracy=1), scored(gym__accuracy=1, mine__marks=2)], "mine.marks", "mine.marks"),
+        ([scored(gym__accuracy=1)], "exam.marks", "gym.accuracy"),
+        ([scored(gym__accuracy=1), scored(gym__accuracy=1, exam__marks=2)], "exam.marks", "exam.marks"),
         ([scored(held_out__bits_per_byte=2)], None, "held_out.bits_per_byte"),
         ([scored(training__loss=2)], None, None),
         ([], None, None),
     ],
 )
 def test_the_headline_is_the_studys_metric_or_the_first_that_all_arms_have(arms, chosen, metric):
-    found = {"arms": {f"arm {i}": of for i, of in enumerate(arms)}, "comparisons": {}, "metric": chosen}
-    assert scores.headline(found) == metric
-    said = scores.missing_metric(found)
-    assert bool(said) == (chosen not in (None, metric)) and said.startswith(
-        "metric=mine.marks" if said else ""
-    )
+    summary = {"arms": {f"arm {i}": arm for i, arm in enumerate(arms)}, "comparisons": {}, "metric": chosen}
+    assert scores.headline(summary) == metric
+    assert bool(scores.missing_metric(summary)) == (chosen not in (None, metric))
     if metric:
-        assert list(scores.scores(found))[0] == scores.label(metric, found)
+        assert list(scores.scores(summary))[0] == scores.label(metric, summary)
 
 
 def test_a_metric_without_scores_by_row_is_compared_without_an_interval_and_lower_may_be_better():
     arms = {"a": scored(held_out__bits_per_byte=1.5), "b": scored(held_out__bits_per_byte=1.75)}
-    found = {"arms": arms, "comparisons": {"a_vs_b": {}}}
-    assert scores.gains(found) == [
+    summary = {"arms": arms, "comparisons": {"a_vs_b": {}}}
+    assert scores.gains(summary) == [
         "a vs b: -0.250 bits per byte, without an interval (held-out loss, bits per byte (lower is better))"
     ]
-    assert scores.contrasts(found).loc["a vs b", "difference"] == -0.25
+    assert scores.contrasts(summary).loc["a vs b", "difference"] == -0.25
     lower = pd.DataFrame({"difference": [-0.25], "p": [0.01], "p_holm": [None]}, ["a vs b"])
     assert scores.summarise_contrasts(lower, lower_is_better=True).startswith("- **Shown to help**: a vs b.")
 
 
 def test_a_contrast_without_scores_is_named_and_claims_nothing():
     nothing = {"difference": None, "low": None, "high": None, "n": 0}
-    found = {"arms": {"a": scored(gym__accuracy=1), "b": {"metrics": {}, "seeds": {}}}}
-    found |= {"comparisons": {"a_vs_b": {"gym.accuracy": nothing}}}
-    assert scores.differences(found).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
-    assert scores.gains(found) == [] and len(scores.contrasts(found)) == 0
+    summary = {"arms": {"a": scored(gym__accuracy=1), "b": {"metrics": {}, "seeds": {}}}}
+    summary |= {"comparisons": {"a_vs_b": {"gym.accuracy": nothing}}}
+    assert scores.differences(summary).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
+    assert scores.gains(summary) == [] and len(scores.contrasts(summary)) == 0
 
 
-def test_without_contrasts_the_gain_is_self_guides_own_or_the_scores():
-    name = "ni.gain_over.few_shot.exact_match"
-    metrics = {"ni.exact_match": 0.9, name: 0.2, f"{name}_low": 0.1, f"{name}_high": 0.3}
-    found = {"comparisons": {}, "arms": {"reviews": {"metrics": metrics}}}
-    assert scores.gains(found) == [
-        "reviews over few-shot: +20.0 [+10.0, +30.0] points, above zero (target task, exact match)"
-    ]
-    alone = {"comparisons": {}, "arms": {"main": {"metrics": {"mt_bench.score": 7.5}}}}
-    assert scores.gains(alone) == []
+def test_without_contrasts_there_is_no_gain():
+    summary = {"comparisons": {}, "arms": {"main": {"metrics": {"mt_bench.score": 7.5}}}}
+    assert scores.gains(summary) == []
 
 
 def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
@@ -210,46 +201,42 @@ def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
         "alpaca_eval.lc_win_rate_low": 4.0,
         "alpaca_eval.lc_win_rate_high": 6.0,
     }
-    for seeds, said in (({"0": {}}, "5.0 [4.0, 6.0]"), ({"0": {}, "1": {}}, "5.0")):
+    for seeds, text in (({"0": {}}, "5.0 [4.0, 6.0]"), ({"0": {}, "1": {}}, "5.0")):
         table = scores.scores({"arms": {"a": {"metrics": metrics, "seeds": seeds}}})
-        assert table.loc["a", "length-controlled, %"] == said
+        assert table.loc["a", "length-controlled, %"] == text
 
 
-def test_a_judge_that_judges_what_it_taught_is_named(tmp_path, monkeypatch):
-    asked = {"oracle": "gpt-4", "judge": ""}
-    evaluated = {"evaluation/alpaca_eval": ["gpt-4-1106-preview"], "evaluation/mt_bench": ["gpt-4"]}
-    for notebook, names in evaluated.items():
-        (tmp_path / notebook).mkdir(parents=True)
-        (tmp_path / notebook / "judges.json").write_text(json.dumps({"judges": names}))
-    monkeypatch.setattr(tables, "places", lambda run, notebook: {("a", 0): run / notebook})
-    assert facts.judges(tmp_path, [{"name": "tapir/2_oracle_judging@1", "parameters": asked}]) == (
-        "gpt-4 (rows, MT-Bench); gpt-4-1106-preview (AlpacaEval 2). "
-        "gpt-4 also taught or chose the rows: it judges its own work"
-    )
+def stage(folder: Path, notebook: str, judges: tuple = (), **parameters: object) -> dict[Path, dict]:
+    """Write the judges of a stage; return its record by its folder."""
+    (folder / notebook).mkdir(parents=True)
+    (folder / notebook / "judges.json").write_text(json.dumps({"judges": judges}))
+    return {folder / notebook: {"name": f"{notebook}@1", "parameters": parameters}}
 
 
-def asked_of(notebook: str, **parameters) -> dict:
-    return {"name": f"{notebook}@1", "parameters": parameters}
+def test_a_judge_that_judges_what_it_taught_is_named(tmp_path):
+    records = stage(tmp_path, "tapir/2_oracle_judging", oracle="gpt-4", judge_model="")
+    records |= stage(tmp_path, "evaluation/alpaca_eval", ("gpt-4-1106-preview",), annotator="")
+    records |= stage(tmp_path, "evaluation/mt_bench", ("gpt-4",), questions="question.jsonl")
+    own, other = facts.judges(records).split("; ")
+    assert own.startswith("gpt-4 (rows, MT-Bench)") and "it judges its own work" in own
+    assert other == "gpt-4-1106-preview (AlpacaEval 2)"
 
 
-def test_a_corpus_that_brought_its_verdicts_has_no_judge(monkeypatch, tmp_path):
-    monkeypatch.setattr(tables, "places", lambda run, notebook: {})
-    judging = asked_of("tapir/2_oracle_judging", oracle="exact", judge="")
-    judges = [
-        facts.judges(tmp_path, [asked_of("tapir/1_data_selection", source=source), judging])
-        for source in ("rows.jsonl", "gym")
-    ]
-    assert judges == ["", f"{facts.NAMES['exact']} (rows)"]
+def test_a_corpus_that_brought_its_verdicts_has_no_judge(tmp_path):
+    for source, judge in (("rows.jsonl", facts.FROM_CORPUS["exact"]), ("gym", facts.NAMES["exact"])):
+        records = stage(tmp_path / source, "tapir/2_oracle_judging", oracle="exact", judge="")
+        records |= stage(tmp_path / source, "tapir/1_data_selection", source=source)
+        assert facts.judges(records) == f"{judge} (rows)"
 
 
-def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():
-    records = [asked_of("evaluation/mt_bench", student="a/b", judgments="/home/me/granite.jsonl")]
-    assert facts.student(records) == "responses recorded in granite.jsonl"
-    assert facts.student([asked_of("evaluation/mt_bench", student="a/b")]) == "a/b"
+def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them(tmp_path):
+    recorded = stage(tmp_path, "evaluation/mt_bench", student="a/b", judgments="/home/me/granite.jsonl")
+    assert facts.student(recorded) == "responses recorded in granite.jsonl"
+    assert facts.student(stage(tmp_path, "evaluation/ifeval", student="a/b")) == "a/b"
 
 
 @pytest.mark.parametrize(
-    "oracle, said",
+    "oracle, text",
     [
         ({}, "no oracle call"),
         ({"usd": 1.5}, "47 oracle calls, USD 1.50; 50 replies were in the ledger already"),
@@ -259,9 +246,9 @@ def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them():
         ),
     ],
 )
-def test_what_was_asked_and_what_it_cost(oracle, said):
+def test_calls_and_cost_are_counted(oracle, text):
     counted = {"calls": 47, "cached": 50, "unread": 2, "cut": 1} if oracle else {"calls": 0, "cached": 0}
-    assert facts.cost({"oracle": counted | oracle}).startswith(said)
+    assert facts.cost({"oracle": counted | oracle}).startswith(text)
 
 
 def test_a_score_that_rests_on_part_of_its_benchmark_says_so():
@@ -275,29 +262,20 @@ def test_a_score_that_rests_on_part_of_its_benchmark_says_so():
     assert facts.verdicts({"arms": {"main": {"metrics": part}}}) == "main: MT-Bench, 40 of 160 read"
 
 
-def test_a_stand_in_is_no_figure_of_its_benchmark():
-    found = SCORED | {"stand_ins": ["ifeval"]}
-    assert "stand-in for IFEval, prompts followed, %" in scores.scores(found)
-    assert tables.stands_in(asked_of("evaluation/mt_bench", questions=""))
-    assert not tables.stands_in(asked_of("evaluation/mt_bench", questions="question.jsonl"))
-    assert not tables.stands_in(asked_of("evaluation/gym", split="dev"))
-
-
-def test_many_gains_are_told_in_one_line():
-    name = "ni.gain_over.few_shot.exact_match"
-    ends = [(0.2, 0.1, 0.3), (-0.2, -0.3, -0.1), (0.0, -0.1, 0.1), (0.2, 0.1, 0.3)]
-    arms = {
-        f"task {i}": {"metrics": dict(zip((name, f"{name}_low", f"{name}_high"), of, strict=True))}
-        for i, of in enumerate(ends)
-    }
-    (said,) = scores.gains({"arms": arms, "comparisons": {}})
-    assert said.startswith("over few-shot, 4 tasks: +5.0 points on average; above zero in 2, below in 1")
+def test_a_stand_in_is_no_figure_of_its_benchmark(tmp_path):
+    assert "stand-in for IFEval, prompts followed, %" in scores.scores(SCORED | {"stand_ins": ["ifeval"]})
+    [stand_in] = stage(tmp_path / "a", "evaluation/mt_bench", questions="").values()
+    [benchmark] = stage(tmp_path / "b", "evaluation/mt_bench", questions="question.jsonl").values()
+    assert (tables.title(stand_in), tables.title(benchmark)) == ("Stand-in for MT-Bench", "MT-Bench")
 
 
 @pytest.mark.parametrize(
-    "seeds, said",
-    [((1, 1), "one seed: the luck of a training is not in them"), ((5, 2), "2 or 5 seeds an arm")],
+    ("name", "title"),
+    [
+        ("tapir/4_training@2", "Training, round 2"),
+        ("self_guide/1_input_generation@0", "Input generation"),
+        ("exam@0", "Exam"),
+    ],
 )
-def test_intervals_say_what_they_hold(seeds, said):
-    arms = {f"arm {i}": {"seeds": dict.fromkeys(range(n))} for i, n in enumerate(seeds)}
-    assert said in page.spread({"arms": arms})
+def test_any_stage_has_a_title(name, title):
+    assert tables.title({"name": name, "parameters": {}}) == title

@@ -14,31 +14,26 @@ from lib.report import scores, tables
 from lib.runner import folders
 from lib.tapir import tasks as taxonomies
 
-TRAINING, JUDGING = "tapir/4_training", "tapir/2_oracle_judging"
+SELECTION, JUDGING, REFINEMENT, TRAINING = (
+    f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")
+)
 RESPONSE_ENDS = ("gym.cut", "gym.no_answer", "gym.cells_between")
+TEXTS = ["family", "level", "instruction", "answer"]  # of the embedded world's replies
 EQUAL = 0.02  # by which response tokens may differ in an equal budget
 
 
 def account(summary: dict, budget: pd.DataFrame) -> pd.DataFrame:
     """Tabulate the arms: headline score with its interval, number of seeds, and cost (a `budget`)."""
-    name = scores.headline(summary)
-    values = scores.by_arm(summary, name) if name else {}
-    table = pd.DataFrame({"seeds": {arm: len(result["seeds"]) for arm, result in summary["arms"].items()}})
-    if values:
-        shown = pd.Series({arm: scores.show(name, score) for arm, score in values.items()})
-        table.insert(0, scores.label(name, summary), shown.reindex(table.index).fillna(""))
-    return table.join(budget)
+    headline = scores.scores(summary).iloc[:, :1].reindex(list(summary["arms"])).fillna("")
+    seeds = pd.Series({arm: len(result["seeds"]) for arm, result in summary["arms"].items()}, name="seeds")
+    return headline.join(seeds).join(budget)
 
 
 def other_sets(summary: dict) -> pd.DataFrame:
     """Tabulate the arms' other metrics of the embedded world, in percent; empty without any."""
     names = [*registry.benchmark("evaluation/gym").metrics, *RESPONSE_ENDS]
-    arms = {arm: result for arm, result in summary["arms"].items() if "gym.accuracy" in result["metrics"]}
-    each = {arm: {name: scores.score(result, name) for name in names} for arm, result in arms.items()}
-    table = pd.DataFrame.from_dict(each, orient="index").rename(
-        columns=lambda name: name.removeprefix("gym.")
-    )
-    return table.map(lambda values: scores.show("gym.accuracy", values) if values else "")
+    table = pd.DataFrame({name.removeprefix("gym."): scores.by_arm(summary, name) for name in names})
+    return table.map(lambda values: scores.show("gym.accuracy", values), na_action="ignore").fillna("")
 
 
 # --- scored rows
@@ -49,31 +44,31 @@ def rows(run: Path, metric: str | None) -> pd.DataFrame:
 
     The part groups rows in figures: a family of the embedded world, elsewhere the stratum.
     """
-    each = {}
+    latest = {}  # by arm and seed: of several rounds the last
     for stage in tables.stages(run).sort_values("round", kind="stable").itertuples():
         if (stage.folder / "scores.parquet").is_file():
             table = pd.read_parquet(stage.folder / "scores.parquet")
             if len(table := table[table["metric"] == metric]):
-                each[stage.arm, stage.seed] = table.assign(arm=stage.arm, seed=stage.seed)
-    if not each:
+                latest[stage.arm, stage.seed] = table.assign(arm=stage.arm, seed=stage.seed)
+    if not latest:
         return pd.DataFrame(columns=["arm", "seed", "id", "stratum", "part", "score"])
-    each = pd.concat(each.values(), ignore_index=True).dropna(subset=["score"])
+    each = pd.concat(latest.values(), ignore_index=True).dropna(subset=["score"])
     level = r" \d+$" if metric.startswith("gym.") else "$"
     return each.assign(part=each["stratum"].str.replace(level, "", regex=True))
 
 
 def by_stratum(evaluated: pd.DataFrame, arms: list[str]) -> dict[str, dict[str, float]]:
     """Average the scores of these arms per stratum; empty if there is one stratum alone."""
-    table = evaluated[evaluated["arm"].isin(arms)]
-    table = table.pivot_table(index="stratum", columns="arm", values="score").reindex(columns=arms).dropna()
-    return {name: line.to_dict() for name, line in table.iterrows()} if len(table) > 1 else {}
+    table = evaluated.pivot_table("score", "stratum", "arm").reindex(columns=arms).dropna()
+    return table.to_dict("index") if len(table) > 1 else {}
 
 
 def paired(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """Pair the rows of two arms by seed and id: stratum, part, and the score of each arm under its name."""
-    first, second = (evaluated[evaluated["arm"] == arm].set_index(["seed", "id"]) for arm in (a, b))
-    first = first[["stratum", "part", "score"]].rename(columns={"score": a})
-    return first.join(second["score"].rename(b), how="inner") if a != b else first.iloc[:0].assign(**{b: 0.0})
+    """Pair the rows of two arms: seed, id, part, and the score of each arm under its name."""
+    if a == b:  # a run of one arm
+        return pd.DataFrame(columns=["seed", "id", "part", a])
+    first, second = (evaluated[evaluated["arm"] == arm].rename(columns={"score": arm}) for arm in (a, b))
+    return first[["seed", "id", "part", a]].merge(second[["seed", "id", b]], on=["seed", "id"])
 
 
 def outcomes(evaluated: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
@@ -102,23 +97,20 @@ def disagreements(evaluated: pd.DataFrame, replies: pd.DataFrame, a: str, b: str
 
     Rows that the `replies` of the embedded world do not hold are shown by id and scores.
     """
-    pairs = paired(evaluated, a, b).reset_index("seed")
-    first = pairs["seed"].min()
-    pairs = pairs[(pairs["seed"] == first) & (pairs[a] != pairs[b])]
-    table = pairs[["part"]].assign(won=np.where(pairs[a] > pairs[b], a, b))
-    if len(replies) and table.index.isin(replies["id"]).all():
-        of_seed = replies[replies["seed"] == first]
-        texts = {arm: of_seed[of_seed["arm"] == arm].set_index("id").loc[table.index] for arm in (a, b)}
-        about = texts[a][["family", "level", "instruction", "answer"]]
-        table = about.assign(**{arm: texts[arm]["response"] for arm in (a, b)}, won=table["won"])
-    else:
-        table = table.assign(**{name: pairs[name].map("{:g}".format) for name in (a, b)})
-    return table.sample(min(n, len(table)), random_state=seed).reset_index()
+    pairs = paired(evaluated, a, b)
+    pairs = pairs[(pairs["seed"] == pairs["seed"].min()) & (pairs[a] != pairs[b])]
+    drawn = pairs.sample(min(n, len(pairs)), random_state=seed)
+    drawn = drawn.assign(won=np.where(drawn[a] > drawn[b], a, b))
+    if not drawn["id"].isin(replies.get("id", ())).any():
+        return drawn[["id", "part", "won"]].join(drawn[[a, b]].map("{:g}".format))
+    first, second = (replies[replies["arm"] == arm].rename(columns={"response": arm}) for arm in (a, b))
+    texts = first[["seed", "id", *TEXTS, a]].merge(second[["seed", "id", b]], on=["seed", "id"])
+    return drawn[["seed", "id", "won"]].merge(texts)[["id", *TEXTS, a, b, "won"]]
 
 
-def replies(run: Path, notebook: str = "evaluation/gym") -> pd.DataFrame:
+def replies(run: Path) -> pd.DataFrame:
     """Read all replies of the embedded world's evaluation; empty without any."""
-    places = tables.places(run, notebook)
+    places = tables.places(run, "evaluation/gym")
     parts = [pd.read_parquet(at / "replies.parquet").assign(arm=a, seed=s) for (a, s), at in places.items()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "seed", "id"])
 
@@ -147,18 +139,15 @@ def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[s
     """
     table = tables.stages(run, TRAINING, first_round=1)
     table = table[(table["seed"] == seed) & table["arm"].isin(arms)]
-    trained = {
-        arm: [path / "rows.parquet" for path in stages["folder"]]
-        for arm, stages in table.groupby("arm", sort=False)
-    }
-    corpora = tables.places(run, "tapir/1_data_selection")
-    corpus = [corpora[arm, seed] / "rows.parquet" for arm in trained if (arm, seed) in corpora][:1]
-    taxonomy = taxonomies.load_taxonomy(tables.parameter(run, "tapir/3_refinement", "tasks") or tasks)
+    corpora = tables.places(run, SELECTION)
+    sets = {"corpus": [corpora[arm, seed] for arm in table["arm"] if (arm, seed) in corpora][:1]}
+    sets |= {arm: list(stages["folder"]) for arm, stages in table.groupby("arm", sort=False)}
+    taxonomy = taxonomies.load_taxonomy(tables.parameter(run, REFINEMENT, "tasks") or tasks)
     mixes = {}
-    for name, paths in ({"corpus": corpus} | trained).items() if trained else ():
-        rows = _labelled(run, concatenate_datasets([records.read(path) for path in paths])) if paths else ()
-        labelled = [i for i, task in enumerate(rows["task"]) if task in taxonomy] if len(rows) else []
-        if labelled:
+    for name, stages in sets.items():
+        rows = [records.read(folder / "rows.parquet") for folder in stages]
+        rows = _labelled(run, concatenate_datasets(rows)) if rows else records.build([])
+        if labelled := [i for i, task in enumerate(rows["task"]) if task in taxonomy]:
             mixes[name] = taxonomies.mix(rows.select(labelled), taxonomy)
     return mixes | {"target": {task: entry.share for task, entry in taxonomy.items()}} if mixes else {}
 
@@ -168,17 +157,17 @@ def _labelled(run: Path, rows: Dataset) -> Dataset:
     if tables.is_embedded(run):
         return ExactOracle().classify(records.update(rows, task=[None] * len(rows)))
     tasks = {}
-    for notebook, file in ((JUDGING, "rows"), ("tapir/3_refinement", "pool")):
+    for notebook, file in ((JUDGING, "rows.parquet"), (REFINEMENT, "pool.parquet")):
         for folder in tables.places(run, notebook).values():
-            rows_of_stage = records.read(folder / f"{file}.parquet")
-            tasks |= dict(zip(rows_of_stage["id"], rows_of_stage["task"], strict=True))
+            labelled = pd.read_parquet(folder / file, columns=["id", "task"])
+            tasks |= dict(zip(labelled["id"], labelled["task"], strict=True))
     return records.update(rows, task=[tasks.get(row_id) for row_id in rows["id"]])
 
 
 def budget(run: Path) -> pd.DataFrame:
     """Tabulate what each arm's training after the warm-up took, as means over seeds; empty without rounds."""
-    table, lines = tables.stages(run), []
-    for (arm, seed), stages in table.groupby(["arm", "seed"]):
+    lines = []
+    for (arm, seed), stages in tables.stages(run).groupby(["arm", "seed"]):
         trained = stages[(stages["notebook"] == TRAINING) & (stages["round"] > 0)]
         if len(trained):
             others = stages["folder"][~stages["notebook"].str.startswith("evaluation/")]
@@ -195,11 +184,11 @@ def _spent(stages: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
         return sum(math.nan if value is None else value for value in values)
 
     rounds = {n: total(*(f"training.round_{i}.{n}" for i in trained["round"])) for n in tables.TRAINED}
-    ids = [row_id for folder in trained["folder"] for row_id in records.read(folder / "rows.parquet")["id"]]
+    drawn = [pd.read_parquet(folder / "rows.parquet", columns=["id"]) for folder in trained["folder"]]
     return {
         "response tokens": rounds["response_tokens"],
         "rows": rounds["rows"],
-        "unique rows": len(set(ids)),
+        "unique rows": pd.concat(drawn)["id"].nunique(),
         "steps": rounds["steps"],
         "oracle calls": total("oracle.calls"),
         "student tokens": total("judging.student_tokens"),
@@ -217,16 +206,15 @@ def describe_budget(budget: pd.DataFrame, arms: list[str]) -> str:
     return f"{text}." if apart <= EQUAL else f"**{text}: this is no comparison at equal budget.**"
 
 
-def mfds(run: Path, arms: list[str], first: str, seed: int) -> dict[str, list[float]]:
+def mfds(run: Path, arms: list[str], first: str, seed: int) -> dict[str, pd.Series]:
     """Return {"round 1": MFDs, …} of the arm `first`, or else of the first arm that judged any."""
     table = tables.stages(run, JUDGING)
-    for arm in dict.fromkeys([first, *arms]):
-        stages = table[(table["arm"] == arm) & (table["seed"] == seed)].itertuples()
-        each = {
-            f"round {stage.round}": records.read(stage.folder / "rows.parquet")["mfd"] for stage in stages
-        }
-        read = {name: [value for value in values if value is not None] for name, values in each.items()}
-        if judged := {name: values for name, values in read.items() if values}:
+    for arm in [first, *arms]:
+        judged = {}
+        for stage in table[(table["arm"] == arm) & (table["seed"] == seed)].itertuples():
+            values = pd.read_parquet(stage.folder / "rows.parquet", columns=["mfd"])["mfd"].dropna()
+            judged |= {f"round {stage.round}": values} if len(values) else {}
+        if judged:
             return judged
     return {}
 

@@ -7,9 +7,7 @@ import pandas as pd
 
 from lib.errors import UserError
 from lib.report import facts, page, render, scores, tables
-from lib.runner import folders, keys
-from lib.runner.summary import differences as compare_stages
-from lib.runner.summary import scored
+from lib.runner import folders, keys, summary
 
 MAX_PAIRS = 6  # of arms of two runs that share no name
 
@@ -19,42 +17,44 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
 
     Raises UserError if two have the same name, or one has no finished stage.
     """
-    if len({run.name for run in runs}) < len(runs):
-        raise UserError("runs: two of them have the same name. Rename the folder of one.")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise UserError(f"runs={', '.join(names)}: two have the same name. Rename the folder of one.")
     summaries = {run: tables.summary(run) for run in runs}
     differences, apart = _against_first(summaries)
-    stand_ins = {name for summary in summaries.values() for name in summary["stand_ins"]}
-    metrics = [summary["metric"] for summary in summaries.values() if summary.get("metric")]
-    joint = {"arms": {}, "comparisons": differences, "stand_ins": stand_ins, "metric": (metrics or [None])[0]}
-    shown = {run.name: scores.scores(summary) for run, summary in summaries.items()}
+    stand_ins = {name for each in summaries.values() for name in each["stand_ins"]}
+    metric = next(filter(None, (each.get("metric") for each in summaries.values())), None)
+    joint = {"arms": {}, "comparisons": differences, "stand_ins": stand_ins, "metric": metric}
+    shown = {run.name: scores.scores(each) for run, each in summaries.items()}
     lines = [table.rename(index=lambda arm, name=name: f"{name}: {arm}") for name, table in shown.items()]
-    about = pd.DataFrame({run.name: facts.facts(run, summary) for run, summary in summaries.items()})
+    about = pd.DataFrame({run.name: facts.facts(run, each) for run, each in summaries.items()})
     content = {
-        "title": " against ".join(run.name for run in runs),
-        "spread": "95 % intervals; a difference is paired by instance over the seeds that both runs have",
+        "title": " against ".join(names),
+        "spread": scores.INTERVALS,
         "facts": page.as_table(about.fillna("").replace("\n", "; ", regex=True)),
         "settings": page.as_table(settings(runs)),
         "scores": page.as_table(pd.concat(lines).fillna("")),
         "differences": page.as_table(scores.differences(joint)),
         "apart": apart,
-        "commands": {run.name: summary["command"] for run, summary in summaries.items()},
+        "commands": {run.name: each["command"] for run, each in summaries.items()},
     }
-    path = to or folders.outputs() / f"{'-against-'.join(run.name for run in runs)}.html"
+    path = to or folders.outputs() / f"{'-against-'.join(names)}.html"
     page.save(path, render.page("compare.html.j2", **content))
     return path
 
 
 def settings(runs: list[Path]) -> pd.DataFrame:
     """Tabulate the parameters of notebooks that differ, a column per run; several values are listed."""
-    values: dict[str, dict[str, set]] = {}
-    for run in runs:
-        for record in tables.records(run):
-            notebook = tables.notebook_of(record)
-            for name, value in {} if notebook.startswith("report") else record["parameters"].items():
-                if name not in keys.RESERVED:
-                    values.setdefault(f"{notebook}: {name}", {}).setdefault(run.name, set()).add(str(value))
-    table = pd.DataFrame(values).T.map(lambda listed: ", ".join(sorted(listed)), na_action="ignore")
-    return table[table.nunique(axis=1) > 1].fillna("")
+    lines = [
+        {"parameter": f"{tables.notebook_of(record)}: {name}", "run": run.name, "value": str(value)}
+        for run in runs
+        for record in tables.records(run).values()
+        for name, value in record["parameters"].items()
+        if name not in keys.RESERVED and record["parameters"].get("arm") != "all"
+    ]
+    table = pd.DataFrame(lines, columns=["parameter", "run", "value"]).drop_duplicates()
+    table = table.sort_values("value").pivot_table("value", "parameter", "run", ", ".join)
+    return table[table.nunique(axis=1) > 1].fillna("").rename_axis(None).rename_axis(None, axis="columns")
 
 
 def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[str]]:
@@ -68,11 +68,11 @@ def _against_first(summaries: dict[Path, dict]) -> tuple[dict[str, dict], list[s
     for run in others:
         arms, first_arms = summaries[run]["arms"], summaries[first]["arms"]
         shared = [(arm, arm) for arm in arms if arm in first_arms]
-        pairs = shared or list(product(arms, first_arms))[:MAX_PAIRS]
-        for arm, other in pairs:
+        for arm, other in shared or list(product(arms, first_arms))[:MAX_PAIRS]:
             label = f"{run.name}: {arm} − {first.name}: {other}"
+            sides = (summary.scored(arm, done[run]), summary.scored(other, done[first]))
             try:
-                compared = compare_stages(scored(arm, done[run]), scored(other, done[first]))
+                compared = summary.differences(*sides)
             except ValueError as error:
                 apart.append(f"{label}: {error}")
             else:

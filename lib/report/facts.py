@@ -1,6 +1,7 @@
 """Say what a reader wants to know of a run first: who was trained on what by whom, the gain, the cost."""
 
 import os
+from itertools import product
 from pathlib import Path
 
 from lib import files
@@ -18,33 +19,49 @@ NAMES = {
     "gym": "gym, the embedded world: tasks drawn and checked by a program",
     STUDENT: f"{STUDENT}, the embedded one",
 }
-FROM_CORPUS = "none: the corpus brought its verdicts"
+FROM_CORPUS = {"exact": "none: the corpus brought its verdicts"}
 LOST = ("unread", "cut", "missing", "no_response")  # verdicts or prompts that a score does not rest on
+
+Records = dict[Path, dict]  # of stages, by their folders
 
 
 def facts(run: Path, summary: dict) -> dict[str, str]:
     """Return {"Student": …, "Oracle": …, …}, without what the run has nothing of."""
-    records, gains = tables.records(run), scores.gains(summary)
-    own = [record for record in records if record["parameters"].get("arm") != "all"]
-    shown = scores.scores(summary)
+    records = tables.records(run)
+    pages = [record for record in records.values() if record["parameters"].get("arm") == "all"]
+    own = [record for record in records.values() if record not in pages]
+    gains, shown = scores.gains(summary), scores.scores(summary)
+    lines = [f"{arm}: {_list(line)}" for arm, line in shown.iterrows()]
     each = {
         "Student": student(records),
-        "Oracle": FROM_CORPUS if _brought_verdicts(records) else _named(values(records, "oracle")),
-        "Judge": judges(run, records),
-        "Data": _named(values(records, "source") + values(records, "task")),
+        "Oracle": named(values(records, "oracle"), records),
+        "Judge": judges(records),
+        "Data": named(values(records, "source") + values(records, "task"), records),
         "Verdicts": verdicts(summary),
+        "Result": "\n".join(filter(None, map(tables.sentence, pages))),
         "Gain": "\n".join(gains),
-        "Scores": "" if gains else "\n".join(f"{arm}: {_sentence(line)}" for arm, line in shown.iterrows()),
+        "Scores": "" if gains else "\n".join(lines),
         "Cost": cost(summary),
         "Time": f"{sum(record['seconds'] for record in own) / 60:,.1f} minutes, {len(own)} stages",
     }
     return {name: text for name, text in each.items() if text}
 
 
-def values(records: list[dict], name: str) -> list[str]:
+def values(records: Records, name: str) -> list[str]:
     """Return the values of a parameter in these stages that are set, each once."""
-    each = (record["parameters"].get(name) for record in records)
+    each = (record["parameters"].get(name) for record in records.values())
     return list(dict.fromkeys(str(value) for value in each if value not in (None, "", [], 0)))
+
+
+def is_embedded(records: Records) -> bool:
+    """Say whether rows or tasks are the embedded world's."""
+    return any(name.startswith("gym") for name in values(records, "source") + values(records, "task"))
+
+
+def named(names: list[str], records: Records) -> str:
+    """Name models and data for a reader; of another corpus, verdicts of `exact` came with the rows."""
+    phrases = NAMES if is_embedded(records) or not values(records, "source") else NAMES | FROM_CORPUS
+    return ", ".join(phrases.get(name, without_folder(name)) for name in names)
 
 
 def without_folder(text: object) -> str:
@@ -53,33 +70,32 @@ def without_folder(text: object) -> str:
     return os.path.basename(text) if str(text).startswith(("/", "~", "$", "..")) else text
 
 
-def student(records: list[dict]) -> str:
+def student(records: Records) -> str:
     """Name the students that were trained or asked, and the files of recorded responses."""
-    asking = [record for record in records if not any(record["parameters"].get(name) for name in RECORDED)]
+    asking = {at: r for at, r in records.items() if not any(map(r["parameters"].get, RECORDED))}
     recorded = [without_folder(value) for name in RECORDED for value in values(records, name)]
-    files_of = [f"responses recorded in {name}" for name in recorded]
-    return ", ".join(filter(None, [_named(values(asking, "student")), *files_of]))
+    texts = [named(values(asking, "student"), records), *(f"responses recorded in {n}" for n in recorded)]
+    return ", ".join(filter(None, texts))
 
 
-def judges(run: Path, records: list[dict]) -> str:
+def judges(records: Records) -> str:
     """Name the judges with what each judged, and warn of one that judges what it trained."""
-    judging = [record["parameters"] for record in records if _is_judging(record)]
-    judging = [] if _brought_verdicts(records) else judging
-    judged = {"rows": {parameters.get("judge") or parameters.get("oracle") for parameters in judging}}
-    for benchmark in registry.BENCHMARKS:
-        folders_of = tables.places(run, benchmark.notebook).values() if benchmark.judged else ()
-        noted = [files.read_json(folder / JUDGES) or {} for folder in folders_of]
-        judged[benchmark.name] = {name for note in noted for name in note.get("judges", ())}
-    everyone = sorted(filter(None, set().union(*judged.values())))
-    texts = [
-        f"{_named([name])} ({', '.join(what for what in judged if name in judged[what])})"
-        for name in everyone
-    ]
-    evaluators = set().union(*(names for what, names in judged.items() if what != "rows"))
-    teachers = {parameters.get(name) for parameters in judging for name in ("oracle", "judge")}
-    both = evaluators & teachers - {"exact"}
-    warning = f". {', '.join(sorted(both))} also taught or chose the rows: it judges its own work"
-    return "; ".join(texts) + warning * bool(both)
+    judged: dict[str, list[str]] = {}  # by judge
+    teachers: set[str] = set()
+    for folder, record in records.items():
+        if tables.notebook_of(record) == "tapir/2_oracle_judging":
+            models = [record["parameters"].get(name) for name in ("judge", "oracle")]
+            teachers |= set(models)
+            judged.setdefault(next(filter(None, models), "unknown"), []).append("rows")
+        for name in (files.read_json(folder / JUDGES) or {}).get("judges", ()):
+            judged.setdefault(name, []).append(tables.title(record))
+    texts = []
+    for judge in sorted(judged):
+        what = list(dict.fromkeys(judged[judge]))
+        texts.append(f"{named([judge], records)} ({', '.join(what)})")
+        if judge in teachers - {"exact"} and what != ["rows"]:
+            texts[-1] += ", which also taught or chose the rows: it judges its own work"
+    return "; ".join(texts)
 
 
 def cost(summary: dict) -> str:
@@ -88,43 +104,21 @@ def cost(summary: dict) -> str:
     if not oracle.get("calls") and not oracle.get("cached"):
         return "no oracle call"
     money = "at a price that is not known" if oracle["usd"] is None else f"USD {oracle['usd']:,.2f}"
-    calls = (
-        f"{oracle['calls']:,} oracle calls, {money}; {oracle['cached']:,} replies were in the ledger already"
-    )
-    return f"{calls}; {oracle['unread']:,} verdicts unread, {oracle['cut']:,} cut"
+    calls = f"{oracle['calls']:,} oracle calls, {money}"
+    ledger = f"{oracle['cached']:,} replies were in the ledger already"
+    return f"{calls}; {ledger}; {oracle['unread']:,} verdicts unread, {oracle['cut']:,} cut"
 
 
 def verdicts(summary: dict) -> str:
     """Say on how much of a benchmark an arm's scores rest, where that is not all of it."""
+    counted = [benchmark for benchmark in registry.BENCHMARKS if benchmark.counted]
     texts = []
-    for arm, result in summary["arms"].items():
-        for benchmark in registry.BENCHMARKS:
-            metrics = result["metrics"]
-            n = metrics.get(f"{benchmark.prefix}.n") if benchmark.counted else None
-            lost = sum(metrics.get(f"{benchmark.prefix}.{cause}") or 0 for cause in LOST)
-            if n is not None and lost:
-                texts.append(f"{arm}: {benchmark.name}, {n:,.0f} of {n + lost:,.0f} read")
+    for (arm, result), benchmark in product(summary["arms"].items(), counted):
+        counts = {name: result["metrics"].get(f"{benchmark.prefix}.{name}") or 0 for name in ("n", *LOST)}
+        if sum(counts.values()) > counts["n"]:
+            texts.append(f"{arm}: {benchmark.name}, {counts['n']:,.0f} of {sum(counts.values()):,.0f} read")
     return "\n".join(texts)
 
 
-def _brought_verdicts(records: list[dict]) -> bool:
-    """Say whether the rows brought their verdicts: the embedded oracle then answered nothing."""
-    sources = values(records, "source")
-    return (
-        any(map(_is_judging, records))
-        and values(records, "oracle") == ["exact"]
-        and bool(sources)
-        and "gym" not in sources
-    )
-
-
-def _is_judging(record: dict) -> bool:
-    return record["name"].startswith("tapir/2_oracle_judging")
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(NAMES.get(name, without_folder(name)) for name in names)
-
-
-def _sentence(line) -> str:
+def _list(line) -> str:
     return "; ".join(f"{name}: {text}" for name, text in line.items() if text)

@@ -4,6 +4,7 @@ Where report.html would exceed 5 MB, the stages stay in pages of their own, and 
 """
 
 import zipfile
+from itertools import takewhile
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,7 @@ from markupsafe import Markup
 
 from lib import files, show
 from lib.plots import colour
-from lib.report import facts, flow, render, scores, tables
+from lib.report import facts, render, scores, tables
 from lib.runner import folders
 
 MAX_BYTES = 5_000_000  # of a page that can still be mailed
@@ -24,24 +25,23 @@ def write(run: Path) -> Path:
 
     Raises UserError if the run has no finished stage.
     """
-    content, stages = _content(run), _stages(run)
+    content, stages = _content(run), list(_stages(run).values())
     bodies = [Markup(render.body(read(stage["folder"]), level=3, fold_code=True)) for stage in stages]
-    with_bodies = [stage | {"body": body} for stage, body in zip(stages, bodies, strict=True)]
-    text = render.page("report.html.j2", stages=with_bodies, inside=True, **content)
+    text = render.page("report.html.j2", stages=stages, bodies=bodies, **content)
     archive = run / "report.zip"
     archive.unlink(missing_ok=True)
     if is_large := len(text.encode()) > MAX_BYTES:
-        text = render.page("report.html.j2", stages=stages, inside=False, **content)
+        text = render.page("report.html.j2", stages=stages, bodies=[], **content)
         _save_archive(archive, text, stages)
-    save(run / "report.html", text)  # last: if it exists, the report is complete
+    save(run / "report.html", text)
     return archive if is_large else run / "report.html"
 
 
 def _content(run: Path) -> dict:
     """Gather everything that stands above the stages."""
-    summary, table, records = tables.summary(run), tables.stages(run), tables.records(run)
+    summary, table, records = tables.summary(run), tables.stages(run), list(tables.records(run).values())
     arms = scores.compared(summary, "primary")
-    trunk, branches = flow.flow(run, arms)
+    trunk, branches = flow(run, arms)
     once = table["folder"][table["arm"] == "all"]
     methods = {name.partition("/")[0] for name in table["notebook"]}
     return {
@@ -50,7 +50,7 @@ def _content(run: Path) -> dict:
         "summary": summary,
         "when": max(record["started"] for record in records)[:10],
         "facts": facts.facts(run, summary),
-        "spread": spread(summary),
+        "spread": scores.INTERVALS,
         "arms": as_table(_arms(summary)),
         "study": yaml.safe_dump(summary.get("study"), sort_keys=False, allow_unicode=True),
         "missing": len(summary["stages"]) - len(table),
@@ -71,18 +71,19 @@ def _content(run: Path) -> dict:
     }
 
 
-def spread(summary: dict) -> str:
-    """Say what the intervals of a summary hold."""
-    seeds = sorted({len(arm["seeds"]) for arm in summary["arms"].values()})
-    if seeds == [1]:
-        return "95 % intervals, rows resampled; one seed: the luck of a training is not in them"
-    numbers = f"{' or '.join(map(str, seeds))} seeds an arm"
-    return f"95 % intervals, rows resampled and a t interval over seeds added ({numbers}; of one, rows alone)"
-
-
 def as_table(table: pd.DataFrame) -> Markup:
     """Return a table as HTML; empty if it has no line."""
     return Markup(render.sanitized(table.to_html(escape=True, border=0))) if len(table) else Markup("")
+
+
+def flow(run: Path, arms: list[str]) -> tuple[list[dict], dict[str, list[dict]]]:
+    """Return the first stages, which all these arms share, and those of each arm alone; of the first seed."""
+    table, drawn = tables.stages(run), _stages(run)
+    first = table[table["seed"] == table["seed"].min()]
+    boxes = {arm: [drawn[folder] for folder in first["folder"][first["arm"] == arm]] for arm in arms}
+    side_by_side = zip(*boxes.values(), strict=False)
+    shared = len(list(takewhile(lambda stages: all(stage == stages[0] for stage in stages), side_by_side)))
+    return boxes[arms[0]][:shared], {arm: stages[shared:] for arm, stages in boxes.items()}
 
 
 def _arms(summary: dict) -> pd.DataFrame:
@@ -96,22 +97,30 @@ def _cost(table: pd.DataFrame) -> pd.DataFrame:
     """Tabulate stages, seconds, oracle calls and money by notebook; a shared stage counts once."""
     once = table[table["arm"] != "all"].drop_duplicates("folder")
     metrics = [folders.metrics(folder) for folder in once["folder"]]
-    calls, usd = ([values.get(f"oracle.{name}", 0) for values in metrics] for name in ("calls", "usd"))
-    once = once.assign(stages=1, calls=calls, usd=pd.Series(usd, once.index, float))
-    sums = once.groupby("notebook", sort=False)[["stages", "seconds", "calls"]].sum()
-    money = once.groupby("notebook", sort=False)["usd"].sum(min_count=1, skipna=False)
-    shown = sums.map("{:,.0f}".format).assign(usd=money.map("{:,.2f}".format).replace("nan", "unknown"))
-    return shown.rename(columns={"calls": "oracle calls", "usd": "USD"}).rename_axis(None)
+    each = once[["notebook", "seconds"]].assign(stages=1)
+    each["oracle calls"] = [values.get("oracle.calls", 0) for values in metrics]
+    each["USD"] = [values.get("oracle.usd", 0) for values in metrics]
+    sums = each.astype({"USD": float}).groupby("notebook", sort=False).sum(skipna=False)
+    shown = sums[["stages", "seconds", "oracle calls"]].map("{:,.0f}".format)
+    return shown.assign(USD=sums["USD"].map("{:,.2f}".format).replace("nan", "unknown")).rename_axis(None)
 
 
-def _stages(run: Path) -> list[dict]:
-    """List every stage once, with the arms and seeds that it serves."""
-    table, stages = tables.stages(run), []
+def _stages(run: Path) -> dict[Path, dict]:
+    """Return every stage once, by its folder: what it says of itself, whom it serves, where its page is."""
+    table, stages = tables.stages(run), {}
     for folder, users in table[table["arm"] != "all"].groupby("folder", sort=False):
+        record, path = folders.record(folder), folder.relative_to(run).as_posix()
         arms, seeds = (", ".join(map(str, users[name].unique())) for name in ("arm", "seed"))
-        stage = {"folder": folder, "name": users.iloc[0]["name"], "serves": f"{arms} · seed {seeds}"}
-        stage |= {"anchor": flow.anchor(folder, run), "seconds": folders.record(folder)["seconds"]}
-        stages.append(stage | {"link": folder.relative_to(run).as_posix() + f"/{folders.STAGE_PAGE}"})
+        stages[folder] = {
+            "folder": folder,
+            "name": record["name"],
+            "title": tables.title(record),
+            "says": tables.sentence(record),
+            "serves": f"{arms} · seed {seeds}",
+            "seconds": record["seconds"],
+            "anchor": path.replace("/", "-").replace("@", "-"),
+            "link": f"{path}/{folders.STAGE_PAGE}",
+        }
     return stages
 
 

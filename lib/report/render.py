@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from lib import plots, show
+from lib import show
 from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
@@ -32,26 +32,9 @@ ATTRIBUTES = {
     "pre": {"tabindex"},
     "progress": {"value", "max"},
 }
-STYLES = set(
-    [
-        "opacity",
-        "font-size",
-        "font-weight",
-        "margin",
-        "margin-top",
-        "padding",
-        "padding-left",
-        "border",
-        "border-left",
-        "white-space",
-        "overflow-wrap",
-        "overflow-y",
-        "max-height",
-        "text-align",
-        "vertical-align",
-        "unicode-bidi",
-    ]
-)
+STYLES = {"opacity", "font-size", "font-weight", "margin", "margin-top", "padding", "padding-left"}
+STYLES |= {"border", "border-left", "white-space", "overflow-wrap", "overflow-y", "max-height"}
+STYLES |= {"text-align", "vertical-align", "unicode-bidi"}
 EMPTY_HEADING = re.compile(r"<th[^>]*>(?:&nbsp;|\s)*</th>")
 NUMBER = re.compile(r"<td[^>]*>(?=\s*[^<]*\d)([-+−\d.,%\s\[\]()–e]+|nan)</td>")
 
@@ -73,13 +56,12 @@ def _sections(cells: list) -> list:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             sections.append([])
         sections[-1].append(cell)
-    return [cell for section in sections if not _is_empty(section) for cell in section]
+    return [cell for section in sections if section and not _is_empty(section) for cell in section]
 
 
 def _is_empty(section: list) -> bool:
-    if not section or "optional" not in tags(section[0]):
-        return False
-    return not any(cell.get("outputs") and "hide-cell" not in tags(cell) for cell in section)
+    shows = (cell.get("outputs") and "hide-cell" not in tags(cell) for cell in section)
+    return "optional" in tags(section[0]) and not any(shows)
 
 
 def page(template: str, **content: object) -> str:
@@ -96,14 +78,9 @@ def notebook_page(notebook: dict, title: str) -> str:
 
 
 def svg_figure(svg: str, alt: str) -> Markup:
-    """Embed an SVG as an image, in which nothing can act; its colours turn with the page's dark mode."""
-    parts = [(part, *pair) for pair in plots.DARK.items() for part in ("fill", "stroke")]
-    rules = "".join(f'[style*="{part}: {light}"]{{{part}:{dark}!important}}' for part, light, dark in parts)
-    start = svg.index(">", svg.index("<svg")) + 1
-    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
-    data = base64.b64encode((svg[:start] + style + svg[start:]).encode()).decode()
+    """Embed an SVG as an image, in which nothing can act."""
     image = '<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>'
-    return Markup(image).format(data, alt)
+    return Markup(image).format(base64.b64encode(svg.encode()).decode(), alt)
 
 
 def sanitized(html: str) -> str:
@@ -116,20 +93,19 @@ def sanitized(html: str) -> str:
 @cache
 def _exporter(level: int) -> HTMLExporter:
     """Return nbconvert's exporter with our template and filters; compiling a template is slow."""
-
-    class Exporter(HTMLExporter):
-        def default_filters(self):
-            yield from super().default_filters()
-            yield "markdown2html", pass_context(lambda context, source: markdown(source, level))
-            yield "said", lambda source: markdown(show.plain(source), level, formulas=False)
-            yield "sanitized", sanitized
-            yield "plain", lambda text: show.plain(strip_ansi(text))
-            yield (
-                "svg_figure",
-                lambda svg, about: svg_figure(svg, about.get("image/svg+xml", {}).get("alt", "a figure")),
-            )
-
-    return Exporter(raw_template=(HERE / "cells.html.j2").read_text())
+    exporter = HTMLExporter(raw_template=(HERE / "cells.html.j2").read_text())
+    filters = {
+        "markdown2html": pass_context(lambda context, source: markdown(source, level)),
+        "sentence": lambda source: markdown(show.plain(source), level, formulas=False),
+        "sanitized": sanitized,
+        "plain": lambda text: show.plain(strip_ansi(text)),
+        "svg_figure": lambda svg, about: svg_figure(
+            svg, about.get("image/svg+xml", {}).get("alt", "a figure")
+        ),
+    }
+    for name, function in filters.items():
+        exporter.register_filter(name, function)
+    return exporter
 
 
 def markdown(source: str, level: int = 1, formulas: bool = True) -> str:

@@ -1,14 +1,16 @@
-"""Compute the scores of a run: a line per arm or contrast, a column per metric, each with its interval."""
+"""Tabulate the scores of a run: a line per arm or contrast, a column per metric, each with its interval."""
 
 import pandas as pd
 
 from lib.errors import UserError
 from lib.evaluation import registry
 
-MAX_GAINS = 3  # of SELF-GUIDE that are said one by one
 SIGNIFICANT = 0.05  # p below which a difference is shown
 ENDS = ("", "_low", "_high")  # of the names of a metric and its interval
-FEW_SHOT = "ni.gain_over.few_shot."
+INTERVALS = (
+    "95 % intervals: rows are resampled; where an arm has several seeds, a t interval over them is added. "
+    "With one seed, the luck of a training is not in them."
+)
 
 
 def headline(summary: dict) -> str | None:
@@ -17,19 +19,10 @@ def headline(summary: dict) -> str | None:
     First the study's `metric`, then the first of the registry that all arms have, then that any has.
     """
     arms = [arm.get("metrics", {}) for arm in summary["arms"].values()]
-    scored = [
-        name for name in (summary.get("metric"), *registry.HEADLINES) if name and _is_scored(summary, name)
-    ]
-    if summary.get("metric") in scored:
+    counts = {name: sum(name in metrics for metrics in arms) for name in registry.HEADLINES}
+    if any(summary.get("metric") in metrics for metrics in arms):
         return summary["metric"]
-    shared = [name for name in scored if all(name in metrics for metrics in arms)]
-    return next(iter([*shared, *scored]), None)
-
-
-def _is_scored(summary: dict, name: str) -> bool:
-    contrasts = (metrics[name] for metrics in summary.get("comparisons", {}).values() if name in metrics)
-    in_arms = any(name in arm.get("metrics", {}) for arm in summary["arms"].values())
-    return in_arms or any(contrast["difference"] is not None for contrast in contrasts)
+    return max((name for name in counts if counts[name]), key=lambda n: counts[n] == len(arms), default=None)
 
 
 def missing_metric(summary: dict) -> str:
@@ -43,7 +36,8 @@ def missing_metric(summary: dict) -> str:
 
 def columns(summary: dict) -> list[str]:
     """Return the metrics of the tables: the headline, then those of the registry in their order."""
-    return list(dict.fromkeys([*filter(None, [headline(summary)]), *registry.HEADLINES]))
+    first = filter(None, [headline(summary), summary.get("metric")])
+    return list(dict.fromkeys([*first, *registry.HEADLINES]))
 
 
 def label(metric: str, summary: dict) -> str:
@@ -52,16 +46,14 @@ def label(metric: str, summary: dict) -> str:
     return f"{'stand-in for ' * stands_in}{registry.metric(metric).label}"
 
 
+def show(metric: str, values: tuple[float, ...], sign: str = "") -> str:
+    """Show a value in its unit, with its interval if it has one: "9.2 [7.6, 10.9]"."""
+    shape = registry.metric(metric)
+    value, *bounds = (f"{shape.scale * number:{sign}.{shape.decimals}f}" for number in values)
+    return f"{value} [{', '.join(bounds)}]" if bounds else value
+
+
 # --- arms
-
-
-def scores(summary: dict) -> pd.DataFrame:
-    """Tabulate the arms' scores, each with its interval; empty if there is none."""
-    lines = {
-        arm: {name: show(name, values) for name in columns(summary) if (values := score(result, name))}
-        for arm, result in summary["arms"].items()
-    }
-    return _table(lines, summary)
 
 
 def score(arm: dict, name: str) -> tuple[float, ...]:
@@ -78,19 +70,17 @@ def by_arm(summary: dict, name: str) -> dict[str, tuple[float, ...]]:
     return {arm: values for arm, values in each.items() if values}
 
 
-def show(metric: str, values: tuple[float, ...], sign: str = "") -> str:
-    """Show a value in its unit, with its interval if it has one: "9.2 [7.6, 10.9]"."""
-    shape = registry.metric(metric)
-    value, *bounds = (f"{shape.scale * number:{sign}.{shape.decimals}f}" for number in values)
-    return f"{value} [{', '.join(bounds)}]" if bounds else value
+def scores(summary: dict) -> pd.DataFrame:
+    """Tabulate the arms' scores, each with its interval; empty if there is none."""
+    each = {name: by_arm(summary, name) for name in columns(summary)}
+    shown = {name: {arm: show(name, values) for arm, values in arms.items()} for name, arms in each.items()}
+    return _table(shown, list(summary["arms"]), summary)
 
 
-def _table(lines: dict[str, dict], summary: dict) -> pd.DataFrame:
-    """Tabulate the lines that hold anything, the columns in their order under their labels."""
-    filled = {name: line for name, line in lines.items() if line}
-    table = pd.DataFrame.from_dict(filled, orient="index").fillna("")
-    shown = table[[metric for metric in columns(summary) if metric in table]]
-    return shown.rename(columns=lambda metric: label(metric, summary))
+def _table(shown: dict[str, dict[str, str]], lines: list[str], summary: dict) -> pd.DataFrame:
+    """Tabulate {metric: {line: text}}; lines and columns that hold nothing are left out."""
+    table = pd.DataFrame({label(name, summary): pd.Series(texts) for name, texts in shown.items() if texts})
+    return table.reindex([line for line in lines if line in table.index]).fillna("")
 
 
 # --- contrasts
@@ -130,16 +120,13 @@ def difference(summary: dict, contrast: str, name: str) -> tuple[float, ...]:
 
 def differences(summary: dict) -> pd.DataFrame:
     """Tabulate the paired differences, a line per contrast; empty if the arms share no metric."""
-    lines = {}
-    for name, compared in summary["comparisons"].items():
-        each = {
-            metric: difference(summary, name, metric) for metric in columns(summary) if metric in compared
-        }
-        lines[name.replace("_", " ")] = {
-            metric: show(metric, values, "+") if values else "no score in both"
-            for metric, values in each.items()
-        }
-    return _table(lines, summary)
+    shown: dict[str, dict[str, str]] = {}
+    for metric in columns(summary):
+        for name in (name for name, compared in summary["comparisons"].items() if metric in compared):
+            values = difference(summary, name, metric)
+            text = show(metric, values, "+") if values else "no score in both"
+            shown.setdefault(metric, {})[_words(name)] = text
+    return _table(shown, list(map(_words, summary["comparisons"])), summary)
 
 
 def contrasts(summary: dict) -> pd.DataFrame:
@@ -152,9 +139,9 @@ def contrasts(summary: dict) -> pd.DataFrame:
     for name, compared in summary["comparisons"].items():
         if metric and (values := difference(summary, name, metric)):
             shown = [registry.metric(metric).scale * value for value in values] + [None] * (3 - len(values))
-            ps = {part: compared.get(metric, {}).get(part) for part in ("p", "p_holm")}
-            line = dict(zip(("difference", "low", "high"), shown, strict=True)) | ps
-            lines[name.replace("_", " ")] = line | {"kind": "primary" if name in primary else "exploratory"}
+            line = dict(zip(("difference", "low", "high"), shown, strict=True))
+            line |= {part: compared.get(metric, {}).get(part) for part in ("p", "p_holm")}
+            lines[_words(name)] = line | {"kind": "primary" if name in primary else "exploratory"}
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
@@ -163,42 +150,34 @@ def summarise_contrasts(table: pd.DataFrame, lower_is_better: bool = False) -> s
     table = table.dropna(subset=["p"])
     if not len(table):
         return "These differences have no intervals: nothing is shown to help, and nothing to harm."
-    shown = table["p_holm"].fillna(table["p"]).astype(float) < SIGNIFICANT
-    better = (table["difference"] < 0) if lower_is_better else (table["difference"] > 0)
-    parts = {"Shown to help": shown & better, "Shown to harm": shown & ~better, "No difference shown": ~shown}
-    return "\n".join(
-        f"- **{name}**: {', '.join(table.index[mask]) or 'nothing'}." for name, mask in parts.items()
-    )
+    is_shown = table["p_holm"].fillna(table["p"]).astype(float) < SIGNIFICANT
+    is_better = (table["difference"] < 0) if lower_is_better else (table["difference"] > 0)
+    masks = {
+        "Shown to help": is_shown & is_better,
+        "Shown to harm": is_shown & ~is_better,
+        "No difference shown": ~is_shown,
+    }
+    lines = [f"- **{name}**: {', '.join(table.index[mask]) or 'nothing'}." for name, mask in masks.items()]
+    return "\n".join(lines)
 
 
 def gains(summary: dict) -> list[str]:
-    """Say the main contrasts, or SELF-GUIDE's gains, a sentence each; empty if nothing is compared."""
+    """Say the main contrasts in their first metric, a sentence each; empty if nothing is compared."""
     texts = []
     for name in summary.get("primary") or list(summary["comparisons"])[:2]:
-        each = ((metric, difference(summary, name, metric)) for metric in columns(summary))
-        first = next(((metric, values) for metric, values in each if values), None)
-        texts += [_gain(name.replace("_", " "), *first, summary)] if first else []
-    return texts or _gains_over_few_shot(summary)
+        each = {metric: difference(summary, name, metric) for metric in columns(summary)}
+        if metric := next((metric for metric, values in each.items() if values), None):
+            texts.append(_gain(_words(name), metric, each[metric], label(metric, summary)))
+    return texts
 
 
-def _gain(name: str, metric: str, values: tuple[float, ...], summary: dict) -> str:
+def _gain(contrast: str, metric: str, values: tuple[float, ...], name: str) -> str:
     clear = "without an interval"
     if len(values) == 3:
         clear = "above zero" if values[1] > 0 else "below zero" if values[2] < 0 else "no difference shown"
     unit = f"{show(metric, values, '+')} {registry.metric(metric).unit}".rstrip()
-    return f"{name}: {unit}, {clear} ({label(metric, summary).removesuffix(', %')})"
+    return f"{contrast}: {unit}, {clear} ({name.removesuffix(', %')})"
 
 
-def _gains_over_few_shot(summary: dict) -> list[str]:
-    """Say SELF-GUIDE's gain over the same student with the same prompt, of many arms in one sentence."""
-    gains = {}
-    for arm, result in summary["arms"].items():
-        for metric in ("rouge_l", "exact_match"):
-            if len(values := score(result, FEW_SHOT + metric)) == 3:
-                gains[arm] = f"ni.{metric}", values
-    if len(gains) <= MAX_GAINS:
-        return [_gain(f"{arm} over few-shot", *gain, summary) for arm, gain in gains.items()]
-    each = pd.DataFrame([values for _, values in gains.values()], columns=["gain", "low", "high"])
-    above, below = (each["low"] > 0).sum(), (each["high"] < 0).sum()
-    mean = f"over few-shot, {len(gains)} tasks: {100 * each['gain'].mean():+.1f} points on average"
-    return [f"{mean}; above zero in {above}, below in {below}, neither in the others"]
+def _words(contrast: str) -> str:
+    return contrast.replace("_", " ")

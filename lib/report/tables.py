@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import files, paths
+from lib import files, paths, show
 from lib.errors import UserError
 from lib.evaluation import registry
 from lib.runner import folders
@@ -17,10 +17,8 @@ def summary(run: Path) -> dict:
 
     Raises UserError if the run has no finished stage.
     """
-    content, lines = _finished(run)
-    records = [folders.record(run / line["folder"]) for line in lines]
-    notebooks = {notebook_of(record) for record in records if stands_in(record)}
-    return content | {"stand_ins": sorted(registry.benchmark(name).prefix for name in notebooks)}
+    notebooks = {notebook_of(record) for record in records(run).values() if stands_in(record)}
+    return _finished(run)[0] | {"stand_ins": sorted(registry.benchmark(name).prefix for name in notebooks)}
 
 
 def _finished(run: Path) -> tuple[dict, list[dict]]:
@@ -32,20 +30,6 @@ def _finished(run: Path) -> tuple[dict, list[dict]]:
         command = summary.get("command", f"python -m lib.run params/{run.name}.yaml")
         raise UserError(f"{paths.short(run)}: no stage of this run is finished. Do {command}.")
     return summary, lines
-
-
-def notebook_of(record: dict) -> str:
-    """Return the notebook of a stage's record: "tapir/4_training" of the stage tapir/4_training@2."""
-    return record["name"].partition("@")[0]
-
-
-def stands_in(record: dict) -> bool:
-    """Say whether a stage asked the embedded world in place of its benchmark."""
-    benchmark = registry.benchmark(notebook_of(record))
-    if not benchmark or not benchmark.stand_in:
-        return False
-    name, value = benchmark.stand_in
-    return record["parameters"].get(name) == value
 
 
 def stages(run: Path, notebook: str = "", first_round: int = 0) -> pd.DataFrame:
@@ -76,9 +60,43 @@ def is_embedded(run: Path) -> bool:
     return parameter(run, "tapir/1_data_selection", "source") == "gym"
 
 
-def records(run: Path) -> list[dict]:
-    """Return the record of every stage of a run, each once."""
-    return [folders.record(folder) for folder in dict.fromkeys(stages(run)["folder"])]
+# --- records of stages
+
+
+def records(run: Path) -> dict[Path, dict]:
+    """Return {folder: record} of the stages of a run, each once."""
+    return {folder: folders.record(folder) for folder in stages(run)["folder"]}
+
+
+def notebook_of(record: dict) -> str:
+    """Return the notebook of a stage's record: "tapir/4_training" of the stage tapir/4_training@2."""
+    return record["name"].partition("@")[0]
+
+
+def stands_in(record: dict) -> bool:
+    """Say whether a stage asked the embedded world in place of its benchmark."""
+    benchmark = registry.benchmark(notebook_of(record))
+    if not benchmark or not benchmark.stand_in:
+        return False
+    name, value = benchmark.stand_in
+    return record["parameters"].get(name) == value
+
+
+def title(record: dict) -> str:
+    """Name a stage for a reader: "Training, round 2", "Stand-in for MT-Bench"."""
+    notebook, _, number = record["name"].partition("@")
+    benchmark = registry.benchmark(notebook)
+    if benchmark:
+        words = f"{'stand-in for ' * stands_in(record)}{benchmark.name}"
+    else:
+        words = notebook.rpartition("/")[2].lstrip("0123456789_").replace("_", " ")
+        words += f", round {number}" * (number != "0")
+    return words[:1].upper() + words[1:]
+
+
+def sentence(record: dict) -> str:
+    """Return what a stage said of its result, without the marks of Markdown; empty if it said nothing."""
+    return show.plain(record.get("says", "")).replace("**", "").replace("`", "")
 
 
 def stage_of(path: Path) -> Path | None:

@@ -7,13 +7,14 @@ from scipy.stats import spearmanr
 
 from lib.evaluation import statistics
 from lib.report import tables
-from lib.report.scores import ENDS, FEW_SHOT
+from lib.report.scores import ENDS
 from lib.self_guide import target
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
+FEW_SHOT = "ni.gain_over.few_shot."
 FEWEST = 5  # tasks that a mean over tasks takes
 METRICS = ("exact_match", "rouge_l")
-OTHER_COLUMNS = {"self_guide", "gain", "gain_low", "gain_high", "labels", "pairs", "before", "after"}
+OTHER_COLUMNS = ["self_guide", "gain", "gain_low", "gain_high", "labels", "pairs", "before", "after"]
 
 
 def tasks(run: Path, summary: dict) -> pd.DataFrame:
@@ -22,25 +23,25 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
     Columns: task, metric, the score of every line of the task's own table, SELF-GUIDE's gain over few_shot
     with its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
     """
-    lines, inputs = {}, tables.places(run, INPUTS)
+    inputs = {arm: folder for (arm, _), folder in tables.places(run, INPUTS).items()}
     evaluated = tables.places(run, EVALUATION)
+    lines = {}
     for arm, result in summary["arms"].items():
         metric = next((m for m in METRICS if FEW_SHOT + m in result["metrics"]), None)
         if metric:
-            folders = [folder for (a, _), folder in evaluated.items() if a == arm]
-            scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in folders])
-            own = next((folder for (a, _), folder in inputs.items() if a == arm), None)
-            name = target.read(own).target.name if own else arm
-            lines[arm] = line(result["metrics"], metric) | {"task": name} | halves(scores, metric)
+            seeds = [folder for (evaluated_arm, _), folder in evaluated.items() if evaluated_arm == arm]
+            scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in seeds])
+            task = target.read(inputs[arm]).target.name if arm in inputs else arm
+            lines[arm] = line(result["metrics"], metric) | {"task": task} | halves(scores, metric)
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def line(metrics: dict, metric: str) -> dict[str, object]:
     """Return the scores of one arm in a metric, by line of its table; nan where one is unknown."""
-    named = [name for name in metrics if name.endswith(f".{metric}") and name.count(".") == 2]
-    gain = {f"gain{end}": FEW_SHOT + metric + end for end in ENDS}
-    own = {"labels": "self_guide.pairs.accuracy_synthetic", "pairs": "self_guide.pairs.kept"}
-    columns = {"self_guide": f"ni.{metric}"} | {name.split(".")[1]: name for name in named} | gain | own
+    columns = {"self_guide": f"ni.{metric}"}
+    columns |= {n.split(".")[1]: n for n in metrics if n.endswith(f".{metric}") and n.count(".") == 2}
+    columns |= {f"gain{end}": FEW_SHOT + metric + end for end in ENDS}
+    columns |= {"labels": "self_guide.pairs.accuracy_synthetic", "pairs": "self_guide.pairs.kept"}
     return {"metric": metric} | {name: metrics.get(key, float("nan")) for name, key in columns.items()}
 
 
@@ -59,18 +60,18 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: mean, self_guide over the same tasks, its lead with an interval (tasks resampled), tasks.
     """
-    same = table[table["metric"] == table["metric"].mode()[0]]
-    lines = {}
-    for name in sorted(set(same.select_dtypes("number")) - OTHER_COLUMNS):
-        both = same[["self_guide", name]].dropna()
-        if len(both) >= FEWEST:
-            lead = pd.DataFrame({"score": both["self_guide"] - both[name]})
-            low, high = statistics.bootstrap_interval(lead.assign(metric=name, stratum="", weight=1.0))[name]
-            line = {"mean": both[name].mean(), "self_guide": both["self_guide"].mean()}
-            line |= {"lead": lead["score"].mean(), "low": low, "high": high, "tasks": len(both)}
-            lines[name] = line
-    averages = pd.DataFrame.from_dict(lines, orient="index")
-    return averages.sort_values("mean", ascending=False) if len(averages) else averages
+    same = table[table["metric"] == table["metric"].mode()[0]].dropna(subset=["self_guide"])
+    lines = same.select_dtypes("number").drop(columns=OTHER_COLUMNS, errors="ignore")
+    lines = lines.loc[:, lines.count() >= FEWEST]
+    if lines.empty:
+        return pd.DataFrame()
+    leads = lines.rsub(same["self_guide"], axis="index").melt(var_name="metric", value_name="score").dropna()
+    bounds = statistics.bootstrap_interval(leads.assign(stratum="", weight=1.0))
+    averages = pd.DataFrame({"mean": lines.mean(), "self_guide": lines.mean()})
+    averages["lead"] = leads.groupby("metric")["score"].mean()
+    averages["self_guide"] += averages["lead"]
+    averages[["low", "high"]] = pd.DataFrame(bounds).T
+    return averages.assign(tasks=lines.count()).sort_values("mean", ascending=False)
 
 
 def gain_correlations(table: pd.DataFrame) -> pd.DataFrame:

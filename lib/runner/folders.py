@@ -175,11 +175,12 @@ def open_part(part: Path, wait_s: float = KERNEL_GONE_S) -> Path:
 
 def complete(plan: dict, part: Path, folder: Path) -> None:
     """Write stage.json, the last file of a stage, and move the part to `folder`."""
+    says = (files.read_json(part / "progress.json") or {}).get("says", "")
     shutil.rmtree(part / "work", ignore_errors=True)
     for path in [*(part / name for name in PASSING), *part.glob("*.tmp")]:
         path.unlink(missing_ok=True)
     seconds = round(time.time() - plan["started_at"], 1)
-    files.write_json(part / "stage.json", plan | {"seconds": seconds, "files": listing(part)})
+    files.write_json(part / "stage.json", plan | {"says": says, "seconds": seconds, "files": listing(part)})
     _move(part, folder)
 
 
