@@ -28,7 +28,6 @@ WRONG = [
     ({"labelled_rows": -1}, "labelled_rows=-1"),
     ({"classifier": "a/b"}, "classifier=a/b: it needs labels"),
     ({"classifier": "./nowhere", "labelled_rows": 9}, "the classifier folder ./nowhere does not exist"),
-    ({"confident": 1.5}, "confident is 1.5: it is a share"),
     ({"samples": 0}, "samples is 0: it must be 1 or more"),
     ({"temperature": 0}, "samples=4 at temperature 0 would all be the same"),
     ({"engine": "vllm"}, "engine is 'vllm': it must be one of local, server, ray"),

@@ -62,7 +62,6 @@ def labelling(values: dict) -> None:
     """How tasks are labelled: a classifier needs labels to learn from."""
     if values["labelled_rows"] < 0:
         raise UserError(f"labelled_rows={values['labelled_rows']}: it must be 0 or above.")
-    share(values, "confident")
     classifier = values["classifier"]
     if classifier and not values["labelled_rows"]:
         raise UserError(f"classifier={classifier}: it needs labels to learn from. Set labelled_rows above 0.")
