@@ -4,13 +4,11 @@ from random import Random
 
 import pandas as pd
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
 
 from lib import records
 from lib.errors import UserError
 from lib.tapir import classifier
 
-ODD = ["İ am A  café\tof it", "a", "", "  ", "the the THE cat's", "x" * 9, "ab\nab ﬁn"]
 VERBS = {
     "Math": ["add", "subtract", "divide", "multiply", "count"],
     "Code": ["program", "debug", "compile", "refactor", "test"],
@@ -106,10 +104,3 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
 def test_too_few_labels_are_refused():
     with pytest.raises(UserError, match="20 labels of 2 tasks, too few"):
         classifier.label(rows(100), Oracle(), 20)
-
-
-def test_words_cut_once_count_as_if_each_text_were_cut():
-    whole, once = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5)), classifier.WithinWords()
-    assert (whole.fit_transform(ODD) != once.fit_transform(ODD)).nnz == 0
-    unseen = [*ODD[::-1], "unheard of"]
-    assert (whole.transform(unseen) != once.transform(unseen)).nnz == 0
