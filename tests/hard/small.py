@@ -199,43 +199,39 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 
 def kernel(process: subprocess.Popen) -> psutil.Process | None:
     """The kernel that a runner has started, if it has."""
-    for child in family(process)[1:]:
+    for member in family(process)[1:]:
         try:
-            if "ipykernel_launcher" in child.cmdline():
-                return child
+            if "ipykernel_launcher" in member.cmdline():
+                return member
         except psutil.NoSuchProcess:
             continue
     return None
 
 
 def kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
+    for member in processes:
         try:
-            process.send_signal(signal.SIGKILL)
+            member.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
 
 
 def alive(processes: set[psutil.Process]) -> list[psutil.Process]:
-    return [
-        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [member for member in processes if member.is_running() and member.status() != psutil.STATUS_ZOMBIE]
 
 
 def the_error(ended: subprocess.CompletedProcess) -> str:
     """What a run says that came to grief: one error of three lines at most."""
-    message = ended.stderr.strip()
-    assert ended.returncode == 1 and 1 <= len(message.splitlines()) <= 3 and "Traceback" not in message, (
-        message
-    )
-    return message
+    output = ended.stderr.strip()
+    assert ended.returncode == 1 and 1 <= len(output.splitlines()) <= 3 and "Traceback" not in output, output
+    return output
 
 
-def copied(run: Place, folder: Path) -> Place:
+def copied(original: Place, folder: Path) -> Place:
     """The same study with a copy of all that it has written so far."""
-    shutil.copytree(run.home, folder, dirs_exist_ok=True, symlinks=True)
-    twin = copy(run)
+    shutil.copytree(original.home, folder, dirs_exist_ok=True, symlinks=True)
+    twin = copy(original)
     twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
-    if run.ledger.exists():
-        twin.keep_calls_in(folder / run.ledger.name)
+    if original.ledger.exists():
+        twin.keep_calls_in(folder / original.ledger.name)
     return twin
