@@ -1,16 +1,14 @@
-"""A classifier labels what the oracle did not, says how far it agrees, and abstains where it is not sure."""
+"""A classifier labels what the oracle did not, and says how far it agrees."""
 
 from random import Random
 
 import pandas as pd
 import pytest
-from sklearn.feature_extraction.text import CountVectorizer
 
 from lib import records
 from lib.errors import UserError
 from lib.tapir import classifier
 
-ODD = ["İ am A  café\tof it", "a", "", "  ", "the the THE cat's", "x" * 9, "ab\nab ﬁn"]
 VERBS = {
     "Math": ["add", "subtract", "divide", "multiply", "count"],
     "Code": ["program", "debug", "compile", "refactor", "test"],
@@ -50,6 +48,7 @@ def test_a_few_labels_name_all_the_rest():
     right = [task == meta for task, meta in zip(labelled["task"], given["meta"], strict=True)]
     assert sum(right) / 600 > 0.97
     assert (predicted["task"] == predicted["predicted"]).mean() > 0.95 and len(predicted) == 120
+    assert "agrees with the oracle on **" in classifier.describe(predicted)
 
 
 @pytest.mark.parametrize("size", [0, 600, 10_000])
@@ -66,17 +65,6 @@ def test_a_task_that_a_row_has_is_kept_and_learned_from():
     assert labelled["task"][::2] == ["Kept"] * 150 and {"Math", "Code"} & set(labelled["task"][1::2])
 
 
-def test_it_abstains_where_it_is_not_sure_and_says_how_often():
-    given = rows(300)
-    rng = Random(1)
-    odd = records.build([{"instruction": f"Zq xv {i}", "meta": rng.choice(list(VERBS))} for i in range(100)])
-    labelled, predicted = classifier.label(records.build([*given, *odd]), Oracle(), 200, min_confidence=0.9)
-    assert labelled["task"][:].count(None) > 0
-    assert predicted["predicted"].isna().any()
-    sentence = classifier.describe(predicted)
-    assert "agrees with the oracle on **" in sentence and "abstains on" in sentence
-
-
 def test_agreement_falls_with_the_oracles_own_noise():
     _, clean = classifier.label(rows(600), Oracle(), 300)
     _, noisy = classifier.label(rows(600), Oracle(wrong=3), 300)
@@ -85,10 +73,10 @@ def test_agreement_falls_with_the_oracles_own_noise():
 
 
 def test_confusion_gives_the_share_of_each_task_that_goes_to_each():
-    pairs = [("Math", "Math")] * 3 + [("Math", "Code"), ("Code", "Code"), ("Code", None), ("Art", "Art")]
+    pairs = [("Math", "Math")] * 3 + [("Math", "Code"), ("Code", "Code"), ("Code", "Code"), ("Art", "Art")]
     shares = classifier.confusion(pd.DataFrame(pairs, columns=["task", "predicted"]))
-    assert shares["Math (4)"] == {"Math": 0.75, "Code": 0.25, "Art": 0, "no task": 0}
-    assert shares["Code (2)"] == {"Math": 0, "Code": 0.5, "Art": 0, "no task": 0.5}
+    assert shares["Math (4)"] == {"Math": 0.75, "Code": 0.25, "Art": 0}
+    assert shares["Code (2)"] == {"Math": 0, "Code": 1, "Art": 0}
     assert shares["Art (1)"]["Art"] == 1
 
 
@@ -113,18 +101,6 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
     assert "Art" in named["task"][-31:]
 
 
-def test_abstaining_everywhere_is_said():
-    _, predicted = classifier.label(rows(300), Oracle(), 100, min_confidence=1.0)
-    assert "abstains on all 100 held-out rows" in classifier.describe(predicted)
-
-
 def test_too_few_labels_are_refused():
-    with pytest.raises(UserError, match="20 labels of 2 tasks are too few"):
+    with pytest.raises(UserError, match="20 labels of 2 tasks, too few"):
         classifier.label(rows(100), Oracle(), 20)
-
-
-def test_words_cut_once_count_as_if_each_text_were_cut():
-    whole, once = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5)), classifier.WithinWords()
-    assert (whole.fit_transform(ODD) != once.fit_transform(ODD)).nnz == 0
-    unseen = [*ODD[::-1], "unheard of"]
-    assert (whole.transform(unseen) != once.transform(unseen)).nnz == 0

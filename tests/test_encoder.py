@@ -79,14 +79,10 @@ def test_its_agreement_is_that_of_a_fifth_it_was_not_fitted_on(labelled, rows, t
     assert steps[-1] == (150, 150)  # 15 passes of 160 rows, 16 at a time
 
 
-def test_the_same_seed_gives_the_same_tasks_and_a_sure_one_names_fewer(labelled, rows, tasks, bert):
+def test_the_same_seed_gives_the_same_tasks(labelled, rows, bert):
     named, predicted, *_ = labelled
-    sure, held = classifier.label(rows, ExactOracle(), 200, 0.9, encoder=str(bert), **FROM_SCRATCH)
-    decided = [i for i, task in enumerate(sure["task"]) if task is not None]
-    assert 200 < len(decided) < 600 and 0 < held["predicted"].isna().sum() < 40
-    assert [sure["task"][i] for i in decided] == [named["task"][i] for i in decided]
-    assert held["predicted"].dropna().equals(predicted["predicted"][held["predicted"].notna()])
-    assert share(sure.select(decided), [tasks[i] for i in decided]) > share(named, tasks)
+    again, held = classifier.label(rows, ExactOracle(), 200, encoder=str(bert), **FROM_SCRATCH)
+    assert again["task"][:] == named["task"][:] and held.equals(predicted)
 
 
 def test_texts_are_named_in_their_order_and_nothing_stays_on_disk(bert, rows, tasks, tmp_path, monkeypatch):

@@ -223,7 +223,7 @@ def test_the_tally_is_a_sentence():
 def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
     judge.check({"read": 95, "unread": 3, "cut": 2, "missing": 0, "total": 100})
     judge.check({"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0})
-    with pytest.raises(judge.Unread, match=r"6\.0% of the verdicts .* max_unread \(5\.0%\)"):
+    with pytest.raises(judge.Unread, match=r"max_unread=0\.05: 6\.0% of the verdicts could not be read"):
         judge.check({"read": 94, "unread": 4, "cut": 2, "missing": 0, "total": 100})
 
 
@@ -231,7 +231,7 @@ def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
     "counts, remedy",
     [
         ({"cut": 60, "unread": 9, "missing": 4}, "60 cut at the token limit.* Raise judge_max_tokens"),
-        ({"cut": 6, "unread": 60, "missing": 4}, "state no scores. Read some of the replies"),
+        ({"cut": 6, "unread": 60, "missing": 4}, "state no scores: read some of the replies"),
         ({"cut": 6, "unread": 9, "missing": 60}, "Raise oracle_max_tokens if responses were cut"),
     ],
 )

@@ -34,7 +34,6 @@ def check(study: str, overrides: dict) -> None:
         ({"labelled_rows": -1}, "labelled_rows=-1"),
         ({"classifier": "a/b"}, "classifier=a/b: it needs labelled_rows"),
         ({"classifier": "./nowhere", "labelled_rows": 9}, "classifier folder ./nowhere"),
-        ({"confident": 1.5}, "confident=1.5: it is a share"),
         ({"samples": 0}, "samples"),
         ({"temperature": 0}, "samples=4 at temperature 0"),
         ({"engine": "vllm"}, "engine"),

@@ -41,7 +41,7 @@ PROMPTS = [  # as IFEval has them
     ("Praise tea. Wrap your entire response with double quotation marks.", "startend:quotation", {}),
     ("Greet me. Include the word 'friend'.", "keywords:existence", {"keywords": ["friend"]}),
 ]
-UNREAD = r"\d% of the verdicts could not be read, more than max_unread"
+UNREAD = r"\d% of the verdicts could not be read"
 
 
 def lines(path: Path, rows: list[dict]) -> str:

@@ -59,9 +59,7 @@ def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url
     rows = [{"instruction": f"Add {i} and {i}.", "input": "", "output": str(2 * i)} for i in range(4)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     (tmp_path / "study.yaml").write_text(STUDY.format(folder=tmp_path, student=STUDENT, url=url))
-    with pytest.raises(
-        UserError, match=r"(\d+\.\d%) of the verdicts could not be read, more than max_unread"
-    ):
+    with pytest.raises(UserError, match=r"(\d+\.\d%) of the verdicts could not be read"):
         run_study(tmp_path / "study.yaml")
     calls = list(Ledger(tmp_path / "ledger.sqlite", read_only=True).rows())
     answers = [json.loads(call.response)["choices"][0] for call in calls if call.purpose == "answer"]

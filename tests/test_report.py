@@ -214,7 +214,7 @@ def stage(folder: Path, notebook: str, judges: tuple = (), **parameters: object)
 
 
 def test_a_judge_that_judges_what_it_taught_is_named(tmp_path):
-    records = stage(tmp_path, "tapir/2_oracle_judging", oracle="gpt-4", judge_model="")
+    records = stage(tmp_path, "tapir/2_oracle_judging", oracle="gpt-4", judge="")
     records |= stage(tmp_path, "evaluation/alpaca_eval", ("gpt-4-1106-preview",), annotator="")
     records |= stage(tmp_path, "evaluation/mt_bench", ("gpt-4",), questions="question.jsonl")
     own, other = facts.judges(records).split("; ")

@@ -23,7 +23,7 @@ POOLS = {  # notebook: its file of rows that others may want
     "self_guide/2_output_generation": "pairs.parquet",
 }
 COLUMNS = ["id", "response_from", "source", "licence", "task", "hard"]
-ABOUT = {"corpus": "source", "task": "task", "oracle": "oracle", "judge of the training": "judge_model"}
+ABOUT = {"corpus": "source", "task": "task", "oracle": "oracle", "judge of the training": "judge"}
 COUNTED = (["response_from"], ["task"], ["hard"], ["source", "licence"])
 
 

@@ -20,7 +20,7 @@ from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
-SHARES = ("confident", "least_share", "max_unread", "oracle_error")
+SHARES = ("least_share", "max_unread", "oracle_error")
 AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
 AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")

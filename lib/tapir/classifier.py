@@ -11,9 +11,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
@@ -31,17 +29,15 @@ def label(
     rows: Dataset,
     oracle,
     size: int,
-    min_confidence: float = 0.0,
     seed: int = 0,
     encoder: str = "",
     **settings,
 ) -> tuple[Dataset, pd.DataFrame | None]:
     """Label `size` rows by the oracle, and the rest by a classifier fitted on these.
 
-    `encoder` is a hub name or a folder (`settings` go to `encoder.fit`), or empty for the light form. Where
-    the probability is below `min_confidence` the task stays null. With a size of 0, or no fewer than lack a
-    task, the oracle labels all. Returns the rows, and of held-out rows the task and the one predicted (null
-    where it abstains), or None without a classifier. Raises UserError for too few labels.
+    `encoder` is a hub name or a folder (`settings` go to `encoder.fit`), or empty for the light form. With a
+    size of 0, or no fewer than lack a task, the oracle labels all. Returns the rows, and of held-out rows the
+    task and the one predicted, or None without a classifier. Raises UserError for too few labels.
     """
     tasks = rows["task"][:]
     missing = [i for i, task in enumerate(tasks) if task is None]
@@ -52,20 +48,11 @@ def label(
         tasks[i] = task
     labelled = [i for i, task in enumerate(tasks) if task is not None]
     texts, labels = list(_texts(records.take_rows(rows, labelled))), [tasks[i] for i in labelled]
-    if len(labels) < FEW or len({labels[i] for i in _common(labels)}) < 2:
-        raise UserError(
-            f"labelled_rows={size}: {len(labels)} labels of {len(set(labels))} tasks are too few to learn "
-            f"from. Raise labelled_rows: it takes {FEW}, and two tasks with {FOLDS.n_splits} each."
-        )
-    if encoder:
-        predict, predicted = _fit_encoder(texts, labels, min_confidence, encoder, seed=seed, **settings)
-    else:
-        predict = _model().fit(texts, labels).predict_proba
-        predicted = held_out(texts, labels, min_confidence)
+    predict, predicted = _fit(texts, labels, encoder, seed=seed, **settings)
     rest = set(missing) - set(sample)
     unlabelled = ((i, text) for i, text in enumerate(_texts(rows)) if i in rest)
     for group in records.batched(unlabelled, records.GROUP):  # all features at once take gigabytes
-        likeliest = _likeliest(labels, predict([text for _, text in group]), min_confidence)
+        likeliest = _likeliest(labels, predict([text for _, text in group]))
         for (i, _), task in zip(group, likeliest, strict=True):
             tasks[i] = task
     return records.update(rows, task=tasks), predicted
@@ -81,83 +68,67 @@ def _common(labels: list[str]) -> list[int]:
     return [i for i, task in enumerate(labels) if counts[task] >= FOLDS.n_splits]
 
 
-def _likeliest(labels: Iterable[str], chances: np.ndarray, min_confidence: float) -> list[str | None]:
-    """Return the likeliest label of each row of probabilities; None below `min_confidence`."""
+def _likeliest(labels: Iterable[str], chances: np.ndarray) -> list[str]:
     names = sorted(set(labels))
-    return [names[row.argmax()] if row.max() >= min_confidence else None for row in chances]
+    return [names[i] for i in chances.argmax(axis=1)]
 
 
-def held_out(texts: list[str], labels: list[str], min_confidence: float = 0.0) -> pd.DataFrame:
+def held_out(texts: list[str], labels: list[str]) -> pd.DataFrame:
     """Predict each text by a light form that did not see it; columns as in `label`."""
     common = _common(labels)
     texts, labels = [texts[i] for i in common], [labels[i] for i in common]
-    chances = cross_val_predict(_model(), texts, labels, cv=FOLDS, method="predict_proba")
-    return pd.DataFrame({"task": labels, "predicted": _likeliest(labels, chances, min_confidence)})
+    predicted = cross_val_predict(_model(), texts, labels, cv=FOLDS)
+    return pd.DataFrame({"task": labels, "predicted": predicted})
 
 
 def _model() -> Pipeline:
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = make_union(words, make_pipeline(WithinWords(), TfidfTransformer(sublinear_tf=True)))
+    features = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True),
+    )
     # lbfgs, the default, keeps ten copies of the weights: a gigabyte and four times the time for 33 tasks
     return make_pipeline(features, LogisticRegression(C=10, max_iter=2000, solver="newton-cg"))
 
 
-class WithinWords(TransformerMixin, BaseEstimator):
-    """Count character 3- to 5-grams within words, as CountVectorizer's char_wb does.
-
-    A word is cut once, however many texts have it, which takes a fifth of the time.
-    """
-
-    def fit(self, texts: list[str], labels: object = None) -> "WithinWords":
-        words = CountVectorizer(analyzer=str.split).fit(texts).get_feature_names_out()
-        self.grams_ = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5), dtype=float).fit(words)
-        return self
-
-    def transform(self, texts: list[str]) -> csr_matrix:
-        words = CountVectorizer(analyzer=str.split, dtype=float)
-        counts = words.fit_transform(texts) @ self.grams_.transform(words.get_feature_names_out())
-        counts.sort_indices()  # sums in one order have one result
-        return counts
-
-
-def _fit_encoder(
-    texts: list[str], labels: list[str], min_confidence: float, name: str, **settings
-) -> tuple[Predict, pd.DataFrame]:
-    """Fit an encoder once, on four fifths of the labels, and predict the last."""
+def _fit(texts: list[str], labels: list[str], name: str, **settings) -> tuple[Predict, pd.DataFrame]:
+    """Fit a form on labelled texts; predict such texts by a fit that did not see them."""
+    common = _common(labels)
+    if len(labels) < FEW or len({labels[i] for i in common}) < 2:
+        raise UserError(
+            f"labelled_rows gives {len(labels)} labels of {len(set(labels))} tasks, too few to learn from. "
+            f"Raise labelled_rows: it takes {FEW}, and two tasks with {FOLDS.n_splits} each."
+        )
+    if not name:
+        return _model().fit(texts, labels).predict_proba, held_out(texts, labels)
     from lib.tapir import encoder
 
-    common = _common(labels)
+    # once, as it takes long: on four fifths of the labels
     _, fold = next(FOLDS.split(common, [labels[i] for i in common]))
     held = [common[i] for i in fold]
     learnt = sorted(set(range(len(labels))) - set(held))
     predict = encoder.fit(name, [texts[i] for i in learnt], [labels[i] for i in learnt], **settings)
-    predicted = _likeliest(labels, predict([texts[i] for i in held]), min_confidence)
+    predicted = _likeliest(labels, predict([texts[i] for i in held]))
     return predict, pd.DataFrame({"task": [labels[i] for i in held], "predicted": predicted})
 
 
 def describe(predicted: pd.DataFrame) -> str:
     """Say in one sentence how often classifier and oracle agree."""
-    named, size = predicted.dropna(), len(predicted)
-    if not len(named):
-        return f"The classifier abstains on all {size:,} held-out rows: lower confident."
-    agreement = (named["task"] == named["predicted"]).mean()
+    agreement = (predicted["task"] == predicted["predicted"]).mean()
     return (
-        f"The classifier agrees with the oracle on **{agreement:.0%}** of {len(named):,} held-out rows, "
-        f"and abstains on {1 - len(named) / size:.0%}."
+        f"The classifier agrees with the oracle on **{agreement:.0%}** of {len(predicted):,} held-out rows."
     )
 
 
 def confusion(predicted: pd.DataFrame, most: int = 8) -> dict[str, dict[str, float]]:
     """Return the share of each task's held-out rows that goes to each task.
 
-    Shows the `most` tasks that are confused most often, with columns for other tasks and for none.
+    Shows the `most` tasks that are confused most often, with a column for other tasks.
     """
-    wrong = predicted[predicted["task"] != predicted["predicted"]].dropna()
+    wrong = predicted[predicted["task"] != predicted["predicted"]]
     mistaken, sizes = Counter([*wrong["task"], *wrong["predicted"]]), Counter(predicted["task"])
     shown = sorted(sizes, key=lambda task: (-mistaken[task], -sizes[task], task))[:most]
-    columns = predicted["predicted"].fillna("no task")
-    columns = columns.where(columns.isin([*shown, "no task"]), "other tasks")
+    columns = predicted["predicted"].where(predicted["predicted"].isin(shown), "other tasks")
     shares = pd.crosstab(predicted["task"], columns, normalize="index")
-    order = [*shown, *(name for name in ("other tasks", "no task") if name in shares)]
+    order = [*shown, *(["other tasks"] if "other tasks" in shares else [])]
     shares = shares.reindex(index=shown, columns=order, fill_value=0.0)
     return {f"{task} ({sizes[task]:,})": shares.loc[task].to_dict() for task in shown}

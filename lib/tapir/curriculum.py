@@ -1,4 +1,4 @@
-"""Which rows are hard for this student, and their share of a round (TAPIR, 3)."""
+"""Find the rows that are hard for a student, and draw a round with them (TAPIR, 3)."""
 
 from random import Random
 
@@ -12,10 +12,10 @@ Side = tuple[Dataset, list[int]]  # rows, and the response tokens of each
 
 
 def mfd(oracle_score: float | None, student_score: float | None) -> float | None:
-    """Model fitting difficulty: oracle's score - student's, -9 to 9; None for unread.
+    """Return the model fitting difficulty, -9 to 9; None where a score is unread.
 
-    High means hard for *this* student. Public texts on TAPIR print the opposite sign and still keep the high
-    ones; the sign is fixed here.
+    The oracle's score - the student's: high means hard for *this* student. Public texts on TAPIR print the
+    opposite sign and still keep the high ones; the sign is fixed here.
     """
     if oracle_score is None or student_score is None:
         return None
@@ -23,7 +23,7 @@ def mfd(oracle_score: float | None, student_score: float | None) -> float | None
 
 
 def is_hard(value: float | None, threshold: float) -> bool | None:
-    """Whether an MFD reaches `threshold`; None stays None: neither hard nor easy."""
+    """Say whether an MFD reaches `threshold`; None, neither hard nor easy, stays None."""
     return None if value is None else value >= threshold
 
 

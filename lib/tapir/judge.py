@@ -86,16 +86,16 @@ RATING = re.compile(
 )
 # verdicts without scores: how the tally names them, and what to do where most are of that kind
 CAUSES = {
-    "unread": ("unread", "Most of them state no scores. Read some of the replies, and ask another judge"),
+    "unread": ("unread", "Most state no scores: read some of the replies and ask another judge"),
     "cut": ("cut at the token limit", "Raise judge_max_tokens, or ask a judge that thinks less"),
     "missing": (
         "missing because there was no response to judge, or no reply",
-        "Raise oracle_max_tokens if responses were cut; if calls failed, start the same command again",
+        "Raise oracle_max_tokens if responses were cut, start the same command again if calls failed",
     ),
 }
 
 
-class Unread(UserError, ValueError):
+class Unread(UserError):
     """Too many verdicts hold no scores."""
 
 
@@ -155,7 +155,7 @@ def _object(text: str) -> set[tuple[str, str]]:
 
 
 def _side(item: object, position: str) -> str:
-    """Return what a list's item says that it scores; its position where it is a number."""
+    """Return the side that a list's item names; its position where it names none."""
     if not isinstance(item, dict):
         return position
     return str(next((item[key] for key in ("assistant", "name", "model", "id") if key in item), ""))
@@ -240,8 +240,8 @@ def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
     """Raise Unread where a larger share of the verdicts was not read."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
     if share > max_unread:
-        _, way_out = CAUSES[max(CAUSES, key=tally.__getitem__)]
+        _, remedy = CAUSES[max(CAUSES, key=tally.__getitem__)]
         raise Unread(
-            f"{share:.1%} of the verdicts could not be read, more than max_unread ({max_unread:.1%}): "
-            f"{describe(tally)}. {way_out}; or raise max_unread to go on without them"
+            f"max_unread={max_unread:g}: {share:.1%} of the verdicts could not be read ({describe(tally)}). "
+            f"{remedy}, or raise max_unread to go on without them."
         )

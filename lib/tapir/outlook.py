@@ -1,6 +1,6 @@
 """Compare what later rounds will draw with what the pool can hold."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
@@ -55,10 +55,9 @@ def hard_rows(training: dict, rest_rows: int, pool_tokens: float, rest_tokens: f
 
 
 def most_pool_rows(
-    labels: Iterable[str | None], taxonomy: dict[str, tasks.Task], size: int, expand: bool
+    labels: Sequence[str | None], taxonomy: dict[str, tasks.Task], size: int, expand: bool
 ) -> int:
     """Return the most rows of a pool: expansion fills only tasks with a selected row."""
-    labels = list(labels)
     if not expand:
         return len(labels)
     return sum(tasks.quotas(taxonomy, size)[label] for label in set(labels) & set(taxonomy))

@@ -21,23 +21,23 @@ GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
 
 
 def by_mfd(rows: Dataset, **signals) -> list[int]:
-    """TAPIR, section 3.1: the rows whose MFD reaches the threshold."""
+    """Take the rows whose MFD reaches the threshold (TAPIR, section 3.1)."""
     hard = rows["hard"][:]
     return [i for i in _ranked(rows["mfd"][:], "MFD") if hard[i]]
 
 
 def by_chance(rows: Dataset, seed: int, **signals) -> list[int]:
-    """Random baseline: as many rows as MFD finds hard."""
+    """Sample as many rows as MFD finds hard: the random baseline."""
     return Random(f"chance {seed}").sample(range(len(rows)), _count_hard(rows))
 
 
 def by_length(rows: Dataset, **signals) -> list[int]:
-    """Zhao et al., 2024, arXiv 2402.04833: longest responses, as many as MFD's."""
+    """Take the longest responses (arXiv 2402.04833), as many as MFD finds hard."""
     return _ranked(map(len, rows["response"][:]), "the length of a response")[: _count_hard(rows)]
 
 
 def by_ifd(rows: Dataset, student: Path | None = None, max_length: int = 1024, **signals) -> list[int]:
-    """Cherry LLM (arXiv 2308.12032): the highest IFD, as many as MFD finds hard.
+    """Take the highest IFD (Cherry LLM, arXiv 2308.12032), as many as MFD finds hard.
 
     A row with an IFD above 1, whose instruction makes its response less likely, is left out.
     """
@@ -60,13 +60,13 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
 
 
 def by_rating(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
-    """AlpaGasus (arXiv 2307.08701): responses rated 4.5 of 5 or better."""
+    """Take responses rated 4.5 of 5 or better (AlpaGasus, arXiv 2307.08701)."""
     accuracy = ratings["accuracy"]
     return [i for i in _ranked(accuracy, "the rating") if accuracy[i] >= GOOD]
 
 
 def by_gap(rows: Dataset, seed: int, **signals) -> list[int]:
-    """Lion (arXiv 2305.12870): as many rows with a gap of 1 or more as others.
+    """Take as many rows with a gap of 1 or more as others (Lion, arXiv 2305.12870).
 
     Drawn by chance from the side that has more.
     """
@@ -81,7 +81,7 @@ def by_gap(rows: Dataset, seed: int, **signals) -> list[int]:
 
 
 def by_evolution(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
-    """Deita (arXiv 2312.15685): complexity x quality, as many as MFD finds hard.
+    """Take the highest complexity x quality (Deita, arXiv 2312.15685), as many as MFD.
 
     A row too like one before it is left out, unless it is of the embedded world: these all differ by payload.
     The judge rates, where Deita trained a scorer on such ratings. `NoveltyFilter` compares texts, where Deita

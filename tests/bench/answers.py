@@ -17,51 +17,55 @@ PROMPTS, TURNS, MAX_NEW_TOKENS = 1000, 3, 128
 LEAST = 2.5  # times as fast
 
 
-def prompts(n: int) -> list[list[dict]]:
+def mixed_prompts(n: int) -> list[list[dict]]:
     """Of mixed length, as they come."""
     rows = world.evaluation_set("dev", 50).shuffle(seed=0)
     return [records.messages(rows[i]) for i in range(n)]
 
 
-def suite(asked: LocalBackend, told: list[list[dict]]) -> list[str]:
-    return [reply.text for (reply,) in answer(asked, told, max_new_tokens=MAX_NEW_TOKENS)]
+def suite(backend: LocalBackend, prompts: list[list[dict]]) -> list[str]:
+    return [reply.text for (reply,) in answer(backend, prompts, max_new_tokens=MAX_NEW_TOKENS)]
 
 
-def usual(asked: LocalBackend, told: list[list[dict]], batch_size: int = 16) -> list[str]:
+def usual(backend: LocalBackend, prompts: list[list[dict]], batch_size: int = 16) -> list[str]:
     """The pipeline at its customary size of batch, prompts as they come."""
     ask = transformers.pipeline(
-        "text-generation", model=asked.model, tokenizer=asked.tokenizer, batch_size=batch_size
+        "text-generation", model=backend.model, tokenizer=backend.tokenizer, batch_size=batch_size
     )
-    how = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "return_full_text": False}
-    return [said["generated_text"] for (said,) in ask(told, **how)]
+    options = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "return_full_text": False}
+    return [reply["generated_text"] for (reply,) in ask(prompts, **options)]
 
 
-def tuned(asked: LocalBackend, told: list[list[dict]]) -> list[str]:
+def tuned(backend: LocalBackend, prompts: list[list[dict]]) -> list[str]:
     """The pipeline with the suite's size of batch, long prompts first."""
-    order = sorted(range(len(told)), key=lambda i: -len(told[i][-1]["content"]))
-    made = dict(zip(order, usual(asked, [told[i] for i in order], local.ON_CPU), strict=True))
-    return [made[i] for i in range(len(told))]
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i][-1]["content"]))
+    replies = dict(zip(order, usual(backend, [prompts[i] for i in order], local.ON_CPU), strict=True))
+    return [replies[i] for i in range(len(prompts))]
 
 
 def timed(work, *given) -> tuple[float, list[str]]:
     started = time.perf_counter()
-    made = work(*given)
-    return time.perf_counter() - started, made
+    replies = work(*given)
+    return time.perf_counter() - started, replies
 
 
 def measure(n: int = PROMPTS) -> list[dict]:
-    asked, told, taken = models.load("lib/gym/student"), prompts(n), {suite: [], usual: [], tuned: []}
+    backend, prompts, taken = (
+        models.load("lib/gym/student"),
+        mixed_prompts(n),
+        {suite: [], usual: [], tuned: []},
+    )
     for _ in range(TURNS):  # in turns: a machine's mood falls on both
         texts = {}
         for work, seconds in taken.items():
-            took, texts[work] = timed(work, asked, told)
+            took, texts[work] = timed(work, backend, prompts)
             seconds.append(took)
         equal = sum(a == b for a, b in zip(texts[suite], texts[usual], strict=True)) / n
-    ours, theirs, at_best = (statistics.median(seconds) for seconds in taken.values())
+    suite_s, usual_s, at_best = (statistics.median(seconds) for seconds in taken.values())
     what, pipeline = f"answers to {n:,} prompts", f"pipeline of transformers {transformers.__version__}"
     return [
         compared(
-            f"{what}, {equal:.1%} of the texts equal", "s", ours, theirs, f"{pipeline}, batch 16", LEAST
+            f"{what}, {equal:.1%} of the texts equal", "s", suite_s, usual_s, f"{pipeline}, batch 16", LEAST
         ),
-        compared(what, "s", ours, at_best, f"{pipeline}, batch {local.ON_CPU}, sorted by length"),
+        compared(what, "s", suite_s, at_best, f"{pipeline}, batch {local.ON_CPU}, sorted by length"),
     ]

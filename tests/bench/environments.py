@@ -23,8 +23,8 @@ def version(peer: str) -> str | None:
     if not (PLACE / peer / ".done").exists():
         return None
     packages = map(str, (PLACE / peer).glob("lib/python*/site-packages"))
-    (found,) = metadata.distributions(name=PACKAGES[peer], path=list(packages))
-    return found.version
+    (distribution,) = metadata.distributions(name=PACKAGES[peer], path=list(packages))
+    return distribution.version
 
 
 def ask(peer: str, url: str, at_once: int, prompts: list[str]) -> None:

@@ -45,13 +45,13 @@ class Enough(Exception):
 def rows(n: int, vocabulary: int, seed: int = 0) -> Dataset:
     """Encoded rows of random tokens, as uneven in length as Alpaca's."""
     rng = np.random.default_rng(seed)
-    made = []
+    encoded = []
     for prompt, response in rng.lognormal(np.log([PROMPT, RESPONSE]) - 0.32, 0.8, (n, 2)).astype(int) + 2:
         ids = rng.integers(3, vocabulary, min(prompt + response, 2048))
-        made.append(
+        encoded.append(
             {"input_ids": ids, "labels": np.where(np.arange(len(ids)) < prompt, encoding.IGNORED, ids)}
         )
-    return Dataset.from_list(made, features=encoding.ENCODED)
+    return Dataset.from_list(encoded, features=encoding.ENCODED)
 
 
 def saved(shape: PreTrainedConfig, folder: Path) -> Path:
@@ -62,9 +62,9 @@ def saved(shape: PreTrainedConfig, folder: Path) -> Path:
     return folder
 
 
-def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
+def taught(student: Path, encoded: Dataset, **settings) -> tuple[float, float]:
     """Tokens a second over the steps after the first ones, and the most memory in GB; stops before anything is saved."""
-    settings, times = TrainingConfig(epochs=1, batch_size=BATCH, **how), []
+    config, times = TrainingConfig(epochs=1, batch_size=BATCH, **settings), []
 
     def report(done: int, total: int) -> None:
         if torch.cuda.is_available():
@@ -81,7 +81,7 @@ def taught(student: Path, encoded: Dataset, **how) -> tuple[float, float]:
                 loading.load_tokenizer("lib/gym/student"),
                 encoded,
                 Path(folder),
-                settings,
+                config,
                 report=report,
             )
     except Enough:
@@ -126,22 +126,22 @@ def held() -> float:
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
 
 
-def ways(name: str) -> dict[str, dict]:
+def variants(name: str) -> dict[str, dict]:
     """The settings a student is taught with."""
     large = {"checkpointing": True} if "7B" in name else {}
-    found = {f"packed, {n} at a time": {"packing": True, "device_rows": n} for n in (4, 16, BATCH)}
-    found["padded, 16 at a time"] = {"device_rows": 16}
-    found[f"LoRA of rank 16, packed, {BATCH} at a time"] = {"adapter_rank": 16, "packing": True}
-    return {way: large | how for way, how in found.items()}
+    settings = {f"packed, {n} at a time": {"packing": True, "device_rows": n} for n in (4, 16, BATCH)}
+    settings["padded, 16 at a time"] = {"device_rows": 16}
+    settings[f"LoRA of rank 16, packed, {BATCH} at a time"] = {"adapter_rank": 16, "packing": True}
+    return {variant: large | values for variant, values in settings.items()}
 
 
-def told(name: str, shape: PreTrainedConfig, folder: Path, prompts: int, new: int) -> Iterator[dict]:
+def student_lines(name: str, shape: PreTrainedConfig, folder: Path, prompts: int, new: int) -> Iterator[dict]:
     """The lines of a student, as they are measured."""
     student, encoded = saved(shape, folder), rows(BATCH * (STEPS + 2), shape.vocab_size)
-    for way, how in ways(name).items():
-        what = f"{name}, taught, {way}"
+    for variant, settings in variants(name).items():
+        what = f"{name}, taught, {variant}"
         try:
-            speed, memory = taught(student, encoded, **how)
+            speed, memory = taught(student, encoded, **settings)
             yield compared(what, "tokens/s", speed, None, "")
             if memory:
                 yield compared(f"{what}, most memory", "GB", memory, None, "")
@@ -164,10 +164,10 @@ def measure(
     shapes: dict[str, PreTrainedConfig] | None = None, prompts: int = PROMPTS, new: int = NEW
 ) -> list[dict]:
     """A line for each way, which is printed as soon as there is one: a GPU may be lent for minutes."""
-    found = []
+    measured = []
     for name, shape in (shapes or (SHAPES if torch.cuda.is_available() else {"tiny": TINY})).items():
-        with TemporaryDirectory() as place:
-            for line in told(name, shape, Path(place), prompts, new):
+        with TemporaryDirectory() as folder:
+            for line in student_lines(name, shape, Path(folder), prompts, new):
                 print(line["what"], line["suite"], line["unit"], file=sys.stderr, flush=True)
-                found.append(line)
-    return found
+                measured.append(line)
+    return measured

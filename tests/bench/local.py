@@ -28,12 +28,12 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+    parent, child = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(child,), daemon=True)
     process.start()
-    theirs.close()  # so that a server that died ends the waiting below
+    child.close()  # so that a server that died ends the waiting below
     try:
-        yield Server(ours.recv(), ours)
+        yield Server(parent.recv(), parent)
     finally:
         process.terminate()
         process.join()

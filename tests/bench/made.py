@@ -30,11 +30,11 @@ class Words:
     def texts(self, n: int, shortest: int, longest: int, topics: np.ndarray | int = 0) -> list[str]:
         """Texts of so many words, a fifth of them of the text's topic."""
         sizes = self.rng.integers(shortest, longest, n)
-        found = np.searchsorted(self.upto, self.rng.random(sizes.sum()) * self.upto[-1])
-        own = self.rng.random(len(found)) < 0.2
+        indices = np.searchsorted(self.upto, self.rng.random(sizes.sum()) * self.upto[-1])
+        own = self.rng.random(len(indices)) < 0.2
         topics = np.repeat(np.broadcast_to(topics, n), sizes)[own]
-        found[own] = 1000 + TOPIC * topics + self.rng.integers(0, TOPIC, own.sum())
-        words, ends = self.all[found].tolist(), sizes.cumsum().tolist()
+        indices[own] = 1000 + TOPIC * topics + self.rng.integers(0, TOPIC, own.sum())
+        words, ends = self.all[indices].tolist(), sizes.cumsum().tolist()
         return [" ".join(words[end - size : end]) for end, size in zip(ends, sizes.tolist(), strict=True)]
 
 
@@ -54,22 +54,22 @@ def records_of(n: int, prompts: list[str], part: int = 1000) -> Iterator[dict]:
         topics = words.rng.integers(0, len(kinds), part)
         texts = [words.texts(part, *lengths, topics) for lengths in ((8, 22), (10, 80))]
         chances, more = words.rng.random(part), words.texts(part, 1, 6)
-        for topic, chance, addition, asked, told in zip(topics, chances, more, *texts, strict=True):
+        for topic, chance, addition, instruction, output in zip(topics, chances, more, *texts, strict=True):
             earlier = before[words.rng.integers(len(before))]
-            made = {"instruction": asked, "input": "", "output": told, "kind": kinds[topic]}
+            record = {"instruction": instruction, "input": "", "output": output, "kind": kinds[topic]}
             if chance < HOLDING:
-                made["input"] = prompts[words.rng.integers(len(prompts))]
+                record["input"] = prompts[words.rng.integers(len(prompts))]
             elif chance < HOLDING + NEAR:
-                made = earlier | {"instruction": f"{earlier['instruction']} {addition}"}
+                record = earlier | {"instruction": f"{earlier['instruction']} {addition}"}
             elif chance < HOLDING + NEAR + REPEATS:
-                made = earlier
-            before.append(made)
-            yield made
+                record = earlier
+            before.append(record)
+            yield record
 
 
 def write_file(folder: Path, n: int) -> None:
     with open(folder / "rows.jsonl", "w") as file:
-        file.writelines(json.dumps(one) + "\n" for one in records_of(n, alpaca_eval()))
+        file.writelines(json.dumps(record) + "\n" for record in records_of(n, alpaca_eval()))
 
 
 class Knowing:
@@ -90,6 +90,6 @@ def judged(rows):
         ]
         for a, b, c, d in scores
     )
-    told = (row["response"] for row in records.iter_rows(rows, "response"))
-    said = (f"{row['response']} {i}" for i, row in enumerate(records.iter_rows(rows, "response")))
-    return records.update(rows, verdicts=given, student_response=said, oracle_response=told)
+    responses = (row["response"] for row in records.iter_rows(rows, "response"))
+    longer = (f"{row['response']} {i}" for i, row in enumerate(records.iter_rows(rows, "response")))
+    return records.update(rows, verdicts=given, student_response=longer, oracle_response=responses)

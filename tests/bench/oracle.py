@@ -54,12 +54,12 @@ def bare(url: str, prompts: list, at_once: int) -> None:
     async def ask() -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as session:
 
-            async def one(prompt) -> None:
+            async def post(prompt) -> None:
                 body = {"model": "m", "messages": prompt.messages}
                 async with session.post(f"{url}/chat/completions", json=body) as response:
                     await response.json()
 
-            await _all(prompts, at_once, one)
+            await _all(prompts, at_once, post)
 
     asyncio.run(ask())
 
@@ -81,10 +81,10 @@ def measure(calls: dict[int, int] = CALLS) -> list[dict]:
 
 def _lines(server: local.Server, at_once: int, n: int) -> list[dict]:
     rates, why = _rates(server, at_once, n)
-    middle = {who: statistics.median(found) for who, found in rates.items()}
+    middle = {who: statistics.median(speeds) for who, speeds in rates.items()}
 
-    def line(ours: float, peer: float | str, name: str, least: float | None = None) -> dict:
-        return compared(f"oracle calls, {at_once} at once", "calls/s", ours, peer, name, least)
+    def line(speed: float, peer: float | str, name: str, least: float | None = None) -> dict:
+        return compared(f"oracle calls, {at_once} at once", "calls/s", speed, peer, name, least)
 
     here = [line(middle[suite], middle[sdk], f"openai SDK {openai.__version__}", LEAST)]
     here.append(line(middle[suite], middle[bare], f"aiohttp {aiohttp.__version__}, the ideal"))
@@ -106,12 +106,12 @@ def _rates(server: local.Server, at_once: int, n: int) -> tuple[dict, dict[str, 
             rates[SEEN] += [n / seconds] if work is suite else []
         for peer in [peer for peer in environments.PACKAGES if peer not in why]:
             try:
-                prompts = [it.messages[0]["content"] for it in local.requests(n, f"{peer} {turn}")]
+                prompts = [request.messages[0]["content"] for request in local.requests(n, f"{peer} {turn}")]
                 environments.ask(peer, server.url, at_once, prompts)
                 rates[peer].append(n / _seen(server, n))
             except environments.Failed as error:
                 why[peer] = f"failed: {error}"
-    return {who: found for who, found in rates.items() if found}, why
+    return {who: speeds for who, speeds in rates.items() if speeds}, why
 
 
 def _seen(server: local.Server, n: int) -> float:

@@ -40,11 +40,11 @@ class Clock:
 
     def __call__(self, name: str, work, *given):
         started, cpu = time.perf_counter(), time.process_time()
-        found = work(*given)
+        result = work(*given)
         took, cpu = time.perf_counter() - started, time.process_time() - cpu
         self.seconds, self.cpu = self.seconds + took, self.cpu + cpu
-        self.tell(name, f"{len(found[0] if isinstance(found, tuple) else found):,}", took, cpu)
-        return found
+        self.tell(name, f"{len(result[0] if isinstance(result, tuple) else result):,}", took, cpu)
+        return result
 
     def tell(self, name: str, rows: str, seconds: float, cpu: float) -> None:
         print(f"{name:<24}{rows:>11}{seconds:>9.1f}{cpu:>9.1f}{apart.peak():>10.2f}", flush=True)
@@ -146,9 +146,13 @@ def compare(folder: Path) -> dict:
             dropped[drop] = drop(rows)
             taken.append(time.perf_counter() - started)
     rates = (len(rows) / statistics.median(taken) for taken in seconds.values())
-    ours, theirs = dropped.values()
-    found = dict(zip(("suite", "datasketch"), rates, strict=True))
-    return found | {"both": len(ours & theirs), "ours": len(ours - theirs), "theirs": len(theirs - ours)}
+    suite_ids, datasketch_ids = dropped.values()
+    rates_by_name = dict(zip(("suite", "datasketch"), rates, strict=True))
+    return rates_by_name | {
+        "both": len(suite_ids & datasketch_ids),
+        "ours": len(suite_ids - datasketch_ids),
+        "theirs": len(datasketch_ids - suite_ids),
+    }
 
 
 def by_suite(rows) -> set[str]:
@@ -177,40 +181,43 @@ def measure(sizes: Sequence[int] = SIZES) -> list[dict]:
     return beside + within({n: measured(walk_through, n) for n in sorted(sizes)})
 
 
-def within(found: dict[int, dict]) -> list[dict]:
-    last, told = max(found), []
+def within(runs: dict[int, dict]) -> list[dict]:
+    last, table_lines = max(runs), []
     if last == SIZES[-1]:  # the bounds are of a million rows
-        minutes, busy = found[last]["seconds"] / 60, found[last]["CPU"] / 60
-        told.append(alone(f"{last:,} rows, from a file to the round", "min", minutes, MOST_MIN))
-        told.append(compared(f"{last:,} rows, of CPU", "min", busy, None, ""))
-        told.append(alone(f"{last:,} rows, most memory", "GB", found[last]["peak"], MOST_GB))
-    for first in sorted(found)[:-1]:
-        grown = found[last]["seconds"] / found[first]["seconds"]
+        minutes, busy = runs[last]["seconds"] / 60, runs[last]["CPU"] / 60
+        table_lines.append(alone(f"{last:,} rows, from a file to the round", "min", minutes, MOST_MIN))
+        table_lines.append(compared(f"{last:,} rows, of CPU", "min", busy, None, ""))
+        table_lines.append(alone(f"{last:,} rows, most memory", "GB", runs[last]["peak"], MOST_GB))
+    for first in sorted(runs)[:-1]:
+        grown = runs[last]["seconds"] / runs[first]["seconds"]
         exponent = math.log(grown) / math.log(last / first)
-        told.append(alone(f"time by rows, {first:,} to {last:,}", "as exponent", exponent, MOST_EXPONENT))
-    return told
+        table_lines.append(
+            alone(f"time by rows, {first:,} to {last:,}", "as exponent", exponent, MOST_EXPONENT)
+        )
+    return table_lines
 
 
-def against(found: dict) -> list[dict]:
-    peer, all = f"datasketch {version('datasketch')}", sum(found[name] for name in ("both", "ours", "theirs"))
+def against(counts: dict) -> list[dict]:
+    peer = f"datasketch {version('datasketch')}"
+    either = sum(counts[name] for name in ("both", "ours", "theirs"))
     what = f"near-duplicates of {COMPARED:,} rows"
-    dropped = (found["both"] + found[one] for one in ("ours", "theirs"))
+    dropped = (counts["both"] + counts[side] for side in ("ours", "theirs"))
     return [
-        compared(what, "rows/s", found["suite"], found["datasketch"], peer),
+        compared(what, "rows/s", counts["suite"], counts["datasketch"], peer),
         compared(f"{what}, dropped", "rows", *dropped, peer),
-        compared(f"{what}, both drop, of those that either does", "share", found["both"] / all, None, ""),
+        compared(f"{what}, both drop, of those that either does", "share", counts["both"] / either, None, ""),
     ]
 
 
 def measured(work: Callable[[Path], dict], n: int) -> dict:
     """What `work` finds in a file of n rows, each in a process of its own for its own peak of memory."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         print(f"\n{work.__name__} {n:,} rows", flush=True)
-        apart.call(write_file, Path(place), n)
-        return apart.call(work, Path(place))
+        apart.call(write_file, Path(folder), n)
+        return apart.call(work, Path(folder))
 
 
 if __name__ == "__main__":
-    found = measure([int(size) for size in sys.argv[1:]] or SIZES)
-    print(f"\n{table(found)}")
-    sys.exit(any(line["holds"] is False for line in found))
+    table_lines = measure([int(size) for size in sys.argv[1:]] or SIZES)
+    print(f"\n{table(table_lines)}")
+    sys.exit(any(line["holds"] is False for line in table_lines))

@@ -35,8 +35,8 @@ STUDY = "stages: [{repeat: %d, stages: [trivial]}]\nparams: {step: %d}"
 
 
 def measure() -> list[dict]:
-    with tempfile.TemporaryDirectory() as place:
-        project = _project(Path(place).resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        project = _project(Path(folder).resolve())
         papermill_s, suite_s = _in_turns(project)
         unchanged_s = _unchanged(project)
     stage = compared(
@@ -67,23 +67,23 @@ def _project(root: Path) -> Project:
 def _in_turns(project: Project) -> tuple[float, float]:
     """Median seconds a notebook of papermill alone, and of the runner; in turns, so that a machine's mood falls on both."""
     bare = _without_stage(project.root / "notebooks/trivial.ipynb", project.root / "bare.ipynb")
-    theirs, ours = [], []
+    bare_s, suite_s = [], []
     for turn in range(TURNS + 1):
         started = time.perf_counter()
         for n in range(STAGES):
             _papermill(bare, project.root / f"{turn}-{n}.ipynb", {"step": turn, "round": n})
         between = time.perf_counter()
         _run(project.params(STUDY % (STAGES, turn), f"turn_{turn}"))
-        theirs.append((between - started) / STAGES)
-        ours.append((time.perf_counter() - between) / STAGES)
-    return median(theirs[1:]), median(ours[1:])  # the first turn imports
+        bare_s.append((between - started) / STAGES)
+        suite_s.append((time.perf_counter() - between) / STAGES)
+    return median(bare_s[1:]), median(suite_s[1:])  # the first turn imports
 
 
 def _run(study: Path) -> None:
     """Run a study whose stages are all to be run."""
     with redirect_stdout(io.StringIO()):
-        found = run_study(study)
-    assert {stage["status"] for stage in found["stages"]} == {"done"}
+        summary = run_study(study)
+    assert {stage["status"] for stage in summary["stages"]} == {"done"}
 
 
 def _without_stage(notebook: Path, bare: Path) -> Path:
@@ -95,9 +95,9 @@ def _without_stage(notebook: Path, bare: Path) -> Path:
 
 
 def _papermill(notebook: Path, copy: Path, values: dict) -> None:
-    how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
-    how["extra_arguments"] = ["--IPKernelApp.log_level=50"]  # as the runner asks for
-    papermill.execute_notebook(str(notebook), str(copy), parameters=values, **how)
+    options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    options["extra_arguments"] = ["--IPKernelApp.log_level=50"]  # as the runner asks for
+    papermill.execute_notebook(str(notebook), str(copy), parameters=values, **options)
 
 
 def _unchanged(project: Project) -> float:

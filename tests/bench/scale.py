@@ -79,11 +79,13 @@ def calls(rows: int, settings: dict) -> dict[str, int]:
     }
 
 
-def tokens(asked: dict[str, int], taxonomy: str) -> tuple[float, float]:
+def tokens(calls_by_purpose: dict[str, int], taxonomy: str) -> tuple[float, float]:
     """Prompt and completion tokens of so many calls."""
     shown = {"answer": 0, "classify": 0, "expand": 0, "refine": TOLD, "judge": 2 * TOLD}
-    given = sum(n * (ASKED + shown[it] + template(it, taxonomy)) for it, n in asked.items())
-    return given, sum(n * REPLIES[it] for it, n in asked.items())
+    given = sum(
+        n * (ASKED + shown[purpose] + template(purpose, taxonomy)) for purpose, n in calls_by_purpose.items()
+    )
+    return given, sum(n * REPLIES[purpose] for purpose, n in calls_by_purpose.items())
 
 
 @cache
@@ -96,13 +98,15 @@ def template(purpose: str, taxonomy: str) -> float:
     return len(text + labels) / catalog.CHARACTERS_A_TOKEN
 
 
-def bytes_a_call(given: float, said: float) -> float:
+def bytes_a_call(prompt: float, completion: float) -> float:
     """Of a ledger with calls of so many tokens."""
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "sample.sqlite")
-        long = "word" * round(given)
-        asked = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
-        ledgers.fill(Endpoint(Model("m", ledgers.URL), ledger, ledger_only=True), asked, "word" * round(said))
+        long = "word" * round(prompt)
+        requests = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
+        ledgers.fill(
+            Endpoint(Model("m", ledgers.URL), ledger, ledger_only=True), requests, "word" * round(completion)
+        )
         ledger.close()
         return ledger.path.stat().st_size / SAMPLE
 
@@ -126,31 +130,32 @@ def rounded(n: float, digits: int = 3) -> str:
 
 
 def of_the_oracle(settings: dict) -> list[list]:
-    made = [["rows", "calls", "tokens in, out", *(f"{name}, USD" for name in ORACLES), "ledger"]]
+    table = [["rows", "calls", "tokens in, out", *(f"{name}, USD" for name in ORACLES), "ledger"]]
     for rows in ROWS:
-        asked = calls(rows, settings)
-        given, said = tokens(asked, settings["tasks"])
-        n = sum(asked.values())
-        costs = [rounded(catalog.find(name).usd(given, said)) for name in ORACLES]
-        size = n * bytes_a_call(given / n, said / n) / 1e9
-        made.append(
-            [f"{rows:,}", short(n), f"{short(given)}, {short(said)}", *costs, f"{rounded(size, 2)} GB"]
+        calls_by_purpose = calls(rows, settings)
+        prompt, completion = tokens(calls_by_purpose, settings["tasks"])
+        n = sum(calls_by_purpose.values())
+        costs = [rounded(catalog.find(name).usd(prompt, completion)) for name in ORACLES]
+        size = n * bytes_a_call(prompt / n, completion / n) / 1e9
+        table.append(
+            [f"{rows:,}", short(n), f"{short(prompt)}, {short(completion)}", *costs, f"{rounded(size, 2)} GB"]
         )
-    return made
+    return table
 
 
 def of_the_student(settings: dict) -> list[list]:
-    made = [["rows", "student", "generated once", "GPU hours", "taught", "GPU hours"]]
+    table = [["rows", "student", "generated once", "GPU hours", "taught", "GPU hours"]]
     for rows in ROWS:
-        for it in STUDENTS:
-            said, read = rows * TOLD, read_tokens(rows, settings)
-            hours = [rounded(said / it.generated / 3600), short(read), rounded(read / it.taught / 3600)]
-            made.append([f"{rows:,}", it.name.split()[0], short(said), *hours])
-    return made
+        for student in STUDENTS:
+            completion, read = rows * TOLD, read_tokens(rows, settings)
+            generating, teaching = completion / student.generated / 3600, read / student.taught / 3600
+            line = [short(completion), rounded(generating), short(read), rounded(teaching)]
+            table.append([f"{rows:,}", student.name.split()[0], *line])
+    return table
 
 
 def of_the_machine(settings: dict) -> list[list]:
-    made = [
+    table = [
         [
             "student",
             "held while it is taught",
@@ -159,27 +164,28 @@ def of_the_machine(settings: dict) -> list[list]:
             "besides, meanwhile",
         ]
     ]
-    for it in STUDENTS:
+    for student in STUDENTS:
         held, disk, saved = (
-            n * it.parameters / 1e9 for n in (HELD, PARAMETER * (settings["rounds"] + 1), 2 * SAVED)
+            n * student.parameters / 1e9 for n in (HELD, PARAMETER * (settings["rounds"] + 1), 2 * SAVED)
         )
         gpus = math.ceil(held / GPU_GB)
         sizes = [f"{rounded(n)} GB" for n in (held, disk, saved)]
-        made.append([it.name.split()[0], sizes[0], gpus, *sizes[1:]])
-    return made
+        table.append([student.name.split()[0], sizes[0], gpus, *sizes[1:]])
+    return table
 
 
 def speeds() -> list[list]:
-    made = [["student", "taught, tokens/s", "from", "generated, tokens/s", "from"]]
-    for it in STUDENTS:
-        made.append([it.name, f"{it.taught:,}", it.taught_from, f"{it.generated:,}", it.generated_from])
-    return made
+    table = [["student", "taught, tokens/s", "from", "generated, tokens/s", "from"]]
+    for student in STUDENTS:
+        taught, generated = f"{student.taught:,}", f"{student.generated:,}"
+        table.append([student.name, taught, student.taught_from, generated, student.generated_from])
+    return table
 
 
 def tables() -> list[str]:
     settings = yaml.safe_load((paths.ROOT / "params/tapir.yaml").read_text())["params"]
-    made = (of_the_oracle(settings), of_the_student(settings), speeds(), of_the_machine(settings))
-    return [_table(rows) for rows in made]
+    tables = of_the_oracle(settings), of_the_student(settings), speeds(), of_the_machine(settings)
+    return [_table(rows) for rows in tables]
 
 
 def _table(rows: list[list]) -> str:

@@ -64,7 +64,7 @@ def bare(encoded: Dataset, folder: Path) -> None:
     model.eval().save_pretrained(folder / "student")
 
 
-def defaults(encoded: Dataset, folder: Path, **how) -> None:
+def defaults(encoded: Dataset, folder: Path, **arguments) -> None:
     """TRL as it comes: but for what makes it train the same rows as often, here."""
     same = {"num_train_epochs": 1, "per_device_train_batch_size": SETTINGS.batch_size, "max_length": None}
     here = {
@@ -73,10 +73,10 @@ def defaults(encoded: Dataset, folder: Path, **how) -> None:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    how = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here, **how)
-    asked = models.load(STUDENT)
+    arguments = trl.SFTConfig(output_dir=str(folder), save_strategy="no", **same, **here, **arguments)
+    backend = models.load(STUDENT)
     trainer = trl.SFTTrainer(
-        model=asked.model, processing_class=asked.tokenizer, args=how, train_dataset=encoded
+        model=backend.model, processing_class=backend.tokenizer, args=arguments, train_dataset=encoded
     )
     trainer.train()
     trainer.save_model(str(folder / "student"))

@@ -22,8 +22,8 @@ class Server(ChatServer):
 
 @pytest.fixture(scope="session")
 def serving():
-    with Server(small.ORACLE) as made:
-        yield made
+    with Server(small.ORACLE) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def server(serving):
 @pytest.fixture(scope="session")
 def judged(serving, tmp_path_factory):
     """An undisturbed run of the stages that ask the oracle; to be copied, not changed."""
-    place = small.Place(tmp_path_factory.mktemp("judged"), serving.url, small.JUDGED)
+    run = small.Place(tmp_path_factory.mktemp("judged"), serving.url, small.JUDGED)
     serving.held, before = False, serving.asked.total()
-    place.finish()
-    place.calls = serving.asked.total() - before
-    return place
+    run.finish()
+    run.calls = serving.asked.total() - before
+    return run

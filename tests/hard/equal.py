@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 from small import Place
 
 
-def differences(one: Path, other: Path) -> list[str]:
+def differences(run: Path, other: Path) -> list[str]:
     """Files of two runs that are not equal: contents, without time and cost."""
-    ours, theirs = contents(one), contents(other)
-    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    first, second = contents(run), contents(other)
+    return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -21,7 +21,7 @@ def contents(run: Path) -> dict[str, object]:
 
 
 def _files(run: Path) -> list[Path]:
-    return [Path(place, name) for place, _, names in os.walk(run, followlinks=True) for name in names]
+    return [Path(folder, name) for folder, _, names in os.walk(run, followlinks=True) for name in names]
 
 
 def _content(path: Path) -> object:
@@ -32,8 +32,8 @@ def _content(path: Path) -> object:
     if path.name == "metrics.json":
         return _own(json.loads(path.read_text()))
     if path.name == "summary.json":
-        told = json.loads(path.read_text())
-        return told["status"], [line["name"] for line in told["stages"]], _own(told["arms"])
+        summary = json.loads(path.read_text())
+        return summary["status"], [line["name"] for line in summary["stages"]], _own(summary["arms"])
     whole = path.suffix != ".html" or path.read_bytes().rstrip().endswith(b"</html>")
     return True if whole else object()  # which is equal to no other
 
@@ -47,14 +47,14 @@ def _own(metrics: dict) -> dict:
     }
 
 
-def left_over(place: Place) -> list[str]:
+def left_over(run: Place) -> list[str]:
     """What no finished run leaves behind: work under way, half-written files, a log of the ledger's."""
-    files = [p for p in place.outputs.rglob("*") if p.is_file()]
-    found = [
-        p
-        for p in files
-        if p.suffix == ".tmp" or "work" in p.relative_to(place.outputs).parts or ".part/" in str(p)
+    files = [path for path in run.outputs.rglob("*") if path.is_file()]
+    leftovers = [
+        path
+        for path in files
+        if path.suffix == ".tmp" or "work" in path.relative_to(run.outputs).parts or ".part/" in str(path)
     ]
-    wal = place.ledger.with_name(place.ledger.name + "-wal")
-    found += [wal] if wal.exists() and wal.stat().st_size else []
-    return [str(path) for path in found]
+    wal = run.ledger.with_name(run.ledger.name + "-wal")
+    leftovers += [wal] if wal.exists() and wal.stat().st_size else []
+    return [str(path) for path in leftovers]

@@ -27,8 +27,8 @@ def main(url: str, at_once: int, prompts: list[str], folder: str) -> None:
     from bespokelabs import curator  # reads the environment when it is imported
 
     limits = {"max_requests_per_minute": UNLIMITED, "max_tokens_per_minute": UNLIMITED}
-    how = {"base_url": url, "api_key": "none", "max_concurrent_requests": at_once, **limits}
-    curator.LLM(model_name="m", backend="openai", backend_params=how)(prompts)
+    params = {"base_url": url, "api_key": "none", "max_concurrent_requests": at_once, **limits}
+    curator.LLM(model_name="m", backend="openai", backend_params=params)(prompts)
 
 
 if __name__ == "__main__":
