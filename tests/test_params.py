@@ -244,10 +244,19 @@ def test_what_a_file_inherits_and_has_no_use_for_is_left_out_and_listed(base, ow
     assert set(study.text["params"]).isdisjoint(unused)
 
 
+def test_an_arm_is_merged_with_the_one_that_it_extends(base):
+    arms = "{random: {judge_rows: 7}, longest: }"
+    own = load(base.params(f"extends: base.yaml\narms: {arms}"))
+    assert own.arms == {"mfd": {}, "random": {"selection": "random", "judge_rows": 7}, "longest": {}}
+    assert load(base.params("extends: base.yaml\narms: {mfd: null}")).arms == {
+        "random": own.arms["random"] | {"judge_rows": 5}
+    }
+
+
 def test_contrasts_and_seeds_that_a_file_inherits_are_those_of_its_own_arms_and_seeds(base):
-    own = load(base.params("extends: base.yaml\narms: {mine: {selection: ifd}}"))
+    own = load(base.params("extends: base.yaml\narms: {mfd: null, other: {selection: ifd}}"))
     assert set(own.unused) == {"mfd_vs_random", "random_vs_mfd"}
-    assert own.seeds == {"mine": [0, 1]}
+    assert own.seeds == {"random": [0, 1], "other": [0, 1]}
     fewer = load(base.params("extends: base.yaml\nseeds: [0]"))
     assert fewer.seeds == {"mfd": [0], "random": [0]}
 
@@ -259,7 +268,7 @@ def test_contrasts_and_seeds_that_a_file_inherits_are_those_of_its_own_arms_and_
         ("stages: [data]\nparams: {exam_rows: 3}", "no notebook declares exam_rows"),
         ("stages: [data]\narms: {a: {exam_rows: 3}}", "no notebook declares exam_rows"),
         ("stages: [data: {exam_rows: 3}]", "no notebook declares exam_rows"),
-        ("arms: {a: {}}\ncomparisons: [a_vs_mfd]", "compares mfd, which is no arm"),
+        ("arms: {a: {}, mfd: null}\ncomparisons: [a_vs_mfd]", "compares mfd, which is no arm"),
         ("seeds: [0]\nexploratory_seeds: [1]", "exploratory_seeds has 1"),
     ],
 )

@@ -59,7 +59,8 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict, dict]:
     own = {"params": {}} | _entries(content, path)
     base = own.pop("extends", None)
     below = read(path.parent / base, (*above, path.resolve()))[0] if base else {"params": {}}
-    return below | own | {"params": _merge(below["params"], own["params"])}, own
+    arms = _merge_arms(below.get("arms", {}), own.get("arms", {}))
+    return below | own | {"params": _merge(below["params"], own["params"]), "arms": arms}, own
 
 
 def _entries(content: object, path: Path) -> dict:
@@ -80,6 +81,15 @@ def _entries(content: object, path: Path) -> dict:
 def _merge(below: dict, above: dict) -> dict:
     both = [n for n in above if isinstance(above[n], dict) and isinstance(below.get(n), dict)]
     return below | above | {name: _merge(below[name], above[name]) for name in both}
+
+
+def _merge_arms(below: dict, above: dict) -> dict:
+    """Merge arms by name, inherited ones first; `arm: null` leaves an inherited one out."""
+    arms = {arm: values for arm, values in below.items() if arm not in above}
+    for arm, values in above.items():
+        if values is not None or arm not in below:
+            arms[arm] = below.get(arm, {}) | (values or {})
+    return arms
 
 
 def block(item: object, path: object) -> tuple[object, list[Entry]]:

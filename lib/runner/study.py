@@ -9,8 +9,10 @@
 A study may name its `primary` contrasts before it runs. Their arms take all `seeds`; those of other
 comparisons, which are exploratory, may take fewer: `exploratory_seeds`. `metric` names the headline score.
 
-What a file sets itself must fit. What it inherits from the file that it extends and has no use for
-(parameters of a stage that it leaves out, contrasts of other arms) is left out and listed.
+A file that `extends` another one holds the differences: its parameters and arms are merged with inherited
+ones by name (`arm: null` leaves an arm out), and its other entries replace them. What a file sets itself
+must fit. What it inherits and has no use for (parameters of a stage that it leaves out, contrasts of other
+arms) is left out and listed.
 """
 
 from dataclasses import dataclass, replace
@@ -41,7 +43,7 @@ class Study:
 
     @cached_property
     def arms(self) -> dict[str, dict]:
-        return {arm: values or {} for arm, values in self.text.get("arms", {}).items()} or {"main": {}}
+        return self.text["arms"] or {"main": {}}
 
     @cached_property
     def seeds(self) -> dict[str, list[int]]:
@@ -113,12 +115,14 @@ def _declared(notebook: str) -> dict[str, params.Parameter]:
 
 def _without_unused(study: Study, own: dict) -> Study:
     """Leave out what a file inherits and has no use for; `own` are its own entries."""
-    text, arms, names = dict(study.text), study.arms, study.names
+    text, arms, names = dict(study.text), study.text["arms"], study.names
     unused = [name for name in study.params if name not in names and name not in own["params"]]
     text["params"] = {name: value for name, value in study.params.items() if name not in unused}
-    if "arms" in text and "arms" not in own:
-        unused += [name for values in arms.values() for name in values if name not in names]
-        text["arms"] = {arm: {n: v for n, v in values.items() if n in names} for arm, values in arms.items()}
+    for arm, values in arms.items():
+        own_values = own.get("arms", {}).get(arm) or {}
+        lost = [name for name in values if name not in names and name not in own_values]
+        text["arms"] |= {arm: {name: value for name, value in values.items() if name not in lost}}
+        unused += lost
     for key in [key for key in ("primary", "comparisons") if key in text and key not in own]:
         unused += [contrast for contrast in text[key] if not set(contrast.split("_vs_")) <= set(arms)]
         text[key] = [contrast for contrast in text[key] if contrast not in unused]
