@@ -3,6 +3,9 @@ PY ?= .venv/bin/python
 # PY=python uses the environment you are in (conda) instead of making .venv
 ENV := $(if $(filter .venv/bin/python,$(PY)),.venv/.done)
 
+# stages side by side, each of one thread
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
 SMOLLM2 := outputs/models/smollm2-135m-instruct
 
 .PHONY: env demo study self-guide self-guide-study smollm2 test test-slow bench bench-peers lint strip lab
@@ -17,10 +20,10 @@ env: $(ENV)
 	touch $@
 
 demo: $(ENV) ## four arms in the embedded world, and their report
-	$(PY) -m lib.run params/demo.yaml
+	$(PY) -m lib.run params/demo.yaml --jobs $(JOBS)
 
 study: $(ENV) ## which part of the method helps: an hour and a half, goes on where it was stopped
-	$(PY) -m lib.run params/study.yaml
+	$(PY) -m lib.run params/study.yaml --jobs $(JOBS)
 
 self-guide: $(ENV) ## a student teaches itself three tasks, and an oracle teaches another one the same
 	$(PY) -m lib.run params/self_guide_demo.yaml

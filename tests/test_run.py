@@ -404,6 +404,15 @@ def test_stages_run_side_by_side_each_with_its_share_of_cores_and_its_gpu(study,
     assert {status for _, _, status in statuses(run_study(study.params(TWO)))} == {"reused"}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_params_file_fixes_the_threads_of_its_stages(study, workers):
+    study.notebook(
+        "count", "", 'import os\nstage.write_metrics({"x.threads": int(os.environ["OMP_NUM_THREADS"])})'
+    )
+    summary = run_study(study.params("stages: [count]\nthreads: 3"), workers=workers)
+    assert summary["arms"]["main"]["metrics"]["x.threads"] == 3
+
+
 def test_a_stage_that_two_arms_share_is_run_once_and_a_failure_lets_the_stages_beside_it_end(study):
     failing = "import time\ntime.sleep(3)\nassert selection != 'bad', 'it is bad'\ntime.sleep(2)"
     study.notebook("work", 'selection: str = ""', failing)

@@ -45,8 +45,8 @@ class Job:
         """Its folder in the store."""
         return folders.stored(self.stage.notebook, self.key)
 
-    def start(self, slot: int, workers: int) -> None:
-        self.slot, self.environment = slot, _share(slot, workers)
+    def start(self, slot: int, workers: int, threads: int | None) -> None:
+        self.slot, self.environment = slot, _share(slot, workers, threads)
         self.line.begin()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
@@ -92,18 +92,19 @@ class Job:
         folders.complete(plan, part, self.folder)
 
 
-def _share(slot: int, workers: int) -> dict[str, str]:
-    """Give a kernel its share of the cores ($OMP_NUM_THREADS wins), and one GPU."""
+def _share(slot: int, workers: int, threads: int | None) -> dict[str, str]:
+    """Give a kernel its threads (by default $OMP_NUM_THREADS, or a share of the cores), and one GPU."""
     if workers == 1:
-        return {}
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // workers))
+        return {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    share = max(1, (os.cpu_count() or 1) // workers)
+    own = {"OMP_NUM_THREADS": str(threads or os.environ.get("OMP_NUM_THREADS") or share)}
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     else:
         import torch
 
         gpus = [str(number) for number in range(torch.cuda.device_count())]
-    return {"OMP_NUM_THREADS": threads} | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
+    return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 
 
 def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from lib import files
@@ -29,6 +30,7 @@ class File(TypedDict, total=False):
     stages: list[str | dict]
     arms: dict[str, dict[str, object] | None]
     seeds: list[int]
+    threads: Annotated[int, Field(ge=1)]  # of each stage, so that --jobs changes no result
     exploratory_seeds: list[int]
     primary: list[str]
     comparisons: list[str]

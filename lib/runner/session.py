@@ -100,7 +100,7 @@ class Run:
                 self._check_once()
                 slot = min(set(range(self.workers)) - {other.slot for other in running})
                 running.append(job)
-                job.start(slot, self.workers)
+                job.start(slot, self.workers, self.study.text.get("threads"))
         return running
 
     def _check_once(self) -> None:

@@ -4,6 +4,7 @@
              report: {once: true}]
     arms: {random: {selection: random}, tapir: {}}
     seeds: [0]
+    threads: 1  # of each stage: the results are then the same whatever --jobs
     params: {rounds: 2}
 
 A study may name its `primary` contrasts before it runs. Their arms take all `seeds`; those of other
