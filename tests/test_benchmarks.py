@@ -174,7 +174,7 @@ def test_small_samples_of_no_effect_are_rarely_taken_for_one():
     misses = sum(
         not result["low"] <= 0 <= result["high"]
         for scores in rows
-        for result in [statistics._difference([table(("x", 1.0, scores))], 0)]
+        for result in [statistics._difference([table(("x", 1.0, scores))])]
     )
     assert misses / 200 <= 0.05
 

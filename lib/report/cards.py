@@ -46,8 +46,8 @@ def write(run: Path) -> list[Path]:
             users.setdefault(run / line["folder"], []).append(f"{line['arm']}, {line['seed']}")
     evaluations: dict[Path, list[dict]] = {}  # by the student that was asked
     for folder in users:
-        if found := _evaluation(folder):
-            evaluations.setdefault(_student(folder), []).append(found)
+        if evaluation := _evaluation(folder):
+            evaluations.setdefault(_student(folder), []).append(evaluation)
     written = []
     for folder in users:
         name = f"{summary['run']}-{users[folder][0].replace(', ', '-s')}-{folder.name.replace('@', '-')}"
