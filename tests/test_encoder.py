@@ -4,7 +4,6 @@ import shutil
 import tempfile
 from collections import Counter
 
-import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -89,8 +88,8 @@ def test_texts_are_named_in_their_order_and_nothing_stays_on_disk(bert, rows, ta
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     predict = encoder.fit(bert, rows["instruction"][:200], tasks[:200], **FROM_SCRATCH)
     texts = rows["instruction"][200:216]
-    alone = [predict([text])[0] for text in texts]
-    assert predict(texts) == pytest.approx(np.array(alone), abs=1e-5)
+    assert predict(texts) == [predict([text])[0] for text in texts]
+    assert len(set(predict(texts))) > 2
     assert not list(tmp_path.iterdir())
 
 
@@ -126,7 +125,7 @@ def test_deberta_v3_is_read_from_its_sentencepiece_model_and_taught_in_full_prec
     assert not (deberta / "tokenizer.json").exists()
     texts = [f"{task} {i} and {i + 1}" for i in range(30) for task in ("add", "sort")]
     predict = encoder.fit(deberta, texts, ["Math", "Order"] * 30, num_train_epochs=20, learning_rate=5e-3)
-    assert predict(["add 40 and 41", "sort 40 and 41"]).argmax(axis=1).tolist() == [0, 1]
+    assert predict(["add 40 and 41", "sort 40 and 41"]) == ["Math", "Order"]
 
 
 def test_pickled_weights_are_refused(bert, tmp_path):

@@ -11,26 +11,14 @@ def training(round=1, **values):
     return {"round": round, "alpha": 0.5, "alpha_step": 0.2, "round_rows": 0, "round_tokens": 0} | values
 
 
-def test_a_round_of_rows_draws_its_share_of_them():
-    assert outlook.hard_rows(training(2, round_rows=40), 100, 0, 0) == 28
-
-
 def test_a_round_without_a_size_is_as_large_as_the_rest():
     assert outlook.hard_rows(training(), 100, 0, 0) == 50
-
-
-def test_a_round_of_tokens_draws_as_many_rows_as_these_hold():
-    assert outlook.hard_rows(training(round_tokens=3000), 0, pool_tokens=20, rest_tokens=10) == 100
 
 
 def test_expansion_fills_only_tasks_that_have_a_selected_row():
     labels = ["Math", "Math", None, "Code"]
     assert outlook.most_pool_rows(labels, TAXONOMY, 100, expand=True) == 80
     assert outlook.most_pool_rows(labels, TAXONOMY, 100, expand=False) == 4
-
-
-def test_a_warm_up_draws_no_hard_rows():
-    assert outlook.hard_rows(training(0, round_rows=40), 100, 0, 0) == 0
 
 
 def later(expand, *trainings):

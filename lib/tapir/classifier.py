@@ -5,10 +5,9 @@ as DeBERTa (lib/tapir/encoder.py).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-import numpy as np
 import pandas as pd
 from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -22,7 +21,7 @@ from lib.errors import UserError
 
 FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 FEW = 50  # labels, below which agreement says nothing
-Predict = Callable[[list[str]], np.ndarray]  # the probabilities of the sorted labels, a row per text
+Predict = Callable[[list[str]], Sequence[str]]  # the task of each text
 
 
 def label(
@@ -52,8 +51,7 @@ def label(
     rest = set(missing) - set(sample)
     unlabelled = ((i, text) for i, text in enumerate(_texts(rows)) if i in rest)
     for group in records.batched(unlabelled, records.GROUP):  # all features at once take gigabytes
-        likeliest = _likeliest(labels, predict([text for _, text in group]))
-        for (i, _), task in zip(group, likeliest, strict=True):
+        for (i, _), task in zip(group, predict([text for _, text in group]), strict=True):
             tasks[i] = task
     return records.update(rows, task=tasks), predicted
 
@@ -66,11 +64,6 @@ def _common(labels: list[str]) -> list[int]:
     """Return the positions of tasks with a label per fold; others are not held out."""
     counts = Counter(labels)
     return [i for i, task in enumerate(labels) if counts[task] >= FOLDS.n_splits]
-
-
-def _likeliest(labels: Iterable[str], chances: np.ndarray) -> list[str]:
-    names = sorted(set(labels))
-    return [names[i] for i in chances.argmax(axis=1)]
 
 
 def held_out(texts: list[str], labels: list[str]) -> pd.DataFrame:
@@ -99,7 +92,7 @@ def _fit(texts: list[str], labels: list[str], name: str, **settings) -> tuple[Pr
             f"Raise labelled_rows: it takes {FEW}, and two tasks with {FOLDS.n_splits} each."
         )
     if not name:
-        return _model().fit(texts, labels).predict_proba, held_out(texts, labels)
+        return _model().fit(texts, labels).predict, held_out(texts, labels)
     from lib.tapir import encoder
 
     # once, as it takes long: on four fifths of the labels
@@ -107,8 +100,8 @@ def _fit(texts: list[str], labels: list[str], name: str, **settings) -> tuple[Pr
     held = [common[i] for i in fold]
     learnt = sorted(set(range(len(labels))) - set(held))
     predict = encoder.fit(name, [texts[i] for i in learnt], [labels[i] for i in learnt], **settings)
-    predicted = _likeliest(labels, predict([texts[i] for i in held]))
-    return predict, pd.DataFrame({"task": [labels[i] for i in held], "predicted": predicted})
+    predicted = {"task": [labels[i] for i in held], "predicted": predict([texts[i] for i in held])}
+    return predict, pd.DataFrame(predicted)
 
 
 def describe(predicted: pd.DataFrame) -> str:

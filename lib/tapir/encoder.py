@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from datasets import Dataset
-from scipy.special import softmax
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -46,12 +45,11 @@ def fit(
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
     **settings,
-) -> Callable[[list[str]], np.ndarray]:
+) -> Callable[[list[str]], list[str]]:
     """Fine-tune the encoder of this hub name or folder; `report` gets (step, steps).
 
-    `settings` are TrainingArguments beside SETTINGS. Returns a function from texts to the probabilities of
-    the sorted labels, a row per text. Raises UserError when the encoder cannot be loaded or has no
-    safetensors weights.
+    `settings` are TrainingArguments beside SETTINGS. Returns a function from texts to their labels. Raises
+    UserError when the encoder cannot be loaded or has no safetensors weights.
     """
     set_seed(seed)  # the head is drawn here
     names = sorted(set(labels))
@@ -77,10 +75,10 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
 
-    def predict(texts: list[str]) -> np.ndarray:
+    def predict(texts: list[str]) -> list[str]:
         encoded = Dataset.from_dict(tokenizer(texts, **CUT))
         order = np.argsort([len(ids) for ids in encoded["input_ids"]])  # like lengths pad little
-        chances = softmax(trainer.predict(encoded.select(order)).predictions, axis=1)
-        return chances[np.argsort(order)]
+        logits = trainer.predict(encoded.select(order)).predictions[np.argsort(order)]
+        return [names[i] for i in logits.argmax(axis=1)]
 
     return predict
