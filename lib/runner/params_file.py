@@ -73,7 +73,7 @@ def _entries(content: object, path: Path) -> dict:
         return FILE.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = named([".".join(map(str, first["loc"]))])
+        where = named([".".join(map(str, first["loc"])) or "content"])
         if first["type"] == "extra_forbidden":
             near = params.nearest(where, File.__annotations__)
             raise UserError(f"{path}: unknown entry {where}{near}. Put parameters under `params`.") from None
