@@ -26,16 +26,9 @@ def stored(folder, name, scores):
 
 def test_a_metric_is_the_weighted_mean_of_its_strata():
     easy, hard = ("easy", 3.0, [1, 1, 1, 1]), ("hard", 1.0, [0, 1])
-    assert statistics.means(table(easy, hard)) == {"gym.accuracy": (3 * 1 + 1 * 0.5) / 4}
-
-
-def test_strata_of_equal_weight_count_alike_however_many_rows_they_have():
-    assert statistics.means(table(("a", 1.0, [1] * 9), ("b", 1.0, [0]))) == {"gym.accuracy": 0.5}
-
-
-def test_metrics_are_told_apart():
-    both = pd.concat([table(("a", 1.0, [1]), metric="m"), table(("a", 1.0, [0]), metric="n")])
-    assert statistics.means(both) == {"m": 1, "n": 0}
+    other = table(("a", 1.0, [1] * 9), ("b", 1.0, [0]), metric="other")  # however many rows a stratum has
+    means = statistics.means(pd.concat([table(easy, hard), other]))
+    assert means == {"gym.accuracy": (3 * 1 + 1 * 0.5) / 4, "other": 0.5}
 
 
 def test_an_interval_contains_the_mean_and_shrinks_with_the_rows():
@@ -49,22 +42,11 @@ def test_an_interval_contains_the_mean_and_shrinks_with_the_rows():
     assert widths[1] / widths[2] == pytest.approx(2, rel=0.15)
 
 
-def test_an_interval_has_the_width_of_theory():
+def test_an_interval_has_the_width_of_theory_and_none_where_no_row_differs_within_its_stratum():
     ((low, high),) = statistics.bootstrap_interval(table(("a", 1.0, [0, 1] * 200))).values()
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
-
-
-def test_strata_without_spread_leave_no_doubt_however_far_apart_they_are():
     ((low, high),) = statistics.bootstrap_interval(table(("a", 1.0, [1] * 5), ("b", 1.0, [0] * 5))).values()
     assert low == high == 0.5
-
-
-def test_a_difference_is_that_of_the_means(tmp_path):
-    a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1, 0]), ("y", 1.0, [1, 0])))
-    b = stored(tmp_path, "b", table(("x", 1.0, [1, 0, 0, 0]), ("y", 1.0, [0, 0])))
-    result = statistics.compare([a], [b])["gym.accuracy"]
-    assert result["difference"] == pytest.approx(0.5)
-    assert result["low"] <= 0.5 <= result["high"]
 
 
 def test_rows_are_paired_by_id_so_their_order_does_not_matter(tmp_path):
@@ -73,7 +55,10 @@ def test_rows_are_paired_by_id_so_their_order_does_not_matter(tmp_path):
     better = scores.assign(score=scores["score"].to_numpy() * 0.5 + 0.5)
     a, b = stored(tmp_path, "a", better), stored(tmp_path, "b", scores)
     shuffled = stored(tmp_path, "shuffled", scores.sample(frac=1, random_state=1, ignore_index=True))
-    assert statistics.compare([a], [shuffled]) == statistics.compare([a], [b])
+    result = statistics.compare([a], [b])
+    assert statistics.compare([a], [shuffled]) == result
+    means = statistics.means(better)["gym.accuracy"], statistics.means(scores)["gym.accuracy"]
+    assert result["gym.accuracy"]["difference"] == pytest.approx(means[0] - means[1])
 
 
 def test_pairing_takes_away_what_rows_have_in_common(tmp_path):
@@ -167,15 +152,15 @@ def test_a_group_of_rows_counts_once_among_the_few(tmp_path):
     assert statistics.compare([a], [b])["gym.accuracy"]["p"] == 0.25
 
 
-def test_small_samples_of_no_effect_are_rarely_taken_for_one():
+def test_small_samples_of_no_effect_are_rarely_taken_for_one(tmp_path):
     """Twelve rows, right by chance in both arms: the interval misses zero no more often than it may."""
     rng = np.random.default_rng(0)
     rows = (rng.random((200, 12)) < 0.5).astype(float) - (rng.random((200, 12)) < 0.5)
-    misses = sum(
-        not result["low"] <= 0 <= result["high"]
-        for scores in rows
-        for result in [statistics._difference([table(("x", 1.0, scores))])]
-    )
+    nothing, misses = stored(tmp_path, "b", table(("x", 1.0, [0] * 12))), 0
+    for study, scores in enumerate(rows):
+        arm = stored(tmp_path, f"a{study}", table(("x", 1.0, scores)))
+        result = statistics.compare([arm], [nothing])["gym.accuracy"]
+        misses += not result["low"] <= 0 <= result["high"]
     assert misses / 200 <= 0.05
 
 
@@ -202,18 +187,13 @@ def test_holm_multiplies_each_p_by_how_many_are_not_smaller_and_keeps_their_orde
     assert statistics.holm([0.6, 0.9]) == [1, 1]
 
 
-def test_arms_scored_on_different_rows_are_not_compared(tmp_path):
-    a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, 1])))
-    b = stored(tmp_path, "b", table(("x", 1.0, [1, 1])))
+def test_arms_scored_on_different_rows_or_one_twice_are_not_compared(tmp_path):
+    arms = [stored(tmp_path, str(n), table(("x", 1.0, [1] * n))) for n in (2, 3)]
     with pytest.raises(ValueError, match="1 rows were scored in one arm alone"):
-        statistics.compare([a], [b])
-
-
-def test_a_row_scored_twice_is_not_paired_twice(tmp_path):
-    once = table(("x", 1.0, [1, 0]))
-    a, b = stored(tmp_path, "a", pd.concat([once, once])), stored(tmp_path, "b", once)
+        statistics.compare(arms[:1], arms[1:])
+    twice = stored(tmp_path, "twice", pd.concat([table(("x", 1.0, [1, 1]))] * 2))
     with pytest.raises(ValueError, match="(?i)not a one-to-one merge|not unique"):
-        statistics.compare([a], [b])
+        statistics.compare([twice], arms[:1])
 
 
 def share_of_intervals_without_zero(folder, effect, studies, rows=60):
@@ -244,7 +224,6 @@ def test_a_planted_effect_is_detected(tmp_path):
 def test_a_row_without_a_score_does_not_count_and_is_missing_in_both_arms(tmp_path):
     a = stored(tmp_path, "a", table(("x", 1.0, [1, 1, float("nan"), 1])))
     b = stored(tmp_path, "b", table(("x", 1.0, [0, float("nan"), 0, 1])))
-    assert statistics.means(statistics._read(a)) == {"gym.accuracy": 1}
     result = statistics.compare([a], [b])["gym.accuracy"]
     assert (result["difference"], result["n"]) == (0.5, 2)  # rows 0 and 3
 
@@ -273,16 +252,10 @@ def test_rows_that_belong_together_are_resampled_together():
     assert statistics.bootstrap_interval(once) == statistics.bootstrap_interval(twice)
 
 
-def test_exact_match_is_a_share_and_any_reference_counts():
+def test_metrics_take_the_nearest_reference_but_for_characters_which_take_the_first():
     assert metrics.exact_match(["a ", "b", "c", "d"], [["x", "a"], ["b"], ["x"], ["D"]]) == 0.5
-
-
-def test_rouge_l_is_of_words_stemmed_and_of_the_nearest_reference():
-    assert metrics.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1
+    assert metrics.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1  # words are stemmed
     assert metrics.rouge_l(["one two three four"], [["one three"]]) == pytest.approx(2 * 1 * 0.5 / 1.5)
-
-
-def test_rouge_l_of_characters_looks_at_the_first_reference_alone():
     assert metrics.rouge_l_char(["abcd"], [["abxd", "abcd"]]) == 0.75
     assert metrics.rouge_l_char([""], [["ab"]]) == 0
 

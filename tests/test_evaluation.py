@@ -48,21 +48,13 @@ def test_without_rows_nothing_is_claimed(tmp_path):
     assert metrics == {} and "not known here" in sentence
 
 
-def test_a_name_from_a_file_is_shown_as_code():
+def test_model_text_is_escaped_in_a_table_and_out_of_it():
+    long = [{"<b>": 0.123, "reply": "<script>alert(1)</script> <img src=x onerror=alert(1)>"}]
+    short = [{"<b>": 1, "reply": "<script>"}, {"<b>": 2, "reply": "no"}]
+    for rows in (long, short):
+        page = show.texts(pd.DataFrame(rows), ["<b>"], ["reply"]).data
+        assert "<script" not in page and "<img" not in page and "<b>" not in page and "&lt;b&gt;" in page
     assert show.code("a`<b>\nc") == "`a'<b> c`"
-
-
-def test_model_text_is_escaped():
-    table = pd.DataFrame([{"<b>": 0.123, "reply": "<script>alert(1)</script> <img src=x onerror=alert(1)>"}])
-    page = show.texts(table, ["<b>"], ["reply"]).data
-    assert "<script" not in page and "<img" not in page and "&lt;b&gt; 0.12" in page
-
-
-def test_short_texts_stand_in_a_table_and_are_escaped_too():
-    page = show.texts(
-        pd.DataFrame([{"<b>": 1, "reply": "<script>"}, {"<b>": 2, "reply": "no"}]), ["<b>"], ["reply"]
-    ).data
-    assert "<table" in page and "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,9 @@ SENTENCES, CAPITALS = "length_constraints:number_sentences", "change_case:capita
 
 
 def test_strict_takes_the_response_as_it_is_and_loose_leaves_out_its_first_line():
-    prompts = [prompt(1, COMMA)]
-    table = ifeval.check(prompts, {"Prompt 1": "Sure, here it is:\nNo comma."})
-    assert table[["strict", "loose"]].values.tolist() == [[0, 1]]
-
-
-def test_an_empty_response_follows_nothing():
-    table = ifeval.check([prompt(1, COMMA)], {"Prompt 1": " \n"})
-    assert table[["strict", "loose"]].values.tolist() == [[0, 0]]
+    for response, marks in (("Sure, here it is:\nNo comma.", [0, 1]), (" \n", [0, 0])):
+        table = ifeval.check([prompt(1, COMMA)], {"Prompt 1": response})
+        assert table[["strict", "loose"]].values.tolist() == [marks]
 
 
 def test_a_prompt_is_followed_when_all_of_its_instructions_are():
@@ -81,16 +76,16 @@ def test_the_same_text_is_always_of_the_same_language():
     assert len({ifeval.check(prompts, responses)["strict"][0] for _ in range(20)}) == 1
 
 
-def test_a_bad_prompt_is_named(tmp_path):
-    (tmp_path / "prompts.jsonl").write_text(json.dumps({"key": 1, "prompt": "Hi"}))
-    with pytest.raises(UserError, match="`instruction_id_list` must be a list, not None"):
-        ifeval.prompts(str(tmp_path / "prompts.jsonl"))
-
-
-def test_a_key_that_stands_for_two_prompts_is_refused(tmp_path):
-    rows = [prompt(1, COMMA), prompt(1, COMMA) | {"prompt": "Another"}]
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([{"key": 1, "prompt": "Hi"}], "`instruction_id_list` must be a list, not None"),
+        ([prompt(1, COMMA), prompt(1, COMMA) | {"prompt": "Another"}], "`key` 1 repeats"),
+    ],
+)
+def test_a_bad_prompt_is_named(tmp_path, rows, fault):
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match="`key` 1 repeats"):
+    with pytest.raises(UserError, match=fault):
         ifeval.prompts(str(tmp_path / "prompts.jsonl"))
 
 

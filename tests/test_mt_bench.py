@@ -108,16 +108,10 @@ def test_each_turn_is_judged_as_fastchat_has_it(ask):
 
 def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
     def reply(body):
-        text = body["messages"][-1]["content"]
+        text, again = body["messages"][-1]["content"], server.asked[json.dumps(body, sort_keys=True)] > 1
         if "R Four." in text and "Seven" not in text:
             return "I can't say."
-        return (
-            "[[5]]"
-            if server.asked[json.dumps(body, sort_keys=True)] > 1
-            else "Hm."
-            if "rhyme" in text
-            else "[[9]]"
-        )
+        return "Hm." if "rhyme" in text and not again else "[[5]]" if again else "[[9]]"
 
     with ChatServer(reply) as server:
         verdicts = ask(server)
@@ -128,11 +122,11 @@ def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
     assert (means["mt_bench.score"], means["mt_bench.math"], means["mt_bench.turn_1"]) == (23 / 3, 9, 9)
 
 
-def test_a_verdict_cut_by_the_limit_and_a_failed_call_are_counted_apart(ask):
+def test_a_verdict_cut_by_the_limit_states_no_rating_and_is_counted_apart_from_a_failed_call(ask):
     def fault(body, nth):
         return "500" if "rhyme" in body["messages"][-1]["content"] else None
 
-    whole = {"choices": [{"finish_reason": "length", "message": {"content": "The answer"}}]}
+    whole = {"choices": [{"finish_reason": "length", "message": {"content": "arr[[0]] is"}}]}
     with ChatServer(lambda body: whole, fault) as server:
         tally = mt_bench.tally(ask(server, tries=1))
     assert tally == {"read": 0, "unread": 0, "cut": 3, "missing": 1, "total": 4}
@@ -147,13 +141,6 @@ def test_a_question_without_an_answer_is_missing_and_keeps_its_place(ask):
     assert len(scores[scores["metric"] == "mt_bench.score"]) == 4
 
 
-def test_a_verdict_that_the_limit_cut_states_no_rating(ask):
-    cut = {"choices": [{"finish_reason": "length", "message": {"content": "arr[[0]] is"}}]}
-    with ChatServer(lambda body: cut if "rhyme" in str(body) else "[[6]]") as server:
-        verdicts = ask(server)
-    assert mt_bench.tally(verdicts) == {"read": 3, "unread": 0, "cut": 1, "missing": 0, "total": 4}
-
-
 def test_a_rating_in_single_brackets_counts_as_fastchat_has_it_and_is_shown(ask):
     with ChatServer(lambda body: "[[6]]" if "rhyme" in str(body) else "arr[3] is wrong.") as server:
         verdicts = ask(server)
@@ -166,13 +153,8 @@ def test_several_recorded_judgments_of_a_turn_count_as_their_mean(recorded):
 
 
 def line(question: int, turn: int, reply: str, score: float, **more) -> dict:
-    return {
-        "question_id": question,
-        "turn": turn,
-        "judgment": reply,
-        "score": score,
-        "judge": ["gpt-4", "x"],
-    } | more
+    row = {"question_id": question, "turn": turn, "judgment": reply, "score": score}
+    return row | {"judge": ["gpt-4", "x"]} | more
 
 
 GOOD = [line(1, 1, "[[9]]", 9), line(1, 2, "[[8]]", 8), line(2, 1, "none", -1), line(2, 2, "[[4]]", 4)]

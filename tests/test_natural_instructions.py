@@ -7,7 +7,6 @@ from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import operations
-from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
 from lib.self_guide.generate import GeneratedInput, LabelledInput, TaskPrompter
@@ -57,17 +56,6 @@ def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
     long, who = ["x" * 2000, "rat"], asking(embedded)
     assert who.responses(long, DEMOS) == ["", "tar"] and who.unanswered == {"no room": 1}
     assert ni.constrained(asking(embedded, CHOICE), long, 1024) == ["", "tar"]
-
-
-def test_without_labels_there_is_nothing_to_constrain(embedded):
-    assert "constrained" not in ni.prompting_baselines(asking(embedded), [])
-    assert ni.prompting_baselines(asking(embedded, CHOICE), ["self_icl", "zero_shot"]) == [
-        "few_shot",
-        "self_consistency",
-        "constrained",
-        "synthetic_in_context",
-    ]
-    assert "constrained" not in ni.prompting_baselines(asking(ServerBackend("m@http://x"), CHOICE), [])
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

@@ -177,21 +177,14 @@ def lc_win_rate(verdicts: pd.DataFrame, features: str) -> float:
             return get_length_controlled_winrate(verdicts, **options)["length_controlled_winrate"]
 
 
-def lc_interval(
-    verdicts: pd.DataFrame, features: str, resamples: int, seed: int, report: Callable[[int], None]
-) -> tuple[float, float]:
+def lc_interval(verdicts: pd.DataFrame, features: str, resamples: int, seed: int) -> tuple[float, float]:
     """Compute its 95 % interval in percent, by a fit to each resample of instructions."""
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(resamples)]
     needed = verdicts[["preference", "output_1", "output_2", "generator_1", "generator_2"]]
     jobs = (delayed(lc_win_rate)(needed.iloc[draw], features) for draw in draws)
-    workers = {"initializer": files.die_with_parent, "initargs": (os.getpid(),)}
-    fits = []
-    for fit in Parallel(n_jobs=-1, return_as="generator", **workers)(jobs):
-        fits.append(fit)
-        report(len(fits))
-    low, high = np.percentile(fits, statistics.LEVEL)
-    return float(low), float(high)
+    fits = Parallel(n_jobs=-1, initializer=files.die_with_parent, initargs=(os.getpid(),))(jobs)
+    return tuple(np.percentile(fits, statistics.LEVEL).tolist())
 
 
 def around(name: str, lc: float, win_rate: float, length: float, n: int = 4) -> pd.DataFrame:

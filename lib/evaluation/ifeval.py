@@ -104,26 +104,23 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
 
     A prompt is followed when all of its instructions are; the instructions of a prompt are one group.
     """
-    instructions, parts = _instructions(table), []
+    key, parts = table["key"].astype(str), []
     for rule in ("strict", "loose"):
-        marks = instructions.assign(score=table[rule])
+        marks = pd.DataFrame(
+            {"id": key + "." + table["number"].astype(str), "group": key, "score": table[rule]}
+        )
         prompts = marks.groupby("group", as_index=False)["score"].min()
         parts += [prompts.assign(id=prompts["group"], metric=f"ifeval.prompt_{rule}")]
         parts += [marks.assign(metric=f"ifeval.instruction_{rule}")]
     return pd.concat(parts, ignore_index=True).assign(stratum="all", weight=1.0)
 
 
-def by_instruction(table: pd.DataFrame) -> pd.DataFrame:
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the strict scores in long form, one metric per kind of instruction."""
     kinds = table["instruction"].str.partition(":")[2].str.replace("_", " ")
-    rows = _instructions(table).assign(score=table["strict"], metric=kinds, stratum="all", weight=1.0)
-    return rows.dropna(subset=["score"])
-
-
-def _instructions(table: pd.DataFrame) -> pd.DataFrame:
-    """Name each instruction (id), and the prompt that it belongs to (group)."""
-    key = table["key"].astype(str)
-    return pd.DataFrame({"id": key + "." + table["number"].astype(str), "group": key})
+    long = scores(table)
+    strict = long[long["metric"] == "ifeval.instruction_strict"]
+    return strict.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
 
 
 def write(table: pd.DataFrame, responses: dict[str, str], folder: Path) -> None:

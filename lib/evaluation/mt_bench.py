@@ -91,9 +91,8 @@ def respond(
             for chat, (reply,) in zip(prompts, batch, strict=True):
                 chat.append({"role": "assistant", "content": reply.text})
                 replies.append(reply)
-    return {number: [turn["content"] for turn in chat[1::2]] for number, chat in chats.items()}, ended(
-        replies
-    )
+    answers = {number: [turn["content"] for turn in chat[1::2]] for number, chat in chats.items()}
+    return answers, ended(replies)
 
 
 def to_judge(
@@ -133,8 +132,9 @@ def ask(verdicts: pd.DataFrame, judge: Endpoint, report: Callable[[int], None]) 
     pending = verdicts.dropna(subset=["shown"])
     for attempt in (1, 2):
         calls = [Request(prompt, "mt_bench", attempt, SAMPLING) for prompt in _prompts(pending)]
-        texts, finishes = zip(*judge.chat(calls, report), strict=True) if calls else ((), ())
-        read = rated(pending.assign(reply=pd.Series(texts, pending.index, dtype=object), finish=finishes))
+        replies = judge.chat(calls, report)
+        texts = pd.Series([reply.text for reply in replies], pending.index, dtype=object)
+        read = rated(pending.assign(reply=texts, finish=[reply.finish for reply in replies]))
         read = read.dropna(subset=["reply"])  # an earlier reply stays where the second call fails
         verdicts = pd.concat([verdicts.drop(read.index), read]).sort_index()
         pending = read[read["score"].isna()]
@@ -150,12 +150,8 @@ def _prompts(verdicts: pd.DataFrame) -> list[list[dict]]:
 
 def rated(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Read the ratings of the replies; one that the token limit cut states none."""
-    scores = [
-        read_rating(row.reply, row.rule == "last")
-        if isinstance(row.reply, str) and row.finish != "length"
-        else None
-        for row in verdicts.itertuples()
-    ]
+    whole = verdicts[verdicts["reply"].notna() & (verdicts["finish"] != "length")]
+    scores = {row.Index: read_rating(row.reply, row.rule == "last") for row in whole.itertuples()}
     return verdicts.assign(score=pd.Series(scores, verdicts.index, dtype=float))
 
 
@@ -193,8 +189,8 @@ def recorded(questions: list[dict], source: str, model: str = "") -> pd.DataFram
     if model not in models and (model or len(models) > 1):
         raise UserError(f"judged_model={model!r}: {source} is of {named(models)}. Name one of them.")
     turns = [(row["question_id"], row["category"], turn) for row in questions for turn in TURNS]
-    known = ((number, turn) for number, _, turn in turns)
-    shared.check_known(((row["question_id"], row["turn"]) for row in rows), known, f"judgments={source}")
+    evaluated = ((number, turn) for number, _, turn in turns)
+    shared.check_known(((row["question_id"], row["turn"]) for row in rows), evaluated, f"judgments={source}")
     replies = pd.DataFrame([_columns(row) for row in rows if not model or row.get("model") == model])
     table = pd.DataFrame(turns, columns=["question_id", "category", "turn"]).merge(replies, how="left")
     return rated(table.fillna({"judge": "", "rule": "first", "finish": "", "shown": ""}))

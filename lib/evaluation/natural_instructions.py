@@ -9,22 +9,10 @@ import pandas as pd
 
 from lib import records
 from lib.evaluation import metrics
-from lib.models.local import LocalBackend
 from lib.self_guide import labels
 from lib.self_guide.generate import TaskPrompter
-from lib.self_guide.pairs import PROMPTING_BASELINES
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
-
-
-def prompting_baselines(asking: TaskPrompter, skipped: list[str]) -> list[str]:
-    """List the prompting baselines to run.
-
-    Constrained decoding needs labels, and a student that is loaded here to say how likely each is.
-    """
-    constrains = asking.target.labels and isinstance(asking.student, LocalBackend)
-    unfit = set(skipped) if constrains else {*skipped, "constrained"}
-    return [name for name in PROMPTING_BASELINES if name not in unfit]
 
 
 def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> list[str]:

@@ -27,10 +27,11 @@ def means(scores: pd.DataFrame) -> dict[str, float]:
 
 def bootstrap_interval(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Compute the 95 % interval of every metric, rows resampled within their stratum."""
-    return {
-        metric: _percentiles(_resampled(_strata(rows), np.random.default_rng(0)))
-        for metric, rows in scores.groupby("metric")
-    }
+    intervals = {}
+    for metric, rows in scores.groupby("metric"):
+        draws = _resampled(_strata(rows), np.random.default_rng(0))
+        intervals[metric] = tuple(np.percentile(draws, LEVEL).tolist())
+    return intervals
 
 
 def compare(folders_a: list[Path], folders_b: list[Path]) -> dict[str, dict[str, float]]:
@@ -55,19 +56,18 @@ def across_seeds(folders: list[Path]) -> dict[str, dict[str, float]]:
     for metric, tables in _by_metric([_read(folder) for folder in folders]):
         mean, draws, rows = _estimated(tables)
         if len(rows):
-            low, high = _percentiles(draws)
             scores = pd.concat(tables)["score"]
-            ends = np.clip([mean, low, high], scores.min(), scores.max())
-            results[metric] = dict(zip(("mean", "low", "high"), map(float, ends), strict=True))
+            ends = np.clip([mean, *np.percentile(draws, LEVEL)], scores.min(), scores.max()).tolist()
+            results[metric] = dict(zip(("mean", "low", "high"), ends, strict=True))
     return results
 
 
 def holm(ps: list[float]) -> list[float]:
     """Correct p-values for their number (Holm, 1979); their order stays."""
-    order, corrected, least = sorted(range(len(ps)), key=ps.__getitem__), [0.0] * len(ps), 0.0
-    for rank, i in enumerate(order):
-        least = corrected[i] = max(least, min(1.0, ps[i] * (len(ps) - rank)))
-    return corrected
+    order = np.argsort(ps, kind="stable")
+    steps = np.asarray(ps)[order] * np.arange(len(ps), 0, -1)
+    corrected = np.maximum.accumulate(np.minimum(steps, 1.0))
+    return corrected[np.argsort(order)].tolist()
 
 
 def _read(folder: Path) -> pd.DataFrame:
@@ -93,9 +93,12 @@ def _difference(tables: list[pd.DataFrame]) -> dict[str, float | None]:
     mean, draws, rows = _estimated(tables)
     if not len(rows):
         return {"difference": None, "low": None, "high": None, "n": 0}
-    (low, high), (few_low, few_high, least_p) = _percentiles(draws), _bounds_of_few(mean, rows)
+    low, high = np.percentile(draws, LEVEL).tolist()
+    few_low, few_high, least_p = _bounds_of_few(mean, rows)
+    rarer = min((draws <= 0).mean(), (draws >= 0).mean())  # share of draws on the rarer side of zero
+    p = min(1.0, 2 * max(float(rarer), 1 / RESAMPLES))
     bounds = {"low": min(low, few_low), "high": max(high, few_high)}
-    return {"difference": mean} | bounds | {"p": max(_p(draws), least_p), "n": len(rows)}
+    return {"difference": mean} | bounds | {"p": max(p, least_p), "n": len(rows)}
 
 
 def _bounds_of_few(mean: float, rows: pd.DataFrame) -> tuple[float, float, float]:
@@ -147,11 +150,9 @@ def _mean_over_seeds(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _strata(rows: pd.DataFrame) -> Strata:
     strata = []
     for _, stratum in rows.dropna(subset=["score"]).groupby("stratum"):
-        sums, sizes = stratum["score"].to_numpy(float), np.ones(len(stratum))
-        if "group" in stratum:
-            groups = stratum.groupby("group", sort=False)["score"]
-            sums, sizes = groups.sum().to_numpy(float), groups.size().to_numpy(float)
-        strata.append((stratum["weight"].iloc[0], sums, sizes))
+        group = stratum["group"] if "group" in stratum else np.arange(len(stratum))
+        totals = stratum["score"].groupby(group, sort=False).agg(["sum", "size"]).to_numpy(float)
+        strata.append((stratum["weight"].iloc[0], *totals.T))
     return strata
 
 
@@ -170,14 +171,3 @@ def _resampled(strata: Strata, rng: np.random.Generator) -> np.ndarray:
             picks = rng.integers(len(sums), size=(part.stop - start, len(sums)))
             totals[part] += weight * sums[picks].sum(axis=1) / sizes[picks].sum(axis=1)
     return totals / sum(weight for weight, *_ in strata) if strata else np.full(RESAMPLES, np.nan)
-
-
-def _p(draws: np.ndarray) -> float:
-    """Compute the doubled share of draws on the rarer side of zero, at least one draw."""
-    rarer = min((draws <= 0).mean(), (draws >= 0).mean())
-    return float(min(1.0, 2 * max(rarer, 1 / RESAMPLES)))
-
-
-def _percentiles(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, LEVEL)
-    return float(low), float(high)
