@@ -10,8 +10,8 @@ from chat_server import ChatServer
 from lib.errors import UserError
 from lib.evaluation import mt_bench, mt_judging, statistics
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
 QUESTIONS = [
@@ -114,7 +114,7 @@ def ask(tmp_path):
     prompts = mt_bench.to_judge(QUESTIONS, ANSWERED, GOLD, PROMPTS)
 
     def ask(server: ChatServer, judgments: int = 1, **options):
-        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
+        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
         return mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge", judgments), prompts, judge)
 
     return ask
@@ -135,7 +135,7 @@ def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
             return "I can't say."
         return (
             "[[5]]"
-            if server.asked[json.dumps(body, sort_keys=True)] > 1
+            if server.counts[json.dumps(body, sort_keys=True)] > 1
             else "Hm."
             if "rhyme" in text
             else "[[9]]"
@@ -164,7 +164,7 @@ def test_a_question_without_an_answer_is_missing_and_keeps_its_place(tmp_path):
     some = {1: ANSWERED[1]}
     prompts = mt_bench.to_judge(QUESTIONS, some, GOLD, PROMPTS)
     with ChatServer(lambda body: "[[6]]") as server:
-        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"))
+        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"))
         verdicts = mt_judging.ask(mt_judging.needed(QUESTIONS, prompts, "judge"), prompts, judge)
     assert mt_judging.tally(verdicts) == {"read": 2, "unread": 0, "cut": 0, "missing": 2, "total": 4}
     scores = mt_judging.scores(verdicts)
@@ -183,7 +183,7 @@ def test_a_rating_in_single_brackets_counts_as_fastchat_has_it_but_is_told_and_n
 
 
 def test_several_judgments_of_a_turn_count_as_their_mean(ask):
-    with ChatServer(lambda body: f"[[{4 + server.asked[json.dumps(body, sort_keys=True)]}]]") as server:
+    with ChatServer(lambda body: f"[[{4 + server.counts[json.dumps(body, sort_keys=True)]}]]") as server:
         verdicts = ask(server, judgments=2, concurrency=1)
     assert len(verdicts) == 8 and sorted(verdicts["score"].unique()) == [5, 6]
     scores = mt_judging.scores(verdicts)

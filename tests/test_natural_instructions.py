@@ -7,6 +7,7 @@ from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import targets
+from lib.models import catalog
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
@@ -67,7 +68,9 @@ def test_without_labels_there_is_nothing_to_constrain(embedded):
         "constrained",
         "synthetic_in_context",
     ]
-    assert "constrained" not in ni.prompting_baselines(asking(ServerBackend("m@http://x"), CHOICE), [])
+    assert "constrained" not in ni.prompting_baselines(
+        asking(ServerBackend(catalog.find("m@http://x")), CHOICE), []
+    )
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]

@@ -16,7 +16,7 @@ from lib.errors import UserError, named
 from lib.evaluation import annotators, shared
 from lib.models import catalog
 from lib.models.backend import Backend
-from lib.models.chat import Endpoint
+from lib.models.server import ServerBackend
 from lib.models.types import Ended, SamplingParams
 from lib.oracle import estimate
 
@@ -92,7 +92,7 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
 
 
 def ask(
-    pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, report: Callable[[int], None]
+    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, report: Callable[[int], None]
 ) -> pd.DataFrame:
     """Ask a judge for the verdicts: twice where a reply cannot be read."""
     judged = _answered(pairs)
@@ -102,7 +102,7 @@ def ask(
     if len(unread):
         replies = annotators.ask(unread, annotator, endpoint, 2, report).combine_first(replies)
     preference = _read(judged, annotator, replies)
-    return pairs.assign(preference=preference, judge=endpoint.model, raw_completion=replies)
+    return pairs.assign(preference=preference, judge=endpoint.name, raw_completion=replies)
 
 
 def _read(judged: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
@@ -112,7 +112,7 @@ def _read(judged: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series
     return pd.Series(TIE, ties).combine_first(read)
 
 
-def expected(pairs: pd.DataFrame, annotator: str, endpoint: Endpoint) -> str:
+def expected(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     shown = _answered(pairs)
     shown = shown[shown["output_1"] != shown["output_2"]]

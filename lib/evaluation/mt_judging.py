@@ -16,11 +16,12 @@ from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.evaluation.mt_bench import TURNS, Messages, TurnKey
 from lib.models import catalog
-from lib.models.chat import Endpoint, Request
+from lib.models.server import ServerBackend
+from lib.models.types import SamplingParams
 from lib.oracle import estimate
 from lib.text import split_thoughts
 
-SAMPLING = {"temperature": 0, "max_tokens": 2048}
+SAMPLING = SamplingParams(max_tokens=2048)
 REPLY = 250  # tokens of a verdict, about
 NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
 RATINGS = (re.compile(rf"\[\[ *+{NUMBER} *\]\]"), re.compile(rf"\[ *+{NUMBER} *\]"))
@@ -90,24 +91,28 @@ def rated(verdicts: pd.DataFrame, replies: list[str | None], finishes: list[str]
 def ask(
     verdicts: pd.DataFrame,
     prompts: dict[TurnKey, Messages],
-    judge: Endpoint,
+    judge: ServerBackend,
     report: Callable[[int], None] = lambda done: None,
 ) -> pd.DataFrame:
     """Ask a judge for the verdicts: twice where a reply cannot be read."""
     judgments = verdicts["judgment"].max()
     pending = verdicts[[key in prompts for key in _keys(verdicts)]]
     for earlier in (0, judgments):
-        shown = zip(_keys(pending), pending["judgment"] + earlier, strict=True)
-        calls = [Request(prompts[key], "mt_bench", int(attempt), SAMPLING) for key, attempt in shown]
-        replies = judge.chat(calls, report) if calls else []
-        read = rated(pending, [reply.text for reply in replies], [reply.finish for reply in replies])
+        shown = [prompts[key] for key in _keys(pending)]
+        attempts = (pending["judgment"] + earlier).tolist()
+        answers = judge.generate(
+            shown, SAMPLING, lambda done, _: report(done), purpose="mt_bench", attempts=attempts
+        )
+        replies = [reply for (reply,) in answers]
+        texts = [None if reply.failed else reply.text for reply in replies]
+        read = rated(pending, texts, [reply.finish_reason for reply in replies])
         read = read[read["reply"].notna()]  # an earlier reply stays where the second call fails
         verdicts = pd.concat([verdicts.drop(read.index), read]).sort_index()
         pending = verdicts[verdicts["score"].isna() & verdicts["reply"].notna()]
     return verdicts
 
 
-def expected(prompts: dict[TurnKey, Messages], judgments: int, judge: Endpoint) -> str:
+def expected(prompts: dict[TurnKey, Messages], judgments: int, judge: ServerBackend) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     tokens = sum(map(catalog.tokens, prompts.values())) / max(len(prompts), 1)
     ahead = estimate.ahead(judge, "mt_bench", len(prompts) * judgments, tokens, REPLY)

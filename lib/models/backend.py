@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -46,7 +47,10 @@ class Batch(NamedTuple):
 class Backend(ABC):
     """A model that completes chats, wherever it is. `tokenizer` is None where that is unknown here."""
 
+    name = "the model"
     tokenizer = None
+    ledger = None  # keeps the calls of a model behind a URL that are paid
+    failures: Counter = Counter()  # its calls without a reply, by cause
     context: int | None = None  # tokens of prompt and completion together, where known
     batch_size: int  # prompts
 
@@ -63,6 +67,7 @@ class Backend(ABC):
         names: Sequence[str] = (),
         batch_size: int | None = None,
         skip_long: bool = False,
+        **of_the_ledger: object,
     ) -> list[list[Completion]]:
         """Return `params.n` completions of each prompt, in the order of the prompts.
 
@@ -70,8 +75,9 @@ class Backend(ABC):
         of an earlier start in `folder` ends with the same completions. With `skip_long` a prompt without room
         for max_tokens more in the model's context is not asked: its completions are empty and say so. Raises
         UserError before anything is generated where a prompt cannot be rendered; `names` are the rows' ids.
+        Without a ledger its settings (see ServerBackend.generate) mean nothing.
         """
-        texts = self.render(prompts, names)
+        texts = self.render(list(prompts), names)
         fits = self._fits(texts, params.max_tokens) if skip_long else [True] * len(texts)
         inside = [text for text, fit in zip(texts, fits, strict=True) if fit]
         batches = _Batches(inside, batch_size or self.batch_size, params, folder, report)
@@ -84,6 +90,10 @@ class Backend(ABC):
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:
         """Return prompts as they are sent: the text of the chat template."""
         return chat_template.prompts(self.tokenizer, prompts, names)
+
+    def account(self) -> dict[str, float | None]:
+        """Count the calls of this stage that a ledger keeps, as metrics."""
+        return {f"oracle.{name}": 0 for name in ("calls", "usd", "cached", "failed")}
 
     def adaptation(self, prompts: list[Chat]) -> str:
         """Say how many prompts the chat template takes in another form only; "" for none."""

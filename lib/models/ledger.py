@@ -5,16 +5,13 @@ A call is stored before its reply is used, and only if it was answered. A batch 
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import paths
 from lib.errors import UserError
 
 SCHEMA = 2  # part of every key: what a call means may change
@@ -29,25 +26,9 @@ CREATE TABLE IF NOT EXISTS batches (token TEXT PRIMARY KEY, endpoint TEXT, id TE
 CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TEXT, stage TEXT, request TEXT,
     most_usd REAL, token TEXT);
 CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
+CREATE TABLE IF NOT EXISTS lost (model TEXT, purpose TEXT, run TEXT, stage TEXT, prompt_tokens INTEGER,
+    completion_tokens INTEGER, usd REAL, made_at TEXT);
 """
-LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
-    prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
-
-
-def default_path() -> Path:
-    """Return the ledger of this run: $LEDGER, which `python -m lib.run --ledger` sets, else in outputs."""
-    return paths.ROOT / paths.expand(os.environ.get("LEDGER") or "outputs/ledger.sqlite")
-
-
-def is_alone() -> bool:
-    """Whether the ledger alone answers: $LEDGER_ONLY, which `python -m lib.run --ledger-only` sets."""
-    return os.environ.get("LEDGER_ONLY", "") not in ("", "0")
-
-
-@cache  # a process holds each ledger open once
-def opened(path: Path, read_only: bool) -> "Ledger":
-    """Return the open ledger at a path."""
-    return Ledger(path, read_only)
 
 
 class Pending(NamedTuple):
@@ -102,15 +83,6 @@ def key(model: str, request: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fits(call: Call) -> bool:
-    """Whether a call's content is that of its key, and its response one."""
-    try:
-        same = key(call.model, json.loads(call.request)) == call.key
-        return same and isinstance(json.loads(call.response), dict)
-    except (ValueError, TypeError):
-        return False
-
-
 class Ledger:
     """An open ledger. Several processes may read and write it at once.
 
@@ -137,7 +109,6 @@ class Ledger:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
-        db.execute(LOST.format(""))
         return db
 
     def _reader(self) -> sqlite3.Connection:
@@ -147,8 +118,6 @@ class Ledger:
             db = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
             try:
                 db.execute("SELECT key FROM calls LIMIT 1")
-                db.execute("ATTACH ':memory:' AS older")  # its table is used where the file has none
-                db.execute(LOST.format("older."))
                 return db
             except sqlite3.OperationalError as error:
                 failure = error
@@ -163,7 +132,7 @@ class Ledger:
 
     @contextmanager
     def _change(self):
-        """Open a transaction. Raises UserError where the file cannot be written."""
+        """Open a transaction."""
         try:
             with self._lock, self._db:
                 yield
@@ -182,10 +151,7 @@ class Ledger:
     def find(self, keys: Iterable[str]) -> Iterator[tuple[str, dict]]:
         """(key, response) of those that are stored, in no order."""
         for name, text in self._among("SELECT key, response FROM calls", keys):
-            try:
-                yield name, json.loads(text)
-            except ValueError as error:
-                raise self._unusable(f"read at the call {name[:16]}", error) from None
+            yield name, json.loads(text)
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
         keys = list(keys)
@@ -250,7 +216,7 @@ class Ledger:
             if message != "ok":
                 yield message
         for call in self.rows():
-            if not fits(call):
+            if key(call.model, json.loads(call.request)) != call.key:
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
     # batches under way

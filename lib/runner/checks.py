@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError
 from lib.gym import EMBEDDED, check_split
-from lib.models import catalog, ledger, weights
-from lib.models.settings import check_engine
+from lib.models import catalog, weights
+from lib.models.ledger import Ledger
 from lib.models.types import check_samples
 from lib.self_guide.filters import FILTERS
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
@@ -76,7 +76,7 @@ def choice(values: dict, name: str, *allowed: str) -> None:
 def asking(values: dict) -> None:
     if values["chat_template"]:
         weights.template(values["chat_template"])
-    check_engine(*(values[name] for name in ("student", "engine", "chat_template", "actors")))
+    models.check_engine(*(values[name] for name in ("student", "engine", "chat_template", "actors")))
 
 
 def refinement(values: dict) -> None:
@@ -198,16 +198,16 @@ def model(parameter: str, values: dict) -> None:
     Where it can be, the ledger that keeps its calls is usable, too.
     """
     try:
-        catalog.find_offered(values[parameter], values["budget_usd"], ledger.is_alone())
+        catalog.find_offered(values[parameter], values["budget_usd"], models.ledger_only())
     except UserError as error:
         raise UserError(f"{parameter}={error}") from None
-    _open(ledger.default_path(), ledger.is_alone())
+    _open(models.ledger_path(), models.ledger_only())
 
 
 @cache
 def _open(path: Path, read_only: bool) -> None:
     if read_only or path.exists():
-        ledger.Ledger(path, read_only).close()
+        Ledger(path, read_only).close()
 
 
 def share(values: dict, name: str) -> None:

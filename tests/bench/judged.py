@@ -9,8 +9,8 @@ from bench.lines import alone
 
 from lib import records
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.oracle.llm import LLMOracle
 
 ROWS, MOST_MB = 200_000, 1000
@@ -21,7 +21,7 @@ def measure(n: int = ROWS) -> list[dict]:
         place = Path(folder)
         apart.call(write, n, place / "rows.parquet")  # its memory is not the stage's
         ledger = Ledger(place / "many.sqlite")
-        oracle = LLMOracle(Endpoint(Model("m", server.url, concurrency=256), ledger))
+        oracle = LLMOracle(ServerBackend(Model("m", server.url, concurrency=256), ledger))
         started = time.perf_counter()
         records.write(oracle.score(records.read(place / "rows.parquet")), place / "judged.parquet")
         took = time.perf_counter() - started

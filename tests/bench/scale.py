@@ -16,8 +16,8 @@ from bench.lines import markdown
 from lib import paths, prompts
 from lib.models import catalog
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.tapir import tasks
 
 ROWS = (52_000, 10_000_000)
@@ -101,8 +101,10 @@ def bytes_a_call(given: float, said: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "sample.sqlite")
         long = "word" * round(given)
-        asked = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
-        ledgers.fill(Endpoint(Model("m", ledgers.URL), ledger, ledger_only=True), asked, "word" * round(said))
+        asked = [[{"role": "user", "content": f"{long} {i}"}] for i in range(SAMPLE)]
+        ledgers.fill(
+            ServerBackend(Model("m", ledgers.URL), ledger, ledger_only=True), asked, "word" * round(said)
+        )
         ledger.close()
         return ledger.path.stat().st_size / SAMPLE
 

@@ -132,22 +132,22 @@ class Place:
         own = {"OUTPUTS": str(self.outputs), "MODELS": str(self.home / "models.yaml"), "OMP_NUM_THREADS": "1"}
         return os.environ | own | {"PYTHONPATH": str(ROOT)}
 
-    def start(self, before: list[str] = (), **how) -> subprocess.Popen:
+    def start(self, before: list[str] = (), **options) -> subprocess.Popen:
         """The command, in a process group of its own; `before` are words to put before it."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         words, own = [*before, *self.words], {"cwd": ROOT, "env": self.environment, "start_new_session": True}
-        started.append(subprocess.Popen(words, **own, **pipes, **how))
+        started.append(subprocess.Popen(words, **own, **pipes, **options))
         return started[-1]
 
-    def go(self, **how) -> subprocess.CompletedProcess:
+    def go(self, **options) -> subprocess.CompletedProcess:
         """The command, to its end."""
-        process = self.start(**how)
-        said, complained = process.communicate(timeout=LONGEST_S)
-        return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
+        process = self.start(**options)
+        output, complained = process.communicate(timeout=LONGEST_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, complained)
 
-    def finish(self, **how) -> dict:
+    def finish(self, **options) -> dict:
         """The command, which must end well; returns its summary."""
-        ended = self.go(**how)
+        ended = self.go(**options)
         assert ended.returncode == 0, f"ended with {ended.returncode}: {ended.stderr}"
         return self.summary()
 
@@ -181,10 +181,10 @@ class Place:
 def wait(condition, seconds: float = LONGEST_S):
     """What a condition comes to, once it is true."""
     until = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < until, "it did not come to that"
         time.sleep(0.02)
-    return found
+    return result
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
@@ -198,39 +198,39 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 
 def kernel(process: subprocess.Popen) -> psutil.Process | None:
     """The kernel that a runner has started, if it has."""
-    for one in family(process)[1:]:
+    for member in family(process)[1:]:
         try:
-            if "ipykernel_launcher" in one.cmdline():
-                return one
+            if "ipykernel_launcher" in member.cmdline():
+                return member
         except psutil.NoSuchProcess:
             continue
     return None
 
 
 def kill(processes: list[psutil.Process]) -> None:
-    for one in processes:
+    for member in processes:
         try:
-            one.send_signal(signal.SIGKILL)
+            member.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
 
 
 def alive(processes: set[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return [member for member in processes if member.is_running() and member.status() != psutil.STATUS_ZOMBIE]
 
 
 def the_error(ended: subprocess.CompletedProcess) -> str:
     """What a run says that came to grief: one error of three lines at most."""
-    said = ended.stderr.strip()
-    assert ended.returncode == 1 and 1 <= len(said.splitlines()) <= 3 and "Traceback" not in said, said
-    return said
+    output = ended.stderr.strip()
+    assert ended.returncode == 1 and 1 <= len(output.splitlines()) <= 3 and "Traceback" not in output, output
+    return output
 
 
-def copied(place: Place, folder: Path) -> Place:
+def copied(original: Place, folder: Path) -> Place:
     """The same study with a copy of all that it has written so far."""
-    shutil.copytree(place.home, folder, dirs_exist_ok=True, symlinks=True)
-    twin = copy(place)
+    shutil.copytree(original.home, folder, dirs_exist_ok=True, symlinks=True)
+    twin = copy(original)
     twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
-    if place.ledger.exists():
-        twin.keep_calls_in(folder / place.ledger.name)
+    if original.ledger.exists():
+        twin.keep_calls_in(folder / original.ledger.name)
     return twin
