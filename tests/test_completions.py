@@ -129,6 +129,30 @@ def test_without_a_reason_and_without_a_count_only_a_reply_that_is_surely_short_
     assert read(given, body(max_tokens=4)).finish_reason == "length"
 
 
+@pytest.mark.parametrize(
+    "finish, end",
+    [
+        *((word, "stop") for word in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP")),
+        *((word, "length") for word in ("length", "max_tokens", "model_length", "MAX_TOKENS")),
+    ],
+)
+def test_how_a_reply_ended_is_read_whatever_the_server_calls_it(finish, end):
+    assert read(response(finish=finish), body()).finish_reason == end
+
+
+@pytest.mark.parametrize("finish", ["abort", "SAFETY", 5])
+def test_a_reply_that_ended_in_any_other_way_answers_nothing(finish):
+    with pytest.raises(Unusable, match=f"ended with '{finish}'"):
+        read(response("half a te", finish), body())
+
+
+def test_an_error_in_the_choice_is_one_though_there_is_text():
+    broken = response("half")
+    broken["choices"][0]["error"] = {"message": "overloaded"}
+    with pytest.raises(Unusable, match="overloaded"):
+        read(broken, body())
+
+
 CALL = {"tool_calls": [{"function": {"name": "rank", "arguments": "[1]"}}]}
 
 

@@ -60,7 +60,8 @@ def test_a_call_without_a_reply_leaves_the_row_null_and_is_counted(make):
 
 
 def test_an_oracle_may_be_a_model_in_this_process(tmp_path):
-    oracle = LLMOracle(models.load(paths.ROOT / "lib/gym/student"), labels=LABELS, max_tokens=8)
+    student = models.load(paths.ROOT / "lib/gym/student")
+    oracle = LLMOracle(student, labels=LABELS, max_tokens=8, judge_max_tokens=8)
     answered = oracle.answer(rows(3, student_response="b"))
     judged = oracle.score(oracle.classify(answered))
     assert len(judged) == 3 and oracle.account()["oracle.calls"] == 0

@@ -276,12 +276,6 @@ def test_a_thought_that_never_ends_is_a_reply_without_text_and_counted(backend, 
     assert rows["student_response"][:] == ["", ""] and counts["unanswered"] == 2
 
 
-@pytest.mark.parametrize("finish, end", [("eos", "stop"), ("max_tokens", "length")])
-def test_how_a_reply_ended_is_read_as_of_any_other_model(backend, server, finish, end):
-    server.reply = lambda body: reply_of("yes", finish)
-    assert answer(backend, PROMPTS[:1])[0][0].finish_reason == end
-
-
 @pytest.mark.parametrize(
     "strange, cause",
     [

@@ -118,7 +118,7 @@ class BatchAPI:
             raise UserError(
                 f"{self.backend.model.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        answered, answers, lost = [], {}, []
+        answered, answers = [], {}
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in (await self.client.files.content(name)).content.splitlines():
                 if not (result := _result(line, ordered)):
@@ -132,10 +132,9 @@ class BatchAPI:
                     answers[pending.key] = completion
                 except Unusable as error:
                     answers[pending.key] = paid.failed_call(self.backend, error)
-                    lost += paid.lost(self.backend, pending, error, BATCH_SHARE)
+                    answered += paid.unusable_calls(self.backend, pending, error, BATCH_SHARE)
         self.ledger.store(answered, collected=token)
-        self.ledger.lose(lost)
-        self.backend.sent += len(answered)
+        self.backend.sent += sum(call.response is not None for call in answered)
         self.done |= answers
 
     async def _ended(self, token: str, batch_id: str):

@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import time
+import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import openai
@@ -13,7 +15,7 @@ from lib.models import catalog, completions
 from lib.models.calls import Sender, masked
 from lib.models.catalog import Model
 from lib.models.completions import Completion, Unusable
-from lib.models.ledger import Call, Lost, Pending, key
+from lib.models.ledger import Call, Pending, key
 from lib.models.types import FAILED
 
 REFUSALS = (401, 403, 404)  # of the key, or of the model
@@ -97,9 +99,9 @@ class Live:
 
     async def _fail(self, pending: Pending, request: dict, error: openai.APIError | Unusable) -> None:
         """Count a failed call and what it cost; stop where the others would fail, too."""
-        for cost in lost(self.backend, pending, error):
-            self.spent += cost.usd or 0
-            await asyncio.to_thread(self.backend.ledger.lose, [cost])
+        for paid in unusable_calls(self.backend, pending, error):
+            self.spent += paid.usd or 0
+            await self._store(paid)
         self.in_a_row += 1
         self.done[pending.key] = failed_call(self.backend, error)
         self.failure = self.done[pending.key].finish_reason
@@ -124,7 +126,7 @@ class Live:
 
 def _refused(error: Exception, body: dict) -> str | None:
     """Name the parameter that an endpoint refuses; None where it refuses this prompt for its length."""
-    names = body.keys() - {"model", "messages"}
+    names = [name for name in body if name not in ("model", "messages")]
     return None if TOO_LONG.search(str(error)) else next((name for name in names if name in str(error)), None)
 
 
@@ -169,31 +171,30 @@ def answered_call(
     """Return an answered call for the ledger; `share` is that of the full price."""
     texts = pending.request, completion.reasoning + completion.text
     tokens = completions.usage(response) or [int(len(t) / catalog.CHARACTERS_A_TOKEN) + 1 for t in texts]
-    return Call(
-        key=pending.key,
-        endpoint=backend.model.url,
-        model=backend.model.name,
-        purpose=pending.purpose,
-        run=pending.run,
-        stage=pending.stage,
-        request=pending.request,
-        response=json.dumps(response),  # in ASCII: any text can be stored
-        finish=completion.finish_reason,
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
-        usd=backend.model.usd(*tokens, share),
-        seconds=round(seconds, 3),
-        made_at=_now(),
-    )
+    text = json.dumps(response)  # in ASCII: any text can be stored
+    return _call(backend, pending, text, completion.finish_reason, tokens, round(seconds, 3), share)
 
 
-def lost(backend, pending: Pending, error: Exception, share: float = 1.0) -> list[Lost]:
-    """Describe for the ledger what an unusable reply cost; nothing where it states no tokens."""
+def unusable_calls(backend, pending: Pending, error: Exception, share: float = 1.0) -> list[Call]:
+    """Return what an unusable reply cost, as a call for the ledger; none where it states no tokens."""
     tokens = getattr(error, "tokens", None)
-    if not tokens:
-        return []
-    usd = backend.model.usd(*tokens, share)
-    return [Lost(backend.model.name, pending.purpose, pending.run, pending.stage, *tokens, usd, _now())]
+    pending = pending._replace(key=f"unusable {uuid.uuid4().hex}")
+    return [_call(backend, pending, None, masked(error, backend.model), tokens, 0.0, share)] if tokens else []
+
+
+def _call(
+    backend,
+    pending: Pending,
+    response: str | None,
+    finish: str,
+    tokens: Sequence,
+    seconds: float,
+    share: float,
+) -> Call:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    key, purpose, run, stage, request, _ = pending
+    where, usd = (backend.model.url, backend.model.name), backend.model.usd(*tokens, share)
+    return Call(key, *where, purpose, run, stage, request, response, finish, *tokens, usd, seconds, now)
 
 
 def failed_call(backend, error: object) -> Completion:
@@ -201,7 +202,3 @@ def failed_call(backend, error: object) -> Completion:
     cause = masked(error, backend.model)
     backend.failures[cause] += 1
     return Completion("", finish_reason=f"{FAILED}{cause}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
