@@ -57,18 +57,18 @@ class BatchServer(ChatServer):
         return web.Response(body=self.files[request.match_info["id"]])
 
     async def _create(self, request: web.Request) -> web.Response:
-        told = await request.json()
+        given = await request.json()
         name = f"batch-{next(self.numbers)}"
-        self.batches[name] = told | {
+        self.batches[name] = given | {
             "id": name,
             "object": "batch",
             "created_at": 1,
             "status": "validating",
             "looks": 0,
         }
-        made = self.batches[name]
+        created = self.batches[name]
         self.on_batch()
-        return web.json_response(made)
+        return web.json_response(created)
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": list(self.batches.values()), "has_more": False})
@@ -92,9 +92,9 @@ class BatchServer(ChatServer):
         done, lost = [], []
         for line in map(json.loads, self.files[batch["input_file_id"]].splitlines()):
             bad = self.lost(line["body"])
-            told = {} if bad else completion(line["body"], self.reply(line["body"]), "stop")
-            self.asked[json.dumps(line["body"], sort_keys=True)] += 1
-            response = {"status_code": 500 if bad else 200, "body": told}
+            given = {} if bad else completion(line["body"], self.reply(line["body"]), "stop")
+            self.counts[json.dumps(line["body"], sort_keys=True)] += 1
+            response = {"status_code": 500 if bad else 200, "body": given}
             (lost if bad else done).append(json.dumps({"custom_id": line["custom_id"], "response": response}))
         batch["request_counts"] = {"total": len(done + lost), "completed": len(done), "failed": len(lost)}
         for name, lines in (("output_file_id", self.results(done)), ("error_file_id", lost)):

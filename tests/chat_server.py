@@ -14,7 +14,7 @@ class ChatServer:
 
     A reply is a text, or a dict to put over the whole completion, however strange.
 
-    A context manager; `url` is where it is reached, `asked` counts how often each body came.
+    A context manager; `url` is where it is reached, `counts` says how often each body came.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class ChatServer:
         fault: Callable[[dict, int], str | None] = lambda body, nth: None,
     ):
         self.reply, self.fault = reply, fault
-        self.asked: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.bodies: list[dict] = []
         self.keys: list[str | None] = []  # the header that holds a key, of each request
         self.running = self.most = 0  # at once
@@ -57,14 +57,14 @@ class ChatServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = json.dumps(body, sort_keys=True)
-        self.asked[text] += 1
+        self.counts[text] += 1
         self.bodies.append(body)
         self.keys.append(request.headers.get("Authorization"))
         self.running += 1
         self.most = max(self.most, self.running)
         try:
             await asyncio.sleep(self.delay_s)
-            return await self._say(request, body, self.fault(body, self.asked[text]))
+            return await self._say(request, body, self.fault(body, self.counts[text]))
         finally:
             self.running -= 1
 
@@ -93,9 +93,9 @@ class ChatServer:
         return web.json_response(whole)
 
 
-def completion(body: dict, said: str | dict, finish: str) -> dict:
-    strange = said if isinstance(said, dict) else {}
-    message = {"role": "assistant", "content": "" if strange else said}
+def completion(body: dict, stated: str | dict, finish: str) -> dict:
+    strange = stated if isinstance(stated, dict) else {}
+    message = {"role": "assistant", "content": "" if strange else stated}
     return {
         "id": "x",
         "object": "chat.completion",

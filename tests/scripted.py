@@ -5,7 +5,7 @@ import hashlib
 
 def kind(body: dict) -> str:
     """Which of our prompts a request was made with."""
-    asked = body["messages"][-1]["content"]
+    prompt = body["messages"][-1]["content"]
     beginnings = {
         "Two assistants": "judge",
         "Which kind": "classify",
@@ -13,18 +13,18 @@ def kind(body: dict) -> str:
         "A student is": "refine",
         "We would like": "rate",
     }
-    return next((name for start, name in beginnings.items() if asked.startswith(start)), "answer")
+    return next((name for start, name in beginnings.items() if prompt.startswith(start)), "answer")
 
 
 class Script:
     """Replies by kind of prompt; a function is asked with the text of the prompt."""
 
-    def __init__(self, **said):
-        self.said = said
+    def __init__(self, **replies):
+        self.replies = replies
 
     def __call__(self, body: dict) -> str:
-        told = self.said[kind(body)]
-        return told(body["messages"][-1]["content"]) if callable(told) else told
+        reply = self.replies[kind(body)]
+        return reply(body["messages"][-1]["content"]) if callable(reply) else reply
 
 
 def unlike(n: int) -> str:

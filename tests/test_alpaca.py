@@ -11,8 +11,8 @@ from chat_server import ChatServer
 from lib.errors import UserError
 from lib.evaluation import alpaca, annotators
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 
 PROMPTS = [f"Say {word}." for word in ("one", "two", "three", "four", "five", "six")]
 REFERENCES = [
@@ -54,7 +54,7 @@ def pairs():
 @pytest.fixture
 def ask(pairs, tmp_path):
     def ask(server: ChatServer, annotator: str = annotators.PUBLISHED, asked_pairs=pairs, **options):
-        endpoint = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
+        endpoint = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
         return alpaca.ask(asked_pairs, annotator, endpoint, lambda done: None)
 
     return ask
@@ -114,7 +114,7 @@ def test_equal_outputs_are_a_tie_that_nobody_is_asked_about(ask):
 
 def test_a_verdict_without_either_letter_is_asked_for_once_more_and_then_counted_in_its_place(ask):
     def reply(body):
-        text, again = body["messages"][-1]["content"], server.asked[json.dumps(body, sort_keys=True)] > 1
+        text, again = body["messages"][-1]["content"], server.counts[json.dumps(body, sort_keys=True)] > 1
         return UNREADABLE if PROMPTS[1] in text or PROMPTS[3] in text and not again else prefers_mine(body)
 
     with ChatServer(reply) as server:

@@ -9,12 +9,14 @@ import time
 
 import pytest
 from batch_server import BatchServer
-from test_chat import DOLLAR, asking, echo, endpoint
+from test_chat import DOLLAR, Asked, asking, echo, endpoint
 
 from lib.errors import UserError
-from lib.models import batch
+from lib.models import batch, paid
 from lib.models.__main__ import main
+from lib.models.catalog import Model
 from lib.models.ledger import Ledger
+from lib.models.types import SamplingParams
 
 
 @pytest.fixture
@@ -33,13 +35,17 @@ def by_batch(server, ledger, **options):
     return endpoint(server, ledger, batch=True, poll_s=0.01, **options)
 
 
+def pending(backend):
+    return paid.pending(backend, asking(1)[0], {"max_tokens": 5}, "test", 9)
+
+
 def test_replies_come_in_the_order_of_the_requests_and_are_kept(ledger):
     with BatchServer(echo) as server:
-        asked = by_batch(server, ledger)
-        replies = asked.chat(asking(50))
+        backend = by_batch(server, ledger)
+        replies = backend.chat(asking(50))
         assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(50)]
-        assert (asked.sent, asked.cached, asked.failed) == (50, 0, 0)
-        assert asked.chat(asking(50)) == replies and len(server.batches) == 1
+        assert (backend.sent, backend.cached, backend.failures) == (50, 0, {})
+        assert backend.chat(asking(50)) == replies and len(server.batches) == 1
         assert endpoint(server, ledger).chat(asking(50)) == replies and not server.bodies  # the same calls
 
 
@@ -68,49 +74,47 @@ def test_a_call_costs_half(ledger):
 
 
 def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger):
-    requests = [
-        request._replace(sampling={"max_tokens": 10}) for request in asking(40)
-    ]  # at most a dollar each, in a batch
+    params = SamplingParams(max_tokens=10)  # at most a dollar each, in a batch
     with BatchServer(echo) as server:
         with pytest.raises(UserError, match="may cost up to USD 40.00.*budget of USD 30"):
-            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)
+            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert not server.batches and ledger.spent("a run") == 0
-        by_batch(server, ledger, price=DOLLAR, budget_usd=41).chat(requests)
+        by_batch(server, ledger, price=DOLLAR, budget_usd=41).chat(asking(40), params=params)
     assert ledger.spent("a run") == 20  # they used half of what they might
 
 
 def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger, monkeypatch):
     monkeypatch.setattr(batch, "FILE_CALLS", 20)
-    requests = [
-        request._replace(sampling={"max_tokens": 10}) for request in asking(40)
-    ]  # 20 dollars a batch, at most
+    params = SamplingParams(max_tokens=10)  # 20 dollars a batch, at most
     with BatchServer(echo) as server:
         with pytest.raises(UserError, match="budget of USD 30"):
-            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)
+            by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
-        assert len(by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(requests)) == 40
+        assert (
+            len(by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)) == 40
+        )
 
 
 def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(ledger):
     with BatchServer(echo) as server:
         server.lost = lambda body: "question 7" in body["messages"][0]["content"]
-        asked = by_batch(server, ledger)
-        replies = asked.chat(asking(40))
-        assert [i for i, reply in enumerate(replies) if reply.text is None] == [7] and asked.failed == 1
+        backend = by_batch(server, ledger)
+        replies = backend.chat(asking(40))
+        assert [i for i, reply in enumerate(replies) if reply.failed] == [7] and backend.failures.total() == 1
         server.lost = lambda body: False
         assert by_batch(server, ledger).chat(asking(40))[7].text == "You said: question 7"
     assert (
-        sum(server.asked.values()) + len(server.bodies) == 42
+        sum(server.counts.values()) + len(server.bodies) == 42
     )  # the one call left was made at once, so counted twice
 
 
 def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger):
     half = {"choices": [{"message": {"content": "half"}, "finish_reason": "error"}]}
     with BatchServer(lambda body: half if "question 7" in str(body) else "yes") as server:
-        asked = by_batch(server, ledger, price=DOLLAR)
-        replies = asked.chat(asking(40))
-    assert [i for i, reply in enumerate(replies) if reply.text is None] == [7]
-    assert "the reply ended with 'error'" in replies[7].finish and asked.failed == 1
+        backend = by_batch(server, ledger, price=DOLLAR)
+        replies = backend.chat(asking(40))
+    assert [i for i, reply in enumerate(replies) if reply.failed] == [7]
+    assert "the reply ended with 'error'" in replies[7].finish_reason and backend.failures.total() == 1
     assert len(list(ledger.rows())) == 39 and ledger.spent("a run") == 20
 
 
@@ -127,40 +131,37 @@ def test_a_server_without_the_batch_api_is_named(ledger):
 
     with (
         ChatServer(echo) as server,
-        pytest.raises(UserError, match="the Batch API of .* fails: .*without batch in"),
+        pytest.raises(UserError, match="the Batch API of .* fails: .*Without batch in"),
     ):
         by_batch(server, ledger, tries=1).chat(asking(40))
 
 
-def order(url: str, place, questions: int, poll_s: float) -> None:
-    from lib.models.catalog import Model
-    from lib.models.chat import Endpoint
-
-    model = Model("a-model", url, batch=True)
-    Endpoint(model, Ledger(place), "a run", poll_s=poll_s).chat(asking(questions))
+def order(url: str, file, questions: int, poll_s: float) -> None:
+    backend = Asked(Model("a-model", url, batch=True), Ledger(file), "a run", poll_s=poll_s)
+    backend.chat(asking(questions))
 
 
 @pytest.mark.parametrize("moment", ["while it is being made", "while it is under way"])
 def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_path, moment):
-    place, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
+    file, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
     with BatchServer(echo) as server:
-        ours = fresh.Process(target=order, args=(server.url, place, 40, 0.01))
+        process = fresh.Process(target=order, args=(server.url, file, 40, 0.01))
         if moment == "while it is being made":
-            server.on_batch = lambda: os.kill(ours.pid, signal.SIGKILL)
+            server.on_batch = lambda: os.kill(process.pid, signal.SIGKILL)
         else:
             server.polls = 1_000_000
-        ours.start()
-        while ours.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
+        process.start()
+        while process.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
             time.sleep(0.01)
-        ours.kill()
-        ours.join()
+        process.kill()
+        process.join()
         server.on_batch, server.polls = lambda: None, 2
-        again = Ledger(place)
+        again = Ledger(file)
         assert len(by_batch(server, again).chat(asking(10))) == 10  # though so few would be asked at once
         replies = by_batch(server, again).chat(asking(60))  # 20 more than before
         again.close()
         assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(60)]
-        assert len(server.batches) == 2 and set(server.asked.values()) == {1}
+        assert len(server.batches) == 2 and set(server.counts.values()) == {1}
 
 
 def test_a_bad_line_among_the_results_costs_only_itself(ledger):
@@ -179,23 +180,23 @@ def test_a_bad_line_among_the_results_costs_only_itself(ledger):
     with BatchServer(echo) as server:
         server.results = results
         replies = by_batch(server, ledger).chat(asking(40))
-        assert [i for i, reply in enumerate(replies) if reply.text is None] == [1]
+        assert [i for i, reply in enumerate(replies) if reply.failed] == [1]
         assert replies[3].text == "\ufffd" and len(list(ledger.rows())) == 39 and not ledger.under_way()
 
 
 @pytest.mark.parametrize("batch", [True, False])
 def test_what_is_under_way_is_collected_and_not_paid_again_though_batches_are_given_up(tmp_path, batch):
-    place, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
+    file, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
     with BatchServer(echo, polls=1_000_000) as server:
-        ours = fresh.Process(target=order, args=(server.url, place, 40, 0.01))
-        ours.start()
-        while ours.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
+        process = fresh.Process(target=order, args=(server.url, file, 40, 0.01))
+        process.start()
+        while process.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
             time.sleep(0.01)
-        ours.kill()
-        ours.join()
-        server.polls, again = 2, Ledger(place)
+        process.kill()
+        process.join()
+        server.polls, again = 2, Ledger(file)
         assert len(endpoint(server, again, batch=batch, poll_s=0.01).chat(asking(45))) == 45
-        assert set(server.asked.values()) == {1} and len(server.batches) == 1
+        assert set(server.counts.values()) == {1} and len(server.batches) == 1
         assert again.under_way() == 0
 
 
@@ -217,16 +218,15 @@ def test_a_batch_that_is_gone_is_forgotten(ledger):
 
 def test_the_stats_of_a_ledger_say_what_is_under_way(ledger, capsys):
     with BatchServer(echo) as server:
-        asked = by_batch(server, ledger)
-        ledger.order("a token", server.url, [asked.pending("some key", asking(1)[0])])
+        backend = by_batch(server, ledger)
+        ledger.order("a token", server.url, [pending(backend)])
     assert main(["stats", str(ledger.path)]) == 0
     assert "1 calls are in batches under way" in capsys.readouterr().out
 
 
 def test_a_batch_that_was_never_made_is_ordered_anew(ledger):
     with BatchServer(echo) as server:
-        asked = by_batch(server, ledger)
-        first = asking(1)[0]._replace(sampling={"max_tokens": 5})
-        ledger.order("a token", server.url, [asked.pending("some key", first)])
-        asked.chat(asking(40))
+        backend = by_batch(server, ledger)
+        ledger.order("a token", server.url, [pending(backend)])
+        backend.chat(asking(40))
         assert not ledger.nameless(server.url) and len(server.batches) == 1

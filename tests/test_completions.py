@@ -12,7 +12,7 @@ CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>
 
 
 @pytest.mark.parametrize(
-    "text, reasoning, said",
+    "text, reasoning, wording",
     [
         ("<think>hm</think>8 7", "hm", "8 7"),
         ("\n<think>\nhm\n</think>\n\n8 7", "hm", "8 7"),
@@ -28,8 +28,8 @@ CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>
         ("</think>\n8 7", "", "8 7"),
     ],
 )
-def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, said):
-    assert split_thoughts(text) == (reasoning, said)
+def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, wording):
+    assert split_thoughts(text) == (reasoning, wording)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, said
     ],
 )
 def test_a_thought_that_never_ends_or_is_all_there_is_leaves_no_text(text):
-    reasoning, said = split_thoughts(text)
-    assert reasoning and not said
+    reasoning, wording = split_thoughts(text)
+    assert reasoning and not wording
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"t
 
 
 @pytest.mark.parametrize(
-    "told, text, reasoning",
+    "given, text, reasoning",
     [
         (response(), "8 7", ""),
         (response([*PARTS, {"type": "text", "text": " 7"}]), "8 7", "hm"),
@@ -111,10 +111,10 @@ PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"t
         (response("half \ud83d"), "half \ufffd", ""),
     ],
 )
-def test_text_and_thoughts_are_found_wherever_a_server_puts_them(told, text, reasoning):
-    said = read(told, body())
-    assert (said.text, said.reasoning) == (text, reasoning)
-    assert (said.prompt_tokens, said.completion_tokens) == (10, 5)
+def test_text_and_thoughts_are_found_wherever_a_server_puts_them(given, text, reasoning):
+    wording = read(given, body())
+    assert (wording.text, wording.reasoning) == (text, reasoning)
+    assert (wording.prompt_tokens, wording.completion_tokens) == (10, 5)
 
 
 @pytest.mark.parametrize("tokens, limit, end", [(5, 6, "stop"), (5, 5, "length"), (5, None, "stop")])
@@ -124,27 +124,51 @@ def test_without_a_reason_the_tokens_tell_whether_a_reply_is_whole(tokens, limit
 
 
 def test_without_a_reason_and_without_a_count_only_a_reply_that_is_surely_short_is_whole():
-    told = response("four", None, None)
-    assert read(told, body(max_tokens=5)).finish_reason == "stop"
-    assert read(told, body(max_tokens=4)).finish_reason == "length"
+    given = response("four", None, None)
+    assert read(given, body(max_tokens=5)).finish_reason == "stop"
+    assert read(given, body(max_tokens=4)).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "finish, end",
+    [
+        *((word, "stop") for word in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP")),
+        *((word, "length") for word in ("length", "max_tokens", "model_length", "MAX_TOKENS")),
+    ],
+)
+def test_how_a_reply_ended_is_read_whatever_the_server_calls_it(finish, end):
+    assert read(response(finish=finish), body()).finish_reason == end
+
+
+@pytest.mark.parametrize("finish", ["abort", "SAFETY", 5])
+def test_a_reply_that_ended_in_any_other_way_answers_nothing(finish):
+    with pytest.raises(Unusable, match=f"ended with '{finish}'"):
+        read(response("half a te", finish), body())
+
+
+def test_an_error_in_the_choice_is_one_though_there_is_text():
+    broken = response("half")
+    broken["choices"][0]["error"] = {"message": "overloaded"}
+    with pytest.raises(Unusable, match="overloaded"):
+        read(broken, body())
 
 
 CALL = {"tool_calls": [{"function": {"name": "rank", "arguments": "[1]"}}]}
 
 
 def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
-    told = response(None, "tool_calls", **CALL)
-    assert read(told, body(tools=[])).text == "[1]"
+    given = response(None, "tool_calls", **CALL)
+    assert read(given, body(tools=[])).text == "[1]"
     assert (
         read(response(None, "function_call", function_call={"arguments": "{}"}), body(functions=[])).text
         == "{}"
     )
     with pytest.raises(Unusable, match="ended with 'tool_calls'"):
-        read(told, body())
+        read(given, body())
 
 
 @pytest.mark.parametrize(
-    "told, cause",
+    "given, cause",
     [
         (None, "no chat completion"),
         ([], "no chat completion"),
@@ -159,10 +183,10 @@ def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
         (response(7), "no text"),
     ],
 )
-def test_what_answers_nothing_is_no_completion_and_says_why(told, cause):
+def test_what_answers_nothing_is_no_completion_and_says_why(given, cause):
     with pytest.raises(Unusable, match=cause) as raised:
-        read(told, body())
-    assert raised.value.tokens == ((10, 5) if told and "usage" in told else None)
+        read(given, body())
+    assert raised.value.tokens == ((10, 5) if given and "usage" in given else None)
 
 
 # The prompt

@@ -4,9 +4,11 @@ import pytest
 
 from lib import records
 from lib.gym.oracle import ExactOracle
+from lib.models import paid
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
+from lib.models.types import Completion
 from lib.oracle import estimate
 from lib.oracle.llm import LLMOracle
 from lib.tapir.tasks import Task, calls_ahead
@@ -23,11 +25,20 @@ def make(tmp_path):
 
     def make(name="listed", budget_usd=None, ledger_only=False, **entry):
         model = Model(name, URL, price=(1, 10) if name == "listed" else None, **entry)
-        endpoint = Endpoint(model, ledger, "a run", budget_usd=budget_usd, ledger_only=ledger_only)
-        return LLMOracle(endpoint, labels=("Math",))
+        backend = ServerBackend(model, ledger, "a run", budget_usd=budget_usd, ledger_only=ledger_only)
+        return LLMOracle(backend, labels=("Math",))
 
     yield make
     ledger.close()
+
+
+def store(backend: ServerBackend, purpose: str, n: int, completion_tokens: int) -> None:
+    """Store calls of two seconds each."""
+    usage = {"prompt_tokens": 0, "completion_tokens": completion_tokens}
+    for i in range(n):
+        pending = paid.pending(backend, [], {}, purpose, i)
+        call = paid.answered_call(backend, pending, {"usage": usage}, Completion("4"), seconds=2)
+        backend.ledger.store([call])
 
 
 def test_calls_tokens_and_money_follow_from_the_rows(make):
@@ -44,17 +55,14 @@ def test_a_judgement_reads_two_responses_and_the_prompt(make):
 
 def test_a_rating_reads_one_response_and_is_the_judges(make):
     oracle = make()
-    oracle.judge = make("unlisted").endpoint
+    oracle.judge = make("unlisted").backend
     (rated,) = estimate.estimate(oracle, ROWS, {"rate": "z" * 40}, {"rate": 1})
     assert (rated.model, rated.prompt_tokens) == ("unlisted", 100 + 200 + 10)
 
 
 def test_what_the_ledger_knows_of_such_calls_counts_more_than_a_guess(make):
     oracle = make()
-    told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
-    told["usage"] = {"prompt_tokens": 7, "completion_tokens": 50}
-    asked = [oracle.endpoint.pending(str(i), Request([], "answer")) for i in range(estimate.ENOUGH)]
-    oracle.endpoint.ledger.store(oracle.endpoint.answer(one, told, seconds=2)[0] for one in asked)
+    store(oracle.backend, "answer", estimate.ENOUGH, completion_tokens=50)
     (answers,) = estimate.estimate(oracle, ROWS, {}, {"answer": 64})
     assert answers.completion_tokens == 64 * 50 and answers.minutes == pytest.approx(2 / 60)
     (judged,) = estimate.estimate(oracle, ROWS, {}, {"judge": 1})
@@ -70,19 +78,15 @@ def test_limits_a_minute_and_batches_count(make):
 
 
 def test_the_sentence_says_what_is_left_of_the_budget_and_that_it_will_not_do(make):
-    said = make(budget_usd=1).estimate(ROWS, answer=1000).splitlines()[0]
-    assert said.startswith("About 1,000 calls, 300,000 tokens, USD 2.10, 1 min")
-    assert said.endswith("USD 1.00 of the budget are left: the stage will stop there")
+    sentence = make(budget_usd=1).estimate(ROWS, answer=1000).splitlines()[0]
+    assert sentence.startswith("About 1,000 calls, 300,000 tokens, USD 2.10, 1 min")
+    assert sentence.endswith("USD 1.00 of the budget are left: the stage will stop there")
     assert make(budget_usd=9).estimate(ROWS, answer=1000).splitlines()[0].endswith("are left")
 
 
 def test_a_stage_that_goes_on_is_not_held_against_what_it_has_paid_itself(make):
     oracle = make(budget_usd=2.5)
-    told = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
-    told["usage"] = {"prompt_tokens": 0, "completion_tokens": 100_000}  # a dollar
-    oracle.endpoint.ledger.store(
-        [oracle.endpoint.answer(oracle.endpoint.pending("x", Request([], "answer")), told)[0]]
-    )
+    store(oracle.backend, "answer", 1, completion_tokens=100_000)  # a dollar
     assert oracle.estimate(ROWS, answer=1000).splitlines()[0].endswith("USD 1.50 of the budget are left")
 
 

@@ -18,7 +18,7 @@ def token(text, **others):
 
 
 def scores(*tokens):
-    return expected.scores("".join(one["token"] for one in tokens), list(tokens))
+    return expected.scores("".join(each["token"] for each in tokens), list(tokens))
 
 
 SPACE = token(" ", **{" ": 1.0})
@@ -36,8 +36,8 @@ def test_a_ten_of_one_token_counts_as_ten():
 
 
 def test_a_ten_of_two_tokens_is_told_from_a_one_by_the_token_after_it():
-    one, zero = token("1", **{"1": 0.8, "9": 0.2}), token("0", **{"0": 0.75, " ": 0.25})
-    assert scores(SEVEN, SPACE, one, zero) == pytest.approx((7, 0.6 * 10 + 0.2 * 1 + 0.2 * 9))
+    each, zero = token("1", **{"1": 0.8, "9": 0.2}), token("0", **{"0": 0.75, " ": 0.25})
+    assert scores(SEVEN, SPACE, each, zero) == pytest.approx((7, 0.6 * 10 + 0.2 * 1 + 0.2 * 9))
 
 
 def test_a_one_that_was_not_written_may_mean_ten_and_is_left_out():

@@ -14,10 +14,11 @@ from lib.models.ledger import Ledger
 SOON_S = 2.0
 CODE = """
 from lib import models
-from lib.models.chat import Request
+from lib.models.types import SamplingParams
 endpoint = models.connect("m@" + {url!r}, {path!r}, concurrency=8)
 print("asking", flush=True)
-replies = endpoint.chat([Request([{{"role": "user", "content": str(i)}}], "test") for i in range({calls})])
+prompts = [[{{"role": "user", "content": str(i)}}] for i in range({calls})]
+replies = endpoint.generate(prompts, SamplingParams())
 print(len(replies), "answered", flush=True)
 """
 CALLS = 2000
@@ -44,10 +45,10 @@ def test_in_a_terminal(server, tmp_path):
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate()
     assert time.monotonic() - started < SOON_S and "KeyboardInterrupt" in complaint
-    assert 0 < stored(path) < CALLS and sum(server.asked.values()) <= stored(path) + 8
+    assert 0 < stored(path) < CALLS and sum(server.counts.values()) <= stored(path) + 8
     server.delay_s = 0
     assert f"{CALLS} answered" in subprocess.run(words, capture_output=True, text=True).stdout
-    assert sum(server.asked.values()) <= CALLS + 8
+    assert sum(server.counts.values()) <= CALLS + 8
 
 
 def test_in_a_notebook(server, tmp_path):
@@ -59,20 +60,18 @@ def test_in_a_notebook(server, tmp_path):
         client.wait_for_ready(timeout=60)
         # with stop_on_error a kernel gives up what comes right behind an error
         client.execute(CODE.format(path=str(path), url=server.url, calls=CALLS), stop_on_error=False)
-        while sum(server.asked.values()) < 50:
+        while sum(server.counts.values()) < 50:
             time.sleep(0.05)
         started = time.monotonic()
         kernel.interrupt_kernel()
         reply = client.get_shell_msg(timeout=60)["content"]
         assert time.monotonic() - started < SOON_S and reply["ename"] == "KeyboardInterrupt"
         before = stored(path)
-        assert 0 < before < CALLS and sum(server.asked.values()) <= before + 8
+        assert 0 < before < CALLS and sum(server.counts.values()) <= before + 8
         server.delay_s = 0
-        client.execute(
-            f"assert len(endpoint.chat([Request([{{'role': 'user', 'content': str(i)}}], 'test') for i in range({CALLS})])) == {CALLS}"
-        )
+        client.execute(f"assert len(endpoint.generate(prompts, SamplingParams())) == {CALLS}")
         assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok"  # the same kernel goes on
-        assert sum(server.asked.values()) <= CALLS + 8
+        assert sum(server.counts.values()) <= CALLS + 8
     finally:
         client.stop_channels()
         kernel.shutdown_kernel(now=True)

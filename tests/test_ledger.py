@@ -19,10 +19,10 @@ def ledger(tmp_path):
     opened.close()
 
 
-def call(n: int, **how) -> Call:
+def call(n: int, **changes) -> Call:
     request = {"messages": [{"role": "user", "content": str(n)}]}
     name = ledgers.key("m", request)
-    made = Call(
+    stored = Call(
         name,
         "http://x",
         "m",
@@ -38,7 +38,7 @@ def call(n: int, **how) -> Call:
         0.1,
         f"2026-01-01T00:00:{n:02}",
     )
-    return made._replace(**how)
+    return stored._replace(**changes)
 
 
 def test_what_is_stored_is_found_by_its_key(ledger):
@@ -85,11 +85,11 @@ def test_a_folder_may_have_any_name(tmp_path, name):
 def test_a_published_ledger_is_read_where_nothing_can_be_written(ledger, tmp_path):
     ledger.store([call(1)])
     ledger.checkpoint()
-    place = tmp_path / "published"
-    place.mkdir()
-    shutil.copy(ledger.path, place)  # the one file is all there is
-    place.chmod(0o500)
-    assert len(list(Ledger(place / "ledger.sqlite", read_only=True).rows())) == 1
+    folder = tmp_path / "published"
+    folder.mkdir()
+    shutil.copy(ledger.path, folder)  # the one file is all there is
+    folder.chmod(0o500)
+    assert len(list(Ledger(folder / "ledger.sqlite", read_only=True).rows())) == 1
 
 
 def test_a_damaged_ledger_is_one_error_with_the_way_out(tmp_path):

@@ -10,10 +10,10 @@ import pytest
 from chat_server import ChatServer
 from scripted import Script, unlike
 
-from lib import records
+from lib import models, paths, records
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.oracle import replies
 from lib.oracle.llm import LLMOracle
 from lib.tapir import judge
@@ -28,12 +28,12 @@ def make(tmp_path):
     """An oracle on a server that says this."""
     opened = []
 
-    def oracle(fault=lambda body, nth: None, **said):
-        server, ledger = ChatServer(Script(**said), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
+    def oracle(fault=lambda body, nth: None, **script):
+        server, ledger = ChatServer(Script(**script), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
         opened.extend([(server.__exit__, ()), (ledger.close, ())])
         model = Model("m", server.url, timeout_s=1)
-        asked = LLMOracle(Endpoint(model, ledger, tries=2), labels=LABELS)
-        return asked, server
+        total = LLMOracle(ServerBackend(model, ledger, tries=2), labels=LABELS)
+        return total, server
 
     yield oracle
     for close, given in opened:
@@ -50,13 +50,23 @@ def test_a_row_that_lacks_an_answer_gets_one_and_another_keeps_its_own(make):
         [{"instruction": "a", "oracle_response": "mine"}, {"instruction": "b", "input": "c"}]
     )
     assert oracle.answer(mixed)["oracle_response"][:] == ["mine", "answered b\n\nc"]
-    assert sum(server.asked.values()) == oracle.account()["oracle.calls"] == 1
+    assert sum(server.counts.values()) == oracle.account()["oracle.calls"] == 1
 
 
 def test_a_call_without_a_reply_leaves_the_row_null_and_is_counted(make):
     oracle, _ = make(lambda body, nth: "500" if "0 + 0" in str(body) else None, answer="four")
     assert oracle.answer(rows())["oracle_response"][:] == [None, "four"]
     assert oracle.failed == {"answer": 1}
+
+
+def test_an_oracle_may_be_a_model_in_this_process(tmp_path):
+    student = models.load(paths.ROOT / "lib/gym/student")
+    oracle = LLMOracle(student, labels=LABELS, max_tokens=8, judge_max_tokens=8)
+    answered = oracle.answer(rows(3, student_response="b"))
+    judged = oracle.score(oracle.classify(answered))
+    assert len(judged) == 3 and oracle.account()["oracle.calls"] == 0
+    assert oracle.cut == answered["oracle_response"][:].count(None)
+    assert oracle.estimate(judged, answer=3) == "" and "0 oracle calls" in oracle.describe()
 
 
 def test_both_orders_are_judged_and_read_as_shown(make):
@@ -81,7 +91,7 @@ def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread
     oracle, server = make(judge="Both are fine.")
     judged = oracle.score(rows(oracle_response="a", student_response="b"))
     assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "missing": 0, "total": 4}
-    assert judged["oracle_score"][:] == [None, None] and sum(server.asked.values()) == 8
+    assert judged["oracle_score"][:] == [None, None] and sum(server.counts.values()) == 8
     assert [v["attempt"] for v in judged[0]["verdicts"]] == [1, 1, 2, 2]
 
 
@@ -100,7 +110,7 @@ def test_a_rating_that_can_t_be_read_is_asked_for_once_more_and_then_there_is_no
 def test_rows_with_verdicts_are_not_judged_again(make):
     oracle, server = make(judge="9 3")
     once = oracle.score(rows(oracle_response="a", student_response="b"))
-    assert oracle.score(once).to_list() == once.to_list() and sum(server.asked.values()) == 4
+    assert oracle.score(once).to_list() == once.to_list() and sum(server.counts.values()) == 4
 
 
 def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_not_judged(make):
@@ -113,15 +123,15 @@ def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_n
     answered = oracle.answer(rows(student_response="b"))
     assert answered["oracle_response"][:] == [None, "a beginning"]
     assert [len(given) for given in oracle.score(answered)["verdicts"]] == [0, 2]
-    told = rows(2, task="Math", oracle_response="4")
-    assert oracle.refine(told, {"Math": "worked"}) == [None, "Step one,"]
+    changed = rows(2, task="Math", oracle_response="4")
+    assert oracle.refine(changed, {"Math": "worked"}) == [None, "Step one,"]
     assert oracle.account()["oracle.cut_responses"] == 2 and "2 responses were cut" in oracle.describe()
 
 
 def test_only_the_order_that_was_not_read_is_asked_for_again(make):
     first = iter(["9 3", "I like both.", "4 8"])
     oracle, server = make(judge=lambda text: next(first))
-    oracle.endpoint.concurrency = 1
+    oracle.backend.concurrency = 1
     judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
     assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == [
         ("oracle_first", 1),
@@ -132,8 +142,8 @@ def test_only_the_order_that_was_not_read_is_asked_for_again(make):
 
 
 def test_a_label_that_is_none_or_several_stays_null(make):
-    said = {"0 + 0": "Math.", "1 + 1": "Math or Code", "2 + 2": "code debug"}
-    oracle, _ = make(classify=lambda text: next(v for k, v in said.items() if k in text))
+    script = {"0 + 0": "Math.", "1 + 1": "Math or Code", "2 + 2": "code debug"}
+    oracle, _ = make(classify=lambda text: next(v for k, v in script.items() if k in text))
     assert oracle.classify(rows(3))["task"][:] == ["Math", None, "Code Debug"]
 
 
@@ -150,13 +160,13 @@ def test_a_hostile_expansion_is_dropped_and_counted_once_by_its_cause(make, caus
     oracle, _ = make(
         expand=HOSTILE[cause], classify=lambda t: "Code" if "program" in t else "Math", answer="4"
     )
-    made, drops = oracle.expand(rows(1, task="Math"))
-    assert len(made) == 0 and drops == {cause: 1}
+    children, drops = oracle.expand(rows(1, task="Math"))
+    assert len(children) == 0 and drops == {cause: 1}
 
 
 def test_an_expansion_becomes_a_row_with_its_parent_task_and_response(make):
-    said = "Sure.\n<instruction>What is 7 + 7?</instruction>\n<input>None</input>"
-    oracle, _ = make(expand=said, classify="Math", answer="14")
+    script = "Sure.\n<instruction>What is 7 + 7?</instruction>\n<input>None</input>"
+    oracle, _ = make(expand=script, classify="Math", answer="14")
     parents = rows(1, task="Math", hard=True)
     (child,), drops = oracle.expand(parents)
     assert (child["instruction"], child["input"], child["oracle_response"]) == ("What is 7 + 7?", "", "14")
@@ -170,68 +180,68 @@ def test_what_is_known_is_not_expanded_to_again_and_a_second_try_is_another_call
     oracle.know(parents)
     for _ in range(2):
         assert oracle.expand(parents.select([0]))[1] == {"duplicate": 1}
-    assert [n for text, n in server.asked.items() if "Here is an" in text] == [2]
+    assert [n for text, n in server.counts.items() if "Here is an" in text] == [2]
 
 
 @pytest.mark.parametrize(
-    "said, kept", [("Two and two.", True), ("", False), ("4.", False), ("I cannot help.", False)]
+    "script, kept", [("Two and two.", True), ("", False), ("4.", False), ("I cannot help.", False)]
 )
-def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, said, kept):
-    oracle, _ = make(refine=said)
-    told = rows(2, task="Math", oracle_response="4")
-    assert oracle.refine(told, {"Math": "worked"}) == [said if kept else None] * 2
-    assert oracle.refine(told, {"Math": "none"}) == [None, None]
+def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, script, kept):
+    oracle, _ = make(refine=script)
+    changed = rows(2, task="Math", oracle_response="4")
+    assert oracle.refine(changed, {"Math": "worked"}) == [script if kept else None] * 2
+    assert oracle.refine(changed, {"Math": "none"}) == [None, None]
 
 
 def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_forth(make):
-    said = iter(["Name three big rivers in France.", "What is the meaning of life?"])
+    script = iter(["Name three big rivers in France.", "What is the meaning of life?"])
     oracle, _ = make(
-        expand=lambda text: f"<instruction>{next(said)}</instruction>", classify="Math", answer="a"
+        expand=lambda text: f"<instruction>{next(script)}</instruction>", classify="Math", answer="a"
     )
     oracle.know(
         records.build([{"instruction": "Name three rivers in France."}]),
         {"life": ["What is the meaning of life?"]},
     )
-    oracle.endpoint.concurrency = 1
+    oracle.backend.concurrency = 1
     assert oracle.expand(rows(2, task="Math"))[1] == {"too similar": 1, "in a benchmark": 1}
 
 
 def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     count = itertools.count()
-    said = {
+    script = {
         "expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>",
         "classify": "Math",
     }
-    oracle, server = make(answer="14", **said)
+    oracle, server = make(answer="14", **script)
     taxonomy = {"Math": Task(1.0, "none")}
     pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
     assert len(pool) == 100 and account["Math"] == {"parents": 3, "expanded": 97, "short": 0}
-    asked = sum(server.asked.values())
+    total = sum(server.counts.values())
     oracle.know(records.build([]))  # as in another start
     again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
-    assert again["id"][:] == pool["id"][:] and sum(server.asked.values()) == asked
+    assert again["id"][:] == pool["id"][:] and sum(server.counts.values()) == total
 
 
 def test_a_failed_expansion_changes_no_other(make):
     bad = {"first": True}
     count = itertools.count()
-    said = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
+    script = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
     oracle, server = make(
         lambda body, nth: "500" if bad["first"] and "Here is" in str(body) and "0 + 0" in str(body) else None,
         classify=lambda text: "Math",
         answer="14",
-        **said,
+        **script,
     )
     taxonomy = {"Math": Task(0.5, "none"), "Code": Task(0.5, "none")}
     parents = records.build(
         [{"instruction": "What is 0 + 0?", "task": "Math"}, {"instruction": "Say hi.", "task": "Code"}]
     )
     rebalance(parents, oracle, taxonomy, 4, seed=0)
-    code = {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text}
+    code = {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text}
     bad["first"] = False
     oracle.know(records.build([]))
     rebalance(parents, oracle, taxonomy, 4, seed=0)
-    assert {text: n for text, n in server.asked.items() if "Here is" in text and "Say hi." in text} == code
+    assert {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text} == code
 
 
 THOUGHT = "<think>Draft: <instruction>What is 1 + 1?</instruction></think>"
@@ -239,7 +249,7 @@ NEW = "<instruction>What is 7 + 7?</instruction>"
 
 
 @pytest.mark.parametrize(
-    "said, kept",
+    "script, kept",
     [
         (f"{THOUGHT}\n{NEW}", ("What is 7 + 7?", "")),
         (f"{NEW}\n<input>its input, or nothing</input>", ("What is 7 + 7?", "")),
@@ -249,8 +259,8 @@ NEW = "<instruction>What is 7 + 7?</instruction>"
         (THOUGHT, None),
     ],
 )
-def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(said, kept):
-    assert replies.new_instruction(split_thoughts(said)[1]) == kept
+def test_of_an_expansion_only_what_is_complete_and_meant_is_taken(script, kept):
+    assert replies.new_instruction(split_thoughts(script)[1]) == kept
 
 
 @pytest.mark.parametrize("finish, cause", [("length", "cut"), ("content_filter", "filtered")])
@@ -260,7 +270,7 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
 
 
 @pytest.mark.parametrize(
-    "said, kept",
+    "script, kept",
     [
         ("<think>hm</think> four", "four"),
         ("[THINK]hm[/THINK]four", "four"),
@@ -269,8 +279,8 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
         ("<think>hm</think>", None),
     ],
 )
-def test_a_response_is_what_is_said_after_thinking(make, said, kept):
-    oracle, _ = make(answer=said)
+def test_a_response_is_what_is_said_after_thinking(make, script, kept):
+    oracle, _ = make(answer=script)
     assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
 
 
@@ -312,7 +322,7 @@ def test_a_judgement_without_a_reply_is_no_verdict_and_is_missing_from_the_tally
 
 def test_a_judge_that_takes_json_is_asked_for_it_and_read(make):
     oracle, server = make(judge='{"assistant_1": 9, "assistant_2": 3, "reasons": "8 of 10 words match."}')
-    oracle.judge = Endpoint(replace(oracle.judge.entry, json=True), oracle.judge.ledger)
+    oracle.judge = ServerBackend(replace(oracle.judge.model, json=True), oracle.judge.ledger)
     judged = oracle.score(rows(1, oracle_response="a", student_response="b"))
     assert judged["oracle_score"][:] == [6.0]
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
@@ -321,9 +331,9 @@ def test_a_judge_that_takes_json_is_asked_for_it_and_read(make):
 
 def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     oracle, _ = make(answer="four")
-    oracle.endpoint.run, oracle.endpoint.stage = "a run", "a stage"
+    oracle.backend.run, oracle.backend.stage = "a run", "a stage"
     oracle.answer(rows(3))
-    again = LLMOracle(Endpoint(oracle.endpoint.entry, oracle.endpoint.ledger, "a run", "a stage"))
+    again = LLMOracle(ServerBackend(oracle.backend.model, oracle.backend.ledger, "a run", "a stage"))
     again.answer(rows(5))
     assert again.account() | {"oracle.usd": 0} == {
         "oracle.calls": 5,
@@ -335,11 +345,11 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
 
 
 def test_progress_is_told_by_purpose_and_nothing_where_nothing_is_asked(make):
-    told = []
+    changed = []
     oracle, _ = make(answer="four", classify="Math")
-    oracle.report = lambda *what: told.append(what)
+    oracle.report = lambda *what: changed.append(what)
     oracle.classify(oracle.answer(rows(3, task="Math")))
-    assert told[0] == (0, 3, "answer") and told[-1] == (3, 3, "answer")
+    assert changed[0] == (0, 3, "answer") and changed[-1] == (3, 3, "answer")
 
 
 def test_braces_in_an_instruction_are_left_alone(make):
@@ -376,12 +386,12 @@ def test_the_examples_in_the_docstrings_hold():
 def test_the_command_shows_exports_and_checks_a_ledger(make, tmp_path):
     oracle, _ = make(answer="four")
     oracle.answer(rows())
-    said = {}
+    script = {}
     for what in ("stats", "export", "check"):
         words = [sys.executable, "-m", "lib.models", what, str(tmp_path / "ledger.sqlite")]
-        said[what] = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert "answer" in said["stats"] and "unknown" in said["stats"]
-    assert said["export"].count("\n") == 2 and said["check"].startswith("whole")
+        script[what] = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "answer" in script["stats"] and "unknown" in script["stats"]
+    assert script["export"].count("\n") == 2 and script["check"].startswith("whole")
     words = [sys.executable, "-m", "lib.models", "stats", str(tmp_path / "none.sqlite")]
     failed = subprocess.run(words, capture_output=True, text=True)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr and "does not exist" in failed.stderr

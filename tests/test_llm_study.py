@@ -44,7 +44,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("LEDGER", str(tmp_path / "ledger.sqlite"))
     count = iter(range(10_000))
-    said = {
+    replies = {
         "answer": lambda text: f"A long and careful response to: {text} " * 3,
         "classify": "Arithmetic",
         "expand": lambda text: f"<instruction>Add {unlike(next(count))}.</instruction>",
@@ -59,22 +59,22 @@ def study(tmp_path, monkeypatch):
         (tmp_path / "study.yaml").write_text((stages + PARAMS).format(url=url, **places))
         return run_study(tmp_path / "study.yaml", other)
 
-    run.said = said
+    run.replies = replies
     return run
 
 
 def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path, monkeypatch):
-    with ChatServer(Script(**study.said)) as server:
-        found = study(server.url, ASKING + TEACHING)
-        asked = sum(server.asked.values())
+    with ChatServer(Script(**study.replies)) as server:
+        summary = study(server.url, ASKING + TEACHING)
+        total = sum(server.counts.values())
         (tmp_path / "outputs/study").rename(tmp_path / "outputs/before")
         shutil.rmtree(tmp_path / "outputs/store")
         monkeypatch.setenv("LEDGER_ONLY", "1")
         again = study(server.url)  # teaching asks nothing
-        assert sum(server.asked.values()) == asked
-    metrics = found["arms"]["main"]["metrics"]
+        assert sum(server.counts.values()) == total
+    metrics = summary["arms"]["main"]["metrics"]
     assert metrics["judging.rows"] == 8 and metrics["pool.rows"] > 0 and metrics["pool.kept"] > 0
-    assert found["oracle"]["calls"] == again["oracle"]["calls"] == asked <= again["oracle"]["cached"]
+    assert summary["oracle"]["calls"] == again["oracle"]["calls"] == total <= again["oracle"]["cached"]
     assert again["arms"]["main"]["metrics"]["pool.rows"] == metrics["pool.rows"]
     assert "What was taught" in (tmp_path / "outputs/before/report.html").read_text()
     left = subprocess.run(["grep", "-rlF", KEY, tmp_path], capture_output=True, text=True).stdout
@@ -83,7 +83,7 @@ def test_the_notebooks_ask_a_model_and_a_second_run_asks_nothing(study, tmp_path
 
 def test_a_judge_that_can_t_be_read_fails_the_stage_and_names_the_share(study):
     with (
-        ChatServer(Script(**study.said | {"judge": "Both are good."})) as server,
+        ChatServer(Script(**study.replies | {"judge": "Both are good."})) as server,
         pytest.raises(Exception, match=r"100.0% of the verdicts could not be read"),
     ):
         study(server.url)

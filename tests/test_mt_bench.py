@@ -10,8 +10,8 @@ from chat_server import ChatServer
 from lib.errors import UserError
 from lib.evaluation import mt_bench, statistics
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
 QUESTIONS = [
@@ -92,7 +92,7 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
 @pytest.fixture
 def ask(tmp_path):
     def ask(server: ChatServer, verdicts: pd.DataFrame | None = None, **options):
-        judge = Endpoint(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
+        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
         return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge, lambda done: None)
 
     return ask
@@ -108,7 +108,7 @@ def test_each_turn_is_judged_as_fastchat_has_it(ask):
 
 def test_an_unreadable_verdict_is_asked_for_once_more_and_then_counted(ask):
     def reply(body):
-        text, again = body["messages"][-1]["content"], server.asked[json.dumps(body, sort_keys=True)] > 1
+        text, again = body["messages"][-1]["content"], server.counts[json.dumps(body, sort_keys=True)] > 1
         if "R Four." in text and "Seven" not in text:
             return "I can't say."
         return "Hm." if "rhyme" in text and not again else "[[5]]" if again else "[[9]]"

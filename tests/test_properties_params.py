@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lib import paths, show
 from lib.errors import UserError, named, one_line
-from lib.models import transport
 from lib.runner import params
 from lib.runner.plan import plan
 from lib.runner.study import load
+from lib.text import clean as cleaned
 
 PARAMETERS = """rate: float = 2e-5  # a
 rounds: int = 1  # b
@@ -143,8 +143,8 @@ def test_a_value_of_the_command_line_has_its_type_or_is_refused(text, kind):
 
 @always(300, 9000, text=texts | yaml_signs)
 def test_any_text_can_be_stored_named_and_shown(text):
-    clean = transport.clean(text)
-    assert clean.encode().decode() == clean == transport.clean(clean) and len(clean) == len(text)
+    clean = cleaned(text)
+    assert clean.encode().decode() == clean == cleaned(clean) and len(clean) == len(text)
     assert named([text, text]).isprintable() and one_line(text).isprintable()
     shown = show.code(text)
     assert shown[0] == shown[-1] == "`" and "`" not in shown[1:-1] and len(shown) <= 82 and "\n" not in shown

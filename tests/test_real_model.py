@@ -96,8 +96,8 @@ def run(tmp_path, monkeypatch):
 
 
 def test_the_student_that_make_smollm2_makes_answers_and_stops_by_itself(student):
-    asked = ["What is the capital of France?", "Name the largest planet in our solar system."]
-    prompts = [[{"role": "user", "content": text}] for text in asked]
+    questions_asked = ["What is the capital of France?", "Name the largest planet in our solar system."]
+    prompts = [[{"role": "user", "content": text}] for text in questions_asked]
     replies = [reply for (reply,) in answer(models.load(student), prompts, max_new_tokens=40)]
     assert "Paris" in replies[0].text and "planet" in replies[1].text
     assert not any(reply.truncated for reply in replies)
@@ -130,16 +130,16 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
     assert alone is None or alone["status"] == "complete"
     assert checked["ifeval.n"] == len(PROMPTS)
     with ChatServer(Script(judge=verdict)) as judge:  # two of six responses are cut: no verdicts on them
-        found = study(judge=f"judge@{judge.url}", judge_scores="text", max_unread=0.5)
-    assert found["status"] == "complete" and (outputs / "report.html").is_file()
-    assert all("ifeval.prompt_strict" in arm["metrics"] for arm in found["arms"].values())
-    assert set(found["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
-    assert found["arms"]["tapir"]["metrics"]["training.round_1.pool_share_of_rows"] > 0
+        summary = study(judge=f"judge@{judge.url}", judge_scores="text", max_unread=0.5)
+    assert summary["status"] == "complete" and (outputs / "report.html").is_file()
+    assert all("ifeval.prompt_strict" in arm["metrics"] for arm in summary["arms"].values())
+    assert set(summary["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
+    assert summary["arms"]["tapir"]["metrics"]["training.round_1.pool_share_of_rows"] > 0
 
 
 def test_a_served_student_gives_replies_that_ifeval_checks(run, student, url, prompts, tmp_path):
-    found = run("ifeval", student=f"{student}@{url}", prompts=prompts, max_new_tokens=48)
-    assert found["arms"]["main"]["metrics"]["ifeval.n"] == len(PROMPTS)
+    summary = run("ifeval", student=f"{student}@{url}", prompts=prompts, max_new_tokens=48)
+    assert summary["arms"]["main"]["metrics"]["ifeval.n"] == len(PROMPTS)
     responses = tmp_path / "outputs/ifeval/main/s0/evaluation/ifeval@0/responses.jsonl"
     replies = [json.loads(line)["response"] for line in responses.read_text().splitlines()]
     assert len(set(replies)) == len(PROMPTS) and all(replies)
@@ -174,9 +174,9 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         [json.loads(line) for line in (official / name).read_text().splitlines()]
         for name in ("question.jsonl", "reference_answer_gpt-4.jsonl")
     )
-    known = {row["question_id"] for row in references}
-    asked = [row for row in questions if row["question_id"] in known]
-    shortest = min(asked, key=lambda row: len("".join(row["turns"])))
+    referenced = {row["question_id"] for row in references}
+    questions_asked = [row for row in questions if row["question_id"] in referenced]
+    shortest = min(questions_asked, key=lambda row: len("".join(row["turns"])))
     answer = [row for row in references if row["question_id"] == shortest["question_id"]]
     metrics = run(
         "mt_bench",

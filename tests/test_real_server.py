@@ -13,6 +13,7 @@ from tiny import answer
 from lib import models, records
 from lib.errors import UserError
 from lib.gym import world
+from lib.models import catalog
 from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.run import run_study
@@ -63,19 +64,19 @@ def test_a_real_model_that_can_t_judge_fails_the_stage_with_its_unread_share(url
         run_study(tmp_path / "study.yaml")
     calls = list(Ledger(tmp_path / "ledger.sqlite", read_only=True).rows())
     answers = [json.loads(call.response)["choices"][0] for call in calls if call.purpose == "answer"]
-    whole = sum(one["finish_reason"] == "stop" and bool(one["message"]["content"]) for one in answers)
+    whole = sum(each["finish_reason"] == "stop" and bool(each["message"]["content"]) for each in answers)
     assert len(answers) == len(rows) and whole
     assert sum(call.purpose == "judge" for call in calls) == 4 * whole  # both orders, and each once more
 
 
 def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_path):
     prompts = [records.messages(row) for row in world.evaluation_set("dev", 1)][:24]
-    how = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
+    options = {"max_new_tokens": 64, "batch_size": 8, "folder": tmp_path}
     here = answer(models.choose(STUDENT), prompts, max_new_tokens=64)
-    there = answer(models.choose(f"{STUDENT}@{url}"), prompts, **how)
+    there = answer(models.choose(f"{STUDENT}@{url}"), prompts, **options)
     assert there == here and len({reply.text for (reply,) in here}) > 12
-    gone = ServerBackend(f"{STUDENT}@http://127.0.0.1:9/v1")
-    assert answer(gone, prompts, **how) == here  # nothing is left to be asked
+    gone = ServerBackend(catalog.find(f"{STUDENT}@http://127.0.0.1:9/v1"))
+    assert answer(gone, prompts, **options) == here  # nothing is left to be asked
 
 
 def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):

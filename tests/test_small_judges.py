@@ -8,8 +8,8 @@ from chat_server import ChatServer
 from lib import records
 from lib.errors import UserError
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.oracle.llm import LLMOracle
 from lib.tapir import fitness, judge
 
@@ -46,7 +46,9 @@ def ask(tmp_path):
 
     def score(reply, n=2, **settings):
         with ChatServer(reply) as server:
-            oracle = LLMOracle(Endpoint(Model("m", server.url, timeout_s=5), ledger, tries=2), **settings)
+            oracle = LLMOracle(
+                ServerBackend(Model("m", server.url, timeout_s=5), ledger, tries=2), **settings
+            )
             return oracle, server, oracle.score(pairs(n))
 
     yield score
@@ -98,7 +100,7 @@ def test_a_judge_that_cannot_be_read_is_refused_after_forty_verdicts(ask):
 
 
 def test_a_judge_without_log_probabilities_is_named(ask):
-    with pytest.raises(UserError, match="judge_scores=expected: m at .* gives no log-probabilities. Set"):
+    with pytest.raises(UserError, match="judge_scores=expected: m gives no log-probabilities. Set"):
         ask(lambda body: "8 7", judge_scores="expected")
 
 

@@ -11,7 +11,7 @@ from tiny import answer, byte_tokenizer
 
 from lib import models, records
 from lib.errors import UserError
-from lib.models import decoding, loading, local
+from lib.models import catalog, decoding, loading, local
 from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from tools.pretrain import chat
@@ -78,9 +78,9 @@ def read(ids: list[int], tokenizer, prompt: str = ""):
 def test_a_completion_ends_at_its_end_marker():
     tokenizer = byte_tokenizer()
     end, i = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "i"))
-    assert read([i, i, end], tokenizer) == ("ii", "", "stop", 0, 3)
-    assert read([i, i, i, i, end], tokenizer) == ("iiii", "", "stop", 0, 5)
-    assert read([i, i], tokenizer) == ("ii", "", "length", 0, 2)
+    assert read([i, i, end], tokenizer)[:5] == ("ii", "", "stop", 0, 3)
+    assert read([i, i, i, i, end], tokenizer)[:5] == ("iiii", "", "stop", 0, 5)
+    assert read([i, i], tokenizer)[:5] == ("ii", "", "length", 0, 2)
 
 
 def drawn(text: str, prompt: str = "", special: tuple[str, ...] = ()):
@@ -141,8 +141,8 @@ def test_a_system_message_reaches_a_student_whose_template_has_none(copy, tmp_pa
 def test_a_server_is_sent_turns_that_the_template_in_the_students_folder_takes(copy):
     (copy / "chat_template.jinja").write_text(GEMMA.read_text())
     joined = [{"role": "user", "content": "Be brief.\n\nHi"}]
-    assert json.loads(ServerBackend(f"{copy}@http://x/v1").render([BRIEF])[0]) == joined
-    assert json.loads(ServerBackend("elsewhere@http://x/v1").render([BRIEF])[0]) == BRIEF
+    assert json.loads(ServerBackend(catalog.find(f"{copy}@http://x/v1")).render([BRIEF])[0]) == joined
+    assert json.loads(ServerBackend(catalog.find("elsewhere@http://x/v1")).render([BRIEF])[0]) == BRIEF
 
 
 def test_a_restart_continues_with_the_batches_it_finds(student, tmp_path):

@@ -23,7 +23,7 @@ from lib import files, paths
 from lib.errors import UserError
 from lib.evaluation import annotators, shared, statistics
 from lib.models.backend import Backend
-from lib.models.chat import Endpoint
+from lib.models.server import ServerBackend
 from lib.models.types import Ended, SamplingParams
 
 COLUMNS = ["instruction", "output", "dataset", "generator"]
@@ -93,7 +93,7 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
 
 
 def ask(
-    pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, report: Callable[[int], None]
+    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, report: Callable[[int], None]
 ) -> pd.DataFrame:
     """Ask a judge for the verdicts, twice where a reply cannot be read; equal outputs are a tie."""
     shown = _to_judge(pairs)
@@ -102,14 +102,14 @@ def ask(
     replies = annotators.ask(unread, annotator, endpoint, 2, report).combine_first(replies)
     preference = annotators.read(shown, annotator, replies).reindex(pairs.index)
     preference = preference.mask(pairs["output_1"] == pairs["output_2"], TIE)
-    return pairs.assign(preference=preference, judge=endpoint.model, raw_completion=replies)
+    return pairs.assign(preference=preference, judge=endpoint.name, raw_completion=replies)
 
 
 def _to_judge(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs["output_2"].notna() & (pairs["output_1"] != pairs["output_2"])]
 
 
-def expected(pairs: pd.DataFrame, annotator: str, endpoint: Endpoint) -> str:
+def expected(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     prompts = annotators.prompts(_to_judge(pairs), annotator)
     return shared.expected_calls(endpoint, "alpaca_eval", prompts, annotators.limit(annotator))

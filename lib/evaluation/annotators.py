@@ -4,6 +4,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import yaml
 
 from lib.corpus.sources import cleaned
 from lib.errors import UserError
-from lib.models import completions
-from lib.models.chat import Endpoint, Request
+from lib.models.server import ServerBackend
+from lib.models.types import Completion, SamplingParams
 from lib.prompts import filled
 
 PUBLISHED = "weighted_alpaca_eval_gpt4_turbo"  # the judge of the leaderboard
@@ -59,7 +60,7 @@ def limit(annotator: str) -> int:
 
 
 def ask(
-    pairs: pd.DataFrame, annotator: str, endpoint: Endpoint, attempt: int, report: Callable[[int], None]
+    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, attempt: int, report: Callable[[int], None]
 ) -> pd.Series:
     """Ask a judge about pairs; None where a call got no reply.
 
@@ -67,26 +68,21 @@ def ask(
     """
     settings = config(annotator)["completions_kwargs"]
     sampling = DEFAULTS | {name: value for name, value in settings.items() if name in SENT}
-    calls = [Request(prompt, "alpaca_eval", attempt, sampling) for prompt in prompts(pairs, annotator)]
-    first = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
-    responses = endpoint.responses(calls[:first])
-    choices = [response["choices"][0] for response in responses if response]
-    with_text = [choice for choice in choices if choice["message"].get("content")]
-    if sampling.get("logprobs") and not all(choice.get("logprobs") for choice in with_text):
-        raise UserError(
-            f"annotator={annotator}: {endpoint.model} at {endpoint.url} gives no logprobs, which it reads. "
-            "Serve them, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
-        )
-    responses += endpoint.responses(calls[first:], lambda done: report(done + first))
-    replies = [response and _reply(response, sampling) for response in responses]
-    return pd.Series(replies, pairs.index, dtype=object)
+    params = SamplingParams(max_tokens=sampling.pop("max_tokens"), extra_args=sampling)
+    chats = prompts(pairs, annotator)
+    alone = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
+    replies: list[Completion] = []
+    for part in (chats[:alone], chats[alone:]):
+        count = partial(_count, report, len(replies))
+        attempts = [attempt] * len(part)
+        answers = endpoint.generate(part, params, count, purpose="alpaca_eval", attempts=attempts)
+        replies += [reply for (reply,) in answers]
+        _check_logprobs(replies, sampling, endpoint)
+    return pd.Series([_choice(reply) for reply in replies], pairs.index, dtype=object)
 
 
-def _reply(response: dict, sampling: dict) -> dict:
-    """Return a reply as the package stores it, with its text or function arguments."""
-    completion = completions.read(response, {"messages": [], **sampling})
-    choice = cleaned(response["choices"][0])
-    return choice | {"text": completion.text or " ", "finish_reason": completion.finish_reason}
+def _count(report: Callable[[int], None], before: int, done: int, total: int | None) -> None:
+    report(before + done)
 
 
 def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
@@ -136,6 +132,25 @@ def _shown(pairs: pd.DataFrame, judge) -> pd.DataFrame:
     for processor in judge.processors if len(pairs) else ():
         pairs = processor.preprocess(pairs)
     return pairs
+
+
+def _check_logprobs(replies: list[Completion], sampling: dict, endpoint: ServerBackend) -> None:
+    # a reply that ended at once has none from any server
+    if sampling.get("logprobs") and any(reply.text and reply.logprobs is None for reply in replies):
+        raise UserError(
+            f"{endpoint.name} at {endpoint.model.url} gives no logprobs, which this annotator reads. Serve "
+            "it with logprobs, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
+        )
+
+
+def _choice(reply: Completion) -> dict | None:
+    """Return a reply as the package stores it, with its text or function arguments; None of a failed call."""
+    if reply.failed:
+        return None
+    logprobs = cleaned({"content": reply.logprobs}) if reply.logprobs is not None else None
+    message = {"role": "assistant", "content": reply.text}
+    choice = {"message": message, "finish_reason": reply.finish_reason, "logprobs": logprobs}
+    return choice | {"text": reply.text or " "}
 
 
 @contextlib.contextmanager

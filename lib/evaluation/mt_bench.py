@@ -18,7 +18,7 @@ import pandas as pd
 from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.models.backend import Backend
-from lib.models.chat import Endpoint, Request
+from lib.models.server import ServerBackend
 from lib.models.types import Completion, Ended, SamplingParams, ended
 from lib.prompts import filled
 from lib.text import split_thoughts
@@ -28,7 +28,7 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
 # names of the judge's prompts: each turn, without and with a reference answer
 PROMPTS = (("single-v1", "single-v1-multi-turn"), ("single-math-v1", "single-math-v1-multi-turn"))
-SAMPLING = {"temperature": 0, "max_tokens": 2048}  # of a verdict
+SAMPLING = SamplingParams(max_tokens=2048)  # of a verdict
 REPLY = 250  # tokens of a verdict, about
 NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
 DOUBLE, SINGLE = re.compile(rf"\[\[ *+{NUMBER} *\]\]"), re.compile(rf"\[ *+{NUMBER} *\]")  # of a rating
@@ -122,19 +122,25 @@ def to_judge(
     return pd.DataFrame(rows).assign(judge=judge, rule="last", **UNASKED)
 
 
-def expected(verdicts: pd.DataFrame, judge: Endpoint) -> str:
+def expected(verdicts: pd.DataFrame, judge: ServerBackend) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     return shared.expected_calls(judge, "mt_bench", _prompts(verdicts.dropna(subset=["shown"])), REPLY)
 
 
-def ask(verdicts: pd.DataFrame, judge: Endpoint, report: Callable[[int], None]) -> pd.DataFrame:
+def ask(verdicts: pd.DataFrame, judge: ServerBackend, report: Callable[[int], None]) -> pd.DataFrame:
     """Ask a judge for the verdicts: twice where a reply cannot be read."""
     pending = verdicts.dropna(subset=["shown"])
     for attempt in (1, 2):
-        calls = [Request(prompt, "mt_bench", attempt, SAMPLING) for prompt in _prompts(pending)]
-        replies = judge.chat(calls, report)
-        texts = pd.Series([reply.text for reply in replies], pending.index, dtype=object)
-        read = rated(pending.assign(reply=texts, finish=[reply.finish for reply in replies]))
+        answers = judge.generate(
+            _prompts(pending),
+            SAMPLING,
+            lambda done, total: report(done),
+            purpose="mt_bench",
+            attempts=[attempt] * len(pending),
+        )
+        texts = [None if reply.failed else reply.text for (reply,) in answers]
+        replies = pd.Series(texts, pending.index, dtype=object)
+        read = rated(pending.assign(reply=replies, finish=[reply.finish_reason for (reply,) in answers]))
         read = read.dropna(subset=["reply"])  # an earlier reply stays where the second call fails
         verdicts = pd.concat([verdicts.drop(read.index), read]).sort_index()
         pending = read[read["score"].isna()]

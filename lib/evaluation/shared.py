@@ -15,7 +15,7 @@ from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
 from lib.models import catalog
 from lib.models.backend import Backend
-from lib.models.chat import Endpoint
+from lib.models.server import ServerBackend
 from lib.models.types import Ended, SamplingParams, ended
 from lib.oracle import estimate
 
@@ -90,7 +90,7 @@ def describe_sampling(student: object, parameters: dict, total: int, cut: int, u
     return sentence + (f", and **{unanswered:,} hold thoughts without an answer**." if unanswered else ".")
 
 
-def expected_calls(endpoint: Endpoint, purpose: str, prompts: list[list[dict]], completion: int) -> str:
+def expected_calls(endpoint: ServerBackend, purpose: str, prompts: list[list[dict]], completion: int) -> str:
     """Describe the calls, tokens and money that a judge will take, as markdown.
 
     `completion` is the number of tokens that a reply will have, about.

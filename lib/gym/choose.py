@@ -30,7 +30,7 @@ def choose(stage, labels: Iterable[str]):
 
 
 def benchmark_judge(stage):
-    """Return the Endpoint of a benchmark's judge."""
+    """Return the backend of a benchmark's judge."""
     return _connect(stage, stage.parameters["benchmark_judge"])
 
 

@@ -1,9 +1,16 @@
 """Models: load one or connect to one; every backend completes chats in the same way."""
 
 import json
+import os
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
+from lib import paths
+from lib.errors import UserError
 from lib.models.types import SamplingParams, ended
+
+ENGINES = ("local", "ray")  # this process, or the nodes of a cluster
 
 
 def load(student: str | Path, chat_template: str = ""):
@@ -18,6 +25,23 @@ def load(student: str | Path, chat_template: str = ""):
     return LocalBackend(loading.load_model(student), loading.load_tokenizer(student, chat_template))
 
 
+def ledger_path() -> Path:
+    """Return the ledger of this run: $LEDGER, which `python -m lib.run --ledger` sets, else in outputs."""
+    return paths.ROOT / paths.expand(os.environ.get("LEDGER") or "outputs/ledger.sqlite")
+
+
+def ledger_only() -> bool:
+    """Whether the ledger alone answers: $LEDGER_ONLY, which `python -m lib.run --ledger-only` sets."""
+    return os.environ.get("LEDGER_ONLY", "") not in ("", "0")
+
+
+@cache  # a process holds each ledger open once
+def _opened(path: Path, read_only: bool):
+    from lib.models.ledger import Ledger
+
+    return Ledger(path, read_only)
+
+
 def connect(
     model: str,
     ledger: str | Path = "",
@@ -26,20 +50,41 @@ def connect(
     stage: str = "",
     budget_usd: float | None = None,
 ):
-    """Connect to a model of params/models.yaml, or name@url; returns its Endpoint, whose calls are kept.
+    """Connect to a model of params/models.yaml, or name@url; returns a ServerBackend, whose calls are kept.
 
     `ledger` is the file that keeps them, by default that of the run; `budget_usd` is the run's. Raises
     UserError for a model that is not listed or no longer offered, for a missing key, and for a budget
     without a price.
     """
     from lib.models import catalog
-    from lib.models import ledger as ledgers
-    from lib.models.chat import Endpoint
+    from lib.models.server import ServerBackend
 
-    alone = ledgers.is_alone()
-    entry = catalog.find_offered(model, budget_usd, alone)
-    file = ledgers.opened(Path(ledger) if ledger else ledgers.default_path(), alone)
-    return Endpoint(entry, file, run, stage, concurrency, budget_usd, ledger_only=alone)
+    entry = catalog.find_offered(model, budget_usd, ledger_only())
+    file = _opened(Path(ledger or ledger_path()), ledger_only())
+    return ServerBackend(entry, file, run, stage, concurrency, budget_usd, ledger_only=file.read_only)
+
+
+def check_engine(student: str, engine: str, chat_template: str, actors: int) -> None:
+    """Raise UserError for an engine that is none, or is not installed, and for what does not go with it."""
+    from lib.models import catalog
+
+    url = catalog.split(student)[1]
+    if engine not in ENGINES:
+        raise UserError(f"engine={engine}: it is unknown. Set it to {' or '.join(ENGINES)}.")
+    if actors < 0:
+        raise UserError(f"actors={actors}: it is below 0. Set 0 for as many as suit the cluster.")
+    if engine == "ray" and not find_spec("ray"):
+        raise UserError("engine=ray: Ray is not installed. Run pip install -e '.[scale]'.")
+    if not url:
+        return
+    catalog.address(url)
+    if engine != "local":
+        raise UserError(f"engine={engine}: student={student} is asked at its server. Set engine=local.")
+    if chat_template:
+        raise UserError(
+            f"chat_template={chat_template}: the server of student={student} uses the one in the student's "
+            "folder. Set chat_template to empty for this notebook."
+        )
 
 
 def choose(student: str | Path, engine: str = "local", chat_template: str = "", actors: int = 0):
@@ -48,14 +93,13 @@ def choose(student: str | Path, engine: str = "local", chat_template: str = "", 
     Raises UserError as `load` does, and for settings that the engine does not take.
     """
     from lib.models import catalog, loading
-    from lib.models.settings import check_engine
 
     check_engine(str(student), engine, chat_template, actors)
     name, url = catalog.split(student)
     if url:
         from lib.models.server import ServerBackend
 
-        return ServerBackend(f"{loading.locate('student', name)}@{url}")
+        return ServerBackend(catalog.find(f"{loading.locate('student', name)}@{url}"), tries=3)
     if engine == "ray":
         from lib.models.cluster import RayBackend  # Ray need not be installed
 

@@ -1,27 +1,31 @@
-"""Look into a ledger: python -m lib.models stats|export|check LEDGER"""
+"""Look into a ledger, or probe a model: python -m lib.models stats|export|check LEDGER, probe NAME"""
 
 import argparse
 import json
 import os
 import sys
-from pathlib import Path
 
 from lib.errors import UserError
 from lib.models.ledger import Ledger
 
 
 def main(words: list[str] | None = None) -> int:
-    """The command; returns the exit code: 0, or 1 where the ledger is missing or damaged."""
+    """Run the command; return 0, or 1 for a ledger or a model that cannot be read or asked."""
     parser = argparse.ArgumentParser(prog="python -m lib.models", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["stats", "export", "check"],
-        help="totals, all calls as JSON lines, or integrity",
+        choices=["stats", "export", "check", "probe"],
+        help="totals, all calls as JSON lines, or integrity; probe: what a model takes, and its entry",
     )
-    parser.add_argument("ledger", type=Path)
+    parser.add_argument("name", metavar="LEDGER|NAME", help="a ledger's file; a model's name, or name@url")
     given = parser.parse_args(words)
     try:
-        ledger = Ledger(given.ledger, read_only=True)
+        if given.what == "probe":
+            from lib.models.probe import probe  # the SDK takes seconds that a ledger can do without
+
+            print(probe(given.name))
+            return 0
+        ledger = Ledger(given.name, read_only=True)
         return {"stats": stats, "export": export, "check": check}[given.what](ledger)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from itertools import chain
@@ -30,7 +31,10 @@ class Batch(NamedTuple):
 class Backend(ABC):
     """A model that completes chats, wherever it is. `tokenizer` is None where that is unknown here."""
 
+    name = "the model"
     tokenizer = None
+    ledger = None  # keeps the calls of a model behind a URL that are paid
+    failures: Counter = Counter()  # its calls without a reply, by cause
     context: int | None = None  # tokens of prompt and completion together, where known
     batch_size: int  # prompts
 
@@ -47,6 +51,7 @@ class Backend(ABC):
         names: Sequence[str] = (),
         batch_size: int | None = None,
         skip_long: bool = False,
+        **of_the_ledger: object,
     ) -> list[list[Completion]]:
         """Return `params.n` completions of each prompt, in the order of the prompts.
 
@@ -54,8 +59,9 @@ class Backend(ABC):
         of an earlier start in `folder` ends with the same completions. With `skip_long` a prompt without room
         for max_tokens more in the model's context is not sent: its completions are empty and say so. Raises
         UserError before anything is generated where a prompt cannot be rendered; `names` are the rows' ids.
+        Without a ledger its settings (see ServerBackend.generate) mean nothing.
         """
-        texts = self.render(prompts, names)
+        texts = self.render(list(prompts), names)
         sent = self._fitting(texts, params.max_tokens) if skip_long else list(range(len(texts)))
         sent.sort(key=lambda i: -len(texts[i]))  # texts of similar length need little padding
         size = batch_size or self.batch_size
@@ -99,6 +105,10 @@ class Backend(ABC):
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:
         """Return prompts as they are sent: the text of the chat template."""
         return chat_template.prompts(self.tokenizer, prompts, names)
+
+    def account(self) -> dict[str, float | None]:
+        """Count the calls of this stage that a ledger keeps, as metrics."""
+        return {f"oracle.{name}": 0 for name in ("calls", "usd", "cached", "failed")}
 
     def adaptation(self, prompts: list[Chat]) -> str:
         """Say how many prompts the chat template takes in another form only; "" for none."""

@@ -1,8 +1,7 @@
 """Send calls by the Batch API: uploaded as files, answered within a day at half the price.
 
 A batch is noted in the ledger before it is made, and found again by its token. Killed at any moment, the
-same command
-collects what was ordered and orders nothing twice.
+same command collects what was ordered and orders nothing twice.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from contextlib import asynccontextmanager
 import openai
 
 from lib.errors import UserError
-from lib.models import transport
+from lib.models import calls, paid
 from lib.models.catalog import BATCH_SHARE, LIST
 from lib.models.completions import Unusable
 from lib.models.ledger import Pending
@@ -25,15 +24,15 @@ PATIENCE_S = 3600  # without a word of the endpoint
 ENDED = {"completed", "expired", "cancelled", "failed"}
 
 
-class Batch:
-    """Orders calls of an endpoint in batches, and collects what they bring."""
+class BatchAPI:
+    """Orders calls of a backend in batches, and collects what they bring into `done`."""
 
-    def __init__(self, endpoint, done: dict):
-        self.endpoint, self.done, self.ledger = endpoint, done, endpoint.ledger
+    def __init__(self, backend, done: dict):
+        self.backend, self.done, self.ledger = backend, done, backend.ledger
         self.answered = len(done)  # so far, as the API counts them
 
-    async def order(self, missing: Iterable, waiting: set[str]) -> None:
-        """Order (key, request) pairs; add batch tokens to `waiting`. Raises UserError over the budget."""
+    async def order(self, missing: list[Pending], waiting: set[str]) -> None:
+        """Order calls; add the batches' tokens to `waiting`. Raises UserError over the budget."""
         async with self._client():
             for part in self._files(missing):
                 waiting.add(await self._order(part))
@@ -47,37 +46,37 @@ class Batch:
 
     async def find_again(self) -> None:
         """Name the batches that were made just before a kill; forget those that were never made."""
-        lost = self.ledger.nameless(self.endpoint.url)
+        lost = self.ledger.nameless(self.backend.model.url)
         async with self._client():
             async for batch in self.client.batches.list(limit=100):
                 if (batch.metadata or {}).get("token") in lost:
                     self.ledger.name_batch(batch.metadata["token"], batch.id)
-        for token in self.ledger.nameless(self.endpoint.url):
+        for token in self.ledger.nameless(self.backend.model.url):
             self.ledger.forget(token)
 
     @asynccontextmanager
     async def _client(self):
         try:
-            async with self.endpoint.connect() as self.client:
+            async with calls.connect(self.backend.model, 10, self.backend.tries) as self.client:
                 yield
         except openai.APIError as error:
-            cause = transport.masked(error, self.endpoint.entry)
+            cause = calls.masked(error, self.backend.model)
             raise UserError(
-                f"the Batch API of {self.endpoint.url} fails: {cause}. What was ordered is noted: the same "
-                f"command goes on from here; without batch in {LIST} it orders nothing more"
+                f"the Batch API of {self.backend.model.url} fails: {cause}. Start the same command again: "
+                f"what was ordered is noted. Without batch in {LIST} nothing more is ordered."
             ) from None
 
-    def _files(self, missing: Iterable) -> Iterator[list[tuple[Pending, bytes]]]:
-        """The calls in parts of a file's size, each with its line."""
+    def _files(self, missing: list[Pending]) -> Iterator[list[tuple[Pending, bytes]]]:
+        """Yield the calls in parts of a file's size, each with its line."""
         part, size = [], 0
-        for name, request in missing:
-            body = self.endpoint.body(request)
-            line = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for pending in missing:
+            body = paid.body(self.backend.model, pending)
+            line = {"custom_id": pending.key, "method": "POST", "url": "/v1/chat/completions", "body": body}
             text = json.dumps(line).encode() + b"\n"
             if part and (len(part) == FILE_CALLS or size + len(text) > FILE_BYTES):
                 yield part
                 part, size = [], 0
-            part.append((self.endpoint.pending(name, request, BATCH_SHARE), text))
+            part.append((pending._replace(most_usd=pending.most_usd * BATCH_SHARE), text))
             size += len(text)
         yield from [part] if part else []
 
@@ -88,7 +87,7 @@ class Batch:
         file = await self.client.files.create(
             file=("calls.jsonl", b"".join(text for _, text in part)), purpose="batch"
         )
-        self.ledger.order(token, self.endpoint.url, [pending for pending, _ in part])
+        self.ledger.order(token, self.backend.model.url, [pending for pending, _ in part])
         created = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
             input_file_id=file.id,
             endpoint="/v1/chat/completions",
@@ -99,11 +98,11 @@ class Batch:
         return token
 
     def _check_budget(self, most: float) -> None:
-        budget, spent = self.endpoint.budget_usd, self.ledger.spent(self.endpoint.run)
+        budget, spent = self.backend.budget_usd, self.ledger.spent(self.backend.run)
         if budget is not None and spent + most > budget:
             raise UserError(
                 f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the "
-                f"run {self.endpoint.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the "
+                f"run {self.backend.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the "
                 "same command goes on"
             )
 
@@ -117,23 +116,25 @@ class Batch:
             self.ledger.forget(token)
             why = "; ".join(error.message or "" for error in (batch.errors and batch.errors.data) or [])
             raise UserError(
-                f"{self.endpoint.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
+                f"{self.backend.model.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
             )
-        calls, answers, lost = {}, {}, []
+        answered, answers = [], {}
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             for line in (await self.client.files.content(name)).content.splitlines():
                 if not (result := _result(line, ordered)):
                     continue
                 pending, response = result
                 try:
-                    call, answer = self.endpoint.answer(pending, response, share=BATCH_SHARE)
-                    calls[pending.key], answers[pending.key] = call, answer
+                    completion = paid.read(response, paid.body(self.backend.model, pending))
+                    answered.append(
+                        paid.answered_call(self.backend, pending, response, completion, share=BATCH_SHARE)
+                    )
+                    answers[pending.key] = completion
                 except Unusable as error:
-                    answers[pending.key] = self.endpoint.unanswered(error)
-                    lost += filter(None, [self.endpoint.lost(pending, error.tokens, BATCH_SHARE)])
-        self.ledger.store(calls.values(), collected=token)
-        self.ledger.lose(lost)
-        self.endpoint.sent += len(calls)
+                    answers[pending.key] = paid.failed_call(self.backend, error)
+                    answered += paid.unusable_calls(self.backend, pending, error, BATCH_SHARE)
+        self.ledger.store(answered, collected=token)
+        self.backend.sent += sum(call.response is not None for call in answered)
         self.done |= answers
 
     async def _ended(self, token: str, batch_id: str):
@@ -152,7 +153,7 @@ class Batch:
             except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
                 if time.monotonic() - heard > PATIENCE_S:
                     raise
-            await asyncio.sleep(self.endpoint.poll_s)
+            await asyncio.sleep(self.backend.poll_s)
 
 
 def _result(line: bytes, ordered: dict[str, Pending]) -> tuple[Pending, object] | None:

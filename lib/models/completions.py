@@ -54,7 +54,7 @@ def read(response: object, body: dict) -> Completion:
     if not text and not reasoning and finish == "stop" and not isinstance(message.get("content"), str):
         raise Unusable("the reply holds no text", tokens)
     _check_prompt(body["messages"], tokens)
-    return Completion(text, reasoning, finish, *(tokens or (None, None)))
+    return Completion(text, reasoning, finish, *(tokens or (None, None)), _logprobs(choice))
 
 
 def usage(response: object) -> tuple[int, int] | None:
@@ -78,6 +78,13 @@ def _choice(response: object, tokens: tuple[int, int] | None) -> tuple[dict, dic
     if not isinstance(choice.get("message"), dict):
         raise Unusable(f"the reply is no chat completion: {str(response)[:SHOWN]}", tokens)
     return choice, choice["message"]
+
+
+def _logprobs(choice: dict) -> list[dict] | None:
+    """The tokens of a choice with their log-probabilities; None where it gives none."""
+    given = choice.get("logprobs")
+    listed = given.get("content") if isinstance(given, dict) else None
+    return listed if isinstance(listed, list) else None
 
 
 def _content(content: object) -> tuple[str, str]:

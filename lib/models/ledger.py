@@ -5,16 +5,13 @@ A call is stored before its reply is used, and only if it was answered. A batch 
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lib import paths
 from lib.errors import UserError
 
 SCHEMA = 2  # part of every key: what a call means may change
@@ -30,24 +27,6 @@ CREATE TABLE IF NOT EXISTS under_way (key TEXT PRIMARY KEY, purpose TEXT, run TE
     most_usd REAL, token TEXT);
 CREATE INDEX IF NOT EXISTS by_token ON under_way (token);
 """
-LOST = """CREATE TABLE IF NOT EXISTS {}lost (model TEXT, purpose TEXT, run TEXT, stage TEXT,
-    prompt_tokens INTEGER, completion_tokens INTEGER, usd REAL, made_at TEXT)"""
-
-
-def default_path() -> Path:
-    """Return the ledger of this run: $LEDGER, which `python -m lib.run --ledger` sets, else in outputs."""
-    return paths.ROOT / paths.expand(os.environ.get("LEDGER") or "outputs/ledger.sqlite")
-
-
-def is_alone() -> bool:
-    """Whether the ledger alone answers: $LEDGER_ONLY, which `python -m lib.run --ledger-only` sets."""
-    return os.environ.get("LEDGER_ONLY", "") not in ("", "0")
-
-
-@cache  # a process holds each ledger open once
-def opened(path: Path, read_only: bool) -> "Ledger":
-    """Return the open ledger at a path."""
-    return Ledger(path, read_only)
 
 
 class Pending(NamedTuple):
@@ -62,7 +41,11 @@ class Pending(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One answered call, as it is stored; `usd` is None where the price of the model is unknown."""
+    """One paid call, as it is stored; `usd` is None where the price of the model is unknown.
+
+    `response` is None where the reply cannot be used. Such a call has a key of its own, so that it answers
+    none: the next start asks again.
+    """
 
     key: str
     endpoint: str  # its URL
@@ -71,25 +54,12 @@ class Call(NamedTuple):
     run: str
     stage: str
     request: str  # JSON: messages, sampling, attempt
-    response: str  # JSON: all that the endpoint said
+    response: str | None  # JSON: all that the endpoint said
     finish: str
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
     seconds: float
-    made_at: str  # ISO 8601, UTC
-
-
-class Lost(NamedTuple):
-    """What a reply cost that cannot be used. It answers no call: the next start asks again."""
-
-    model: str
-    purpose: str
-    run: str
-    stage: str
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float | None
     made_at: str  # ISO 8601, UTC
 
 
@@ -100,15 +70,6 @@ def key(model: str, request: dict) -> str:
     """
     text = json.dumps([SCHEMA, model, request], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def fits(call: Call) -> bool:
-    """Whether a call's content is that of its key, and its response one."""
-    try:
-        same = key(call.model, json.loads(call.request)) == call.key
-        return same and isinstance(json.loads(call.response), dict)
-    except (ValueError, TypeError):
-        return False
 
 
 class Ledger:
@@ -137,7 +98,6 @@ class Ledger:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")  # a stored reply outlives a loss of power, too
         db.executescript(TABLES)
-        db.execute(LOST.format(""))
         return db
 
     def _reader(self) -> sqlite3.Connection:
@@ -147,8 +107,6 @@ class Ledger:
             db = sqlite3.connect(f"{self.path.resolve().as_uri()}?{mode}", uri=True, check_same_thread=False)
             try:
                 db.execute("SELECT key FROM calls LIMIT 1")
-                db.execute("ATTACH ':memory:' AS older")  # its table is used where the file has none
-                db.execute(LOST.format("older."))
                 return db
             except sqlite3.OperationalError as error:
                 failure = error
@@ -163,7 +121,7 @@ class Ledger:
 
     @contextmanager
     def _change(self):
-        """Open a transaction. Raises UserError where the file cannot be written."""
+        """Open a transaction."""
         try:
             with self._lock, self._db:
                 yield
@@ -182,10 +140,7 @@ class Ledger:
     def find(self, keys: Iterable[str]) -> Iterator[tuple[str, dict]]:
         """(key, response) of those that are stored, in no order."""
         for name, text in self._among("SELECT key, response FROM calls", keys):
-            try:
-                yield name, json.loads(text)
-            except ValueError as error:
-                raise self._unusable(f"read at the call {name[:16]}", error) from None
+            yield name, json.loads(text)
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
         keys = list(keys)
@@ -203,46 +158,36 @@ class Ledger:
             for table in ("under_way", "batches") if collected else ():
                 self._db.execute(f"DELETE FROM {table} WHERE token = ?", (collected,))
 
-    def lose(self, lost: Iterable[Lost]) -> None:
-        """Write what replies cost that cannot be used."""
-        with self._change():
-            self._db.executemany(f"INSERT INTO lost VALUES ({','.join('?' * len(Lost._fields))})", lost)
-
     def spent(self, run: str) -> float:
         """Return the USD of a run, with what its batches under way may cost; unknown prices count 0."""
         sums = "coalesce((SELECT sum(usd) FROM calls WHERE run = :run), 0)"
         sums += " + coalesce((SELECT sum(most_usd) FROM under_way WHERE run = :run), 0)"
-        sums += " + coalesce((SELECT sum(usd) FROM lost WHERE run = :run), 0)"
         return self._row(f"SELECT {sums}", {"run": run})[0]
 
     def of_stage(self, run: str, stage: str) -> tuple[int, float | None]:
         """Return the calls that a stage of a run made, and their USD; None where a price is unknown."""
         priced = "CASE WHEN count(usd) = count(*) THEN coalesce(sum(usd), 0.0) END"
-        both = "SELECT run, stage, 1 AS answered, usd FROM calls"
-        both += " UNION ALL SELECT run, stage, 0, usd FROM lost"
-        query = f"SELECT coalesce(sum(answered), 0), {priced} FROM ({both}) WHERE run = ? AND stage = ?"
+        query = f"SELECT count(response), {priced} FROM calls WHERE run = ? AND stage = ?"
         return self._row(query, (run, stage))
 
     def rows(self) -> Iterator[Call]:
-        """All calls, in the order they were made."""
-        return map(Call._make, self._rows("SELECT * FROM calls ORDER BY made_at, key"))
+        """Yield all answered calls, in the order they were made."""
+        query = "SELECT * FROM calls WHERE response IS NOT NULL ORDER BY made_at, key"
+        return map(Call._make, self._rows(query))
 
     def totals(self) -> list[tuple]:
         """List (model, purpose, run, calls, prompt tokens, completion tokens, USD or None)."""
-        paid = "model, purpose, run, prompt_tokens, completion_tokens, usd"
-        both = f"SELECT 1 AS answered, {paid} FROM calls UNION ALL SELECT 0, {paid} FROM lost"
-        return list(
-            self._rows(
-                "SELECT model, purpose, run, sum(answered), sum(prompt_tokens), sum(completion_tokens), "
-                "CASE WHEN count(usd) = count(*) THEN sum(usd) END "
-                f"FROM ({both}) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-            )
+        query = (
+            "SELECT model, purpose, run, count(response), sum(prompt_tokens), sum(completion_tokens), "
+            "CASE WHEN count(usd) = count(*) THEN sum(usd) END FROM calls GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
+        return list(self._rows(query))
 
     def means(self, model: str, purpose: str) -> tuple[int, float, float]:
         """Return (calls, mean completion tokens, mean seconds of live calls) of a purpose."""
         query = "SELECT count(*), avg(completion_tokens), avg(nullif(seconds, 0)) FROM calls"
-        return self._row(f"{query} WHERE model = ? AND purpose = ?", (model, purpose))
+        query += " WHERE model = ? AND purpose = ? AND response IS NOT NULL"
+        return self._row(query, (model, purpose))
 
     def faults(self) -> Iterator[str]:
         """Yield faults of the file: SQLite's own check, then calls whose content does not fit their key."""
@@ -250,7 +195,7 @@ class Ledger:
             if message != "ok":
                 yield message
         for call in self.rows():
-            if not fits(call):
+            if key(call.model, json.loads(call.request)) != call.key:
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
     # batches under way

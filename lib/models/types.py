@@ -1,12 +1,13 @@
 """Requests to a model and their completions, with the names of vLLM and the OpenAI API."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lib.errors import UserError
 
 NO_ROOM = "no room"  # finish_reason of a prompt that fills the model's context: it was not sent
+FAILED = "failed: "
 NO_TEXT = "no answer"  # how a completion is counted that holds thoughts alone
 
 
@@ -19,6 +20,8 @@ class SamplingParams:
     top_k: int = 0  # 0 draws from all tokens
     max_tokens: int = 256
     seed: int = 0
+    logprobs: int = 0  # candidates of each token that a server gives with their log-probabilities
+    extra_args: dict = field(default_factory=dict)  # further fields of a request to a server
 
     def __post_init__(self):
         check_samples(self.n, self.temperature)
@@ -39,8 +42,9 @@ def check_samples(samples: int, temperature: float) -> None:
 class Completion(NamedTuple):
     """One completion; `finish_reason` is "stop" where it is whole, "length" where it was cut, or NO_ROOM.
 
-    `reasoning` holds the thoughts before the text: kept, but never judged, trained on or scored. Tokens are
-    None where a server does not count them.
+    Of a failed call it is FAILED and the cause. `reasoning` holds the thoughts before the text: kept, but
+    never judged, trained on or scored. Tokens are None where a server does not count them. `logprobs` are
+    those of the tokens, as the OpenAI API has them, where they were asked for.
     """
 
     text: str
@@ -48,6 +52,12 @@ class Completion(NamedTuple):
     finish_reason: str = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    logprobs: list[dict] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a call got no reply that can be used."""
+        return self.finish_reason.startswith(FAILED)
 
     @property
     def truncated(self) -> bool:
@@ -73,3 +83,10 @@ def ended(completions: Iterable[Completion]) -> Ended:
     return Ended(
         sum(each.truncated for each in completions), sum(each.thoughts_alone for each in completions)
     )
+
+
+def json_format(**types: str) -> dict:
+    """Return a response_format for a JSON object with these fields, each of a JSON type."""
+    schema = {"type": "object", "properties": {name: {"type": kind} for name, kind in types.items()}}
+    schema |= {"required": [*types], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}

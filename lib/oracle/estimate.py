@@ -36,7 +36,7 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     sample = rows.select(range(min(SAMPLE, len(rows))))
     question = _tokens(sum(len(turn["content"]) for turn in records.messages(row)) for row in sample)
     response = _tokens(len(text) for text in sample["corpus_response"] if text) or RESPONSE
-    response = _means(oracle.endpoint, "answer")[0] or response
+    response = _means(oracle.backend, "answer")[0] or response
     lengths = {  # tokens of the row in the prompt, and of the reply
         "answer": (question, response),
         "classify": (question, 5),
@@ -48,27 +48,31 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     estimates = []
     for purpose, count in calls.items():
         if count:
-            endpoint = oracle.judge if purpose in JUDGED else oracle.endpoint
+            backend = oracle.judge if purpose in JUDGED else oracle.backend
+            if backend.ledger is None:  # asked in this process, or at a server without a price
+                continue
             prompt = lengths[purpose][0] + len(prompts.get(purpose, "")) / catalog.CHARACTERS_A_TOKEN
-            estimates.append(ahead(endpoint, purpose, count, prompt, lengths[purpose][1]))
+            estimates.append(ahead(backend, purpose, count, prompt, lengths[purpose][1]))
     return estimates
 
 
-def ahead(endpoint, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
+def ahead(backend, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
     """Estimate calls of so many tokens each; the ledger's means count more."""
-    mean, seconds = _means(endpoint, purpose)
+    mean, seconds = _means(backend, purpose)
     completion = mean or completion
-    share = catalog.BATCH_SHARE if endpoint.entry.batch else 1.0
-    usd = endpoint.entry.usd(calls * prompt, calls * completion, share)
-    minutes = [calls * (seconds or SECONDS) / 60 / endpoint.concurrency]
-    minutes.append(calls / (endpoint.entry.requests_per_minute or float("inf")))
-    minutes.append(calls * (prompt + completion) / (endpoint.entry.tokens_per_minute or float("inf")))
-    return Ahead(purpose, endpoint.model, calls, calls * prompt, calls * completion, usd, max(minutes))
+    share = catalog.BATCH_SHARE if backend.model.batch else 1.0
+    usd = backend.model.usd(calls * prompt, calls * completion, share)
+    minutes = [calls * (seconds or SECONDS) / 60 / backend.concurrency]
+    minutes.append(calls / (backend.model.requests_per_minute or float("inf")))
+    minutes.append(calls * (prompt + completion) / (backend.model.tokens_per_minute or float("inf")))
+    return Ahead(purpose, backend.name, calls, calls * prompt, calls * completion, usd, max(minutes))
 
 
-def _means(endpoint, purpose: str) -> tuple[float | None, float | None]:
+def _means(backend, purpose: str) -> tuple[float | None, float | None]:
     """Return the ledger's mean completion tokens and seconds; None for few calls."""
-    calls, *means = endpoint.ledger.means(endpoint.entry.name, purpose)
+    if backend.ledger is None:
+        return None, None
+    calls, *means = backend.ledger.means(backend.model.name, purpose)
     return tuple(means) if calls >= ENOUGH else (None, None)
 
 
@@ -77,17 +81,17 @@ def _tokens(characters) -> float:
     return sum(characters) / max(len(characters), 1) / catalog.CHARACTERS_A_TOKEN
 
 
-def describe(ahead: list[Ahead], endpoint) -> str:
+def describe(ahead: list[Ahead], backend) -> str:
     """Return a sentence and a table by purpose (markdown); empty for no calls."""
-    if not ahead or endpoint.ledger_only:
+    if not ahead or backend.ledger_only:
         return ""
     priced = [cost.usd for cost in ahead if cost.usd is not None]
     money = f"USD {sum(priced):,.2f}" if len(priced) == len(ahead) else "at an unknown price"
     minutes = sum(cost.minutes for cost in ahead)
     time = f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
-    time = "in batches, each within a day" if endpoint.entry.batch else time
+    time = "in batches, each within a day" if backend.model.batch else time
     calls, tokens = sum(cost.calls for cost in ahead), sum(sum(cost[3:5]) for cost in ahead)
-    sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), endpoint)}"
+    sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), backend)}"
     rows = "\n".join(map(_line, ahead))
     return f"{sentence}\n\n{HEAD}\n{rows}\n\nWhat the ledger holds already is not asked again."
 
@@ -98,11 +102,11 @@ def _line(cost: Ahead) -> str:
     return f"| {cost.purpose} | {cost.model} | {sizes} | {usd} |"
 
 
-def _budget(usd: float, endpoint) -> str:
-    if endpoint.budget_usd is None:
+def _budget(usd: float, backend) -> str:
+    if backend.budget_usd is None:
         return ""
-    left = endpoint.budget_usd - endpoint.ledger.spent(endpoint.run)
-    _, paid = endpoint.ledger.of_stage(endpoint.run, endpoint.stage)  # by this stage, and not paid again
+    left = backend.budget_usd - backend.ledger.spent(backend.run)
+    _, paid = backend.ledger.of_stage(backend.run, backend.stage)  # by this stage, and not paid again
     return f"; USD {left:,.2f} of the budget are left" + ": the stage will stop there" * (
         usd > left + (paid or 0)
     )

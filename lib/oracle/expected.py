@@ -4,11 +4,11 @@ import math
 import re
 
 from lib.errors import UserError
-from lib.models import completions
-from lib.models.chat import Endpoint, Request
+from lib.models.backend import Backend
+from lib.models.types import Completion, SamplingParams
 from lib.tapir.judge import read_scores
 
-SAMPLING = {"temperature": 0.0, "max_tokens": 8, "logprobs": True, "top_logprobs": 20}  # "10 10" is 5 tokens
+SAMPLING = SamplingParams(max_tokens=8, logprobs=20)  # "10 10" is 5 tokens
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
@@ -30,17 +30,15 @@ def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
     return None if None in both else both
 
 
-def verdict(response: dict, request: Request, judge: Endpoint) -> dict:
-    """Read a verdict with expected scores. Raises UserError without log-probabilities."""
-    reply = completions.read(response, judge.body(request))
-    tokens = (response["choices"][0].get("logprobs") or {}).get("content")
-    if not tokens and reply.text:
+def expected(reply: Completion, judge: Backend) -> list[float] | None:
+    """Return the expected scores of a verdict. Raises UserError without log-probabilities."""
+    if not reply.logprobs and reply.text:
         raise UserError(
-            f"judge_scores=expected: {judge.model} at {judge.url} gives no log-probabilities. "
-            "Set judge_scores=text, or serve the judge with them."
+            f"judge_scores=expected: {judge.name} gives no log-probabilities. Set judge_scores=text, or "
+            "serve the judge with them."
         )
-    both = scores(reply.text, tokens or [])
-    return {"reply": reply.text, "finish": reply.finish_reason, "expected": both and list(both)}
+    both = scores(reply.text, reply.logprobs or [])
+    return both and list(both)
 
 
 def expectation(candidates: list[dict], values: dict[str, float]) -> float | None:

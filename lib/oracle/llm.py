@@ -10,44 +10,29 @@ from datasets import Dataset
 
 from lib import prompts, records, show
 from lib.corpus.novelty import NoveltyFilter
-from lib.models.chat import Endpoint, Reply, Request
+from lib.models.backend import Backend
+from lib.models.types import Completion, SamplingParams, json_format
 from lib.oracle import estimate, expected, replies
 from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
-CHUNK = 2000  # whole responses held at a time: with their log-probabilities they are long
-JSON_SCORES = {  # asked of a judge whose entry says json
-    "type": "json_schema",
-    "json_schema": {
-        "name": "verdict",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "assistant_1": {"type": "number"},
-                "assistant_2": {"type": "number"},
-                "reasons": {"type": "string"},
-            },
-            "required": ["assistant_1", "assistant_2", "reasons"],
-            "additionalProperties": False,
-        },
-    },
-}
+CHUNK = 2000  # verdicts held at a time: with their log-probabilities they are long
+# asked of a judge whose entry says json
+JSON_SCORES = json_format(assistant_1="number", assistant_2="number", reasons="string")
 JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
 COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
 
 
 @dataclass
 class LLMOracle:
-    """Ask a strong model; `judge` may be another endpoint.
+    """Ask a strong model, wherever it is; `judge` may be another one.
 
     `labels` are the taxonomy's tasks. `failed` counts calls without a reply by purpose, `cut` responses that
-    the token limit cut.
-    `report` gets (done, total, purpose).
+    the token limit cut. `report` gets (done, total, purpose).
     """
 
-    endpoint: Endpoint
-    judge: Endpoint | None = None
+    backend: Backend
+    judge: Backend | None = None
     labels: tuple[str, ...] = ()
     max_tokens: int = 2048
     judge_max_tokens: int = 512
@@ -61,16 +46,16 @@ class LLMOracle:
     warning: str = ""  # about an unfit judge
 
     def __post_init__(self):
-        self.judge = self.judge or self.endpoint
+        self.judge = self.judge or self.backend
 
     def account(self) -> dict[str, float | None]:
         """Count calls, their money, replies from the ledger and calls without a reply."""
-        names, endpoints = ("cached", "failed"), self._endpoints()
-        counts = {f"oracle.{name}": sum(getattr(endpoint, name) for endpoint in endpoints) for name in names}
-        return self.endpoint.account() | counts | {"oracle.cut_responses": self.cut}
+        accounts = [each.account() for each in self._backends()]
+        counts = {name: sum(each[name] for each in accounts) for name in ("oracle.cached", "oracle.failed")}
+        return accounts[0] | counts | {"oracle.cut_responses": self.cut}
 
-    def _endpoints(self) -> Iterable[Endpoint]:
-        return {id(endpoint): endpoint for endpoint in (self.endpoint, self.judge)}.values()
+    def _backends(self) -> list[Backend]:
+        return [self.backend] if self.judge is self.backend else [self.backend, self.judge]
 
     def describe(self) -> str:
         """Return the account as one sentence."""
@@ -78,7 +63,7 @@ class LLMOracle:
         money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
         parts = [f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"]
         parts += [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
-        causes = sum((endpoint.failures for endpoint in self._endpoints()), Counter())
+        causes = sum((each.failures for each in self._backends()), Counter())
         for cause, count in causes.most_common(1):
             parts.append(f"the most frequent cause ({count:,}): {show.code(cause)}")
         if self.cut:
@@ -92,7 +77,8 @@ class LLMOracle:
         names |= {"rate": "rate_accuracy", "refine": "refine_worked"}
         texts = {purpose: prompts.text(name) for purpose, name in names.items()}
         texts["classify"] += prompts.listed(self.labels)
-        return estimate.describe(estimate.estimate(self, rows, texts, calls), self.endpoint)
+        paid = [each for each in self._backends() if each.ledger is not None]
+        return estimate.describe(estimate.estimate(self, rows, texts, calls), paid[0]) if paid else ""
 
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where it is null; no, empty or cut replies leave it null."""
@@ -134,7 +120,7 @@ class LLMOracle:
             chats = map(chat, _at(rows, missing, *COLUMNS))
             answers = self._ask(purpose, chats, len(missing), repeat(attempt))
             for i, reply in zip(missing, answers, strict=True):
-                values[i] = read(reply.text or "") if read else _whole(reply)
+                values[i] = read(reply.text) if read else _whole(reply)
         return values
 
     def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
@@ -154,7 +140,7 @@ class LLMOracle:
                 verdicts[i] = row_verdicts
             if is_pilot:
                 self.warning = fitness.check(
-                    records.update(rows.select(part), verdicts=fresh), self.judge.model
+                    records.update(rows.select(part), verdicts=fresh), self.judge.name
                 )
                 if self.warning and self.unfit_judge == "refuse":
                     raise fitness.UnfitJudge(self.warning)
@@ -185,17 +171,13 @@ class LLMOracle:
     def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
         """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
         if self.judge_scores == "text":
-            answers = self._ask("judge", chats, total, repeat(attempt), at_once)
-            return [None if text is None else {"reply": text, "finish": finish} for text, finish in answers]
+            return list(map(_verdict, self._ask("judge", chats, total, repeat(attempt), at_once)))
         verdicts: list[dict | None] = []
-        self.report(0, total, "judge")
-        requests = (Request(chat, "judge", attempt, expected.SAMPLING) for chat in chats)
-        for part in records.batched(requests, CHUNK):
-            responses = self.judge.responses(part, at_once=at_once)
-            self.failed["judge"] += responses.count(None)
-            for request, response in zip(part, responses, strict=True):
-                verdicts.append(response and expected.verdict(response, request, self.judge))
-            self.report(len(verdicts), total, "judge")
+        for part in records.batched(chats, CHUNK):
+            replies = self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts))
+            for reply in replies:
+                verdict = _verdict(reply)
+                verdicts.append(verdict and verdict | {"expected": expected.expected(reply, self.judge)})
         return verdicts
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
@@ -231,24 +213,49 @@ class LLMOracle:
         return answered.select([i for i, cause in enumerate(causes) if not cause]), drops
 
     def _ask(
-        self, purpose: str, chats: Iterable, total: int, attempts: Iterable[int], at_once: bool = False
-    ) -> list[Reply]:
-        """Ask the endpoint that the purpose belongs to, and count what failed or was cut."""
+        self,
+        purpose: str,
+        chats: Iterable,
+        total: int,
+        attempts: Iterable[int],
+        at_once: bool = False,
+        before: int = 0,
+    ) -> list[Completion]:
+        """Ask the model that the purpose belongs to, and count what failed or was cut.
+
+        `before` of the `total` chats were asked earlier.
+        """
         if not total:
             return []
-        is_judge = purpose in estimate.JUDGED
-        endpoint = self.judge if is_judge else self.endpoint
-        limit = self.judge_max_tokens if is_judge else self.max_tokens
-        sampling = {"temperature": 1.0 if purpose == "expand" else 0.0, "max_tokens": limit}
-        if purpose == "judge" and endpoint.entry.json:
-            sampling["response_format"] = JSON_SCORES
-        requests = (Request(chat, purpose, n, sampling) for chat, n in zip(chats, attempts, strict=False))
-        self.report(0, total, purpose)
-        answers = endpoint.chat(requests, lambda done: self.report(done, total, purpose), at_once)
-        self.failed[purpose] += sum(reply.text is None for reply in answers)
+        backend = self.judge if purpose in estimate.JUDGED else self.backend
+        self.report(before, total, purpose)
+        answers = backend.generate(
+            chats,
+            self._params(purpose, backend),
+            lambda done, _: self.report(before + done, total, purpose),
+            purpose=purpose,
+            attempts=attempts,
+            at_once=at_once,
+        )
+        replies = [reply for (reply,) in answers]
+        self.failed[purpose] += sum(reply.failed for reply in replies)
         if purpose in ("answer", "refine"):
-            self.cut += sum(reply.finish == "length" for reply in answers)
-        return answers
+            self.cut += sum(reply.finish_reason == "length" for reply in replies)
+        return replies
+
+    def _params(self, purpose: str, backend: Backend) -> SamplingParams:
+        if purpose == "judge" and self.judge_scores == "expected":
+            return expected.SAMPLING
+        is_json = purpose == "judge" and backend.ledger is not None and backend.model.json
+        return SamplingParams(
+            temperature=1.0 if purpose == "expand" else 0.0,
+            max_tokens=self.judge_max_tokens if purpose in estimate.JUDGED else self.max_tokens,
+            extra_args={"response_format": JSON_SCORES} if is_json else {},
+        )
+
+
+def _verdict(reply: Completion) -> dict | None:
+    return None if reply.failed else {"reply": reply.text, "finish": reply.finish_reason}
 
 
 def _chat(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
@@ -257,9 +264,9 @@ def _chat(prompt: Callable, row: dict, response: str = "response", **parts: str)
     return prompt(conversation=conversation, instruction=conversation, response=row[response], **parts)
 
 
-def _whole(reply: Reply) -> str | None:
+def _whole(reply: Completion) -> str | None:
     """Return a response that ended by itself: a cut one teaches to stop in the middle."""
-    return (reply.text or "").strip() or None if reply.finish == "stop" else None
+    return None if reply.truncated else reply.text.strip() or None
 
 
 def _at(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lib import prompts
 from lib.corpus import duplicates
 from lib.corpus.novelty import NoveltyFilter
-from lib.models.chat import Reply
+from lib.models.types import Completion
 
 VERBS = "help|assist|answer|provide|do|fulfil|comply|create|write|generate|engage|support|respond|continue"
 REFUSAL = re.compile(
@@ -60,11 +60,11 @@ def new_instruction(reply: str) -> tuple[str, str] | None:
     return instruction, "" if given.casefold() in NOTHING else given
 
 
-def child(parent: dict, reply: Reply, novelty: NoveltyFilter) -> dict | str:
+def child(parent: dict, reply: Completion, novelty: NoveltyFilter) -> dict | str:
     """Return an expansion's row and add it to `novelty`, or return why there is none."""
-    if reply.text is None:
-        return "filtered" if "content_filter" in reply.finish else "no reply"
-    if reply.finish == "length":
+    if reply.failed:
+        return "filtered" if "content_filter" in reply.finish_reason else "no reply"
+    if reply.truncated:
         return "cut"
     if is_refusal(reply.text):
         return "refusal"

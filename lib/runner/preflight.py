@@ -8,13 +8,13 @@ from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 
-from lib import corpus, paths
+from lib import corpus, models, paths
 from lib.corpus import sources
 from lib.errors import UserError
 from lib.evaluation import registry
 from lib.gym import EMBEDDED
-from lib.models import catalog, ledger, loading
-from lib.models.settings import check_engine
+from lib.models import catalog, loading
+from lib.models.ledger import Ledger
 from lib.models.types import check_samples
 from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
@@ -65,7 +65,7 @@ def check(notebook: str, values: dict) -> None:
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
     if "engine" in values:
-        check_engine(*(values[name] for name in ENGINE))
+        models.check_engine(*(values[name] for name in ENGINE))
     if "learning_rate" in values:
         names = [field.name for field in fields(TrainingConfig) if field.name in values]
         TrainingConfig(**{name: values[name] for name in names})
@@ -183,14 +183,14 @@ def _oracles(values: dict) -> list[str]:
 def _check_model(name: str, values: dict) -> None:
     """A model is offered, its key, price and ledger are there: better known before anything is trained."""
     try:
-        catalog.find_offered(values[name], values["budget_usd"], ledger.is_alone())
+        catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
     except UserError as error:
         raise UserError(f"{name}={error}") from None
-    check_ledger(ledger.default_path(), ledger.is_alone())
+    check_ledger(models.ledger_path(), models.ledger_only())
 
 
 @cache
 def check_ledger(path: Path, read_only: bool) -> None:
     """Raise UserError for a ledger that cannot be opened."""
     if read_only or path.exists():
-        ledger.Ledger(path, read_only).close()
+        Ledger(path, read_only).close()

@@ -9,8 +9,6 @@ from multiprocessing.connection import Connection
 
 from chat_server import ChatServer
 
-from lib.models.chat import Request
-
 DELAY_S = 0.1
 REPLY = "9 8\nA verdict of a usual length, with its reasons. " * 4
 
@@ -54,10 +52,10 @@ def _serve(pipe: Connection) -> None:
             pipe.send((len(answered), answered[-1] - answered[0] + DELAY_S if answered else 0.0))
             answered.clear()
             served.bodies.clear()
-            served.asked.clear()
+            served.counts.clear()
 
 
-def requests(n: int, name: str) -> list[Request]:
+def requests(n: int, name: str) -> list[list[dict]]:
     """Of a usual length; none is another's of another name."""
     text = "Judge these two responses of a usual length. " * 20
-    return [Request([{"role": "user", "content": f"{text}{name} {i}"}], "judge") for i in range(n)]
+    return [[{"role": "user", "content": f"{text}{name} {i}"}] for i in range(n)]

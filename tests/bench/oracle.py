@@ -18,8 +18,9 @@ from bench import environments, local
 from bench.lines import compared
 
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
+from lib.models.types import SamplingParams
 
 CALLS = {64: 2048, 256: 4096}  # at once: calls
 TURNS = 3
@@ -30,9 +31,11 @@ SEEN = "suite"  # as the server saw it
 def suite(url: str, prompts: list, at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite")
-        replies = Endpoint(Model("m", url, concurrency=at_once), ledger).chat(prompts)
+        replies = ServerBackend(Model("m", url, concurrency=at_once), ledger).generate(
+            prompts, SamplingParams()
+        )
         ledger.close()
-    assert [reply.text for reply in replies] == [local.REPLY] * len(prompts)
+    assert [reply.text for (reply,) in replies] == [local.REPLY] * len(prompts)
 
 
 def sdk(url: str, prompts: list, at_once: int) -> None:
@@ -43,7 +46,7 @@ def sdk(url: str, prompts: list, at_once: int) -> None:
         transport = openai.DefaultAioHttpClient(limits=limits)
         async with openai.AsyncOpenAI(api_key="none", base_url=url, http_client=transport) as client:
             create = client.chat.completions.create
-            await _all(prompts, at_once, lambda prompt: create(model="m", messages=prompt.messages))
+            await _all(prompts, at_once, lambda prompt: create(model="m", messages=prompt))
 
     asyncio.run(ask())
 
@@ -55,7 +58,7 @@ def bare(url: str, prompts: list, at_once: int) -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as session:
 
             async def post(prompt) -> None:
-                body = {"model": "m", "messages": prompt.messages}
+                body = {"model": "m", "messages": prompt}
                 async with session.post(f"{url}/chat/completions", json=body) as response:
                     await response.json()
 
@@ -106,7 +109,7 @@ def _rates(server: local.Server, at_once: int, n: int) -> tuple[dict, dict[str, 
             rates[SEEN] += [n / seconds] if work is suite else []
         for peer in [peer for peer in environments.PACKAGES if peer not in why]:
             try:
-                prompts = [request.messages[0]["content"] for request in local.requests(n, f"{peer} {turn}")]
+                prompts = [request[0]["content"] for request in local.requests(n, f"{peer} {turn}")]
                 environments.ask(peer, server.url, at_once, prompts)
                 rates[peer].append(n / _seen(server, n))
             except environments.Failed as error:

@@ -16,8 +16,8 @@ from bench.lines import markdown
 from lib import paths, prompts
 from lib.models import catalog
 from lib.models.catalog import Model
-from lib.models.chat import Endpoint, Request
 from lib.models.ledger import Ledger
+from lib.models.server import ServerBackend
 from lib.tapir import tasks
 
 ROWS = (52_000, 10_000_000)
@@ -103,9 +103,11 @@ def bytes_a_call(prompt: float, completion: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "sample.sqlite")
         long = "word" * round(prompt)
-        requests = [Request([{"role": "user", "content": f"{long} {i}"}], "judge") for i in range(SAMPLE)]
+        requests = [[{"role": "user", "content": f"{long} {i}"}] for i in range(SAMPLE)]
         ledgers.fill(
-            Endpoint(Model("m", ledgers.URL), ledger, ledger_only=True), requests, "word" * round(completion)
+            ServerBackend(Model("m", ledgers.URL), ledger, ledger_only=True),
+            requests,
+            "word" * round(completion),
         )
         ledger.close()
         return ledger.path.stat().st_size / SAMPLE

@@ -36,7 +36,7 @@ def nothing_runs_on():
 @pytest.fixture
 def server(serving):
     """As if it had been asked nothing yet."""
-    serving.asked.clear()
+    serving.counts.clear()
     serving.held, serving.waiting, serving.delay_s = False, False, 0.0
     return serving
 
@@ -45,7 +45,7 @@ def server(serving):
 def judged(serving, tmp_path_factory):
     """An undisturbed run of the stages that ask the oracle; to be copied, not changed."""
     run = small.Place(tmp_path_factory.mktemp("judged"), serving.url, small.JUDGED)
-    serving.held, before = False, serving.asked.total()
+    serving.held, before = False, serving.counts.total()
     run.finish()
-    run.calls = serving.asked.total() - before
+    run.calls = serving.counts.total() - before
     return run

@@ -23,32 +23,32 @@ def overwrite(path: Path) -> None:
 
 
 def test_a_damaged_file_of_a_finished_stage_is_found_and_its_stage_run_again(judged, server, tmp_path):
-    place = small.copied(judged, tmp_path)
-    cut(place.stage("tapir/2_oracle_judging@1") / "rows.parquet")
-    overwrite(place.stage("tapir/1_data_selection@0") / "rows.parquet")
-    ended = place.go()
+    study = small.copied(judged, tmp_path)
+    cut(study.stage("tapir/2_oracle_judging@1") / "rows.parquet")
+    overwrite(study.stage("tapir/1_data_selection@0") / "rows.parquet")
+    ended = study.go()
     assert ended.returncode == 0, ended.stderr
     assert "rows.parquet was changed after it was written, so it is not reused" in ended.stdout
     assert "rows.parquet has" in ended.stdout
-    assert equal.differences(judged.folder, place.folder) == []
-    assert server.asked.total() == 0
+    assert equal.differences(judged.folder, study.folder) == []
+    assert server.counts.total() == 0
 
 
 def test_damaged_files_of_a_stage_under_way_are_written_anew(judged, server, tmp_path):
-    place = small.copied(judged, tmp_path)
-    place.forget("tapir/2_oracle_judging@1")
-    place.ledger.unlink()
+    study = small.copied(judged, tmp_path)
+    study.forget("tapir/2_oracle_judging@1")
+    study.ledger.unlink()
     server.delay_s = 0.2
-    running = place.start()
-    [replies] = small.wait(lambda: place.find("**/*.part/work/completions-*.parquet"))
+    running = study.start()
+    [replies] = small.wait(lambda: study.find("**/*.part/work/completions-*.parquet"))
     small.kill(small.family(running))
     running.communicate()
-    [part] = place.parts()
+    [part] = study.parts()
     overwrite(replies)
-    shutil.copy(place.stage("tapir/1_data_selection@0") / "rows.parquet", part)
+    shutil.copy(study.stage("tapir/1_data_selection@0") / "rows.parquet", part)
     for path in (part / "rows.parquet", part / "notebook.ipynb", part / "plan.json"):
         cut(path)
-    place.finish()
-    assert equal.differences(judged.folder, place.folder) == []
-    assert equal.left_over(place) == []
-    assert server.asked.total() <= judged.calls + small.CONCURRENCY
+    study.finish()
+    assert equal.differences(judged.folder, study.folder) == []
+    assert equal.left_over(study) == []
+    assert server.counts.total() <= judged.calls + small.CONCURRENCY

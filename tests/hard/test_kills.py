@@ -25,15 +25,15 @@ def test_a_study_that_is_killed_in_every_stage_ends_as_an_undisturbed_one(server
     print(f"KILL_SEED={SEED}")
     server.delay_s = ANSWER_S
     calm, hit = (small.Place(tmp_path / name, server.url) for name in ("calm", "hit"))
-    before = Counter(server.asked)
+    before = Counter(server.counts)
     stages = calm.finish()["stages"]
-    needed = server.asked - before
+    needed = server.counts - before
     kills = kill_in_each(hit, stages, Random(SEED))
     hit.finish()
     assert equal.differences(calm.folder, hit.folder) == []
     assert equal.left_over(hit) == []
     small.wait(lambda: not small.alive(hit.seen), DEAD_S)
-    extra = server.asked - before - needed
+    extra = server.counts - before - needed
     assert not needed - extra and (extra - needed).total() <= kills * small.CONCURRENCY
 
 

@@ -10,11 +10,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def pair(judged, tmp_path):
     """Two studies that have loaded their rows, but asked nothing yet, with one ledger."""
-    made = [small.copied(judged, tmp_path / name) for name in ("one", "other")]
-    for place in made:
-        place.forget("tapir/2_oracle_judging@1")
-        place.keep_calls_in(tmp_path / "ledger.sqlite")
-    return made
+    places = [small.copied(judged, tmp_path / name) for name in ("one", "other")]
+    for copy in places:
+        copy.forget("tapir/2_oracle_judging@1")
+        copy.keep_calls_in(tmp_path / "ledger.sqlite")
+    return places
 
 
 def test_two_runs_write_to_one_ledger_and_a_run_is_started_once(pair, judged, server):
@@ -30,10 +30,10 @@ def test_two_runs_write_to_one_ledger_and_a_run_is_started_once(pair, judged, se
     server.held = False
     for process in (running, other):
         assert process.wait(small.LONGEST_S) == 0, process.communicate()
-    for place in pair:
-        assert equal.differences(judged.folder, place.folder) == []
-    asked = server.asked.total()
-    assert judged.calls <= asked <= 2 * judged.calls
+    for copy in pair:
+        assert equal.differences(judged.folder, copy.folder) == []
+    sent = server.counts.total()
+    assert judged.calls <= sent <= 2 * judged.calls
     second.forget("tapir/2_oracle_judging@1")
     second.finish()
-    assert server.asked.total() == asked  # every call is stored
+    assert server.counts.total() == sent  # every call is stored

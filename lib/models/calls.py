@@ -1,0 +1,161 @@
+"""Send requests to a model behind a URL, many at once, by the openai SDK on aiohttp."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import wait
+
+import httpx2
+import openai
+from anyio.from_thread import start_blocking_portal
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from lib.errors import UserError
+from lib.models.catalog import Model
+from lib.models.completions import SHOWN, Completion, Unusable
+from lib.text import clean
+
+LONGEST_ERROR = 300  # characters that are shown
+SLICE_S = 0.2  # between two looks for Ctrl-C
+
+
+def run(work: Callable[[], Awaitable], meanwhile: Callable[[], None]) -> None:
+    """Run a coroutine in a thread of its own, as Jupyter's loop is busy; call `meanwhile` every 0.2 s.
+
+    Ctrl-C, and what `meanwhile` raises, cancels the coroutine.
+    """
+    with start_blocking_portal() as portal:
+        future = portal.start_task_soon(work)
+        try:
+            while not future.done():
+                meanwhile()
+                wait([future], SLICE_S)
+            future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def connect(model: Model, connections: int, tries: int) -> openai.AsyncOpenAI:
+    """Open the SDK with as many connections as calls run at once; a model's key goes to its own URL alone."""
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    timeout = openai.Timeout(model.timeout_s, connect=min(10, model.timeout_s))
+    return openai.AsyncOpenAI(
+        api_key=model.secret() or "none",
+        base_url=model.url,
+        timeout=timeout,
+        max_retries=tries - 1,
+        http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+    )
+
+
+def masked(error: object, model: Model) -> str:
+    """Write an error in one line, without the key; of a connection error the cause, which the SDK hides."""
+    cause = (error.__cause__ if isinstance(error, openai.APIConnectionError) else None) or error
+    text, key = str(cause).strip() or type(cause).__name__, os.environ.get(model.key, "")
+    for form in filter(None, (key, key.strip())):
+        text = text.replace(form, "[key]")
+    return clean(" ".join(text.split()))[:LONGEST_ERROR]
+
+
+class Sender:
+    """Sends requests to a model, `concurrency` at once, until there is none left or a `reason` to stop."""
+
+    def __init__(self, model: Model, concurrency: int, tries: int):
+        self.model, self.concurrency, self.tries = model, concurrency, tries
+        self.reason: UserError | None = None
+
+    async def send(self, requests: Iterable, ask: Callable[[object], Awaitable]) -> None:
+        """Await `ask` for every request. Raises the reason to stop once the calls under way have ended."""
+        self.stopped = asyncio.Event()
+        self.requests_pace = _Pace(self.model.requests_per_minute, self.stopped)
+        self.tokens_pace = _Pace(self.model.tokens_per_minute, self.stopped)
+        requests = iter(requests)
+        client = connect(self.model, self.concurrency, self.tries)
+        async with client as self.client, asyncio.TaskGroup() as group:
+            for _ in range(self.concurrency):
+                group.create_task(self._work(requests, ask))
+        if self.reason:
+            raise self.reason
+
+    async def _work(self, requests: Iterator, ask: Callable[[object], Awaitable]) -> None:
+        while not self.reason:
+            try:
+                await ask(next(requests))
+            except StopIteration:
+                return
+            except UserError as error:
+                self.stop(error)
+            except Exception as error:  # the other calls must not lose their replies to it
+                cause = masked(f"{type(error).__name__}: {error}", self.model)
+                self.stop(
+                    UserError(f"calls to {self.model.url} had to stop: {cause}. What was stored is kept.")
+                )
+
+    def stop(self, reason: UserError) -> None:
+        """End the sending after the calls under way, for the first of such reasons."""
+        self.reason = self.reason or reason
+        self.stopped.set()
+
+    async def wait(self, tokens: float) -> bool:
+        """Wait for the turn of a call of so many tokens; returns whether it may still be made."""
+        await self.requests_pace.wait(1)
+        await self.tokens_pace.wait(tokens)
+        return not self.reason
+
+    async def post(self, body: dict, read: Callable[[dict, dict], Completion]) -> tuple[dict, Completion]:
+        """Send a request; return the whole reply, and its completion as `read` reads it.
+
+        The SDK sends it again after an error that HTTP reports, this method after an unusable reply that
+        states no tokens. Raises openai.APIError or Unusable.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Unusable) and not error.tokens),
+            stop=stop_after_attempt(self.tries),
+            wait=wait_exponential_jitter(multiplier=0.2, max=8),
+            reraise=True,
+        ):
+            with attempt:
+                raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+                response = _parsed(raw.content)
+                return response, read(response, body)
+
+    async def refusal(self, error: openai.APIError) -> str:
+        """Say that a server refuses its model, and which it serves, where that is another."""
+        model = self.model
+        refusal = f"{model.url} refuses {model.served_name} ({masked(error, model)})"
+        try:
+            served = [] if model.key else [each.id for each in (await self.client.models.list()).data]
+        except openai.APIError:
+            served = []
+        if model.key or model.served_name in served:
+            return refusal
+        others = f"; it serves {', '.join(served)}" if served else ""
+        return f"{refusal}{others}. Start one with vllm serve {model.served_name} --generation-config vllm."
+
+
+def _parsed(content: bytes) -> object:
+    """Parse a reply's JSON. Raises Unusable where it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise Unusable(f"a reply that is no JSON: {content[:SHOWN]!r}") from None
+
+
+class _Pace:
+    """At most so many a minute, evenly; a stop ends the waiting."""
+
+    def __init__(self, per_minute: float | None, stopped: asyncio.Event):
+        self.gap, self.next, self.stopped = 60 / per_minute if per_minute else 0.0, 0.0, stopped
+
+    async def wait(self, amount: float) -> None:
+        if self.gap:
+            now = time.monotonic()
+            start = max(now, self.next)
+            self.next = start + amount * self.gap
+            try:
+                await asyncio.wait_for(self.stopped.wait(), start - now)
+            except TimeoutError:
+                return

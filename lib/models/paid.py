@@ -1,0 +1,204 @@
+"""Calls whose replies are in the ledger before they are used."""
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import openai
+
+from lib.errors import UserError
+from lib.models import catalog, completions
+from lib.models.calls import Sender, masked
+from lib.models.catalog import Model
+from lib.models.completions import Completion, Unusable
+from lib.models.ledger import Call, Pending, key
+from lib.models.types import FAILED
+
+REFUSALS = (401, 403, 404)  # of the key, or of the model
+INVALID = (400, 422)  # of the request
+TOO_LONG = re.compile("context|too (?:long|large)|exceed", re.IGNORECASE)  # of one prompt, not of all
+SILENCE = 20  # failed calls in a row, or as many as run at once, that mean that the endpoint is down
+FEW = 5  # calls that mean the same where all of them failed
+LOOK_S = 1.0  # between two looks at what other processes of the run have spent
+
+
+UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
+
+
+class OverBudget(UserError):
+    """The next call could exceed the budget."""
+
+
+class Live:
+    """Asks a backend's model until every call is answered into `done`, or there is a reason to stop."""
+
+    def __init__(self, backend, done: dict):
+        self.backend, self.done = backend, done
+        self.sender = Sender(backend.model, backend.concurrency, backend.tries)
+        self.spent, self.looked = 0.0, float("-inf")
+        self.in_a_row = self.succeeded = 0
+        self.failure = ""  # the last one
+        self.unstored: dict[str, Call] = {}
+        self.storing = asyncio.Lock()
+
+    async def ask(self, missing: list[Pending]) -> None:
+        """Answer calls. Raises the reason to stop, once the calls under way are stored."""
+        try:
+            await self.sender.send(missing, self._ask)
+        finally:
+            self.backend.ledger.store(self.unstored.values())  # answered when the stage was interrupted
+        if not self.succeeded and self.in_a_row >= FEW:
+            raise self._down(f"all {self.in_a_row} calls failed")
+
+    async def _ask(self, pending: Pending) -> None:
+        self._check_budget()
+        request = body(self.backend.model, pending)
+        if not await self.sender.wait(catalog.tokens(request["messages"]) + limit(request) / 2):
+            return
+        started = time.monotonic()
+        try:
+            response, completion = await self.sender.post(request, read)
+        except (openai.APIError, Unusable) as error:
+            await self._fail(pending, request, error)
+            return
+        call = answered_call(self.backend, pending, response, completion, time.monotonic() - started)
+        self.in_a_row, self.succeeded = 0, self.succeeded + 1
+        self.spent += call.usd or 0
+        await self._store(call)
+        self.backend.sent += 1
+        self.done[pending.key] = completion
+
+    def _check_budget(self) -> None:
+        """Raise OverBudget where this run's calls, of all its processes, have spent the budget."""
+        budget, run = self.backend.budget_usd, self.backend.run
+        if budget is None:
+            return
+        if time.monotonic() - self.looked > LOOK_S:
+            self.spent, self.looked = self.backend.ledger.spent(run), time.monotonic()
+        if self.spent >= budget:
+            raise OverBudget(
+                f"budget_usd={budget:g}: it is spent (USD {self.spent:.2f}) by the run {run}. Raise it, and "
+                "the same command goes on from here."
+            )
+
+    async def _store(self, call: Call) -> None:
+        """Return once the call is on the disk. One transaction holds all that wait for the last one."""
+        self.unstored[call.key] = call
+        async with self.storing:
+            if call.key in self.unstored:
+                calls = list(self.unstored.values())
+                try:
+                    await asyncio.to_thread(self.backend.ledger.store, calls)
+                finally:
+                    for each in calls:
+                        del self.unstored[each.key]
+
+    async def _fail(self, pending: Pending, request: dict, error: openai.APIError | Unusable) -> None:
+        """Count a failed call and what it cost; stop where the others would fail, too."""
+        for paid in unusable_calls(self.backend, pending, error):
+            self.spent += paid.usd or 0
+            await self._store(paid)
+        self.in_a_row += 1
+        self.done[pending.key] = failed_call(self.backend, error)
+        self.failure = self.done[pending.key].finish_reason
+        status = getattr(error, "status_code", 0)
+        if status in REFUSALS and not self.succeeded:
+            raise UserError(await self.sender.refusal(error))
+        if status in INVALID and (name := _refused(error, request)):
+            model = self.backend.model
+            raise UserError(
+                f"{model.served_name} at {model.url} refuses {name}={request[name]!r}: {self.failure}. Run "
+                f"python -m lib.models probe {model.name}, which prints the entry for {catalog.LIST}."
+            )
+        if self.in_a_row >= max(SILENCE, self.backend.concurrency):
+            raise self._down(f"{self.in_a_row} calls in a row failed")
+
+    def _down(self, what: str) -> UserError:
+        return UserError(
+            f"{what} at {self.backend.model.url}, the last with: {self.failure}. Start the same command "
+            "again: what was answered is kept."
+        )
+
+
+def _refused(error: Exception, body: dict) -> str | None:
+    """Name the parameter that an endpoint refuses; None where it refuses this prompt for its length."""
+    names = [name for name in body if name not in ("model", "messages")]
+    return None if TOO_LONG.search(str(error)) else next((name for name in names if name in str(error)), None)
+
+
+# --- what a backend, its live calls and its batches have in common
+
+
+def pending(backend, messages: list[dict], sampling: dict, purpose: str, attempt: int) -> Pending:
+    """Describe a call before it is answered; `sampling` is as the model takes it."""
+    content = {"messages": messages, "sampling": sampling, "attempt": attempt}
+    text, model = json.dumps(content, ensure_ascii=False), backend.model
+    most_usd = model.usd(len(text) / catalog.CHARACTERS_A_TOKEN, limit(sampling)) or 0
+    return Pending(key(model.name, content), purpose, backend.run, backend.stage, text, most_usd)
+
+
+def limit(body: dict) -> int:
+    """Return the most completion tokens of a request."""
+    return next((body[name] for name in completions.LIMITS if name in body), UNLIMITED)
+
+
+def body(model: Model, pending: Pending) -> dict:
+    """Return what is sent."""
+    request = json.loads(pending.request)
+    return {"model": model.served_name, "messages": request["messages"], **request["sampling"]}
+
+
+def read(response: object, body: dict) -> Completion:
+    """Read a reply. Raises Unusable for one that holds thoughts alone, too."""
+    completion = completions.read(response, body)
+    if completion.thoughts_alone and not completion.truncated:
+        raise Unusable("the reply holds no text, its thoughts alone", completions.usage(response))
+    return completion
+
+
+def answered_call(
+    backend,
+    pending: Pending,
+    response: dict,
+    completion: Completion,
+    seconds: float = 0.0,
+    share: float = 1.0,
+) -> Call:
+    """Return an answered call for the ledger; `share` is that of the full price."""
+    texts = pending.request, completion.reasoning + completion.text
+    tokens = completions.usage(response) or [int(len(t) / catalog.CHARACTERS_A_TOKEN) + 1 for t in texts]
+    text = json.dumps(response)  # in ASCII: any text can be stored
+    return _call(backend, pending, text, completion.finish_reason, tokens, round(seconds, 3), share)
+
+
+def unusable_calls(backend, pending: Pending, error: Exception, share: float = 1.0) -> list[Call]:
+    """Return what an unusable reply cost, as a call for the ledger; none where it states no tokens."""
+    tokens = getattr(error, "tokens", None)
+    pending = pending._replace(key=f"unusable {uuid.uuid4().hex}")
+    return [_call(backend, pending, None, masked(error, backend.model), tokens, 0.0, share)] if tokens else []
+
+
+def _call(
+    backend,
+    pending: Pending,
+    response: str | None,
+    finish: str,
+    tokens: Sequence,
+    seconds: float,
+    share: float,
+) -> Call:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    key, purpose, run, stage, request, _ = pending
+    where, usd = (backend.model.url, backend.model.name), backend.model.usd(*tokens, share)
+    return Call(key, *where, purpose, run, stage, request, response, finish, *tokens, usd, seconds, now)
+
+
+def failed_call(backend, error: object) -> Completion:
+    """Count a call that failed for good; it is not stored."""
+    cause = masked(error, backend.model)
+    backend.failures[cause] += 1
+    return Completion("", finish_reason=f"{FAILED}{cause}")

@@ -1,0 +1,101 @@
+"""Ask a model four short questions: what it takes, what a reply costs, its entry for params/models.yaml."""
+
+import json
+from dataclasses import fields, replace
+from datetime import date
+
+import httpx2
+import openai
+import yaml
+
+from lib.errors import UserError
+from lib.models import calls, catalog, completions
+from lib.models.catalog import Model
+from lib.models.types import Completion, json_format
+
+QUESTION = [{"role": "user", "content": 'What is 8 - 1? Reply with JSON alone: {"result": number}'}]
+MOST_TOKENS = 512  # of a reply, thoughts included
+
+
+def probe(name: str) -> str:
+    """Describe a model by its replies, in lines. Raises UserError where it cannot be asked."""
+    model = catalog.find_offered(name, None)
+    client = openai.OpenAI(
+        api_key=model.secret() or "none", base_url=model.url, timeout=model.timeout_s, max_retries=2
+    )
+    with client:
+        for limit in completions.LIMITS:
+            model = replace(model, limit=limit)
+            if reply := _ask(client, model, {}):
+                break
+        else:
+            raise UserError(f"{name}: it takes neither {' nor '.join(completions.LIMITS)}. Look at its API.")
+        is_warm = _ask(client, model, {"temperature": 0.0})
+        by_token = _ask(client, model, {"logprobs": True, "top_logprobs": 5})
+        structured = _ask(client, model, {"response_format": json_format(result="number")})
+        retires = _retires(client, model)
+    model = replace(
+        model,
+        name=model.served_name,
+        temperature=is_warm is not None,
+        json=structured is not None and _is_result(structured.text),
+        retires=retires or model.retires,
+    )
+    takes = {
+        "temperature": model.temperature,
+        "logprobs": bool(by_token and by_token.logprobs),
+        "JSON": model.json,
+        "thoughts": bool(reply.reasoning),
+    }
+    words = [model.limit, *(f"{what}: {'yes' if value else 'no'}" for what, value in takes.items())]
+    return "\n".join([f"{name} takes {', '.join(words)}", _cost(model, reply), entry(model)])
+
+
+def _ask(client: openai.OpenAI, model: Model, sampling: dict) -> Completion | None:
+    """Return the reply to the question; None where the model refuses these sampling parameters."""
+    body = {"model": model.served_name, "messages": QUESTION, model.limit: MOST_TOKENS}
+    body |= sampling | model.extra
+    try:
+        raw = client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+        return completions.read(json.loads(raw.content), body)
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        return None
+    except (openai.APIError, completions.Unusable, ValueError) as error:
+        raise UserError(f"{model.name}: it cannot be asked ({calls.masked(error, model)}).") from None
+
+
+def _retires(client: openai.OpenAI, model: Model) -> date | None:
+    """Return the last day on which a model is offered; None where its server names none."""
+    try:
+        stated = client.models.retrieve(model.served_name).model_extra or {}
+        return date.fromisoformat(str(stated.get("shutdown_date"))[:10])
+    except (openai.APIError, ValueError):
+        return None
+
+
+def _is_result(text: str) -> bool:
+    try:
+        return json.loads(text).keys() == {"result"}
+    except (ValueError, AttributeError):
+        return False
+
+
+def _cost(model: Model, reply: Completion) -> str:
+    until = f"; offered until {model.retires}" if model.retires else ""
+    if reply.completion_tokens is None:
+        return f"a reply: its server counts no tokens{until}"
+    usd = model.usd(reply.prompt_tokens, reply.completion_tokens)
+    money = "an unknown price" if usd is None else f"USD {usd:.6f}"
+    return f"a reply: {reply.prompt_tokens} + {reply.completion_tokens} tokens, {money}{until}"
+
+
+def entry(model: Model) -> str:
+    """Write a model as its line in params/models.yaml."""
+    values = {each.name: getattr(model, each.name) for each in fields(Model) if each.name != "name"}
+    given = {name: value for name, value in values.items() if value != getattr(PLAIN, name) or name == "url"}
+    given |= {"retires": str(model.retires)} if model.retires else {}
+    given |= {"price": list(model.price)} if isinstance(model.price, tuple) else {}
+    return yaml.safe_dump({model.name: given}, default_flow_style=None, sort_keys=False, width=1000).strip()
+
+
+PLAIN = Model("", "http://localhost")
