@@ -104,10 +104,10 @@ def test_alpaca_touches_few_prompts_of_the_three_benchmarks(alpaca):
 
 
 def test_the_light_classifier_agrees_with_mt_benchs_categories_as_far_as_logged():
-    asked = [
-        json.loads(line) for line in (DATA / "mt_bench/official/question.jsonl").read_text().splitlines()
-    ]
-    texts, categories = ["\n".join(one["turns"]) for one in asked], [one["category"] for one in asked]
+    lines = (DATA / "mt_bench/official/question.jsonl").read_text().splitlines()
+    questions = list(map(json.loads, lines))
+    texts = ["\n".join(question["turns"]) for question in questions]
+    categories = [question["category"] for question in questions]
     predicted = classifier.held_out(texts, categories)
     assert len(predicted) == 80 and (predicted["task"] == predicted["predicted"]).mean() >= 0.65
 

@@ -33,21 +33,21 @@ class Taken:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def student_folder(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
 @pytest.fixture
-def folder(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "copy")
+def folder(student_folder, tmp_path):
+    return shutil.copytree(student_folder, tmp_path / "copy")
 
 
 @pytest.fixture
 def mark(tmp_path):
     """A file that is there once foreign code has run."""
-    place = tmp_path / "taken"
-    yield place
-    assert not place.exists()
+    path = tmp_path / "taken"
+    yield path
+    assert not path.exists()
 
 
 def put_pickles(folder: Path, mark: Path, *names: str) -> None:
@@ -91,8 +91,8 @@ def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark)
     loading.load_model(folder).save_pretrained(folder, max_shard_size="1MB")
     (folder / "model.safetensors").unlink()
     put_pickles(folder, mark, "pytorch_model-00001-of-00001.bin")
-    told = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(told))
+    index = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     assert (folder / "model.safetensors.index.json").is_file()
     assert answer(models.load(folder), HI, max_new_tokens=1)
 
@@ -149,8 +149,8 @@ def test_the_code_of_a_folder_is_not_run_and_nobody_is_asked_whether_to(folder, 
 def test_the_code_of_a_tokenizer_is_not_run_either(folder, mark, monkeypatch):
     no_questions(monkeypatch)
     put_code(folder, mark)
-    told = {"auto_map": {"AutoTokenizer": ["theirs.T", None]}, "tokenizer_class": "Theirs"}
-    changed(folder / "tokenizer_config.json", **told)
+    settings = {"auto_map": {"AutoTokenizer": ["theirs.T", None]}, "tokenizer_class": "Theirs"}
+    changed(folder / "tokenizer_config.json", **settings)
     with pytest.raises(UserError, match="cannot be loaded"):
         models.load(folder)
 
@@ -183,9 +183,9 @@ def test_rows_that_a_template_refuses_are_one_error_that_counts_and_names_them(f
 
 
 def test_what_a_row_says_is_no_template():
-    said = "{{ 7 * 191 }} {% include '/etc/passwd' %} {instruction} {first}"
-    (message,) = prompts.template("judge")(conversation=said, first=said, second=said)
-    assert message["content"].count(said) == 3
+    text = "{{ 7 * 191 }} {% include '/etc/passwd' %} {instruction} {first}"
+    (message,) = prompts.template("judge")(conversation=text, first=text, second=text)
+    assert message["content"].count(text) == 3
 
 
 # Names and places
@@ -218,11 +218,11 @@ OUTSIDE = [
 
 def refused(study, text: str, *, name: str | None = None, **overrides) -> None:
     before = around(study.root)
-    place = study.params(text)
+    path = study.params(text)
     with pytest.raises(UserError) as error:
-        run.run_study(place, overrides, name)
+        run.run_study(path, overrides, name)
     assert str(error.value).isprintable() and len(str(error.value)) < 1000
-    assert around(study.root) == {*before, place}
+    assert around(study.root) == {*before, path}
 
 
 def around(root: Path) -> set[Path]:
@@ -256,10 +256,10 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.parametrize("place", [*NOWHERE, "../notebooks/data@0/x", "x/" * 3000, "x" * 300])
-def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, place):
-    refused(study, f"stages: [data, train: {json.dumps({'rows_from': place})}]")
-    refused(study, "stages: [data, train]", rows_from=place)
+@pytest.mark.parametrize("path", [*NOWHERE, "../notebooks/data@0/x", "x/" * 3000, "x" * 300])
+def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, path):
+    refused(study, f"stages: [data, train: {json.dumps({'rows_from': path})}]")
+    refused(study, "stages: [data, train]", rows_from=path)
 
 
 @pytest.mark.parametrize("name", ["run", "arm"])
@@ -284,19 +284,19 @@ ROWS = [
 
 
 def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(tmp_path):
-    told = [{"instruction": text, "input": text[:100], "output": text} for text in ROWS]
-    told += [told[0], {"instruction": "Say nothing.", "output": ""}]
-    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, told)))
+    source_rows = [{"instruction": text, "input": text[:100], "output": text} for text in ROWS]
+    source_rows += [source_rows[0], {"instruction": "Say nothing.", "output": ""}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, source_rows)))
     (tmp_path / "b.json").write_text(json.dumps([{"instruction": HOSTILE[0]}]))
     rows = corpus.load(str(tmp_path / "a.jsonl"))
-    assert len(rows) == len(told)
+    assert len(rows) == len(source_rows)
     rows, exact = duplicates.drop_exact(rows)
     rows, near = duplicates.drop_near(rows)
     silent = [row["id"] for row in rows if not row["response"]]
     rows = records.drop_ids(rows, silent)
     rows, overlap = contamination.drop(rows, contamination.load([str(tmp_path / "b.json")]))
     assert (len(exact), len(silent), overlap["id"].nunique()) == (1, 1, 1)
-    assert len(rows) + len(exact) + len(near) + len(silent) + overlap["id"].nunique() == len(told)
+    assert len(rows) + len(exact) + len(near) + len(silent) + overlap["id"].nunique() == len(source_rows)
     again = records.read(records.write(rows, tmp_path / "rows.parquet"))
     assert again["instruction"][:] == rows["instruction"][:]
     kept, sent = set(again["instruction"]), {clean(text) for text in ROWS}
