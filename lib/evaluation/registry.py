@@ -56,7 +56,7 @@ LOSS_LABEL, BITS = "held-out loss, bits per byte (lower is better)", "bits per b
 LOSS = Metric("held_out.bits_per_byte", LOSS_LABEL, decimals=3, unit=BITS, lower_is_better=True)
 
 # fmt: off
-BENCHMARKS = (
+BENCHMARKS = [
     Benchmark("evaluation/gym", "embedded world", (GYM,),
               "corpus_mix unseen_level unseen_family unseen_phrasing forgetting"),
     Benchmark("evaluation/alpaca_eval", "AlpacaEval 2", (WIN_RATE, LC_WIN_RATE), "discrete_win_rate",
@@ -69,21 +69,25 @@ BENCHMARKS = (
     Benchmark("evaluation/natural_instructions", "target task", (EXACT_MATCH, ROUGE_L),
               "exact_match_substring rouge_l_char parsable"),
     Benchmark("evaluation/held_out_loss", "held-out loss", (LOSS,)),
-)
+]
 # fmt: on
-HEADLINES = {metric.name: metric for benchmark in BENCHMARKS for metric in benchmark.headlines}
-WRITERS = {name: benchmark for benchmark in BENCHMARKS for name in benchmark.metrics}
+
+
+def headlines() -> dict[str, Metric]:
+    """Return the metrics that can sum up a study, by name, the most telling first."""
+    return {metric.name: metric for each in BENCHMARKS for metric in each.headlines}
 
 
 def metric(name: str) -> Metric:
     """Return a metric by name; an undeclared one has its name alone."""
-    if name in HEADLINES:
-        return HEADLINES[name]
-    if name not in WRITERS:
+    writer = next((each for each in BENCHMARKS if name in each.metrics), None)
+    if not writer:
         return Metric(name, name, decimals=3, unit="")
-    headline = WRITERS[name].headlines[0]
+    if name in headlines():
+        return headlines()[name]
+    headline = writer.headlines[0]
     percent = ", %" if headline.label.endswith("%") else ""
-    return replace(headline, name=name, label=f"{WRITERS[name].name}, {name.partition('.')[2]}{percent}")
+    return replace(headline, name=name, label=f"{writer.name}, {name.partition('.')[2]}{percent}")
 
 
 def benchmark(notebook: str) -> Benchmark | None:
@@ -93,7 +97,7 @@ def benchmark(notebook: str) -> Benchmark | None:
 
 def writable(notebooks: Iterable[str]) -> list[str]:
     """Return the metrics that these notebooks can write."""
-    return [name for name, writer in WRITERS.items() if writer.notebook in notebooks]
+    return [name for each in BENCHMARKS if each.notebook in notebooks for name in each.metrics]
 
 
 def is_own(notebook: str) -> bool:

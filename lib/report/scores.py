@@ -19,7 +19,7 @@ def headline(summary: dict) -> str | None:
     First the study's `metric`, then the first of the registry that all arms have, then that any has.
     """
     arms = [arm.get("metrics", {}) for arm in summary["arms"].values()]
-    counts = {name: sum(name in metrics for metrics in arms) for name in registry.HEADLINES}
+    counts = {name: sum(name in metrics for metrics in arms) for name in registry.headlines()}
     if any(summary.get("metric") in metrics for metrics in arms):
         return summary["metric"]
     return max((name for name in counts if counts[name]), key=lambda n: counts[n] == len(arms), default=None)
@@ -37,7 +37,7 @@ def missing_metric(summary: dict) -> str:
 def columns(summary: dict) -> list[str]:
     """Return the metrics of the tables: the headline, then those of the registry in their order."""
     first = filter(None, [headline(summary), summary.get("metric")])
-    return list(dict.fromkeys([*first, *registry.HEADLINES]))
+    return list(dict.fromkeys([*first, *registry.headlines()]))
 
 
 def label(metric: str, summary: dict) -> str:
