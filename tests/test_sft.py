@@ -134,7 +134,6 @@ def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
         {"batch_size": 0},
         {"warmup": 1.5},
         {"device_rows": 3},
-        {"neftune": 5, "packing": True},
         {"report_to": "nowhere"},
         {"launch": "sbatch now"},
         {"quantised": True},

@@ -25,7 +25,6 @@ class TrainingConfig:
     checkpointing: bool = False  # recompute activations: less memory, about a third more time
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
     quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) during training
-    neftune: float = 0.0  # NEFTune's alpha (Jain et al., 2024): noise on the embeddings; 0 for none
     packing: bool = False  # rows of a step side by side without padding: for GPUs
     save_steps: int = 0  # steps between checkpoints, from which a restart goes on; 0 for none
     report_to: str = "none"  # tensorboard, trackio, wandb
@@ -42,8 +41,6 @@ class TrainingConfig:
         self._require("warmup", 0 <= self.warmup <= 1, "it is a share of the steps, 0 to 1.")
         divides = not self.device_rows or self.batch_size % self.device_rows == 0
         self._require("device_rows", divides, f"it must divide batch_size={self.batch_size}.")
-        padded = not (self.packing and self.neftune)
-        self._require("neftune", padded, "its noise depends on padding. Set packing to false.")
         trainable = self.adapter_rank or not self.quantised
         self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
         installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)

@@ -153,7 +153,6 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
         gradient_accumulation_steps=config.batch_size // (rows * PROCESSES),
         max_length=None,  # rows are already cut
         activation_checkpointing=config.checkpointing,
-        neftune_noise_alpha=config.neftune or None,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 1,
         save_total_limit=1,
