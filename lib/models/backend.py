@@ -46,7 +46,7 @@ class Backend(ABC):
         self,
         prompts: list[Chat],
         params: SamplingParams,
-        report: Report = lambda done, total: None,
+        report: Report | None = None,
         folder: Path | None = None,
         names: Sequence[str] = (),
         batch_size: int | None = None,
@@ -83,7 +83,7 @@ class Backend(ABC):
         return [i for i, row in enumerate(ids) if len(row) + max_tokens <= self.context]
 
     def _complete_missing(
-        self, batches: list[Batch], params: SamplingParams, report: Report, folder: Path | None
+        self, batches: list[Batch], params: SamplingParams, report: Report | None, folder: Path | None
     ) -> list[list[list[Completion]]]:
         """Complete the batches that `folder` does not hold, and store them there."""
         paths = [_path(folder, i, batch, params) for i, batch in enumerate(batches)] if folder else []
@@ -95,7 +95,8 @@ class Backend(ABC):
             if folder:
                 _write(paths[number], batches[number], replies)
             completions[number] = replies
-            report(sum(map(len, completions.values())), total)
+            if report:
+                report(sum(map(len, completions.values())), total)
 
         missing = {number: batch for number, batch in enumerate(batches) if number not in completions}
         if missing:
