@@ -33,3 +33,9 @@ def conversation(row: dict) -> str:
     if len(turns) == 1:
         return turns[0]["content"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def fill(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
+    """Fill a template's function with a row and the response in this column."""
+    task = conversation(row)
+    return prompt(conversation=task, instruction=task, response=row[response], **parts)

@@ -73,6 +73,10 @@ def test_there_are_ten_rooms_and_few_files_on_top():
     assert len(list(LIB.glob("*.py"))) <= 12
 
 
+def test_no_module_is_longer_than_260_lines():
+    assert [name for name, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > 260] == []
+
+
 # names that do not say what they hold
 VAGUE = {"told", "said", "found", "made", "of", "it", "one", "mine", "ours", "theirs", "those"}
 VAGUE |= {"how", "asked", "place", "known", "way", "suits", "keep"}

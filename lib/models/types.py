@@ -65,6 +65,11 @@ class Completion(NamedTuple):
         return self.finish_reason != "stop"
 
     @property
+    def whole_text(self) -> str | None:
+        """The text, where the completion ended by itself: a cut one teaches to stop in the middle."""
+        return None if self.truncated else self.text.strip() or None
+
+    @property
     def thoughts_alone(self) -> bool:
         """Whether no text follows the thoughts."""
         return bool(self.reasoning) and not self.text

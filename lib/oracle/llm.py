@@ -1,7 +1,7 @@
 """A strong model answers, judges, labels, rates, expands and refines rows."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -11,15 +11,15 @@ from datasets import Dataset
 from lib import prompts, records, show
 from lib.corpus.novelty import NoveltyFilter
 from lib.models.backend import Backend
-from lib.models.types import Completion, SamplingParams, json_format
+from lib.models.types import Completion, SamplingParams
 from lib.oracle import estimate, expected, replies
 from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # verdicts held at a time: with their log-probabilities they are long
-# asked of a judge whose entry says json
-JSON_SCORES = json_format(assistant_1="number", assistant_2="number", reasons="string")
 JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
+# prompts that the tokens of a call are estimated by
+TYPICAL = {"classify": "classify", "expand": "expand", "rate": "rate_accuracy", "refine": "refine_worked"}
 COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
 
 
@@ -55,17 +55,21 @@ class LLMOracle:
         return accounts[0] | counts | {"oracle.cut_responses": self.cut}
 
     def _backends(self) -> list[Backend]:
-        return [self.backend] if self.judge is self.backend else [self.backend, self.judge]
+        """List the models that are asked, one with a ledger first: it counts the calls of both."""
+        both = [self.backend] if self.judge is self.backend else [self.backend, self.judge]
+        return sorted(both, key=lambda backend: backend.ledger is None)
 
     def describe(self) -> str:
         """Return the account as one sentence."""
-        n = {name.partition(".")[2]: value for name, value in self.account().items()}
-        money = "at an unknown price" if n["usd"] is None else f"USD {n['usd']:,.2f}"
-        parts = [f"{n['calls']:,} oracle calls made, {n['cached']:,} answered by the ledger, {money}"]
+        account = {name.partition(".")[2]: value for name, value in self.account().items()}
+        money = "at an unknown price" if account["usd"] is None else f"USD {account['usd']:,.2f}"
+        calls, cached = account["calls"], account["cached"]
+        parts = [f"{calls:,} oracle calls made, {cached:,} answered by the ledger, {money}"]
         parts += [f"{count:,} got no reply ({purpose})" for purpose, count in self.failed.items() if count]
         causes = sum((each.failures for each in self._backends()), Counter())
-        for cause, count in causes.most_common(1):
-            parts.append(f"the most frequent cause ({count:,}): {show.code(cause)}")
+        parts += [
+            f"the most frequent cause ({n:,}): {show.code(cause)}" for cause, n in causes.most_common(1)
+        ]
         if self.cut:
             limit = f"oracle_max_tokens={self.max_tokens}"
             parts.append(f"{self.cut:,} responses were cut at {limit} and are not used: raise it")
@@ -73,12 +77,11 @@ class LLMOracle:
 
     def estimate(self, rows: Dataset, **calls: int) -> str:
         """Estimate so many calls by purpose (answer, judge, rate, …), as markdown."""
-        names = {"classify": "classify", "expand": "expand", "judge": JUDGE_PROMPTS[self.judge_scores]}
-        names |= {"rate": "rate_accuracy", "refine": "refine_worked"}
-        texts = {purpose: prompts.text(name) for purpose, name in names.items()}
+        texts = {purpose: prompts.text(name) for purpose, name in TYPICAL.items()}
+        texts["judge"] = prompts.text(JUDGE_PROMPTS[self.judge_scores])
         texts["classify"] += prompts.listed(self.labels)
-        paid = [each for each in self._backends() if each.ledger is not None]
-        return estimate.describe(estimate.estimate(self, rows, texts, calls), paid[0]) if paid else ""
+        first = self._backends()[0]
+        return estimate.describe(estimate.estimate(self, rows, texts, calls), first) if first.ledger else ""
 
     def answer(self, rows: Dataset) -> Dataset:
         """Add oracle_response where it is null; no, empty or cut replies leave it null."""
@@ -87,22 +90,25 @@ class LLMOracle:
 
     def classify(self, rows: Dataset) -> Dataset:
         """Add each missing task; null where the reply names no label, or several."""
-        chat = partial(_chat, prompts.template("classify"), labels=prompts.listed(self.labels))
+        chat = partial(prompts.fill, prompts.template("classify"), labels=prompts.listed(self.labels))
         read = partial(replies.label, labels=self.labels)
         return records.update(rows, task=self._fill("classify", rows["task"][:], rows, chat, read))
 
     def rate(self, rows: Dataset, scale: str) -> list[float | None]:
         """Rate each row's response on one of `judge.SCALES`; None where it is unread."""
-        chat = partial(_chat, prompts.template(f"rate_{scale}"))
+        chat = partial(prompts.fill, prompts.template(f"rate_{scale}"))
         return self._fill("rate", [None] * len(rows), rows, chat, partial(judge.read_rating, scale=scale))
 
     def refine(self, rows: Dataset, styles: dict[str, str]) -> list[str | None]:
         """Rewrite responses in their tasks' styles; None for no style, refusals, copies."""
-        fill = {
-            task: prompts.template(f"refine_{style}") for task, style in styles.items() if style != "none"
-        }
-        texts: list[str | None] = [None if task in fill else "" for task in rows["task"]]
-        self._fill("refine", texts, rows, lambda row: _chat(fill[row["task"]], row, "oracle_response"))
+        styles = {task: style for task, style in styles.items() if style != "none"}
+        templates = {task: prompts.template(f"refine_{style}") for task, style in styles.items()}
+        texts: list[str | None] = [None if task in templates else "" for task in rows["task"]]
+
+        def chat(row: dict) -> list[dict]:
+            return prompts.fill(templates[row["task"]], row, "oracle_response")
+
+        self._fill("refine", texts, rows, chat)
         for i, first in enumerate(rows["oracle_response"]):
             if not texts[i] or replies.is_refusal(texts[i]) or replies.same(texts[i], first):
                 texts[i] = None
@@ -111,16 +117,13 @@ class LLMOracle:
     def _fill(
         self, purpose: str, values: list, rows: Dataset, chat: Callable, read: Callable | None = None
     ) -> list:
-        """Replace each None in `values` by what `read` finds in the reply to its chat.
-
-        Without `read` it is the whole response, requested once.
-        """
+        """Replace each None in `values` by what `read` finds in its reply; without it by the whole reply."""
         for attempt in range(1, ATTEMPTS + 1 if read else 2):
             missing = [i for i, value in enumerate(values) if value is None]
-            chats = map(chat, _at(rows, missing, *COLUMNS))
+            chats = map(chat, records.iter_rows(rows.select(missing), *COLUMNS))
             answers = self._ask(purpose, chats, len(missing), repeat(attempt))
             for i, reply in zip(missing, answers, strict=True):
-                values[i] = read(reply.text) if read else _whole(reply)
+                values[i] = read(reply.text) if read else reply.whole_text
         return values
 
     def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
@@ -139,9 +142,8 @@ class LLMOracle:
             for i, row_verdicts in zip(part, fresh, strict=True):
                 verdicts[i] = row_verdicts
             if is_pilot:
-                self.warning = fitness.check(
-                    records.update(rows.select(part), verdicts=fresh), self.judge.name
-                )
+                judged = records.update(rows.select(part), verdicts=fresh)
+                self.warning = fitness.check(judged, self.judge.name)
                 if self.warning and self.unfit_judge == "refuse":
                     raise fitness.UnfitJudge(self.warning)
         return judge.apply(records.update(rows, verdicts=verdicts))
@@ -155,10 +157,9 @@ class LLMOracle:
         complete = [i for i, row in enumerate(records.iter_rows(rows, a, b)) if None not in row.values()]
         pending = [(i, order) for i in complete for order in judge.ORDERS]
         for attempt in range(1, ATTEMPTS + 1):
-            shown = zip(
-                _at(rows, (i for i, _ in pending), a, b, *records.PROMPT_COLUMNS), pending, strict=True
-            )
-            chats = (prompt(**_pair(row, a, b, order)) for row, (_, order) in shown)
+            shown = records.iter_rows(rows.select([i for i, _ in pending]), a, b, *records.PROMPT_COLUMNS)
+            orders = (order for _, order in pending)
+            chats = (prompt(**judge.pair(row, a, b, order)) for row, order in zip(shown, orders, strict=True))
             answers = self._verdicts(chats, len(pending), attempt, at_once)
             unread = []
             for (i, order), answer in zip(pending, answers, strict=True):
@@ -171,7 +172,7 @@ class LLMOracle:
     def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
         """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
         if self.judge_scores == "text":
-            return list(map(_verdict, self._ask("judge", chats, total, repeat(attempt), at_once)))
+            return [*map(_verdict, self._ask("judge", chats, total, repeat(attempt), at_once))]
         verdicts: list[dict | None] = []
         for part in records.batched(chats, CHUNK):
             replies = self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts))
@@ -192,11 +193,10 @@ class LLMOracle:
         for parent in rows["id"]:
             self.expanded[parent] += 1
             attempts.append(self.expanded[parent])
+        instructions = (prompts.conversation(row | {"input": ""}) for row in parents)
         chats = (
-            prompt(
-                task=row["task"], instruction=prompts.conversation(row | {"input": ""}), input=row["input"]
-            )
-            for row in parents
+            prompt(task=row["task"], instruction=instruction, input=row["input"])
+            for row, instruction in zip(parents, instructions, strict=True)
         )
         answers = self._ask("expand", chats, len(rows), attempts)
         children, tasks, drops = [], [], Counter()
@@ -250,35 +250,9 @@ class LLMOracle:
         return SamplingParams(
             temperature=1.0 if purpose == "expand" else 0.0,
             max_tokens=self.judge_max_tokens if purpose in estimate.JUDGED else self.max_tokens,
-            extra_args={"response_format": JSON_SCORES} if is_json else {},
+            extra_args={"response_format": judge.JSON_SCORES} if is_json else {},
         )
 
 
 def _verdict(reply: Completion) -> dict | None:
     return None if reply.failed else {"reply": reply.text, "finish": reply.finish_reason}
-
-
-def _chat(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
-    """Fill a prompt about a row and the response in this column."""
-    conversation = prompts.conversation(row)
-    return prompt(conversation=conversation, instruction=conversation, response=row[response], **parts)
-
-
-def _whole(reply: Completion) -> str | None:
-    """Return a response that ended by itself: a cut one teaches to stop in the middle."""
-    return None if reply.truncated else reply.text.strip() or None
-
-
-def _at(rows: Dataset, positions: Iterable[int], *columns: str) -> Iterator[dict]:
-    """Walk the rows at these positions, which rise and may repeat."""
-    numbered, last = enumerate(records.iter_rows(rows, *columns)), -1
-    for i in positions:
-        while last < i:
-            last, row = next(numbered)
-        yield row
-
-
-def _pair(row: dict, a: str, b: str, order: str) -> dict[str, str]:
-    """Return the parts of the judge's prompt in one order."""
-    first, second = (row[a], row[b]) if order == judge.ORDERS[0] else (row[b], row[a])
-    return {"conversation": prompts.conversation(row), "first": first, "second": second}

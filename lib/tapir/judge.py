@@ -6,11 +6,14 @@ from collections.abc import Iterable
 
 from datasets import Dataset
 
-from lib import records
+from lib import prompts, records
 from lib.errors import UserError
+from lib.models.types import json_format
 from lib.text import split_thoughts
 
 ORDERS = ("oracle_first", "student_first")
+# of a judge that can be asked for JSON
+JSON_SCORES = json_format(assistant_1="number", assistant_2="number", reasons="string")
 
 # What a verdict may be wrapped in, and is read without. No pattern looks at a sign more than a few times.
 SPECIAL = re.compile(r"(?:</s>|<\|\w+\|>)\s*\Z")  # an end token that a server did not strip
@@ -97,6 +100,12 @@ CAUSES = {
 
 class Unread(UserError):
     """Too many verdicts hold no scores."""
+
+
+def pair(row: dict, a: str, b: str, order: str) -> dict[str, str]:
+    """Return the parts of the judge's prompt about columns `a` and `b` in one order."""
+    first, second = (row[a], row[b]) if order == ORDERS[0] else (row[b], row[a])
+    return {"conversation": prompts.conversation(row), "first": first, "second": second}
 
 
 def read_scores(verdict: str) -> tuple[float, float] | None:
