@@ -45,7 +45,7 @@ def test_a_model_of_other_parameters_gets_an_entry_that_says_so(capsys):
         "temperature": False,
         "json": True,
     }
-    assert catalog._entry("a-model", fields).limit == "max_completion_tokens"
+    assert catalog._entry("models.yaml", "a-model", fields).limit == "max_completion_tokens"
 
 
 def test_a_plain_server_takes_four_questions(capsys):

@@ -81,5 +81,5 @@ def test_a_server_gives_the_greedy_replies_that_the_student_gives_here(url, tmp_
 
 def test_a_server_that_was_started_for_another_student_is_told_from_the_right_one(url, tmp_path):
     copy = shutil.copytree(STUDENT, tmp_path / "copy")
-    with pytest.raises(UserError, match=f"refuses {copy} .*: start one with vllm serve {copy}"):
+    with pytest.raises(UserError, match=f"refuses {copy} .*. Start one with vllm serve {copy}"):
         answer(models.choose(f"{copy}@{url}"), [[{"role": "user", "content": "hi"}]])

@@ -228,7 +228,7 @@ def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_o
     with pytest.raises(UserError) as error:
         answer(backend, PROMPTS)
     assert f"{server.url} refuses the-student (" in str(error.value)
-    assert "it serves other-model. Start one with vllm serve the-student" in str(error.value)
+    assert "it serves other-model. Name one of these: NAME@http" in str(error.value)
 
 
 def test_a_refusal_by_the_right_server_is_told_as_it_is(backend, server):

@@ -30,7 +30,6 @@ class Benchmark:
     headlines: tuple[Metric, ...]
     others: str = ""  # ends of further metrics' names, between spaces
     counted: bool = False  # writes on how many verdicts or prompts its score rests
-    judged: bool = False
     stand_in: tuple[str, object] | None = None  # the parameter's value that asks the embedded world instead
 
     @property
@@ -60,10 +59,10 @@ BENCHMARKS = [
     Benchmark("evaluation/gym", "embedded world", (GYM,),
               "corpus_mix unseen_level unseen_family unseen_phrasing forgetting"),
     Benchmark("evaluation/alpaca_eval", "AlpacaEval 2", (WIN_RATE, LC_WIN_RATE), "discrete_win_rate",
-              counted=True, judged=True, stand_in=("annotator", "exact")),
+              counted=True, stand_in=("annotator", "exact")),
     Benchmark("evaluation/mt_bench", "MT-Bench", (MT_BENCH,),
               "turn_1 turn_2 writing roleplay reasoning math coding extraction stem humanities",
-              counted=True, judged=True, stand_in=("questions", "")),
+              counted=True, stand_in=("questions", "")),
     Benchmark("evaluation/ifeval", "IFEval", (IFEVAL,), "prompt_loose instruction_strict instruction_loose",
               counted=True, stand_in=("prompts", "")),
     Benchmark("evaluation/natural_instructions", "target task", (EXACT_MATCH, ROUGE_L),

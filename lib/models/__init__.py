@@ -80,11 +80,6 @@ def check_engine(student: str, engine: str, chat_template: str, actors: int) -> 
     catalog.address(url)
     if engine != "local":
         raise UserError(f"engine={engine}: student={student} is asked at its server. Set engine=local.")
-    if chat_template:
-        raise UserError(
-            f"chat_template={chat_template}: the server of student={student} uses the one in the student's "
-            "folder. Set chat_template to empty for this notebook."
-        )
 
 
 def choose(student: str | Path, engine: str = "local", chat_template: str = "", actors: int = 0):

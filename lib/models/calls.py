@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import wait
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -13,7 +14,7 @@ from anyio.from_thread import start_blocking_portal
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from lib.errors import UserError
-from lib.models.catalog import Model
+from lib.models.catalog import LIST, Model
 from lib.models.completions import SHOWN, Completion, Unusable
 from lib.text import clean
 
@@ -47,8 +48,16 @@ def connect(model: Model, connections: int, tries: int) -> openai.AsyncOpenAI:
         base_url=model.url,
         timeout=timeout,
         max_retries=tries - 1,
+        default_headers=headers(model),
         http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
     )
+
+
+def headers(model: Model) -> dict:
+    """Leave $OPENAI_ORG_ID and $OPENAI_PROJECT_ID, which the SDK sends, out of requests to other hosts."""
+    if urlsplit(model.url).hostname == "api.openai.com":
+        return {}
+    return {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
 
 
 def masked(error: object, model: Model) -> str:
@@ -132,8 +141,11 @@ class Sender:
             served = []
         if model.key or model.served_name in served:
             return refusal
-        others = f"; it serves {', '.join(served)}" if served else ""
-        return f"{refusal}{others}. Start one with vllm serve {model.served_name} --generation-config vllm."
+        if getattr(error, "status_code", 0) in (401, 403):
+            return f"{refusal}. It wants a key: name its variable in an entry of {LIST}."
+        if served:
+            return f"{refusal}; it serves {', '.join(served)}. Name one of these: NAME@{model.url}."
+        return f"{refusal}. Start one with vllm serve {model.served_name} --generation-config vllm."
 
 
 def _parsed(content: bytes) -> object:

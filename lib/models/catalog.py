@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lib import files, paths
@@ -44,9 +44,9 @@ class Model:
 
     name: str  # of the entry, or name@url for a server of one's own
     url: Annotated[str, AfterValidator(address)]
-    key: str = ""
+    key: Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")] = ""  # a variable's name, not the key
     price: tuple[float, float] | Literal["free"] | None = None
-    as_of: str = ""
+    as_of: str | date = ""
     retires: date | None = None
     concurrency: PositiveInt = 64
     requests_per_minute: PositiveFloat | None = None
@@ -126,8 +126,11 @@ def find_offered(name: str, budget_usd: float | None, ledger_only: bool = False)
         return model
     if model.is_retired:
         offered = [each.name for each in listed().values() if each.url == model.url and not each.is_retired]
-        others = f"Take {' or '.join(offered[:2])}" if offered else f"Add another model to {LIST}"
-        raise UserError(f"{name}: it is no longer offered since {model.retires} ({LIST}). {others}.")
+        others = f"Take {' or '.join(offered[:2])}" if offered else "Add another model"
+        raise UserError(
+            f"{name}: it is no longer offered since {model.retires} ({LIST}). {others}, or repeat what the "
+            "ledger holds with --ledger-only."
+        )
     model.secret()
     check_budget(model, budget_usd)
     return model
@@ -146,21 +149,29 @@ def listed() -> dict[str, Model]:
     Raises UserError naming what is wrong in one.
     """
     path = paths.ROOT / os.environ.get("MODELS", LIST)
-    entries = files.load_yaml(path.read_text(encoding="utf-8"), LIST)
-    return {name: _entry(name, entry) for name, entry in entries.items()}
+    where = paths.short(path)
+    try:
+        entries = files.load_yaml(path.read_text(encoding="utf-8"), where)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where} cannot be read: {one_line(error)}. Correct $MODELS.") from None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise UserError(f"{where}: it has no entries. Write NAME: {{url: …}}, one a model.")
+    return {name: _entry(f"{where}: {name}", name, entry) for name, entry in entries.items()}
 
 
-def _entry(name: str, entry: dict) -> Model:
+def _entry(where: str, name: str, entry: dict) -> Model:
     names = [each.name for each in fields(Model)][1:]
     if unknown := [each for each in entry if each not in names]:
-        close = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0)
-        raise UserError(f"{LIST}: {name}: there is no field {unknown[0]}. Did you mean {close[0]}?")
+        close = difflib.get_close_matches(str(unknown[0]), names, n=1, cutoff=0)
+        raise UserError(f"{where}: there is no field {unknown[0]}. Did you mean {close[0]}?")
     try:
         return Model(name=name, **entry)
+    except UserError as error:  # of its URL
+        raise UserError(f"{where}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{LIST}: {name}: {where}: {one_line(first['msg'])}. Correct the entry.") from None
+        field_name = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: {field_name}: {one_line(first['msg'])}. Correct the entry.") from None
 
 
 def tokens(messages: list[dict]) -> float:

@@ -140,7 +140,10 @@ class Ledger:
     def find(self, keys: Iterable[str]) -> Iterator[tuple[str, dict]]:
         """(key, response) of those that are stored, in no order."""
         for name, text in self._among("SELECT key, response FROM calls", keys):
-            yield name, json.loads(text)
+            try:
+                yield name, json.loads(text)
+            except ValueError as error:
+                raise self._unusable("read", error) from None
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
         keys = list(keys)
@@ -195,7 +198,12 @@ class Ledger:
             if message != "ok":
                 yield message
         for call in self.rows():
-            if key(call.model, json.loads(call.request)) != call.key:
+            try:
+                fits = key(call.model, json.loads(call.request)) == call.key
+                json.loads(call.response or "null")
+            except ValueError:
+                fits = False
+            if not fits:
                 yield f"the call {call.key[:16]} ({call.purpose}, {call.made_at}) does not fit its key"
 
     # batches under way

@@ -21,7 +21,11 @@ def probe(name: str) -> str:
     """Describe a model by its replies, in lines. Raises UserError where it cannot be asked."""
     model = catalog.find_offered(name, None)
     client = openai.OpenAI(
-        api_key=model.secret() or "none", base_url=model.url, timeout=model.timeout_s, max_retries=2
+        api_key=model.secret() or "none",
+        base_url=model.url,
+        timeout=model.timeout_s,
+        max_retries=2,
+        default_headers=calls.headers(model),
     )
     with client:
         for limit in completions.LIMITS:
@@ -58,9 +62,12 @@ def _ask(client: openai.OpenAI, model: Model, sampling: dict) -> Completion | No
     try:
         raw = client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         return completions.read(json.loads(raw.content), body)
-    except (openai.BadRequestError, openai.UnprocessableEntityError):
-        return None
-    except (openai.APIError, completions.Unusable, ValueError) as error:
+    except (openai.APIStatusError, completions.Unusable) as error:
+        refused = isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError))
+        if sampling or refused:  # OpenAI refuses log-probabilities of models that think with 403
+            return None
+        raise UserError(f"{model.name}: it cannot be asked ({calls.masked(error, model)}).") from None
+    except (openai.APIError, ValueError) as error:
         raise UserError(f"{model.name}: it cannot be asked ({calls.masked(error, model)}).") from None
 
 

@@ -50,7 +50,8 @@ class ServerBackend(Backend):
     def __post_init__(self):
         self.concurrency = self.concurrency or self.model.concurrency
         self.name, self.tokenizer = self.model.served_name, _tokenizer(self.model.served_name)
-        catalog.check_budget(self.model, self.budget_usd)
+        if not self.ledger_only:
+            catalog.check_budget(self.model, self.budget_usd)
 
     def generate(
         self,

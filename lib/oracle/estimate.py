@@ -24,7 +24,7 @@ class Ahead(NamedTuple):
     prompt_tokens: float
     completion_tokens: float
     usd: float | None
-    minutes: float
+    minutes: float  # infinite in batches
 
 
 def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, int]) -> list[Ahead]:
@@ -65,7 +65,8 @@ def ahead(backend, purpose: str, calls: int, prompt: float, completion: float) -
     minutes = [calls * (seconds or SECONDS) / 60 / backend.concurrency]
     minutes.append(calls / (backend.model.requests_per_minute or float("inf")))
     minutes.append(calls * (prompt + completion) / (backend.model.tokens_per_minute or float("inf")))
-    return Ahead(purpose, backend.name, calls, calls * prompt, calls * completion, usd, max(minutes))
+    most = float("inf") if backend.model.batch else max(minutes)
+    return Ahead(purpose, backend.name, calls, calls * prompt, calls * completion, usd, most)
 
 
 def _means(backend, purpose: str) -> tuple[float | None, float | None]:
@@ -89,7 +90,7 @@ def describe(ahead: list[Ahead], backend) -> str:
     money = f"USD {sum(priced):,.2f}" if len(priced) == len(ahead) else "at an unknown price"
     minutes = sum(cost.minutes for cost in ahead)
     time = f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
-    time = "in batches, each within a day" if backend.model.batch else time
+    time = "in batches, each within a day" if minutes == float("inf") else time
     calls, tokens = sum(cost.calls for cost in ahead), sum(sum(cost[3:5]) for cost in ahead)
     sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), backend)}"
     rows = "\n".join(map(_line, ahead))

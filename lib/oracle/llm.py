@@ -250,6 +250,7 @@ class LLMOracle:
         return SamplingParams(
             temperature=1.0 if purpose == "expand" else 0.0,
             max_tokens=self.judge_max_tokens if purpose in estimate.JUDGED else self.max_tokens,
+            seed=max(self.expanded.values(), default=0),  # another expansion is another draw
             extra_args={"response_format": judge.JSON_SCORES} if is_json else {},
         )
 

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from lib import paths
 from lib.errors import UserError
+from lib.models import catalog
 from lib.runner import folders
 
 SHOWING = {"plots.py", "show.py", "report"}
@@ -60,6 +61,9 @@ def stage_key(
     used = modules(cells, showing)
     sources = [*cells, *used.values()]
     counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, cells)}
+    student, url = catalog.split(values.get("student") or "")
+    if url:  # where its server is decides nothing, and who trains it asks none
+        counted["student"] = f"{student}@" if "engine" in values else student
     texts = set(_texts(counted))
     files = {path for text in texts for path in _named_files(text)}
     files |= _beside(used) | _prompts_and_tasks(texts.union(*(source.texts for source in sources)))
@@ -67,12 +71,20 @@ def stage_key(
         "code": [cell.shape for cell in cells],
         "modules": {paths.short(path): module.shape for path, module in used.items()},
         "parameters": counted,
+        "models": _sent_to(values),
         "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
         "inputs": {name: path and _input_key(path) for name, path in inputs.items()},
         "versions": versions(name[0] for source in sources for name in source.imports if name),
         "also": also,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _sent_to(values: dict) -> list:
+    """Return what models.yaml decides of the replies to a stage's calls."""
+    names = [str(values.get(name) or "exact") for name in ("oracle", "judge", "benchmark_judge")]
+    entries = [catalog.listed().get(name) for name in names if name != "exact" and "@http" not in name]
+    return [(entry.request({"temperature": 0, "max_tokens": 0}), entry.json) for entry in entries if entry]
 
 
 def _counts(name: str, cells: list[Source]) -> bool:

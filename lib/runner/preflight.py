@@ -43,9 +43,9 @@ OWNERS = {  # each raises UserError for a value that it does not take
     "selection": selection.find,
     "tasks": tasks.load_taxonomy,
 }
-RECORDED = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
-RECORDED += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
-FILES = ("source", "benchmarks", "task", "gold", *RECORDED)
+BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
+BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
+FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
 NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
@@ -130,10 +130,14 @@ def _check_target(values: dict) -> None:
             raise UserError(f"{name}={values[name]}: it only applies with instruction. Remove it.")
 
 
+def _is_stand_in(benchmark: registry.Benchmark, values: dict) -> bool:
+    return bool(benchmark.stand_in) and values[benchmark.stand_in[0]] == benchmark.stand_in[1]
+
+
 def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
     """Check that the embedded world gets no files, and a benchmark all it needs."""
-    if benchmark.stand_in and values[benchmark.stand_in[0]] == benchmark.stand_in[1]:
-        for name in (*RECORDED, "benchmark_judge"):
+    if _is_stand_in(benchmark, values):
+        for name in (*BENCHMARK_FILES, "benchmark_judge"):
             if values.get(name, "") not in ("", "exact"):
                 raise UserError(
                     f"{name}={values[name]}: the embedded world does not use it. "
@@ -158,11 +162,10 @@ def _models(notebook: str, values: dict) -> list[str]:
         from lib.evaluation import annotators
 
         annotators.config(values["annotator"])  # raises for an unknown one
-    judges = {
-        "evaluation/alpaca_eval": values.get("annotator") != "exact" and not values.get("annotations"),
-        "evaluation/mt_bench": values.get("questions") and not values.get("judgments"),
-    }
-    if not judges.get(notebook):
+    if "benchmark_judge" not in values or values.get("annotations") or values.get("judgments"):
+        return []
+    benchmark = registry.benchmark(notebook)
+    if benchmark and _is_stand_in(benchmark, values):
         return []
     if values["benchmark_judge"] == "exact":
         raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
@@ -185,7 +188,7 @@ def _check_model(name: str, values: dict) -> None:
     try:
         catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
     except UserError as error:
-        raise UserError(f"{name}={error}") from None
+        raise UserError(f"{name}: {error}") from None
     check_ledger(models.ledger_path(), models.ledger_only())
 
 
