@@ -200,6 +200,11 @@ def _save(trainer: SFTTrainer, job: launch.Job) -> None:
         return
     if job.config.adapter_rank:
         _merged(job, folder).save_pretrained(final)
+    if not list(final.glob("*.safetensors")):  # the checkpoints go below
+        raise UserError(
+            f"student={job.student}: the processes saved no whole weights. Let the first one gather them "
+            "(DeepSpeed: zero3_save_16bit_model: true), and start the same command again."
+        )
     job.tokenizer.save_pretrained(final)
     (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
     shutil.rmtree(work, ignore_errors=True)
