@@ -20,7 +20,7 @@ from huggingface_hub import hf_hub_download
 from joblib import Parallel, delayed
 
 from lib import files, paths
-from lib.errors import UserError
+from lib.errors import UserError, named
 from lib.evaluation import annotators, shared, statistics
 from lib.models.backend import Backend
 from lib.models.server import ServerBackend
@@ -44,6 +44,8 @@ def outputs(source: str, parameter: str) -> list[dict]:
     defaults = {"dataset": "all", "generator": Path(source).name.partition(".")[0]}
     rows = shared.load_records(source, parameter, "instruction", instruction=str, output=str)
     rows = [row | {name: str(row.get(name) or defaults[name]) for name in defaults} for row in rows]
+    if len(models := {row["generator"] for row in rows}) > 1:
+        raise UserError(f"{parameter}={source}: it is of {named(models)}. Keep one model's outputs.")
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 
@@ -85,6 +87,7 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
             f"annotations={source}: {others:,} of its {len(rows):,} records are of other outputs or another "
             "annotator. Name the annotator, model_outputs and reference_outputs that belong to them."
         )
+    verdicts["raw_completion"] = verdicts["raw_completion"].replace("", None)
     stated = verdicts["preference"].astype(float).replace(0, TIE)  # older files have 0, and -1 for none
     replies = verdicts["raw_completion"].dropna()
     read = annotators.read(verdicts.loc[replies.index], annotator, replies).reindex(verdicts.index)
@@ -152,6 +155,9 @@ def why_no_lc(pairs: pd.DataFrame, annotator: str, judge: str) -> str:
     for name, value, fitted in conditions:
         if value != fitted:
             return f"its difficulties were fitted with the {name} {fitted}, not {value}"
+    differ = pairs["output_2"].notna() & (pairs["output_1"] != pairs["output_2"])
+    if pairs["generator_2"].iloc[0] == REFERENCE and differ.any():
+        return f"the outputs name {REFERENCE} as their generator, but differ from its outputs"
     outputs = pairs["output_2"].count()
     return f"a regression needs {FEWEST} outputs or more, not {outputs}" if outputs < FEWEST else ""
 

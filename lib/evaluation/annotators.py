@@ -77,7 +77,7 @@ def ask(
         attempts = [attempt] * len(part)
         answers = endpoint.generate(part, params, count, purpose="alpaca_eval", attempts=attempts)
         replies += [reply for (reply,) in answers]
-        _check_logprobs(replies, sampling, endpoint)
+        _check_logprobs(replies[:alone], sampling, endpoint)
     return pd.Series([_choice(reply) for reply in replies], pairs.index, dtype=object)
 
 

@@ -143,7 +143,7 @@ def ask(verdicts: pd.DataFrame, judge: ServerBackend, report: Callable[[int], No
         read = rated(pending.assign(reply=replies, finish=[reply.finish_reason for (reply,) in answers]))
         read = read.dropna(subset=["reply"])  # an earlier reply stays where the second call fails
         verdicts = pd.concat([verdicts.drop(read.index), read]).sort_index()
-        pending = read[read["score"].isna()]
+        pending = read[read["score"].isna() & (read["finish"] != "length")]  # it would be cut again
     return verdicts
 
 
@@ -182,7 +182,7 @@ def read_rating(reply: str, last: bool = False) -> float | None:
 def doubtful(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Select the verdicts whose rating stands in single brackets alone: it may be an index in code."""
     scored = verdicts[verdicts["score"].notna()]
-    return scored[scored["reply"].map(lambda reply: not DOUBLE.search(reply)).astype(bool)]
+    return scored[scored["reply"].map(lambda reply: not DOUBLE.search(split_thoughts(reply)[1])).astype(bool)]
 
 
 def recorded(questions: list[dict], source: str, model: str = "") -> pd.DataFrame:

@@ -19,6 +19,10 @@ from lib.models.server import ServerBackend
 from lib.models.types import Ended, SamplingParams, ended
 from lib.oracle import estimate
 
+REMEDIES = {  # of a benchmark's judge, by what its verdicts lack
+    "cut": "Give the judge an entry with extra: {max_tokens: …} in params/models.yaml",
+    "missing": "Start the same command again: calls failed",
+}
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
 

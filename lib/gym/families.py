@@ -89,8 +89,10 @@ def distinct(family: str, level: int, rng: Random, split: str, n: int, seen: set
         name = key(family, instance.payload)
         misses = misses + 1 if name in seen else 0
         if misses == MISSES:
-            cell = f"{family} level {level}"
-            raise UserError(f"{cell}: no {n} distinct {split} instances. Ask for at most {len(instances)}.")
+            raise UserError(
+                f"{family} level {level}: it has {len(instances)} distinct {split} instances, and {n} are "
+                "needed. Lower per_cell or corpus_rows."
+            )
         if not misses:
             seen.add(name)
             instances.append(instance)

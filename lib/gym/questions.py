@@ -8,11 +8,9 @@ import json
 
 import pandas as pd
 
-from lib.evaluation import mt_bench
+from lib.evaluation import alpaca, mt_bench
 from lib.gym import world
 from lib.gym.families import parse_constraints
-
-TIE = 1.5
 
 
 def instructions(split: str, per_cell: int) -> list[dict]:
@@ -26,7 +24,7 @@ def prefer(pairs: pd.DataFrame, prompts: list[dict]) -> pd.DataFrame:
     """Add `preference`: 1 or 2 where only that output is right, else a tie, 1.5."""
     about = pairs["instruction"].map({row["instruction"]: row["about"] for row in prompts})
     first, second = (about.combine(pairs[name], world.credit) for name in ("output_1", "output_2"))
-    return pairs.assign(preference=TIE + (second - first) / 2, judge="exact", raw_completion=None)
+    return pairs.assign(preference=alpaca.TIE + (second - first) / 2, judge="exact", raw_completion=None)
 
 
 def conversations(split: str, per_cell: int) -> list[dict]:

@@ -93,6 +93,13 @@ def fate(reply: Completion, text: str, filters: list[Filter]) -> str:
     return next((each.name for each in filters if not each.keeps(reply, text)), KEPT)
 
 
+REMEDIES = {  # of the fates that a parameter decides
+    "cut": "Raise input_tokens, for inputs, or max_new_tokens, for outputs",
+    NO_ROOM: "Lower shots, input_tokens or max_new_tokens",
+    INCONSISTENT: "Lower least_share",
+}
+
+
 def bounds(filters: list[Filter]) -> dict[str, str]:
     """Describe what a kept text fulfils, by fate."""
     return {each.name: each.bounds for each in filters} | {INCONSISTENT: "least_share of the samples agree"}
@@ -105,6 +112,7 @@ def require_some_kept(fates: Iterable[str], texts: Iterable[str], bounds: dict[s
     if KEPT not in fates:
         dropped = dict.fromkeys(text[:60] for text, each in zip(texts, fates, strict=True) if each == worst)
         raise UserError(
-            f"fate={worst}: none of {len(fates):,} inputs is kept; {n:,} miss its bound ({bounds[worst]}), "
-            f"as {', '.join(map(repr, list(dropped)[:3]))}. Change it, or show other demonstrations."
+            f"none of {len(fates):,} inputs is kept; {n:,} are dropped as {worst} (bound: {bounds[worst]}), "
+            f"as {', '.join(map(repr, list(dropped)[:3]))}. "
+            f"{REMEDIES.get(worst, 'Show other demonstrations')}."
         )

@@ -69,7 +69,11 @@ def _token_sums(side: Side, order: list[int]) -> np.ndarray:
 
 def _take(side: Side, order: list[int], count: int, name: str) -> Dataset:
     if count > len(order):
-        raise UserError(f"the round needs {count} {name} rows and has {len(order)}. Lower its size or alpha.")
+        change = "lower" if name == "hard" else "raise"  # alpha is the share of hard rows
+        raise UserError(
+            f"the round needs {count} {name} rows and has {len(order)}. Lower round_rows or round_tokens, or "
+            f"{change} alpha."
+        )
     return records.take_rows(side[0], order[:count])
 
 

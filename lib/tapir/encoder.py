@@ -55,6 +55,8 @@ def fit(
     names = sorted(set(labels))
     with loading.located("classifier", name) as source:
         tokenizer = AutoTokenizer.from_pretrained(source, **loading.OWN_CODE)
+        if tokenizer.pad_token is None:
+            raise ValueError("its tokenizer has no padding token, as an encoder's has")
         model = AutoModelForSequenceClassification.from_pretrained(
             source,
             dtype=torch.float32,  # which small steps need

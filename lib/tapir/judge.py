@@ -245,11 +245,12 @@ def describe(tally: dict[str, int]) -> str:
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (f" ({lost})" if lost else "")
 
 
-def check(tally: dict[str, int], max_unread: float = 0.05) -> None:
-    """Raise Unread where a larger share of the verdicts was not read."""
+def check(tally: dict[str, int], max_unread: float = 0.05, remedies: dict[str, str] | None = None) -> None:
+    """Raise Unread where a larger share was not read; `remedies` by cause are those of a benchmark."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
     if share > max_unread:
-        _, remedy = CAUSES[max(CAUSES, key=tally.__getitem__)]
+        remedies = {cause: remedy for cause, (_, remedy) in CAUSES.items()} | (remedies or {})
+        remedy = remedies[max(CAUSES, key=tally.__getitem__)]
         raise Unread(
             f"max_unread={max_unread:g}: {share:.1%} of the verdicts could not be read ({describe(tally)}). "
             f"{remedy}, or raise max_unread to go on without them."

@@ -30,13 +30,13 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
     try:
         entries = files.load_yaml(paths.local(str(path)).read_text(encoding="utf-8"), "YAML")
         tasks = {str(label): Task(**entry) for label, entry in entries.items()}
-        total = sum(task.share for task in tasks.values())
+        total, styles = sum(task.share for task in tasks.values()), {task.refine for task in tasks.values()}
     except (OSError, AttributeError, TypeError, ValueError, UserError) as error:
         reason = one_line(error)
         raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {reason}") from None
-    if unknown := {task.refine for task in tasks.values()} - set(STYLES):
+    if unknown := styles - set(STYLES):
         raise UserError(f"{path}: refine is {named(unknown)}. Choose among {', '.join(STYLES)}.")
-    if abs(total - 1) > 0.01 or any(task.share < 0 for task in tasks.values()):
+    if not abs(total - 1) <= 0.01 or any(task.share < 0 for task in tasks.values()):
         raise UserError(f"{path}: the shares sum to {total:g}. Let them lie in [0, 1] and sum to 1.")
     return tasks
 
