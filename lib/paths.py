@@ -38,14 +38,15 @@ def from_shell(name: str, text: str) -> str:
 
 
 def _from_shell(name: str, text: str) -> str:
-    """Resolve one path; a bare word names a file, or a folder for FOLDERS."""
+    """Resolve one path, also of name@url; a bare word names a file, or a folder for FOLDERS."""
+    text, at, url = text.partition("@http")
     there = os.path.exists if "/" in text or name in FOLDERS and text != "gym" else os.path.isfile
     pattern = not there(text) and glob.has_magic(text)
     if os.path.isabs(text) or not (glob.glob(text, recursive=True) if pattern else there(text)):
-        return text
+        return text + at + url
     folder = Path.cwd()
     folder = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
-    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, text))
+    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, text)) + at + url
 
 
 def matching(pattern: str) -> list[Path]:

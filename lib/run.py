@@ -16,7 +16,7 @@ from lib import files, paths
 from lib.errors import UserError, for_user, one_line
 from lib.report import pages
 from lib.runner import folders, session
-from lib.runner.plan import plan
+from lib.runner.plan import overridden, plan
 from lib.runner.study import load
 
 
@@ -89,6 +89,9 @@ def run_study(
     Raises UserError before anything runs when the study is not right, and after a stage failed.
     """
     run = _prepare(path, overrides, name, workers)
+    for folder in map(run.link, run.planned):
+        if folder.is_dir() and not folder.is_symlink():
+            raise UserError(f"{paths.short(folder)} is in the way. Move it, or choose another --run.")
     run.folder.mkdir(parents=True, exist_ok=True)
     with files.lock(run.folder / "lock", 0, f"the run {run.name}"):
         summary = _run_all(run)
@@ -110,13 +113,15 @@ def _prepare(
     path: str | Path, overrides: dict[str, object] | None, name: str | None, workers: int = 1
 ) -> session.Run:
     """Plan a run; print what its params file inherits and has no use for."""
-    study, name, overrides = load(path), Path(path).stem if name is None else name, overrides or {}
-    planned = plan(study, name, overrides)
+    overrides, name = overrides or {}, Path(path).stem if name is None else name
+    study = overridden(load(path), overrides)
+    planned = plan(study, name, {})
     if study.unused:
         names = ", ".join(one_line(each, 60) for each in study.unused)
         print(f"{path} inherits what it has no use for, and leaves it out: {names}")
     words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
     words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
+    words += ["--ledger", os.environ["LEDGER"]] if os.environ.get("LEDGER") else []
     words += ["--run", name] if name != Path(path).stem else []
     draw_page = partial(pages.attempt, again=f"the same command again, or {_again(name)}")
     return session.Run(study, name, shlex.join(words), planned, draw_page, workers)

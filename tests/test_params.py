@@ -255,7 +255,7 @@ def test_an_arm_is_merged_with_the_one_that_it_extends(base):
 
 def test_contrasts_and_seeds_that_a_file_inherits_are_those_of_its_own_arms_and_seeds(base):
     own = load(base.params("extends: base.yaml\narms: {mfd: null, other: {selection: ifd}}"))
-    assert set(own.unused) == {"mfd_vs_random", "random_vs_mfd"}
+    assert set(own.unused) == {"the arm mfd", "mfd_vs_random", "random_vs_mfd"}
     assert own.seeds == {"random": [0, 1], "other": [0, 1]}
     fewer = load(base.params("extends: base.yaml\nseeds: [0]"))
     assert fewer.seeds == {"mfd": [0], "random": [0]}
@@ -270,6 +270,7 @@ def test_contrasts_and_seeds_that_a_file_inherits_are_those_of_its_own_arms_and_
         ("stages: [data: {exam_rows: 3}]", "no notebook declares exam_rows"),
         ("arms: {a: {}, mfd: null}\ncomparisons: [a_vs_mfd]", "compares mfd, which is no arm"),
         ("seeds: [0]\nexploratory_seeds: [1]", "exploratory_seeds has 1"),
+        ("arms: {mfd: null}\nparams: {selection: ifd}", "every arm sets selection. Set it there"),
     ],
 )
 def test_a_files_own_unknown_names_are_refused_all_the_same(base, own, words):

@@ -128,15 +128,16 @@ def settle(row: dict, fields: Fields) -> None:
 
 def _drop_thoughts(row: dict, fields: Fields) -> None:
     """Drop thoughts before responses; a response of nothing else becomes null."""
-    thought, response = split_thoughts(row["response"] or "")
-    if thought:
+    text = row["response"] or ""
+    response = split_thoughts(text)[1]
+    if response != text:  # an empty thought, too
         row["response"] = response or None
         fields.notes.add(("thoughts", "response"))
     for turn in row["turns"]:
         if turn["role"] == "assistant":
             fields.notes.add(("note", "earlier_responses"))
-            thought, turn["content"] = split_thoughts(turn["content"])
-            if thought:
+            text, turn["content"] = turn["content"], split_thoughts(turn["content"])[1]
+            if turn["content"] != text:
                 fields.notes.add(("thoughts", "turns"))
 
 

@@ -54,7 +54,7 @@ def recognise(record: dict) -> str:
 def instances(record: object, where: str) -> list[tuple[str, object]]:
     """List a task's instances, each with the file's other fields; else the record."""
     listed = record.get("Instances") if isinstance(record, dict) and "Definition" in record else None
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not listed:
         return [(where, record)]
     shared = {name: value for name, value in record.items() if name != "Instances"}
     return [

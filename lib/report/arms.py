@@ -101,7 +101,7 @@ def disagreements(evaluated: pd.DataFrame, replies: pd.DataFrame, a: str, b: str
     pairs = pairs[(pairs["seed"] == pairs["seed"].min()) & (pairs[a] != pairs[b])]
     drawn = pairs.sample(min(n, len(pairs)), random_state=seed)
     drawn = drawn.assign(won=np.where(drawn[a] > drawn[b], a, b))
-    if not drawn["id"].isin(replies.get("id", ())).any():
+    if not len(drawn) or not drawn["id"].isin(replies.get("id", ())).all():
         return drawn[["id", "part", "won"]].join(drawn[[a, b]].map("{:g}".format))
     first, second = (replies[replies["arm"] == arm].rename(columns={"response": arm}) for arm in (a, b))
     texts = first[["seed", "id", *TEXTS, a]].merge(second[["seed", "id", b]], on=["seed", "id"])

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lib import files, paths, show
 from lib.evaluation import registry
 from lib.evaluation.registry import JUDGES, RECORDED
+from lib.models import catalog
 from lib.report import facts, page, scores, tables
 from lib.runner import folders
 
@@ -133,7 +134,7 @@ def _base(made_from: facts.Records) -> str:
         path = record["inputs"].get("student_from")
         name = path or record["parameters"].get("student")
         if name and not (path and tables.stage_of(Path(path))):
-            return name
+            return catalog.split(name)[0]
     return ""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lib import files
 from lib.evaluation import registry
 from lib.evaluation.registry import JUDGES, RECORDED
+from lib.models import catalog
 from lib.report import scores, tables
 
 PAPERS = {  # folder of notebooks: name, authors, number on arXiv
@@ -61,7 +62,7 @@ def is_embedded(records: Records) -> bool:
 def named(names: list[str], records: Records) -> str:
     """Name models and data for a reader; of another corpus, verdicts of `exact` came with the rows."""
     phrases = NAMES if is_embedded(records) or not values(records, "source") else NAMES | FROM_CORPUS
-    return ", ".join(phrases.get(name, without_folder(name)) for name in names)
+    return ", ".join(dict.fromkeys(phrases.get(name, without_folder(name)) for name in names))
 
 
 def without_folder(text: object) -> str:
@@ -84,7 +85,7 @@ def judges(records: Records) -> str:
     teachers: set[str] = set()
     for folder, record in records.items():
         if tables.notebook_of(record) == "tapir/2_oracle_judging":
-            models = [record["parameters"].get(name) for name in ("judge", "oracle")]
+            models = [catalog.split(record["parameters"].get(name) or "")[0] for name in ("judge", "oracle")]
             teachers |= set(models)
             judged.setdefault(next(filter(None, models), "unknown"), []).append("rows")
         for name in (files.read_json(folder / JUDGES) or {}).get("judges", ()):
@@ -92,7 +93,7 @@ def judges(records: Records) -> str:
     texts = []
     for judge in sorted(judged):
         what = list(dict.fromkeys(judged[judge]))
-        texts.append(f"{named([judge], records)} ({', '.join(what)})")
+        texts.append(f"{named([judge], records if 'rows' in what else {})} ({', '.join(what)})")
         if judge in teachers - {"exact"} and what != ["rows"]:
             texts[-1] += ", which also taught or chose the rows: it judges its own work"
     return "; ".join(texts)

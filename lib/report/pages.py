@@ -23,10 +23,7 @@ def write_page(stage: Path) -> None:
 
 
 def attempt(stage: Path, again: str) -> None:
-    """Draw the page of a recorded stage; print a failure with the command `again`, and go on.
-
-    Raises UserError if the disk is full.
-    """
+    """Draw the page of a recorded stage; print a failure with the command `again`, and go on."""
     try:
         write_page(stage)
     except UserError:

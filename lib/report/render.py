@@ -24,13 +24,12 @@ from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
 HEADINGS = {f"h{level}" for level in range(1, 7)}  # those of a page are its own
-ALLOWED = nh3.ALLOWED_TAGS - {"a", "img"} - HEADINGS | {"details", "summary", "progress"}
+ALLOWED = nh3.ALLOWED_TAGS - {"a", "img"} - HEADINGS | {"details", "summary"}
 ATTRIBUTES = {
     "*": {"style", "class", "title", "open"},
     "td": {"colspan", "rowspan"},
     "th": {"colspan", "rowspan", "scope"},
     "pre": {"tabindex"},
-    "progress": {"value", "max"},
 }
 STYLES = {"opacity", "font-size", "font-weight", "margin", "margin-top", "padding", "padding-left"}
 STYLES |= {"border", "border-left", "white-space", "overflow-wrap", "overflow-y", "max-height"}

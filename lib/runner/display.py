@@ -87,8 +87,6 @@ class Line:
         text = f"{self.label} … {rest}"
         if sys.stdout.isatty():
             self._print(text[: shutil.get_terminal_size().columns - 1], end="")
-        else:
-            print(text, flush=True)
 
     def _print(self, text: str, end: str = "\n") -> None:
         print(("\r\x1b[K" if self.alone and sys.stdout.isatty() else "") + text, end=end, flush=True)

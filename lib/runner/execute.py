@@ -99,7 +99,7 @@ def _share(slot: int, workers: int, threads: int | None) -> dict[str, str]:
     share = max(1, (os.cpu_count() or 1) // workers)
     own = {"OMP_NUM_THREADS": str(threads or os.environ.get("OMP_NUM_THREADS") or share)}
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        gpus = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+        gpus = [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
     else:
         import torch
 
@@ -118,10 +118,10 @@ def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], en
     for name in ("papermill", "traitlets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     copy = part / "notebook.ipynb"
+    literal = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, copy)]
     try:
         papermill.execute_notebook(
-            source,
-            copy,
+            *literal,
             parameters=values,
             kernel_name="python3",
             language="python",

@@ -195,12 +195,13 @@ def _move(part: Path, folder: Path) -> None:
 
 def unused() -> list[Path]:
     """List folders of the store that no run links to, and parts, but none in use."""
-    linked = {path.resolve() for path in outputs().rglob("*") if path.is_symlink()}
+    runs = [path.resolve() for path in outputs().glob("*") if path.is_dir() and path.name != STORE]
+    linked = {path.resolve() for run in runs for path in run.rglob("*") if path.is_symlink()}
     entries = [*(outputs() / BY_HAND).rglob("*.part")]
     for folder, names, _ in os.walk(outputs() / STORE):
         entries += [Path(folder, name) for name in names if IN_STORE.fullmatch(name)]
         names[:] = [name for name in names if not IN_STORE.fullmatch(name)]
-    return [path for path in sorted(entries) if path not in linked and not _in_use(path)]
+    return [path for path in sorted(entries) if path.resolve() not in linked and not _in_use(path)]
 
 
 def _in_use(folder: Path) -> bool:

@@ -54,7 +54,7 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     folders.check_plain(run, "run")
     if run in (folders.STORE, folders.BY_HAND):
         raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
-    study = _overridden(study, overrides)
+    study = overridden(study, overrides)
     seeds = list(dict.fromkeys(seed for each in study.seeds.values() for seed in each))
     planned = []
     for seed in seeds:
@@ -66,7 +66,7 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     return planned + _connected(study, last)
 
 
-def _overridden(study: Study, overrides: dict[str, object]) -> Study:
+def overridden(study: Study, overrides: dict[str, object]) -> Study:
     """Put -p values into a study. Raises UserError for one that would not act."""
     given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
     for key, text in overrides.items():

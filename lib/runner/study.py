@@ -119,11 +119,16 @@ def _without_unused(study: Study, own: dict) -> Study:
     text, arms, names = dict(study.text), study.text["arms"], study.names
     unused = [name for name in study.params if name not in names and name not in own["params"]]
     text["params"] = {name: value for name, value in study.params.items() if name not in unused}
+    shadowed = set(own["params"]) if arms else set()  # by what every arm inherits
     for arm, values in arms.items():
         own_values = own.get("arms", {}).get(arm) or {}
+        shadowed &= values.keys() - own_values.keys()
         lost = [name for name in values if name not in names and name not in own_values]
         text["arms"] |= {arm: {name: value for name, value in values.items() if name not in lost}}
         unused += lost
+    unused += [f"the arm {arm}" for arm in own.get("arms", {}) if arm not in arms]
+    if shadowed:
+        raise UserError(f"{study.path}: every arm sets {named(shadowed)}. Set it there, or leave arms out.")
     for key in [key for key in ("primary", "comparisons") if key in text and key not in own]:
         unused += [contrast for contrast in text[key] if not set(contrast.split("_vs_")) <= set(arms)]
         text[key] = [contrast for contrast in text[key] if contrast not in unused]
