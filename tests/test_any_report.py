@@ -43,7 +43,7 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         answers |= {"kind": "trained"}
         rows[["id"]].assign(**answers).to_parquet(part / "replies.parquet")
     if notebook == "tapir/2_oracle_judging":
-        rows = [{"instruction": f"Say {i}", "mfd": float(i), "task": "Math"} for i in range(5)]
+        rows = [{"instruction": f"Say {i}", "mfd": float(i), "task": "Math" if i else None} for i in range(5)]
         records.write(records.build(rows), part / "rows.parquet")
     if notebook == "tapir/4_training":
         records.write(records.build([{"instruction": "Say", "response": "a"}]), part / "rows.parquet")

@@ -135,7 +135,7 @@ def saved(tab, lab: Lab, name: str):
 def test_the_first_notebook_runs_to_its_end_and_shows_every_figure(opened, lab):
     tab = opened("0_start_here")
     choose(tab, "Run", "Run All Cells")
-    end = cells(tab).last.get_by_text("Written to").or_(tab.locator(ERROR)).first
+    end = cells(tab).get_by_text("Written to").or_(tab.locator(ERROR)).first
     end.wait_for(timeout=1000 * RUN_S)
     assert tab.locator(ERROR).all_inner_texts() == []
     notebook = saved(tab, lab, "0_start_here")

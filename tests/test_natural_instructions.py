@@ -7,6 +7,8 @@ from lib import models, paths, prompts, records
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import operations
+from lib.models import catalog
+from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
 from lib.self_guide.generate import GeneratedInput, LabelledInput, TaskPrompter
@@ -50,6 +52,12 @@ def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
 
 def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
     assert ni.constrained(asking(embedded, CHOICE), ["rat", "tar"], 1024) == ["tar", "rat"]
+
+
+def test_only_a_student_that_is_loaded_here_can_be_held_to_labels(embedded):
+    assert ni.can_constrain(asking(embedded, CHOICE)) and not ni.can_constrain(asking(embedded))
+    served = ServerBackend(catalog.find("m@http://localhost:1/v1"))
+    assert not ni.can_constrain(asking(served, CHOICE))
 
 
 def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):

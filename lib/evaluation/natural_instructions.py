@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib import records
 from lib.evaluation import metrics
+from lib.models.local import LocalBackend
 from lib.self_guide import labels
 from lib.self_guide.generate import TaskPrompter
 from lib.self_guide.target import Demo, Instance, Target
@@ -21,6 +22,11 @@ def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> lis
     A winner with too small a share for training is still the student's response: it counts here.
     """
     return [labelled.output or "" for labelled in asking.label(inputs, 0.0, **sampling)]
+
+
+def can_constrain(asking: TaskPrompter) -> bool:
+    """Whether a student can be held to labels: it must say here how likely each of them is."""
+    return bool(asking.target.labels) and isinstance(asking.student, LocalBackend)
 
 
 def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:

@@ -9,7 +9,6 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 from lib import paths
@@ -130,14 +129,12 @@ class Actor:
 
     def __init__(self, student: str, tokenizer, params: SamplingParams):
         self.student, self.tokenizer, self.params = student, tokenizer, params
-
-    @cached_property
-    def backend(self) -> LocalBackend:
-        return LocalBackend(loading.load_model(self.student), self.tokenizer)
+        self.backend: LocalBackend | None = None  # loaded with the first batch, so that its error is a row
 
     def __call__(self, row: dict) -> dict:
         completions, failure = [], ""
         try:
+            self.backend = self.backend or LocalBackend(loading.load_model(self.student), self.tokenizer)
             completions = self.backend.complete_batch(Batch(*json.loads(row["batch"])), self.params)
         except Exception as error:
             failure = f"{type(error).__name__} on the node {platform.node()}: {one_line(error)}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from datasets import Dataset, concatenate_datasets
 
 from lib import files, records
@@ -159,7 +160,7 @@ def _labelled(run: Path, rows: Dataset) -> Dataset:
     tasks = {}
     for notebook, file in ((JUDGING, "rows.parquet"), (REFINEMENT, "pool.parquet")):
         for folder in tables.places(run, notebook).values():
-            labelled = pd.read_parquet(folder / file, columns=["id", "task"])
+            labelled = pq.read_table(folder / file, columns=["id", "task"]).to_pydict()
             tasks |= dict(zip(labelled["id"], labelled["task"], strict=True))
     return records.update(rows, task=[tasks.get(row_id) for row_id in rows["id"]])
 
