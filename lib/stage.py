@@ -116,7 +116,7 @@ class Stage:
 
     def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
         """Show that `done` of `total` are done, at most twice a second."""
-        now = time.monotonic()
+        now, done, total = time.monotonic(), int(done), None if total is None else int(total)  # NumPy's, too
         if done == 0:
             self._started = self._shown = now
             self._note({"label": label, "done": done, "total": total})
