@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 
 from lib import files
 from lib.models import chat_template
-from lib.models.types import NO_ROOM, Completion, SamplingParams
+from lib.models.types import NO_ROOM, Completion, Report, SamplingParams
 
 Chat = list[dict]  # messages: {"role", "content"}
-Report = Callable[[int, int], None]  # gets the number of prompts that are done, and of all
 
 
 class Batch(NamedTuple):
@@ -51,7 +50,9 @@ class Backend(ABC):
         names: Sequence[str] = (),
         batch_size: int | None = None,
         skip_long: bool = False,
-        **of_the_ledger: object,
+        purpose: str = "",
+        attempts: Iterable[int] = (),
+        at_once: bool = False,
     ) -> list[list[Completion]]:
         """Return `params.n` completions of each prompt, in the order of the prompts.
 
@@ -59,7 +60,7 @@ class Backend(ABC):
         of an earlier start in `folder` ends with the same completions. With `skip_long` a prompt without room
         for max_tokens more in the model's context is not sent: its completions are empty and say so. Raises
         UserError before anything is generated where a prompt cannot be rendered; `names` are the rows' ids.
-        Without a ledger its settings (see ServerBackend.generate) mean nothing.
+        `purpose`, `attempts` and `at_once` are of a ledger's calls (see ServerBackend.generate).
         """
         texts = self.render(list(prompts), names)
         sent = self._fitting(texts, params.max_tokens) if skip_long else list(range(len(texts)))

@@ -24,8 +24,6 @@ TOO_LONG = re.compile("context|too (?:long|large)|exceed", re.IGNORECASE)  # of 
 SILENCE = 20  # failed calls in a row, or as many as run at once, that mean that the endpoint is down
 FEW = 5  # calls that mean the same where all of them failed
 LOOK_S = 1.0  # between two looks at what other processes of the run have spent
-
-
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
 
 

@@ -13,12 +13,12 @@ import openai
 
 from lib.errors import UserError
 from lib.models import calls, catalog, chat_template, completions, loading, paid
-from lib.models.backend import Backend, Batch, Chat, Report
+from lib.models.backend import Backend, Batch, Chat
 from lib.models.batch import BatchAPI
 from lib.models.catalog import Model
 from lib.models.completions import Completion, Unusable
 from lib.models.ledger import Ledger, Pending
-from lib.models.types import SamplingParams
+from lib.models.types import Report, SamplingParams
 from lib.text import clean
 
 PART = 10_000  # calls that are in memory at a time
@@ -58,15 +58,12 @@ class ServerBackend(Backend):
         prompts: Iterable[Chat],
         params: SamplingParams,
         report: Report | None = None,
-        folder: Path | None = None,
-        names: Sequence[str] = (),
-        batch_size: int | None = None,
-        skip_long: bool = False,
         purpose: str = "",
         attempts: Iterable[int] = (),
         at_once: bool = False,
+        **of_batches: object,
     ) -> list[list[Completion]]:
-        """Return `params.n` completions of each prompt, in order; see Backend.generate.
+        """Return `params.n` completions of each prompt, in order; `of_batches`: see Backend.generate.
 
         With a ledger stored calls are not made again, equal ones once; another number in `attempts` makes a
         prompt another call. A failed call's completion says so. `at_once` makes live calls even of a model
@@ -74,7 +71,7 @@ class ServerBackend(Backend):
         refuses the key or the model or stays silent, and OverBudget. What was answered until then is stored.
         """
         if self.ledger is None:
-            return super().generate(prompts, params, report, folder, names, batch_size, skip_long)
+            return super().generate(prompts, params, report, **of_batches)
         sampling = self.sampling(params)
         pending = (
             paid.pending(self, messages, sampling, purpose, attempt + sample)

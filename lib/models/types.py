@@ -1,11 +1,12 @@
 """Requests to a model and their completions, with the names of vLLM and the OpenAI API."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lib.errors import UserError
 
+Report = Callable[[int, int], None]  # gets how many are done, and of how many
 NO_ROOM = "no room"  # finish_reason of a prompt that fills the model's context: it was not sent
 FAILED = "failed: "
 NO_TEXT = "no answer"  # how a completion is counted that holds thoughts alone

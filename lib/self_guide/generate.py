@@ -7,7 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 from lib.models.backend import Backend
-from lib.models.types import NO_TEXT, Completion, SamplingParams
+from lib.models.types import NO_TEXT, Completion, Report, SamplingParams
 from lib.self_guide import labels
 from lib.self_guide.filters import INCONSISTENT, KEPT, NEXT_DEMO, Filter, fate, output_filters
 from lib.self_guide.target import Demo, Target
@@ -77,7 +77,7 @@ def write_inputs(
     rounds: int,
     round_prompts: int = 10,
     seed: int = 0,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = lambda done, total: None,
 ) -> list[GeneratedInput]:
     """Have the student write inputs in rounds; each round shows some inputs that earlier ones kept.
 

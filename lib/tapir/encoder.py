@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from lib.models import loading
+from lib.models.types import Report
 from lib.training import trainers
 
 logging.disable_progress_bar()  # a stage has its own
@@ -43,7 +44,7 @@ def fit(
     texts: list[str],
     labels: list[str],
     seed: int = 0,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = lambda done, total: None,
     **settings,
 ) -> Callable[[list[str]], list[str]]:
     """Fine-tune the encoder of this hub name or folder; `report` gets (step, steps).

@@ -1,6 +1,6 @@
 """Rows as token ids and labels, and the loss of a student on them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import torch
@@ -13,6 +13,7 @@ from lib import records
 from lib.errors import UserError
 from lib.models import chat_template
 from lib.models.local import LocalBackend
+from lib.models.types import Report
 
 IGNORED = -100  # label of a token without loss
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
@@ -106,7 +107,7 @@ def response_losses(
     student: LocalBackend,
     encoded: Dataset,
     batch_size: int = 32,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = lambda done, total: None,
 ) -> list[float]:
     """Return the summed loss of each row's response, in nats."""
     lengths = list(map(len, encoded["input_ids"]))

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from transformers import AutoTokenizer
 
 from lib import files, paths
 from lib.errors import UserError
+from lib.models.types import Report
 from lib.training.config import TrainingConfig
 
 POLL_S = 0.5
@@ -36,7 +36,7 @@ class Job(NamedTuple):
     seed: int
 
 
-def train(job: Job, report: Callable[[int, int], None]) -> list[dict]:
+def train(job: Job, report: Report) -> list[dict]:
     """Run `job.config.launch` with `-m lib.training.sft` and return the losses.
 
     Raises UserError with the error of a process, or with the end of the log.
@@ -68,7 +68,7 @@ def read(folder: Path) -> Job:
     return Job(settings["student"], tokenizer, encoded, Path(settings["folder"]), config, settings["seed"])
 
 
-def _run(words: list[str], folder: Path, report: Callable[[int, int], None]) -> int:
+def _run(words: list[str], folder: Path, report: Report) -> int:
     """Run a command in the project's root, report the progress that it writes, return its exit code."""
     words = [sys.executable, "-c", WITH_PARENT, str(os.getpid()), *words]
     with (folder / "log.txt").open("w") as log:

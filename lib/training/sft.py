@@ -19,10 +19,10 @@ from trl import SFTConfig, SFTTrainer
 from lib import files, records
 from lib.errors import UserError
 from lib.models import chat_template, loading
+from lib.models.types import Report
 from lib.training import data, launch, trainers
 from lib.training.config import TrainingConfig
 from lib.training.encoding import ENCODED, IGNORED
-from lib.training.trainers import Report
 
 PAD_ROW = {"input_ids": [[0, 0]], "labels": [[IGNORED] * 2]}  # fills the last step that processes share
 PROCESSES = int(os.environ.get("WORLD_SIZE", 1))  # which share a step

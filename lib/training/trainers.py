@@ -1,11 +1,9 @@
 """What every trainer of the suite has in common: its arguments, and how it shows progress."""
 
-from collections.abc import Callable
-
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-Report = Callable[[int, int], None]  # (steps done, steps in total)
+from lib.models.types import Report
 
 
 def arguments(kind: type[TrainingArguments], **values) -> TrainingArguments:
