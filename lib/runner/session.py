@@ -63,7 +63,7 @@ class Run:
         After an error no other is started; it is raised once the stages beside it have ended. Whatever ends
         the loop, Ctrl-C too, stops the kernels.
         """
-        waiting = [stage for stage in self.planned if stage.once == once]
+        waiting: dict[Planned, Job | None] = {stage: None for stage in self.planned if stage.once == once}
         running: list[Job] = []
         errors: list[UserError] = []
         try:
@@ -82,17 +82,17 @@ class Run:
         if errors:
             raise errors[0]
 
-    def _start_jobs(self, waiting: list[Planned], running: list[Job]) -> list[Job]:
-        """Start waiting stages whose inputs are there; link to finished ones."""
+    def _start_jobs(self, waiting: dict[Planned, Job | None], running: list[Job]) -> list[Job]:
+        """Start waiting stages whose inputs are there; link to finished ones. Each job is prepared once."""
         for stage in [*waiting]:
             if len(running) == self.workers:
                 break
             if not all(source.folder for source in stage.sources):
                 continue
-            job = self._job(stage)
+            waiting[stage] = job = waiting[stage] or self._job(stage)
             if job.folder in [other.folder for other in running]:  # another arm runs the same stage
                 continue
-            waiting.remove(stage)
+            del waiting[stage]
             if folders.is_complete(job.folder):
                 job.status = "reused"
                 self._finish(job)
