@@ -37,6 +37,10 @@ class Benchmark:
         """The first part of its metrics' names."""
         return self.headlines[0].name.partition(".")[0]
 
+    def is_stand_in(self, values: dict) -> bool:
+        """Say whether these parameters ask the embedded world in place of the benchmark."""
+        return self.stand_in is not None and values.get(self.stand_in[0]) == self.stand_in[1]
+
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics that can be compared."""

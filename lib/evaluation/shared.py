@@ -85,7 +85,7 @@ def responses(
 def describe_sampling(student: object, parameters: dict, total: int, cut: int, unanswered: int = 0) -> str:
     """Describe how a student was asked, and how many of `total` responses it cut or left unanswered."""
     template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
-    template = "the server's" if "@http" in parameters["student"] else template
+    template = "the server's" if catalog.split(parameters["student"])[1] else template
     temperature = parameters.get("evaluation_temperature", "by category")
     sentence = (
         f"`{student}`: temperature {temperature}, chat template {template}, at most "

@@ -67,7 +67,7 @@ def named(names: list[str], records: Records) -> str:
 
 def without_folder(text: object) -> str:
     """Shorten a path outside the project to its name: local paths and servers are not published."""
-    text = text.partition("@http")[0] if isinstance(text, str) else text
+    text = catalog.split(text)[0] if isinstance(text, str) else text
     return os.path.basename(text) if str(text).startswith(("/", "~", "$", "..")) else text
 
 

@@ -76,10 +76,7 @@ def notebook_of(record: dict) -> str:
 def stands_in(record: dict) -> bool:
     """Say whether a stage asked the embedded world in place of its benchmark."""
     benchmark = registry.benchmark(notebook_of(record))
-    if not benchmark or not benchmark.stand_in:
-        return False
-    name, value = benchmark.stand_in
-    return record["parameters"].get(name) == value
+    return benchmark is not None and benchmark.is_stand_in(record["parameters"])
 
 
 def title(record: dict) -> str:

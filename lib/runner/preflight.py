@@ -130,13 +130,9 @@ def _check_target(values: dict) -> None:
             raise UserError(f"{name}={values[name]}: it only applies with instruction. Remove it.")
 
 
-def _is_stand_in(benchmark: registry.Benchmark, values: dict) -> bool:
-    return bool(benchmark.stand_in) and values[benchmark.stand_in[0]] == benchmark.stand_in[1]
-
-
 def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
     """Check that the embedded world gets no files, and a benchmark all it needs."""
-    if _is_stand_in(benchmark, values):
+    if benchmark.is_stand_in(values):
         for name in (*BENCHMARK_FILES, "benchmark_judge"):
             if values.get(name, "") not in ("", "exact"):
                 raise UserError(
@@ -165,7 +161,7 @@ def _models(notebook: str, values: dict) -> list[str]:
     if "benchmark_judge" not in values or values.get("annotations") or values.get("judgments"):
         return []
     benchmark = registry.benchmark(notebook)
-    if benchmark and _is_stand_in(benchmark, values):
+    if benchmark and benchmark.is_stand_in(values):
         return []
     if values["benchmark_judge"] == "exact":
         raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
