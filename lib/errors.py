@@ -1,5 +1,6 @@
 """The one kind of error that is the user's to repair: shown as its sentence, without a traceback."""
 
+import difflib
 import errno
 from collections.abc import Iterable
 
@@ -36,3 +37,9 @@ def for_user(error: Exception) -> Exception:
     if isinstance(error, UserError) or isinstance(error, OSError) and error.errno in UNWRITABLE:
         return error
     raise error
+
+
+def nearest(name: str, names: Iterable[str], n: int = 1, cutoff: float = 0.5) -> str:
+    """Return " (did you mean … or …?)" for the `n` nearest known names, or an empty text."""
+    close = difflib.get_close_matches(name, list(names), n, cutoff)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

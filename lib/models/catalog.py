@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveI
 from pydantic.dataclasses import dataclass
 
 from lib import files, paths
-from lib.errors import UserError, one_line
+from lib.errors import UserError, nearest, one_line
 
 LIST = "params/models.yaml"
 CHARACTERS_A_TOKEN = 4  # of English text, to estimate by before a call is made
@@ -107,10 +107,8 @@ def find(name: str) -> Model:
         return Model(name, url, price="free", timeout_s=OWN_TIMEOUT_S)
     models = listed()
     if name not in models:
-        close = difflib.get_close_matches(name, models, n=2, cutoff=0.4)
-        nearest = f" (did you mean {' or '.join(close)}?)" if close else ""
         raise UserError(
-            f"{name}: it is not in {LIST}{nearest}. "
+            f"{name}: it is not in {LIST}{nearest(name, models, n=2, cutoff=0.4)}. "
             f"Add an entry there, or name a server of your own: {name}@http://host:port/v1."
         )
     return models[name]

@@ -1,9 +1,7 @@
 """The parameters that a notebook declares, and values of their types."""
 
 import ast
-import difflib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -101,9 +99,3 @@ def from_text(text: object, kind: str | None, name: str) -> object:
     if isinstance(text, str) and kind != "str":
         text = files.load_yaml(text, name)
     return coerce(text, kind, name) if kind else text
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return " (did you mean …?)" for the nearest known name, or an empty text."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""

@@ -12,8 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from lib import files
-from lib.errors import UserError, named, one_line
-from lib.runner import params
+from lib.errors import UserError, named, nearest, one_line
 from lib.runner.keys import RESERVED
 
 CONDITIONS = SandboxedEnvironment()
@@ -75,7 +74,7 @@ def _entries(content: object, path: Path) -> dict:
         first = error.errors()[0]
         where = named([".".join(map(str, first["loc"])) or "content"])
         if first["type"] == "extra_forbidden":
-            near = params.nearest(where, File.__annotations__)
+            near = nearest(where, File.__annotations__)
             raise UserError(f"{path}: unknown entry {where}{near}. Put parameters under `params`.") from None
         raise UserError(f"{path}: {where}={first['input']!r:.60}: {first['msg']}") from None
 

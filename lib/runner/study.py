@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lib import paths
-from lib.errors import UserError, named, one_line
+from lib.errors import UserError, named, nearest, one_line
 from lib.evaluation import registry
 from lib.runner import folders, params
 from lib.runner.keys import RESERVED
@@ -86,7 +86,7 @@ class Study:
         if name in RESERVED:
             raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
         if name not in names:
-            near = params.nearest(str(name), names)
+            near = nearest(str(name), names)
             raise UserError(f"{where}: no notebook declares {named([name])}{near}")
 
 
@@ -110,7 +110,7 @@ def _declared(notebook: str) -> dict[str, params.Parameter]:
     if not path.is_file():
         top = paths.ROOT / "notebooks"
         names = [p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.ipynb")]
-        raise UserError(f"there is no notebook {notebook}{params.nearest(notebook, names)}")
+        raise UserError(f"there is no notebook {notebook}{nearest(notebook, names)}")
     return params.declared(params.read_notebook(path), path)
 
 
@@ -157,7 +157,7 @@ def _check_names(study: Study) -> None:
             study.check_name(f"{study.path}, {where}", name, names)
     if (metric := study.text.get("metric")) and not study.can_write(metric):
         possible = registry.writable(study.declared)
-        near = params.nearest(metric, possible)
+        near = nearest(metric, possible)
         raise UserError(
             f"{study.path}: metric={one_line(metric, 60)}: no stage writes it{near}. "
             f"Name one of {', '.join(possible) or 'an evaluation'}, or add its notebook to `stages`."
@@ -168,7 +168,7 @@ def _check_contrasts(study: Study) -> None:
     """Raise UserError for contrasts of unknown arms and unfit exploratory seeds."""
     for contrast in study.contrasts:
         for arm in [arm for arm in contrast.partition("_vs_")[::2] if arm not in study.arms]:
-            where, near = f"{study.path}: {named([contrast])}", params.nearest(arm, study.arms)
+            where, near = f"{study.path}: {named([contrast])}", nearest(arm, study.arms)
             raise UserError(f"{where} compares {named([arm])}, which is no arm{near}")
     if "exploratory_seeds" in study.text:
         seeds = study.text.get("seeds", [0])
