@@ -115,7 +115,7 @@ def _prepare(
     """Plan a run; print what its params file inherits and has no use for."""
     overrides, name = overrides or {}, Path(path).stem if name is None else name
     study = overridden(load(path), overrides)
-    planned = plan(study, name, {})
+    planned = plan(study, name)
     if study.unused:
         names = ", ".join(one_line(each, 60) for each in study.unused)
         print(f"{path} inherits what it has no use for, and leaves it out: {names}")

@@ -7,16 +7,17 @@ from nbformat.v4 import new_code_cell
 
 from lib import files, paths
 from lib.errors import UserError
+from lib.models import catalog
 from lib.run import main
 from lib.runner import keys, params
-from lib.runner.plan import plan
+from lib.runner.plan import overridden, plan
 from lib.runner.study import load
 
 TRAIN = 'learning_rate: float = 2e-5  # peak\nselection: str = "mfd"  # of hard rows\nrounds: int = 1  # of the curriculum'
 
 
 def planned(project, text: str, **overrides):
-    return plan(load(project.params(text)), "demo", overrides)
+    return plan(overridden(load(project.params(text)), overrides), "demo")
 
 
 def refusal(project, text: str, **overrides) -> str:
@@ -108,7 +109,7 @@ def test_a_run_name_that_is_no_plain_word_is_refused(project, name):
     project.notebook("train", TRAIN)
     study = load(project.params("stages: [train]"))
     with pytest.raises(UserError):
-        plan(study, name, {})
+        plan(study, name)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def base(project):
 )
 def test_what_a_file_inherits_and_has_no_use_for_is_left_out_and_listed(base, own, left, unused):
     study = load(base.params(f"extends: base.yaml\n{own}"))
-    stages = plan(study, "demo", {})
+    stages = plan(study, "demo")
     assert [s.name for s in stages if (s.arm, s.seed) == ("random", 0)] == left
     assert set(study.unused) == unused
     trained = {s.arm: s.values["selection"] for s in stages if s.notebook == "train"}
@@ -426,6 +427,38 @@ def test_the_key_follows_the_prompts_and_taxonomies_that_are_named(project, chan
     before = key(path, values)
     file.write_text("Think twice.")
     assert (key(path, values) != before) == follows
+
+
+def test_the_key_follows_the_folder_of_a_served_student_but_not_where_its_server_is(project):
+    asking, training = project.notebook("ask", ""), project.notebook("train", "")
+    folder = project.root / "student"
+    folder.mkdir()
+    (folder / "model").write_text("one")
+
+    def keys(student: str) -> tuple[str, str]:
+        return key(asking, {"student": student, "engine": "local"}), key(training, {"student": student})
+
+    here, served = keys("./student"), keys("./student@http://localhost:8000/v1")
+    assert served == keys("./student@http://localhost:8001/v1")
+    assert served[0] != here[0] and served[1] == here[1]
+    (folder / "model").write_text("another")
+    changed = keys("./student@http://localhost:8000/v1")
+    assert changed[0] != served[0] and changed[1] != served[1]
+
+
+def test_the_key_follows_what_an_entry_of_models_yaml_sends_but_not_its_price(project, monkeypatch):
+    path, models = project.notebook("judge", ""), project.root / "models.yaml"
+    monkeypatch.setenv("MODELS", str(models))
+
+    def with_entry(text: str) -> str:
+        models.write_text(f"m: {{url: http://localhost:1/v1, {text}}}")
+        catalog.listed.cache_clear()
+        return key(path, {"oracle": "m", "judge": ""})
+
+    before = with_entry("price: [1, 2]")
+    assert with_entry("price: [3, 4], concurrency: 9") == before
+    assert with_entry("price: [1, 2], extra: {reasoning_effort: high}") != before
+    catalog.listed.cache_clear()
 
 
 def test_the_key_follows_the_data_files_of_imported_rooms(project):

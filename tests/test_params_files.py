@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from lib import models, paths
 from lib.errors import UserError
-from lib.runner.plan import plan
+from lib.runner.plan import overridden, plan
 from lib.runner.study import load
 from lib.tapir import tasks
 
@@ -18,7 +18,7 @@ STUDIES = [file for file in FILES if file.name != "models.yaml"]
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_a_study_is_planned_whole(file, tmp_path):
     over = {"released.student_from": str(tmp_path)} if file.stem == "tapir_released" else {}
-    planned = plan(load(file), file.stem, over)
+    planned = plan(overridden(load(file), over), file.stem)
     named = {
         value
         for stage in planned
@@ -31,7 +31,9 @@ def test_a_study_is_planned_whole(file, tmp_path):
 @pytest.mark.parametrize("name", ["tapir", "tapir_qwen", "tapir_released"])
 def test_a_study_of_real_students_asks_them_nothing_of_the_embedded_world(name, tmp_path):
     over = {"released.student_from": str(tmp_path)} if name == "tapir_released" else {}
-    notebooks = {stage.notebook for stage in plan(load(paths.ROOT / f"params/{name}.yaml"), name, over)}
+    notebooks = {
+        stage.notebook for stage in plan(overridden(load(paths.ROOT / f"params/{name}.yaml"), over), name)
+    }
     assert "evaluation/gym" not in notebooks and "report" in notebooks
     assert {"evaluation/alpaca_eval", "evaluation/mt_bench", "evaluation/ifeval"} <= notebooks
 
@@ -50,18 +52,18 @@ def test_a_file_that_extends_the_papers_study_may_leave_any_of_its_stages_out(st
         f"extends: {paths.ROOT}/params/tapir.yaml\nstages: {stages.replace('FOLDER', str(tmp_path))}"
     )
     study = load(own)
-    assert plan(study, "mine", {}) and "annotator" in study.unused
+    assert plan(study, "mine") and "annotator" in study.unused
 
 
 def test_the_papers_rounds_rise_in_difficulty_and_find_rows_enough():
     rounds = [
-        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x", {}) if s.notebook == "tapir/4_training"
+        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x") if s.notebook == "tapir/4_training"
     ]
     assert [stage.round for stage in rounds] == [0, 1, 2, 3]
     last = rounds[-1].values
     hardest = last["alpha"] + 2 * last["alpha_step"]
     refinement = next(
-        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x", {}) if s.notebook == "tapir/3_refinement"
+        s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x") if s.notebook == "tapir/3_refinement"
     )
     assert hardest <= 1 and hardest * last["round_rows"] <= refinement.values["pool_rows"]
 

@@ -30,7 +30,7 @@ def stored(project, round: int):
 
 
 def test_without_a_warm_up_the_first_round_starts_from_the_student_that_is_named(train):
-    planned = plan(load(train.params(STAGES % "false")), "demo", {})
+    planned = plan(load(train.params(STAGES % "false")), "demo")
     assert [stage.round for stage in planned] == [1, 2]
     run_study(train.root / "params/demo.yaml")
     assert student_of(train, 1) == "base 1"
@@ -54,7 +54,7 @@ def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
 
 def test_a_hub_name_in_student_from_is_the_student_that_is_named(train):
     text = "stages: [{repeat: 1, stages: [train]}]\nparams: {student_from: org/name}"
-    [stage] = plan(load(train.params(text)), "demo", {})
+    [stage] = plan(load(train.params(text)), "demo")
     assert (stage.values["student"], stage.values["student_from"]) == ("org/name", "")
 
 

@@ -62,8 +62,8 @@ def stage_key(
     sources = [*cells, *used.values()]
     counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, cells)}
     student, url = catalog.split(values.get("student") or "")
-    if url:  # where its server is decides nothing, and who trains it asks none
-        counted["student"] = f"{student}@" if "engine" in values else student
+    if url:
+        counted["student"] = student
     texts = set(_texts(counted))
     files = {path for text in texts for path in _named_files(text)}
     files |= _beside(used) | _prompts_and_tasks(texts.union(*(source.texts for source in sources)))
@@ -72,6 +72,7 @@ def stage_key(
         "modules": {paths.short(path): module.shape for path, module in used.items()},
         "parameters": counted,
         "models": _sent_to(values),
+        "served": bool(url) and "engine" in values,  # not where; and who trains a student asks none
         "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
         "inputs": {name: path and _input_key(path) for name, path in inputs.items()},
         "versions": versions(name[0] for source in sources for name in source.imports if name),
@@ -83,7 +84,7 @@ def stage_key(
 def _sent_to(values: dict) -> list:
     """Return what models.yaml decides of the replies to a stage's calls."""
     names = [str(values.get(name) or "exact") for name in ("oracle", "judge", "benchmark_judge")]
-    entries = [catalog.listed().get(name) for name in names if name != "exact" and "@http" not in name]
+    entries = [catalog.listed().get(name) for name in names if name != "exact" and not catalog.split(name)[1]]
     return [(entry.request({"temperature": 0, "max_tokens": 0}), entry.json) for entry in entries if entry]
 
 
@@ -230,7 +231,6 @@ def _texts(value: object) -> Iterator[str]:
 
 def _named_files(text: str) -> Iterator[Path]:
     """Yield what a parameter names: a path, a pattern, or a file in a command. A bare word is no folder."""
-    text = text.partition("@http")[0]  # of a student behind a server
     path = paths.local(text)
     if "/" in text and text.strip("./") and os.path.isdir(path):
         yield path

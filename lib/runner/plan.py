@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lib.errors import UserError, named, one_line
+from lib.errors import UserError, named, nearest, one_line
 from lib.runner import folders, params, references
 from lib.runner.keys import RESERVED
 from lib.runner.study import Entry, Study, condition
@@ -46,7 +46,7 @@ class Planned:
         return [value[0] for value in self.inputs.values() if isinstance(value, tuple)]
 
 
-def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
+def plan(study: Study, run: str) -> list[Planned]:
     """Return all stages in their order; those marked `once` last, for the arm "all".
 
     Raises UserError for whatever would fail later because a value, a type or an input is wrong.
@@ -54,7 +54,6 @@ def plan(study: Study, run: str, overrides: dict[str, object]) -> list[Planned]:
     folders.check_plain(run, "run")
     if run in (folders.STORE, folders.BY_HAND):
         raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
-    study = overridden(study, overrides)
     seeds = list(dict.fromkeys(seed for each in study.seeds.values() for seed in each))
     planned = []
     for seed in seeds:
@@ -73,7 +72,7 @@ def overridden(study: Study, overrides: dict[str, object]) -> Study:
         arm, _, name = key.rpartition(".")
         where = f"-p {named([key])}"
         if arm and arm not in arms:
-            raise UserError(f"{where}: there is no arm {named([arm])}{params.nearest(arm, arms)}")
+            raise UserError(f"{where}: there is no arm {named([arm])}{nearest(arm, arms)}")
         study.check_name(where, name, study.names)
         setting = [each for each, values in study.arms.items() if name in values]
         if setting and not arm:
