@@ -64,7 +64,7 @@ def connect(
     return ServerBackend(entry, file, run, stage, concurrency, budget_usd, ledger_only=file.read_only)
 
 
-def check_engine(student: str, engine: str, chat_template: str, actors: int) -> None:
+def check_engine(student: str, engine: str, actors: int) -> None:
     """Raise UserError for an engine that is none, or is not installed, and for what does not go with it."""
     from lib.models import catalog
 
@@ -89,7 +89,7 @@ def choose(student: str | Path, engine: str = "local", chat_template: str = "", 
     """
     from lib.models import catalog, loading
 
-    check_engine(str(student), engine, chat_template, actors)
+    check_engine(str(student), engine, actors)
     name, url = catalog.split(student)
     if url:
         from lib.models.server import ServerBackend

@@ -49,7 +49,7 @@ FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
 NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
-ENGINE = ("student", "engine", "chat_template", "actors")
+ENGINE = ("student", "engine", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
