@@ -11,6 +11,7 @@ import pytest
 from batch_server import BatchServer
 from test_chat import DOLLAR, Asked, asking, echo, endpoint
 
+from lib import files
 from lib.errors import UserError
 from lib.models import batch, paid
 from lib.models.__main__ import main
@@ -230,3 +231,14 @@ def test_a_batch_that_was_never_made_is_ordered_anew(ledger):
         ledger.order("a token", server.url, [pending(backend)])
         backend.chat(asking(40))
         assert not ledger.nameless(server.url) and len(server.batches) == 1
+
+
+def test_a_batch_that_another_process_is_having_made_is_not_forgotten(ledger, monkeypatch):
+    monkeypatch.setattr(batch, "ORDERING_S", 0)
+    with BatchServer(echo) as server:
+        backend = by_batch(server, ledger)
+        with files.lock(ledger.path.with_name("ledger.sqlite-ordering")):
+            ledger.order("a token", server.url, [pending(backend)])
+            with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+                backend.chat(asking(40))
+        assert ledger.nameless(server.url) == {"a token"} and not server.batches

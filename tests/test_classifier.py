@@ -102,5 +102,5 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
 
 
 def test_too_few_labels_are_refused():
-    with pytest.raises(UserError, match="20 labels of 2 tasks, too few"):
-        classifier.label(rows(100), Oracle(), 20)
+    with pytest.raises(UserError, match="labelled_rows=20: too few to learn from"):
+        classifier.label(rows(100), None, 20)  # known before the oracle is asked

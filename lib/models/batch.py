@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import openai
 
+from lib import files
 from lib.errors import UserError
 from lib.models import calls, paid
 from lib.models.catalog import BATCH_SHARE, LIST
@@ -21,6 +22,7 @@ from lib.models.ledger import Pending
 
 FILE_CALLS, FILE_BYTES = 50_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB
 PATIENCE_S = 3600  # without a word of the endpoint
+ORDERING_S = 900  # for another process to have its batch made
 ENDED = {"completed", "expired", "cancelled", "failed"}
 
 
@@ -46,13 +48,19 @@ class BatchAPI:
 
     async def find_again(self) -> None:
         """Name the batches that were made just before a kill; forget those that were never made."""
-        lost = self.ledger.nameless(self.backend.model.url)
-        async with self._client():
-            async for batch in self.client.batches.list(limit=100):
-                if (batch.metadata or {}).get("token") in lost:
-                    self.ledger.name_batch(batch.metadata["token"], batch.id)
-        for token in self.ledger.nameless(self.backend.model.url):
-            self.ledger.forget(token)
+        with self._ordering():
+            lost = self.ledger.nameless(self.backend.model.url)
+            async with self._client():
+                async for batch in self.client.batches.list(limit=100):
+                    if (batch.metadata or {}).get("token") in lost:
+                        self.ledger.name_batch(batch.metadata["token"], batch.id)
+            for token in self.ledger.nameless(self.backend.model.url):
+                self.ledger.forget(token)
+
+    def _ordering(self):
+        """Keep other processes from taking a batch that is being made for one that never was."""
+        path = self.ledger.path.with_name(f"{self.ledger.path.name}-ordering")
+        return files.lock(path, ORDERING_S, f"the ledger {self.ledger.path}")
 
     @asynccontextmanager
     async def _client(self):
@@ -87,14 +95,15 @@ class BatchAPI:
         file = await self.client.files.create(
             file=("calls.jsonl", b"".join(text for _, text in part)), purpose="batch"
         )
-        self.ledger.order(token, self.backend.model.url, [pending for pending, _ in part])
-        created = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
-            input_file_id=file.id,
-            endpoint="/v1/chat/completions",
-            completion_window="24h",
-            metadata={"token": token},
-        )
-        self.ledger.name_batch(token, created.id)
+        with self._ordering():
+            self.ledger.order(token, self.backend.model.url, [pending for pending, _ in part])
+            created = await self.client.with_options(max_retries=0).batches.create(  # a retry could pay twice
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"token": token},
+            )
+            self.ledger.name_batch(token, created.id)
         return token
 
     def _check_budget(self, most: float) -> None:

@@ -42,6 +42,7 @@ def label(
     missing = [i for i, task in enumerate(tasks) if task is None]
     if not size or size >= len(missing):
         return oracle.classify(rows), None
+    check_size(len(missing), len(tasks), size)
     sample = sorted(Random(f"labels {seed}").sample(missing, size))
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
@@ -54,6 +55,14 @@ def label(
         for (i, _), task in zip(group, predict([text for _, text in group]), strict=True):
             tasks[i] = task
     return records.update(rows, task=tasks), predicted
+
+
+def check_size(missing: int, rows: int, size: int) -> None:
+    """Raise UserError where `size` labels are too few to learn from; `missing` is how many rows have none."""
+    if 0 < size < missing and rows - missing + size < FEW:
+        raise UserError(
+            f"labelled_rows={size}: too few to learn from. Set it to {FEW} or above, or to 0 for all."
+        )
 
 
 def _texts(rows: Dataset) -> Iterator[str]:
@@ -89,7 +98,7 @@ def _fit(texts: list[str], labels: list[str], name: str, **settings) -> tuple[Pr
     if len(labels) < FEW or len({labels[i] for i in common}) < 2:
         raise UserError(
             f"labelled_rows gives {len(labels)} labels of {len(set(labels))} tasks, too few to learn from. "
-            f"Raise labelled_rows: it takes {FEW}, and two tasks with {FOLDS.n_splits} each."
+            f"Raise it: two tasks need {FOLDS.n_splits} labels each, and all together {FEW}."
         )
     if not name:
         return _model().fit(texts, labels).predict, held_out(texts, labels)
