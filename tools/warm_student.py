@@ -3,7 +3,7 @@
     make demo
     python -m tools.warm_student
 
-By hand, notebooks 2 and 3 judge and notebook 4 trains this student, so that nobody has to run a round 0 first.
+By hand, notebook 2 judges this student and notebook 4 trains it, so that nobody has to run a round 0 first.
 """
 
 import sys
