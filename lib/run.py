@@ -15,7 +15,7 @@ from pathlib import Path
 from lib import files, paths
 from lib.errors import UserError, for_user, one_line
 from lib.report import pages
-from lib.runner import folders, session
+from lib.runner import folders, params, session
 from lib.runner.plan import overridden, plan
 from lib.runner.study import load
 
@@ -119,6 +119,8 @@ def _prepare(
     if study.unused:
         names = ", ".join(one_line(each, 60) for each in study.unused)
         print(f"{path} inherits what it has no use for, and leaves it out: {names}")
+    if edited := params.uncommitted(study.declared, study.params):
+        print(f"defaults that are not committed: {', '.join(edited)}")
     words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
     words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
     words += ["--ledger", os.environ["LEDGER"]] if os.environ.get("LEDGER") else []

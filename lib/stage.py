@@ -17,45 +17,41 @@ from pathlib import Path
 
 from lib import files, models, paths
 from lib.errors import UserError
-from lib.runner import display, folders, keys, params, references
-from lib.runner.plan import Planned
+from lib.runner import by_hand, display, folders
 
 SHOW_EVERY_S = 0.5
-RUN_FIRST = (
-    "Run notebooks/{notebook}.ipynb first{round}, "
-    'or set run and arm (run = "demo", arm = "tapir") to read what a run wrote.'
-)
-_held: list = []  # the lock of the open stage, until the kernel ends or closes the stage
+_open: list["Stage"] = []  # the stage of this kernel, until it is closed or another one is opened
 
 
 def open_stage(notebook: str, values: dict) -> "Stage":
     """Open the stage of a notebook; `values` are its globals().
 
+    By hand, these get the values of `params_file`, and cells say where the globals differ from them later.
     Raises UserError when an input is missing, or another process works on the stage.
     """
-    _release()  # of a stage that this kernel opened before
+    _release()
     part = os.environ.get("STAGE")
     if part:
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
             raise UserError(f"this notebook is {stage.name}, but opens {notebook}. Correct the name.")
     else:
-        stage = _open_by_hand(notebook, values)
-    what = paths.short(stage.folder)
-    _held.append(files.lock(stage.folder / "lock", folders.KERNEL_GONE_S, what))
-    display.show(display.header(stage._plan, stage.folder))
+        opened = by_hand.prepare(notebook, values)
+        stage = Stage(folders.open_part(opened.part, wait_s=2), opened.plan, opened)
+    stage._start()
     return stage
 
 
 class Stage:
     """An open stage. `folder` is the place to write rows, students and pictures."""
 
-    def __init__(self, part: Path, plan: dict, final: Path | None = None):
+    def __init__(self, part: Path, plan: dict, opened: by_hand.Opened | None = None):
         self.name: str = plan["name"]
         self._folder = part
         self._closed = False
         self._plan = plan
-        self._final = final  # None under the runner, which completes the stage itself
+        self._opened = opened  # None under the runner, which completes the stage itself
+        self._lock = None  # until the kernel ends
         self._metrics: dict = {}
         self._announced = ""
         self._started = self._shown = time.monotonic()
@@ -70,7 +66,7 @@ class Stage:
     def folder(self) -> Path:
         """The place to write to. Raises UserError once a stage opened by hand is closed."""
         if self._closed:
-            raise UserError(f"{self.name} is closed: to write to it again, run the cell that opens it first")
+            raise UserError(f"{self.name} is closed. To change it, {by_hand.AGAIN}.")
         return self._folder
 
     @property
@@ -95,10 +91,10 @@ class Stage:
         """Return the student of `student_from`, else the one that `student` names.
 
         None without either.
-        Raises UserError in a round above 1 that no round trained a student for.
+        Raises UserError in a round above 1 that starts from the round before, where that trained none.
         """
         trained, round = self.input("student_from"), self.parameters.get("round") or 0
-        if trained is None and self.parameters["student_from"] and round > 1:
+        if trained is None and "{round-1}" in self.parameters["student_from"] and round > 1:
             raise UserError(f"{self.name}: no student of round {round - 1}. Run tapir/4_training first.")
         return models.at_server_of(trained, self.parameters["student"]) or self.parameters["student"] or None
 
@@ -147,17 +143,34 @@ class Stage:
         """Show and record the result in one sentence of Markdown, which reports print, and end the stage.
 
         By hand, the folder replaces that of an earlier result.
+        Raises UserError where the record would be false: a parameter or a cell changed since.
         """
+        if self._opened and not self._closed and (difference := self._opened.difference()):
+            raise UserError(f"{self.name} is not recorded: {difference}.")
         self._note({"closed": True, "says": says})
         if says:
             say(says)
-        if self._final is None:
+        if self._opened is None:
             return self.folder
-        folders.complete(self._plan, self.folder, self._final)
+        folders.complete(self._plan, self.folder, self._opened.final)
         _release()
+        say(f"Written to `{paths.short(self._opened.final)}`.")
+        return self._opened.final
+
+    def _start(self) -> None:
+        """Lock the folder, show the header and, by hand, watch the cells."""
+        self._lock = files.lock(self.folder / "lock", folders.KERNEL_GONE_S, paths.short(self.folder))
+        _open.append(self)
+        display.show(display.header(self._plan, self.folder, self._opened.origins if self._opened else {}))
+        if self._opened:
+            display.show("\n".join(f"- {note}" for note in self._opened.notes))
+            self._opened.watch()
+
+    def _end(self) -> None:
+        self._lock.close()
         self._closed = True
-        say(f"Written to `{paths.short(self._final)}`.")
-        return self._final
+        if self._opened:
+            self._opened.end()
 
 
 def say(text: str) -> None:
@@ -165,47 +178,10 @@ def say(text: str) -> None:
     display.show(text)
 
 
-# --- by hand
-
-
-def _open_by_hand(notebook: str, values: dict) -> Stage:
-    from lib.runner import preflight
-
-    path = folders.notebook_path(notebook)
-    content = params.read_notebook(path)
-    declared = params.declared(content, path)
-    parameters = {n: params.coerce(values.get(n, p.default), p.kind, n) for n, p in declared.items()}
-    parameters = references.with_hub_student(parameters)
-    where = {"run": folders.BY_HAND, "arm": "main", "seed": 0, "round": 0}
-    where |= {name: parameters[name] for name in keys.RESERVED if name in parameters}
-    for name in ("run", "arm"):
-        folders.check_plain(where[name], name)
-    inputs = _inputs(parameters, where["run"], where["arm"], where["seed"])
-    preflight.check(notebook, parameters)
-    key = keys.stage_key(content, parameters, inputs)
-    final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
-    part = final.with_name(f"{final.name}.{key[: folders.KEY_LENGTH]}.part")
-    plan = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
-    return Stage(folders.open_part(part, wait_s=2), plan, final)
-
-
-def _inputs(values: dict, run: str, arm: str, seed: int) -> dict[str, Path | None]:
-    """Resolve inputs among finished stages, of the latest round where it has none."""
-    top, before = folders.outputs() / run / arm / f"s{seed}", []
-    for path in top.rglob("*@*"):
-        notebook, _, number = path.relative_to(top).as_posix().rpartition("@")
-        if number.isdigit() and folders.is_complete(path):
-            before.append(Planned(notebook, arm, seed, int(number), {}, folder=path.resolve()))
-    inputs = {}
-    for name in references.names(values):
-        means = references.resolve(values[name], values.get("round"), before, name, RUN_FIRST)
-        inputs[name] = means[0].folder / means[1] if isinstance(means, tuple) else means
-    return inputs
-
-
 def _release() -> None:
-    while _held:
-        _held.pop().close()
+    """End the stage that this kernel opened before."""
+    while _open:
+        _open.pop()._end()
 
 
 def _number(name: str, value: object) -> float | int | None:

@@ -189,5 +189,5 @@ def _render(template: str, data: ModelCardData | DatasetCardData, content: dict)
     environment = Environment(loader=beside, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"code": _code, "local": facts.without_folder, "plain": show.plain}
     environment.globals |= {"title": tables.title, "sentence": tables.sentence, "named": facts.named}
-    environment.globals["STUDENT"] = facts.STUDENT
+    environment.globals["STUDENTS"] = (facts.STUDENT, facts.WARM)
     return environment.get_template(template).render(content, metadata=data.to_yaml())

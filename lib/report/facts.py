@@ -15,10 +15,12 @@ PAPERS = {  # folder of notebooks: name, authors, number on arXiv
     "self_guide": ("SELF-GUIDE", "Zhao et al., COLM 2024", "2407.12874"),
 }
 STUDENT = "lib/gym/student"  # the embedded one
+WARM = "lib/gym/warm_student"
 NAMES = {
     "exact": "the embedded one, a program that knows the right answers",
     "gym": "gym, the embedded world: tasks drawn and checked by a program",
     STUDENT: f"{STUDENT}, the embedded one",
+    WARM: f"{WARM}, the embedded one after a warm-up",
 }
 FROM_CORPUS = {"exact": "none: the corpus brought its verdicts"}
 LOST = ("unread", "cut", "missing", "no_response")  # verdicts or prompts that a score does not rest on

@@ -2,8 +2,10 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lib import paths
 from lib.runner import folders
@@ -11,15 +13,19 @@ from lib.runner import folders
 # --- in a notebook
 
 
-def header(plan: dict, folder: Path) -> str:
-    """Return a small table: what runs, with which parameters, commit and versions."""
+def header(plan: dict, folder: Path, origins: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a small table: what runs, with which parameters, commit and versions.
+
+    `origins` say where values come from that are no defaults: a params file, or by hand.
+    """
     work = any(path.name not in folders.OWN_FILES for path in folder.iterdir())
     state = "continued" if work else "new"
     inputs = {name: paths.short(Path(path)) for name, path in plan["inputs"].items() if path}
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     rows = plan["parameters"] | inputs | {"commit": plan["commit"], "versions": versions}
     lines = [f"| `{plan['name']}` | {state} in `{paths.short(folder)}` |", "| --- | --- |"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in rows.items()]
+    where = {name: f", {'' if origin == 'by hand' else 'from '}{origin}" for name, origin in origins.items()}
+    lines += [f"| {name} | {_cell(value)}{where.get(name, '')} |" for name, value in rows.items()]
     return "\n".join(lines)
 
 
@@ -35,10 +41,14 @@ def sentence(done: int, total: int | None, label: str, seconds: float) -> str:
     return f"{label}: {done:,} of {total:,} in {seconds:.0f} s{left}"
 
 
+def shell():
+    """Return the IPython that runs this, or None."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def cell() -> int | None:
     """Return the number of the cell that runs; None outside a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return shell.execution_count if shell else None
+    return shell().execution_count if shell() else None
 
 
 def show(text: str, **options) -> None:

@@ -3,7 +3,7 @@
 What counts:
 - the code cells, and the lib modules that they import, directly or through others: the syntax, not comments;
 - the data files beside these modules;
-- the declared parameters: `seed` and `round` where a cell uses them; not `run`, `arm` and ONLY_HOW;
+- the declared parameters but ONLY_HOW; of RESERVED, `seed` and `round` where a cell uses them;
 - the content of files and folders that parameters name: as paths, as patterns, or as words of a command;
 - files in params/prompts and params/tasks whose name stands in a parameter, a cell or one of the modules;
 - the keys of input stages, and the content of other inputs;
@@ -33,9 +33,9 @@ from lib.runner import folders
 
 SHOWING = {"plots.py", "show.py", "report"}
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py", "runner"}
-RESERVED = ("run", "arm", "seed", "round")
+RESERVED = ("run", "arm", "seed", "round", "params_file")
 # parameters that change speed, cost or caching, but not results
-ONLY_HOW = {"budget_usd", "actors", "params_file"}
+ONLY_HOW = {"budget_usd", "actors"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = ("alpaca_eval", "lm_eval")
@@ -74,7 +74,7 @@ def stage_key(
         "models": _sent_to(values),
         "served": bool(url) and "engine" in values,  # not where; and who trains a student asks none
         "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
-        "inputs": {name: path and _input_key(path) for name, path in inputs.items()},
+        "inputs": {name: path and input_key(path) for name, path in inputs.items()},
         "versions": versions(name[0] for source in sources for name in source.imports if name),
         "also": also,
     }
@@ -95,7 +95,7 @@ def _counts(name: str, cells: list[Source]) -> bool:
     return name not in ONLY_HOW
 
 
-def _input_key(path: Path) -> str:
+def input_key(path: Path) -> str:
     """Return the key of the stage that holds an input and the path in it, else a hash."""
     for folder in (path, *path.parents):
         if (record := folders.record(folder)) and folders.is_complete(folder):

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from pydantic import BeforeValidator, FiniteFloat, StrictBool, StrictStr, TypeAd
 
 from lib import files
 from lib.errors import UserError
+from lib.runner import folders
 from lib.runner.keys import parse, tags
 
 SECRET = ("_key", "_token")
@@ -67,6 +70,26 @@ def declared(notebook: dict, path: object) -> dict[str, Parameter]:
     lines = parse(source, f"{path}, parameters cell").body
     parameters = [_parameter(line, f"{path}, parameters cell, line {line.lineno}") for line in lines]
     return {parameter.name: parameter for parameter in parameters}
+
+
+def committed(path: Path) -> dict[str, object] | None:
+    """Return the defaults of a notebook at git's last commit, by name; None where git cannot tell."""
+    command = ["git", "show", f"HEAD:./{path.name}"]
+    try:
+        text = subprocess.check_output(command, cwd=path.parent, stderr=subprocess.DEVNULL, text=True)
+        return {name: parameter.default for name, parameter in declared(json.loads(text), path).items()}
+    except (OSError, subprocess.CalledProcessError, ValueError, LookupError, UserError):
+        return None
+
+
+def uncommitted(declared: dict[str, dict[str, Parameter]], given: Container[str]) -> list[str]:
+    """List defaults of notebooks that differ from git's last commit and act, as no value is `given`."""
+    texts = []
+    for notebook, parameters in declared.items():
+        before = committed(folders.notebook_path(notebook)) or {}
+        now = {n: p.default for n, p in parameters.items() if n in before and n not in given}
+        texts += [f"{notebook} {n}={now[n]!r} ({before[n]!r})" for n in now if now[n] != before[n]]
+    return texts
 
 
 def _parameter(line: ast.stmt, where: str) -> Parameter:

@@ -55,12 +55,12 @@ def plan(study: Study, run: str) -> list[Planned]:
     if run in (folders.STORE, folders.BY_HAND):
         raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
     seeds = list(dict.fromkeys(seed for each in study.seeds.values() for seed in each))
-    planned = []
+    planned, fixed = [], study.params | {"run": run, "params_file": ""}
     for seed in seeds:
         for arm in [arm for arm in study.arms if seed in study.seeds[arm]]:
-            values = study.params | study.arms[arm] | {"run": run, "arm": arm, "seed": seed}
+            values = fixed | study.arms[arm] | {"arm": arm, "seed": seed}
             planned += _connected(study, _stages(study, values))
-    values = study.params | {"run": run, "arm": "all", "seed": seeds[0], "round": 0}
+    values = fixed | {"arm": "all", "seed": seeds[0], "round": 0}
     last = [_planned(study, entry, values | entry.values) for entry in study.entries if entry.once]
     return planned + _connected(study, last)
 

@@ -83,6 +83,8 @@ class Study:
 
     def check_name(self, where: str, name: object, names: set[str] | dict) -> None:
         """Raise UserError for a parameter that the runner sets, or none of `names`."""
+        if name == "params_file":
+            raise UserError(f"{where}: {name} is for notebooks opened by hand. Name the file in the command.")
         if name in RESERVED:
             raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
         if name not in names:
