@@ -83,6 +83,6 @@ def test_a_filter_that_rejects_everything_stops_the_run_and_names_itself(tmp_pat
     task = write(tmp_path, instances, demos, [operations.describe(FIRST)])
     with pytest.raises(
         UserError,
-        match=r"none of 20 inputs is kept.*as length \(bound: 44 to 130 characters\).*'.*', '.*', '.*'",
+        match=r"none of 20 inputs is kept.*filter length \(kept: 44 to 130 characters\).*'.*', '.*', '.*'",
     ):
         run(tmp_path, monkeypatch, task, input_rounds="2")

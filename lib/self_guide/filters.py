@@ -139,7 +139,7 @@ def require_some_kept(fates: Iterable[str], texts: Iterable[str], bounds: dict[s
     if KEPT not in fates:
         dropped = dict.fromkeys(text[:60] for text, each in zip(texts, fates, strict=True) if each == worst)
         raise UserError(
-            f"none of {len(fates):,} inputs is kept; {n:,} are dropped as {worst} (bound: {bounds[worst]}), "
-            f"as {', '.join(map(repr, list(dropped)[:3]))}. "
+            f"none of {len(fates):,} inputs is kept: {n:,} fail the filter {worst} (kept: {bounds[worst]}), "
+            f"such as {', '.join(map(repr, list(dropped)[:3]))}. "
             f"{REMEDIES.get(worst, 'Show other demonstrations')}."
         )

@@ -76,7 +76,7 @@ def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:
     present = [label for label in labels if label in responses]
     if len(present) < 2:
         raise UserError(
-            f"labels={', '.join(labels)}: all {len(rows):,} pairs have {', '.join(present) or '?'}. "
+            f"labels={', '.join(labels)}: all {len(rows):,} pairs have the label {', '.join(present)}. "
             "Raise input_rounds, lower least_share, or show demonstrations of every label (shots)."
         )
     size, drawn = min(map(responses.count, present)), []
