@@ -87,7 +87,7 @@ def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger,
     monkeypatch.setattr(batch, "FILE_CALLS", 20)
     params = SamplingParams(max_tokens=10)  # 20 dollars a batch, at most
     with BatchServer(echo) as server:
-        with pytest.raises(UserError, match="budget of USD 30"):
+        with pytest.raises(UserError, match="budget_usd=30"):
             by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
         assert (
