@@ -188,7 +188,7 @@ def test_ratings_most_of_which_could_not_be_read_are_refused():
 
 
 def test_nothing_is_asked_where_nothing_is_hard():
-    with pytest.raises(UserError, match="Lower threshold"):
+    with pytest.raises(UserError, match="threshold: no row has so high an MFD"):
         selection.rate(rows(1.0, 0.0), "score", oracle=None)
 
 

@@ -159,8 +159,8 @@ def test_the_account_counts_inputs_and_samples_by_fate_with_its_bound():
 
 def test_accuracy_is_of_the_outputs_that_are_kept_where_what_is_right_is_known():
     table = labelled(["house", "house"], ["tree"], [""])
-    known = table.assign(right=[True, False, True])
-    accuracy = generate.accuracy(synthetic=known, validation=table.assign(right=None))
+    checked = table.assign(right=[True, False, True])
+    accuracy = generate.accuracy(synthetic=checked, validation=table.assign(right=None))
     assert accuracy.to_dict("index") == {"synthetic": {"right": 0.5, "kept": 2}}
 
 
