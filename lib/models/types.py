@@ -36,7 +36,7 @@ def check_samples(samples: int, temperature: float) -> None:
         raise UserError(f"samples={samples}: it is too low. Set it to 1 or above.")
     if samples > 1 and not temperature:
         raise UserError(
-            f"samples={samples}: at temperature 0 they are all the same. Raise the temperature, or set samples to 1."
+            f"samples={samples}: at temperature 0 they are all the same. Raise it, or set samples to 1."
         )
 
 
