@@ -77,7 +77,7 @@ def test_a_call_costs_half(ledger):
 def test_a_batch_that_could_exceed_the_budget_is_not_ordered(ledger):
     params = SamplingParams(max_tokens=10)  # at most a dollar each, in a batch
     with BatchServer(echo) as server:
-        with pytest.raises(UserError, match="may cost up to USD 40.00.*budget of USD 30"):
+        with pytest.raises(UserError, match="budget_usd=30: .*may cost USD 40.00"):
             by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert not server.batches and ledger.spent("a run") == 0
         by_batch(server, ledger, price=DOLLAR, budget_usd=41).chat(asking(40), params=params)
@@ -88,7 +88,7 @@ def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger,
     monkeypatch.setattr(batch, "FILE_CALLS", 20)
     params = SamplingParams(max_tokens=10)  # 20 dollars a batch, at most
     with BatchServer(echo) as server:
-        with pytest.raises(UserError, match="budget of USD 30"):
+        with pytest.raises(UserError, match="budget_usd=30"):
             by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
         assert (
@@ -132,7 +132,7 @@ def test_a_server_without_the_batch_api_is_named(ledger):
 
     with (
         ChatServer(echo) as server,
-        pytest.raises(UserError, match="the Batch API of .* fails: .*Without batch in"),
+        pytest.raises(UserError, match="the Batch API of .* fails: .*remove batch from"),
     ):
         by_batch(server, ledger, tries=1).chat(asking(40))
 

@@ -78,7 +78,7 @@ def test_long_and_short_responses_get_the_same_budget_in_fewer_and_more_rows():
 
 @pytest.mark.parametrize(
     ("hard", "easy", "message"),
-    [(2, 9, "needs 3 hard rows and has 2"), (9, 2, "needs 7 other rows and has 2")],
+    [(2, 9, "needs 3 hard rows, and there are 2"), (9, 2, "needs 7 other rows, and there are 2")],
 )
 def test_a_shortfall_names_both_numbers(hard, easy, message):
     with pytest.raises(UserError, match=message):
@@ -86,7 +86,7 @@ def test_a_shortfall_names_both_numbers(hard, easy, message):
 
 
 def test_a_token_budget_beyond_the_rows_is_a_shortfall():
-    with pytest.raises(UserError, match="round_tokens=1000.*runs out of rows at 5 tokens"):
+    with pytest.raises(UserError, match="round_tokens=1000.*it has 5 tokens at most"):
         curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
 
 

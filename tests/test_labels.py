@@ -66,5 +66,5 @@ def test_every_label_is_cut_down_to_the_rarest_that_is_there():
 
 
 def test_pairs_of_one_label_alone_are_refused():
-    with pytest.raises(UserError, match="labels=A, B, Neither: all 3 pairs have A"):
+    with pytest.raises(UserError, match="labels=A, B, Neither: all 3 pairs have the label A"):
         labels.balance(rows("A", "A", "A"), LETTERS, seed=0)

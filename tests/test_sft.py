@@ -240,7 +240,7 @@ def test_a_student_that_would_mix_packed_rows_is_refused(folder, tmp_path):
     config = Mamba2Config(vocab_size=len(tokenizer), num_hidden_layers=2, pad_token_id=0, **sizes)
     Mamba2ForCausalLM(config).save_pretrained(tmp_path / "mamba")
     encoded = encoding.encode(tokenizer, ROWS, 64)
-    with pytest.raises(UserError, match="packing=True: this student mixes rows"):
+    with pytest.raises(UserError, match="packing=true: in this student, packed rows influence"):
         sft.train(tmp_path / "mamba", tokenizer, encoded, tmp_path, TrainingConfig(**QUICK, packing=True))
 
 

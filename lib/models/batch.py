@@ -70,8 +70,8 @@ class BatchAPI:
         except openai.APIError as error:
             cause = calls.masked(error, self.backend.model)
             raise UserError(
-                f"the Batch API of {self.backend.model.url} fails: {cause}. Start the same command again: "
-                f"what was ordered is noted. Without batch in {LIST} nothing more is ordered."
+                f"the Batch API of {self.backend.model.url} fails: {cause}. Start the same command again: it "
+                f"collects the batches that were ordered. To order no more, remove batch from {LIST}."
             ) from None
 
     def _files(self, missing: list[Pending]) -> Iterator[list[tuple[Pending, bytes]]]:
@@ -110,9 +110,8 @@ class BatchAPI:
         budget, spent = self.backend.budget_usd, self.ledger.spent(self.backend.run)
         if budget is not None and spent + most > budget:
             raise UserError(
-                f"the next batch may cost up to USD {most:.2f}, and of the budget of USD {budget:g} for the "
-                f"run {self.backend.run} USD {spent:.2f} are spent or ordered: raise budget_usd, and the "
-                "same command goes on"
+                f"budget_usd={budget:g}: USD {spent:.2f} of the run {self.backend.run} are spent or ordered, "
+                f"and the next batch may cost USD {most:.2f}. Raise it, and start the same command again."
             )
 
     async def _collect(self, token: str) -> None:
@@ -125,7 +124,8 @@ class BatchAPI:
             self.ledger.forget(token)
             why = "; ".join(error.message or "" for error in (batch.errors and batch.errors.data) or [])
             raise UserError(
-                f"{self.backend.model.url} refuses the batch {batch.id}: {why or 'it does not say why'}"
+                f"{self.backend.model.url} refuses the batch {batch.id}: {why or 'it does not say why'}. "
+                f"Start the same command again, or remove batch from the entry in {LIST}."
             )
         answered, answers = [], {}
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):

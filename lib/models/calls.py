@@ -100,7 +100,10 @@ class Sender:
             except Exception as error:  # the other calls must not lose their replies to it
                 cause = masked(f"{type(error).__name__}: {error}", self.model)
                 self.stop(
-                    UserError(f"calls to {self.model.url} had to stop: {cause}. What was stored is kept.")
+                    UserError(
+                        f"calls to {self.model.url} stopped: {cause}. Start the same command again: what was "
+                        "answered is kept."
+                    )
                 )
 
     def stop(self, reason: UserError) -> None:

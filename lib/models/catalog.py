@@ -76,7 +76,7 @@ class Model:
         if self.key and not key:
             raise UserError(f"{self.name}: there is no key. Set {self.key}, or name a server of your own.")
         if not (key.isascii() and key.isprintable()) or " " in key:
-            raise UserError(f"{self.name}: {self.key} holds characters that no key has. Set it again.")
+            raise UserError(f"{self.name}: {self.key} holds a character that no key has. Set it again.")
         return key
 
     def usd(self, prompt_tokens: float, completion_tokens: float, share: float = 1.0) -> float | None:
@@ -126,8 +126,8 @@ def find_offered(name: str, budget_usd: float | None, ledger_only: bool = False)
         offered = [each.name for each in listed().values() if each.url == model.url and not each.is_retired]
         others = f"Take {' or '.join(offered[:2])}" if offered else "Add another model"
         raise UserError(
-            f"{name}: it is no longer offered since {model.retires} ({LIST}). {others}, or repeat what the "
-            "ledger holds with --ledger-only."
+            f"{name}: it is no longer offered since {model.retires} ({LIST}). {others}, or use its stored "
+            "replies alone, with --ledger-only."
         )
     model.secret()
     check_budget(model, budget_usd)
@@ -153,7 +153,7 @@ def listed() -> dict[str, Model]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where} cannot be read: {one_line(error)}. Correct $MODELS.") from None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise UserError(f"{where}: it has no entries. Write NAME: {{url: …}}, one a model.")
+        raise UserError(f"{where}: it has no entries. Write NAME: {{url: …}} for each model.")
     return {name: _entry(f"{where}: {name}", name, entry) for name, entry in entries.items()}
 
 

@@ -87,8 +87,8 @@ class RayBackend(Backend):
         prompts = sum(len(batch.prompts) for batch in left.values())
         raise UserError(
             f"engine=ray: {len(left):,} of {len(batches):,} batches ({prompts:,} prompts) have no replies, "
-            f"the first because of {failures.get(min(left), 'the end of its process')}. The others are kept: "
-            "the same command completes these alone."
+            f"the first because of {failures.get(min(left), 'the end of its process')}. Start the same "
+            "command again: the other batches are kept."
         )
 
     def _completed(self, batches: dict[int, Batch], params: SamplingParams) -> Iterator[tuple]:

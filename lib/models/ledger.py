@@ -82,7 +82,7 @@ class Ledger:
         self.path, self.read_only = Path(path), read_only
         self._lock = threading.Lock()
         if read_only and not self.path.is_file():
-            raise UserError(f"the ledger {path} does not exist, and read-only nothing can be asked")
+            raise UserError(f"--ledger-only: there is no ledger {path}. Name another with --ledger.")
         try:
             self._db = self._reader() if read_only else self._writer()
         except (sqlite3.DatabaseError, OSError) as error:
@@ -115,7 +115,7 @@ class Ledger:
     def _unusable(self, action: str, error: Exception) -> UserError:
         return UserError(
             f"ledger={self.path}: it cannot be {action} ({error}). Check the disk's space and the "
-            f"permissions. Of a damaged file save what can be read: "
+            f"permissions. If the file is damaged, save what can be read: "
             f"sqlite3 {self.path} .recover | sqlite3 NEW"
         )
 

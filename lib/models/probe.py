@@ -66,9 +66,14 @@ def _ask(client: openai.OpenAI, model: Model, sampling: dict) -> Completion | No
         refused = isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError))
         if sampling or refused:  # OpenAI refuses log-probabilities of models that think with 403
             return None
-        raise UserError(f"{model.name}: it cannot be asked ({calls.masked(error, model)}).") from None
+        raise _unreachable(model, error) from None
     except (openai.APIError, ValueError) as error:
-        raise UserError(f"{model.name}: it cannot be asked ({calls.masked(error, model)}).") from None
+        raise _unreachable(model, error) from None
+
+
+def _unreachable(model: Model, error: Exception) -> UserError:
+    reason = calls.masked(error, model)
+    return UserError(f"{model.name}: it cannot be asked ({reason}). Check its URL and key in {catalog.LIST}.")
 
 
 def _retires(client: openai.OpenAI, model: Model) -> date | None:

@@ -125,7 +125,7 @@ class ServerBackend(Backend):
         if lacking:
             raise UserError(
                 f"--ledger-only: {lacking:,} of {number:,} calls are not in the ledger {self.ledger.path}. "
-                "Ask for them without --ledger-only."
+                "Start without --ledger-only to make them."
             )
 
     def _stored(self, pending: dict[str, Pending]) -> dict[str, Completion]:

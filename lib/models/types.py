@@ -27,17 +27,17 @@ class SamplingParams:
     def __post_init__(self):
         check_samples(self.n, self.temperature)
         if self.max_tokens < 1:
-            raise UserError(
-                f"max_new_tokens={self.max_tokens}: a completion has one token at least. Raise it."
-            )
+            raise UserError(f"max_new_tokens={self.max_tokens}: it is too low. Set it to 1 or above.")
 
 
 def check_samples(samples: int, temperature: float) -> None:
     """Raise UserError for no samples, and for several that would all be the same."""
     if samples < 1:
-        raise UserError(f"samples is {samples}: it must be 1 or more")
+        raise UserError(f"samples={samples}: it is too low. Set it to 1 or above.")
     if samples > 1 and not temperature:
-        raise UserError(f"samples={samples} at temperature 0 would all be the same: raise it, or ask for one")
+        raise UserError(
+            f"samples={samples}: at temperature 0 they are all the same. Raise it, or set samples to 1."
+        )
 
 
 class Completion(NamedTuple):

@@ -97,8 +97,8 @@ def _fit(texts: list[str], labels: list[str], name: str, **settings) -> tuple[Pr
     common = _common(labels)
     if len(labels) < FEW or len({labels[i] for i in common}) < 2:
         raise UserError(
-            f"labelled_rows gives {len(labels)} labels of {len(set(labels))} tasks, too few to learn from. "
-            f"Raise it: two tasks need {FOLDS.n_splits} labels each, and all together {FEW}."
+            f"labelled_rows: {len(labels)} labels of {len(set(labels))} tasks are too few for a classifier. "
+            f"Raise it, to {FEW} labels or more, of which two tasks have {FOLDS.n_splits} each."
         )
     if not name:
         return _model().fit(texts, labels).predict, held_out(texts, labels)

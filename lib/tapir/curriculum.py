@@ -71,8 +71,8 @@ def _take(side: Side, order: list[int], count: int, name: str) -> Dataset:
     if count > len(order):
         change = "lower" if name == "hard" else "raise"  # alpha is the share of hard rows
         raise UserError(
-            f"the round needs {count} {name} rows and has {len(order)}. Lower round_rows or round_tokens, or "
-            f"{change} alpha."
+            f"alpha: the round needs {count} {name} rows, and there are {len(order)}. Lower round_rows or "
+            f"round_tokens, or {change} alpha."
         )
     return records.take_rows(side[0], order[:count])
 
@@ -85,8 +85,8 @@ def _size_for(tokens: int, share: float, hard_sums: np.ndarray, rest_sums: np.nd
     totals = hard_sums[hard[enough]] + rest_sums[(sizes - hard)[enough]]
     if totals[-1] < tokens:
         raise UserError(
-            f"round_tokens={tokens}: a round with a share of {share:g} hard rows runs out of rows at "
-            f"{totals[-1]} tokens. Lower round_tokens or alpha, or enlarge the pool or the corpus."
+            f"round_tokens={tokens}: with a share of {share:g} hard rows it has {totals[-1]} tokens at most. "
+            "Lower round_tokens or alpha, or enlarge the pool or the corpus."
         )
     size = int(np.searchsorted(totals, tokens))
     return min((size, max(size - 1, 1)), key=lambda n: abs(totals[n] - tokens))

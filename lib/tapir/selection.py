@@ -74,7 +74,8 @@ def by_gap(rows: Dataset, seed: int, **signals) -> list[int]:
     hard, easy = [i for i, mfd in judged if mfd >= GAP], [i for i, mfd in judged if mfd < GAP]
     if not hard or not easy:
         raise UserError(
-            f"selection=lion: {len(hard):,} rows are hard, {len(easy):,} easy. Choose another one."
+            f"selection=lion: it needs hard and easy rows, and has {len(hard):,} and {len(easy):,}. "
+            "Choose another selection."
         )
     rng, size = Random(f"lion {seed}"), min(len(hard), len(easy))
     return rng.sample(hard, size) + rng.sample(easy, size)
@@ -153,7 +154,7 @@ def _count_hard(rows: Dataset) -> int:
     """Count the rows that MFD finds hard. Raises UserError where there are none."""
     count = sum(hard is True for hard in rows["hard"][:])
     if not count:
-        raise UserError("no row reaches the threshold. Lower threshold.")
+        raise UserError("threshold: no row has so high an MFD. Lower it.")
     return count
 
 
@@ -161,5 +162,5 @@ def _ranked(values: Iterable[float | None], signal: str) -> list[int]:
     """Return positions by falling value, equal ones as they stand, None left out."""
     values = list(values)
     if len(set(values) - {None}) < 2:
-        raise UserError(f"selection: {signal} has fewer than two values on these rows. Choose another one.")
+        raise UserError(f"selection: {signal} does not differ between these rows. Choose another selection.")
     return sorted((i for i, value in enumerate(values) if value is not None), key=lambda i: -values[i])

@@ -35,7 +35,7 @@ def load_taxonomy(path: str | Path) -> dict[str, Task]:
         reason = one_line(error)
         raise UserError(f"{path} is no taxonomy (label: {{share: 0.2, refine: worked}}): {reason}") from None
     if unknown := styles - set(STYLES):
-        raise UserError(f"{path}: refine is {named(unknown)}. Choose among {', '.join(STYLES)}.")
+        raise UserError(f"{path}: refine={named(unknown)} is unknown. Choose of {', '.join(STYLES)}.")
     if not abs(total - 1) <= 0.01 or any(task.share < 0 for task in tasks.values()):
         raise UserError(f"{path}: the shares sum to {total:g}. Let them lie in [0, 1] and sum to 1.")
     return tasks

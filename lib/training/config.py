@@ -37,10 +37,10 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name in ("epochs", "learning_rate", "batch_size"):
-            self._require(name, getattr(self, name) > 0, "it must be above 0.")
-        self._require("warmup", 0 <= self.warmup <= 1, "it is a share of the steps, 0 to 1.")
+            self._require(name, getattr(self, name) > 0, "it is too low. Set it above 0.")
+        self._require("warmup", 0 <= self.warmup <= 1, "it is a share of the steps. Set it from 0 to 1.")
         divides = not self.device_rows or self.batch_size % self.device_rows == 0
-        self._require("device_rows", divides, f"it must divide batch_size={self.batch_size}.")
+        self._require("device_rows", divides, f"it must divide batch_size={self.batch_size}. Change one.")
         trainable = self.adapter_rank or not self.quantised
         self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
         installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
@@ -59,7 +59,7 @@ class TrainingConfig:
         try:
             program, *words = shlex.split(self.launch)
         except ValueError as error:  # an open quote, or spaces alone
-            raise UserError(f"launch={self.launch}: no command ({one_line(error)}). Write one.") from None
+            self._require("launch", False, f"it is no command ({one_line(error)}). Correct it.")
         folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         path = shutil.which(program, path=folders)
         self._require("launch", path, f"there is no program {program}. Install it, or give its path.")

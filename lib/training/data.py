@@ -91,4 +91,4 @@ def check_packing(model: torch.nn.Module, encoded: Dataset) -> None:
     )
     difference = (logits - changed)[0, len(row) :].abs().max()
     if difference > LEAK * logits.abs().max():
-        raise UserError("packing=True: this student mixes rows that are packed. Set packing to false.")
+        raise UserError("packing=true: in this student, packed rows influence each other. Set packing=false.")

@@ -36,7 +36,8 @@ def encode(tokenizer, rows: Dataset, max_length: int) -> Dataset:
     full = [row["id"] for row, columns in pairs if columns["labels"][-1] == IGNORED]
     if full:
         raise UserError(
-            f"max_length={max_length}: {len(full):,} prompts fill it, the first is row {full[0]}. Raise it."
+            f"max_length={max_length}: {len(full):,} prompts leave no room for a response, the first of row "
+            f"{full[0]}. Raise it."
         )
     return encoded
 

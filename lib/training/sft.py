@@ -140,7 +140,7 @@ def _sft_arguments(job: launch.Job) -> SFTConfig:
     if config.batch_size % (rows * PROCESSES):
         raise UserError(
             f"batch_size={config.batch_size}: {PROCESSES} processes cannot share it, {rows} rows at a time. "
-            "Set a multiple."
+            f"Set a multiple of {rows * PROCESSES}."
         )
     return trainers.arguments(
         SFTConfig,
@@ -202,7 +202,7 @@ def _save(trainer: SFTTrainer, job: launch.Job) -> None:
         _merged(job, folder).save_pretrained(final)
     if not list(final.glob("*.safetensors")):  # the checkpoints go below
         raise UserError(
-            f"student={job.student}: the processes saved no whole weights. Let the first one gather them "
+            f"student={job.student}: no process saved the whole weights. Let the first one gather them "
             "(DeepSpeed: zero3_save_16bit_model: true), and start the same command again."
         )
     job.tokenizer.save_pretrained(final)
