@@ -49,7 +49,6 @@ FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
 NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
-ENGINE = ("student", "engine", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
@@ -65,7 +64,7 @@ def check(notebook: str, values: dict) -> None:
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
     if "engine" in values:
-        models.check_engine(*(values[name] for name in ENGINE))
+        models.check_engine(values["student"], values["engine"], values.get("actors", 0))
     if "learning_rate" in values:
         names = [field.name for field in fields(TrainingConfig) if field.name in values]
         TrainingConfig(**{name: values[name] for name in names})
