@@ -132,7 +132,7 @@ def response_losses(
 def bits_per_byte(student: LocalBackend, rows: Dataset, max_length: int, report: Report) -> tuple[float, int]:
     """Return the loss of the responses in bits per byte of text, and the number of rows that count.
 
-    Rows of `max_length` tokens or more do not count. Raises UserError as `encode` does, and where none counts.
+    Rows of `max_length` tokens or more do not count; UserError where none counts, and as `encode` raises.
     """
     encoded = encode(student.tokenizer, rows, max_length)
     whole = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) < max_length]
