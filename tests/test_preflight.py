@@ -112,10 +112,9 @@ def recorded(tmp_path, monkeypatch):
         ("mt_bench", {"questions": ""}, "the embedded world does not use it"),
         ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world"),
         ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
-        ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
+        ("mt_bench", {"reference_answers": ""}, "reference_answers is empty"),
         ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
         ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
-        ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature=-1"),
     ],
 )
 def test_a_wrong_setting_of_a_benchmark_is_named(recorded, benchmark, overrides, words):

@@ -183,7 +183,6 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         student=student,
         questions=lines(tmp_path / "questions.jsonl", [shortest]),
         reference_answers=lines(tmp_path / "references.jsonl", answer),
-        judge_prompts=official / "judge_prompts.jsonl",
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,

@@ -21,7 +21,7 @@ from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
 SHARES = ("least_share", "max_unread", "oracle_error")
-AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
+AT_LEAST_0 = ("context_pairs", "input_rounds", "input_temperature", "input_top_k")
 AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
 AT_LEAST_1 += ("pool_rows", "round_prompts")
@@ -44,10 +44,10 @@ OWNERS = {  # each raises UserError for a value that it does not take
     "tasks": tasks.load_taxonomy,
 }
 BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
-BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
+BENCHMARK_FILES += ("questions", "reference_answers", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
-NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
+NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
 
 
@@ -140,10 +140,8 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
                 )
         if not values.get("reference_from", "unused"):
             raise UserError("reference_from is empty. Name a student to compare with.")
-    elif "judge_prompts" in values and not values["judgments"]:
-        for name in ("reference_answers", "judge_prompts"):
-            if not values[name]:
-                raise UserError(f"{name} is empty, but the judge needs it. Name FastChat's file.")
+    elif not values.get("reference_answers", "unused") and not values["judgments"]:
+        raise UserError("reference_answers is empty, but the judge needs it. Name FastChat's file.")
 
 
 # --- models that cost money
