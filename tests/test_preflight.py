@@ -107,7 +107,6 @@ def recorded(tmp_path, monkeypatch):
         ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5'"),
         ("alpaca_eval", {"annotations": "$RECORDED_DATA/a.json"}, "it needs model_outputs"),
         ("alpaca_eval", {"benchmark_judge": "a-model"}, "benchmark_judge: a-model: it is not in params"),
-        ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5"),
         ("alpaca_eval", {"lc_features": "nowhere.csv"}, "nowhere.csv"),
         ("mt_bench", {"questions": ""}, "the embedded world does not use it"),
         ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world"),

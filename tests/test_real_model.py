@@ -154,12 +154,12 @@ def recorded():
 
 def test_alpaca_eval_reads_the_probabilities_of_a_real_server(run, student, url, recorded, tmp_path):
     file = recorded / "alpaca_eval/gpt4_1106_preview/model_outputs.json.gz"
-    outputs = alpaca.outputs(str(file), "reference_outputs")
+    outputs = alpaca.outputs(str(file), "reference_from")
     shortest = sorted(outputs, key=lambda row: len(row["instruction"] + row["output"]))
     metrics = run(
         "alpaca_eval",
         student=student,
-        reference_outputs=lines(tmp_path / "references.jsonl", shortest[:3]),
+        reference_from=lines(tmp_path / "references.jsonl", shortest[:3]),
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,

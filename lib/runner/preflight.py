@@ -26,7 +26,7 @@ AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "s
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
 AT_LEAST_1 += ("pool_rows", "round_prompts")
 LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
-LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
+LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
     "skipped": [name for name in PROMPTING_BASELINES if name != "few_shot"],
@@ -43,7 +43,7 @@ OWNERS = {  # each raises UserError for a value that it does not take
     "selection": selection.find,
     "tasks": tasks.load_taxonomy,
 }
-BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
+BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
 BENCHMARK_FILES += ("questions", "reference_answers", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
