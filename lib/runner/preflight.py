@@ -21,11 +21,10 @@ from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
 SHARES = ("least_share", "max_unread", "oracle_error")
-AT_LEAST_0 = ("context_pairs", "input_rounds", "input_temperature", "input_top_k")
-AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
-AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
-AT_LEAST_1 += ("pool_rows", "round_prompts")
-LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
+AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
+AT_LEAST_0 += ("test_rows", "validated_rows")
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell", "pool_rows")
+LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
@@ -46,7 +45,6 @@ OWNERS = {  # each raises UserError for a value that it does not take
 BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
 BENCHMARK_FILES += ("questions", "reference_answers", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
-PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
 NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
 
@@ -94,7 +92,7 @@ def _check_value(name: str, value: object) -> None:
     chosen = value if isinstance(value, list) else [value]
     if name in CHOICES and (unknown := [each for each in chosen if each not in CHOICES[name]]):
         raise UserError(f"{name}={unknown[0]}: it is unknown. Choose of {', '.join(CHOICES[name])}.")
-    if name in PROMPTS and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
+    if name == "input_prompt" and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
         raise UserError(f"{name}={value}: there is no params/prompts/{value}.md. Correct the name.")
     for path in chosen if name in FILES else []:
         _check_file(name, path)
