@@ -76,9 +76,9 @@ def message(prompt: str) -> list[dict]:
     return records.messages({"turns": [], "instruction": prompt, "input": ""})
 
 
-def ask_one(student: Backend, messages: list[dict], params: SamplingParams) -> dict[str, str]:
-    """Ask a student one prompt, to be shown: {"prompt_as_sent", "response"}."""
-    [[reply]] = student.generate([messages], params)
+def ask_one(student: Backend, messages: list[dict], params: SamplingParams, **options) -> dict[str, str]:
+    """Ask a student one prompt, to be shown: {"prompt_as_sent", "response"}; `options` go to `generate`."""
+    [[reply]] = student.generate([messages], params, **options)
     return {"prompt_as_sent": student.render([messages])[0], "response": reply.text}
 
 
