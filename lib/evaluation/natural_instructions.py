@@ -41,7 +41,7 @@ def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
     return TaskPrompter(shared.student(path, stage.parameters), target, template, params, options)
 
 
-def untrained_ways(
+def prompting_baselines(
     asking: TaskPrompter, pairs: list[Demo], written: dict, answered: dict, max_length: int, seed: int
 ) -> dict[str, Callable[[list[str]], list[str]]]:
     """Return the ways to ask the untrained student, by name: functions of inputs that return responses.
@@ -54,7 +54,7 @@ def untrained_ways(
     alike = {"temperature": generate.input_temperature(asking.target, written["input_temperature"])}
     alike["top_k"] = generate.INPUT_TOP_K
     template = prompts.template(written["input_prompt"])
-    ways = {
+    baselines = {
         "zero_shot": lambda inputs: asking.responses(inputs, ()),
         "few_shot": lambda inputs: asking.responses(inputs, demos),
         "self_consistency": lambda inputs: self_consistency(asking, inputs, **votes),
@@ -64,7 +64,9 @@ def untrained_ways(
             asking, inputs, pairs, CONTEXT_PAIRS, seed
         ),
     }
-    return {name: way for name, way in ways.items() if name != "constrained" or can_constrain(asking)}
+    if not can_constrain(asking):
+        del baselines["constrained"]
+    return baselines
 
 
 def trained_students(stage) -> dict[str, Path]:
