@@ -15,7 +15,7 @@ from lib.gym import families, world
 from lib.tapir import judge
 from lib.tapir.curriculum import mfd
 
-# Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
+# Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see docs/log.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
 FIRST_EDGE = -0.163  # points of advantage of the response shown first: GPT-4 favours the second
 ROUNDING = 1 / 12  # variance that rounding to whole points adds

@@ -1,4 +1,4 @@
-"""What TAPIR costs at size, by formula: the tables of SCALE.md. `PYTHONPATH=tests python -m bench.scale`.
+"""What TAPIR costs at size, by formula: the tables of docs/scale.md. `PYTHONPATH=tests python -m bench.scale`.
 
 Everything that is not a formula stands here, with its source.
 """
