@@ -49,10 +49,11 @@ def commands(*beginnings: str) -> list[str]:
     """The lines of all bash blocks, without their comments; a line of options continues the last command."""
     shown = []
     for block in blocks("bash"):
+        lines = [" ".join(shlex.split(line, comments=True, posix=False)) for line in block.splitlines()]
         command = ""
-        for line in [" ".join(shlex.split(line, comments=True, posix=False)) for line in block.splitlines()]:
+        for line in filter(None, lines):
             command = command if line.startswith("-p ") else line
-            shown += [f"{command} {line}" if line.startswith("-p ") else line] if line else []
+            shown.append(f"{command} {line}" if line.startswith("-p ") else line)
     runs = [command for command in dict.fromkeys(shown) if command not in ELSEWHERE]
     return [command for command in runs if command.startswith(beginnings)] if beginnings else runs
 
