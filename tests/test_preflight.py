@@ -41,7 +41,7 @@ def check(study: str, overrides: dict) -> None:
         ({"student": "m@http://a:b/v1"}, "'http://a:b/v1' is no endpoint"),
         ({"actors": -1}, "actors"),
         ({"reference": "student"}, "reference=student: it is unknown. Choose of oracle, corpus"),
-        ({"corpus_responses": "true"}, "corpus_responses=true"),
+        ({"balanced.selection": "longest"}, "selection=longest: it trains on the corpus's responses"),
         ({"pool_rows": 0}, "pool_rows=0: it is too low. Set it to 1 or above"),
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"device_rows": 5}, "device_rows=5: it must divide batch_size=16"),

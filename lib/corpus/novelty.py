@@ -8,11 +8,21 @@ from datasets import Dataset
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
-from lib import records
+from lib import prompts, records
 from lib.corpus import contamination, duplicates
 
 ROUGE_L = 0.7  # above this a text is too similar: Self-Instruct's bound, also used in TAPIR's expansion
 NEAR = 0.8  # Jaccard similarity of word 3-grams, as for the corpus
+ALIKE = ("duplicate", "near-duplicate", "too similar")  # causes that name a known row
+
+
+def twin(dropped: dict, rows: Dataset) -> str:
+    """Return the prompt in `rows` most like a dropped row's: of the same payload, else by its text."""
+    key = "payload" if dropped.get("meta") else "text"
+    [wanted] = duplicates.keys(records.build([dropped]), key)
+    texts = list(duplicates.keys(rows, key))
+    _, _, position = process.extractOne(wanted, texts, scorer=Indel.normalized_similarity)
+    return prompts.conversation(rows[position])
 
 
 class NoveltyFilter:

@@ -71,10 +71,11 @@ def check(notebook: str, values: dict) -> None:
         TrainingConfig(**{name: values[name] for name in names})
     if values.get("round") and "alpha" in values:
         curriculum.share_of_hard(values["round"], values["alpha"], values["alpha_step"])
-    if values.get("corpus_responses") and (values["refine"] or values["expand"]):
+    by_oracle = values.get("refine") or values.get("expand")
+    if by_oracle and values.get("selection") in selection.ON_CORPUS_RESPONSES:
         raise UserError(
-            "corpus_responses=true: it has nothing to refine, and expanded rows have none. "
-            "Set refine and expand to false."
+            f"selection={values['selection']}: it trains on the corpus's responses, which nobody refines "
+            "and expanded rows lack. Set refine and expand to false."
         )
     if "instruction" in values:
         _check_target(values)
