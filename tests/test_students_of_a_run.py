@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import files
+from lib import files, models, paths
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner.plan import plan
@@ -71,3 +71,9 @@ def test_a_later_round_by_hand_does_not_start_from_the_untrained_student(train, 
     stage = open_stage("train", values)
     with pytest.raises(UserError, match="no student of round 1. Run"):
         stage.student()
+
+
+def test_a_student_gives_a_few_greedy_responses():
+    chats = [[{"role": "user", "content": "What is 1 + 2?"}]] * 2
+    first, second = models.ask(paths.ROOT / "lib/gym/student", chats)
+    assert first == second and models.ask("nowhere", []) == []
