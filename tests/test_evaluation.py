@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib import records, show
+from lib import files, records, show
 from lib.evaluation import shared
 
 PROMPTS = [
@@ -16,13 +16,15 @@ SCORES = pd.DataFrame(
 
 
 class Stage:
-    """A stage with these rows as its inputs."""
+    """A stage whose student's training stage had these rows as its inputs."""
 
     def __init__(self, folder, **inputs):
-        self.inputs = {name: records.write(rows, folder / f"{name}.parquet") for name, rows in inputs.items()}
+        paths = {name: str(records.write(rows, folder / f"{name}.parquet")) for name, rows in inputs.items()}
+        files.write_json(folder / "stage.json", {"inputs": paths | {"student_from": None}})
+        self.student = folder / "student"
 
     def input(self, name):
-        return self.inputs.get(name)
+        return self.student if name == "student_from" else None
 
 
 def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
@@ -60,9 +62,9 @@ def test_model_text_is_escaped_in_a_table_and_out_of_it():
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"evaluation_temperature": 0.0}, "temperature 0.0, chat template its own, at most 9 tokens; 1 of 4"),
+        ({}, "temperature 0, chat template its own, at most 9 tokens; 1 of 4"),
         ({"student": "m@http://localhost/v1"}, "chat template the server's"),
-        ({"chat_template": "a.jinja"}, "temperature by category, chat template `a.jinja`"),
+        ({"chat_template": "a.jinja"}, "chat template `a.jinja`"),
     ],
 )
 def test_the_sampling_of_a_student_is_described(values, text):

@@ -98,6 +98,17 @@ def ask(tmp_path):
     return ask
 
 
+def test_one_verdict_is_asked_for_before_the_others_but_not_where_the_ledger_is_read_only(tmp_path):
+    with ChatServer(lambda body: "Rating: [[6]]") as server:
+        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"))
+        assert mt_bench.ask_first(to_judge({}), judge).empty  # nobody answered
+        [first] = mt_bench.ask_first(to_judge(), judge).itertuples()
+        assert (first.question_id, first.turn, first.score) == (1, 1, 6)
+        judge.ledger_only = True
+        assert mt_bench.ask_first(to_judge(), judge).empty
+        assert len(server.bodies) == 1
+
+
 def test_each_turn_is_judged_as_fastchat_has_it(ask):
     with ChatServer(lambda body: "Rating: [[6]]") as server:
         verdicts = ask(server)
@@ -162,9 +173,9 @@ GOOD = [line(1, 1, "[[9]]", 9), line(1, 2, "[[8]]", 8), line(2, 1, "none", -1), 
 
 @pytest.fixture
 def recorded(tmp_path):
-    def read(rows: list[dict], model: str = ""):
+    def read(rows: list[dict]):
         (tmp_path / "judgments.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        return mt_bench.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"), model)
+        return mt_bench.recorded(QUESTIONS, str(tmp_path / "judgments.jsonl"))
 
     return read
 
@@ -179,18 +190,13 @@ def test_recorded_judgments_are_read_again_and_what_they_lack_is_missing(recorde
     ("rows", "fault"),
     [
         ([line(7, 1, "[[9]]", 9)], r"outside the evaluation set, such as \(7, 1\)"),
-        ([line(1, 1, "[[9]]", 9, model=name) for name in "ab"], "judged_model=.* is of a, b"),
+        ([line(1, 1, "[[9]]", 9, model=name) for name in "ab"], "judgments=.* is of a, b. Keep one"),
         ([{"question_id": 1, "turn": 1}], "`judgment` must be a text, not None"),
     ],
 )
 def test_recorded_judgments_that_do_not_fit_are_refused(recorded, rows, fault):
     with pytest.raises(UserError, match=fault):
         recorded(rows)
-
-
-def test_of_several_models_the_named_one_is_read(recorded):
-    rows = [row | {"model": name} for row in GOOD for name in ("a", "b")]
-    assert len(recorded(rows, "b")) == 4
 
 
 def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, tmp_path):

@@ -107,15 +107,13 @@ def recorded(tmp_path, monkeypatch):
         ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5'"),
         ("alpaca_eval", {"annotations": "$RECORDED_DATA/a.json"}, "it needs model_outputs"),
         ("alpaca_eval", {"benchmark_judge": "a-model"}, "benchmark_judge: a-model: it is not in params"),
-        ("alpaca_eval", {"lc_resamples": 5}, "lc_resamples=5"),
         ("alpaca_eval", {"lc_features": "nowhere.csv"}, "nowhere.csv"),
         ("mt_bench", {"questions": ""}, "the embedded world does not use it"),
         ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world"),
         ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
-        ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
+        ("mt_bench", {"reference_answers": ""}, "reference_answers is empty"),
         ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
         ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
-        ("ifeval", {"evaluation_temperature": -1}, "evaluation_temperature=-1"),
     ],
 )
 def test_a_wrong_setting_of_a_benchmark_is_named(recorded, benchmark, overrides, words):

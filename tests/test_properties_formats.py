@@ -224,10 +224,6 @@ READERS = {  # each with the fields of its records
         lambda path: mt_bench.answers(path, "answers", QUESTIONS),
         {"question_id": number, "choices": choices},
     ),
-    "judge_prompts": (
-        mt_bench.judge_prompts,
-        {"name": plain, "system_prompt": texts, "prompt_template": texts},
-    ),
     "judgments": (
         lambda path: mt_bench.recorded(QUESTIONS, path),
         {

@@ -154,12 +154,12 @@ def recorded():
 
 def test_alpaca_eval_reads_the_probabilities_of_a_real_server(run, student, url, recorded, tmp_path):
     file = recorded / "alpaca_eval/gpt4_1106_preview/model_outputs.json.gz"
-    outputs = alpaca.outputs(str(file), "reference_outputs")
+    outputs = alpaca.outputs(str(file), "reference_from")
     shortest = sorted(outputs, key=lambda row: len(row["instruction"] + row["output"]))
     metrics = run(
         "alpaca_eval",
         student=student,
-        reference_outputs=lines(tmp_path / "references.jsonl", shortest[:3]),
+        reference_from=lines(tmp_path / "references.jsonl", shortest[:3]),
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,
@@ -183,7 +183,6 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         student=student,
         questions=lines(tmp_path / "questions.jsonl", [shortest]),
         reference_answers=lines(tmp_path / "references.jsonl", answer),
-        judge_prompts=official / "judge_prompts.jsonl",
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         max_unread=1,

@@ -28,7 +28,7 @@ PARAMS = paths.ROOT / "params"
 
 @cache
 def verdicts(model: str):
-    references = alpaca.outputs(REFERENCE, "reference_outputs")
+    references = alpaca.outputs(REFERENCE, "reference_from")
     pairs = alpaca.pair(
         references, alpaca.outputs(f"{ALPACA}/{model}/model_outputs.json.gz", "model_outputs")
     )
@@ -108,9 +108,8 @@ def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(mo
             PARAMS / "alpaca_eval.yaml",
             {
                 "model_outputs": f"{ALPACA}/{model}/model_outputs.json.gz",
-                "reference_outputs": REFERENCE,
+                "reference_from": REFERENCE,
                 "lc_features": FEATURES,
-                "lc_resamples": "20",
                 "benchmark_judge": f"gpt-4-1106-preview@{server.url}",
             },
             "live",
@@ -126,7 +125,7 @@ def test_replayed_through_a_server_the_live_path_gives_the_published_win_rate(mo
 def test_the_command_for_recorded_annotations_gives_all_its_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
     values = {name: f"{ALPACA}/alpaca-7b/{name}.json.gz" for name in ("model_outputs", "annotations")}
-    values |= {"reference_outputs": REFERENCE, "lc_features": FEATURES, "lc_resamples": "40"}
+    values |= {"reference_from": REFERENCE, "lc_features": FEATURES}
     metrics = run_study(PARAMS / "alpaca_eval.yaml", values, "recorded")["arms"]["main"]["metrics"]
     for name in ("win_rate", "lc_win_rate"):
         low, value, high = (metrics[f"alpaca_eval.{name}{end}"] for end in ("_low", "", "_high"))
@@ -154,8 +153,7 @@ def test_recorded_judgments_give_the_published_scores(model):
 def test_the_judge_is_shown_what_fastchat_showed_it(model):
     answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", questions())
     gold = mt_bench.answers(f"{MT}/official/reference_answer_gpt-4.jsonl", "reference_answers", questions())
-    prompts = mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
-    needed = mt_bench.to_judge(questions(), answers, gold, prompts, "gpt-4")
+    needed = mt_bench.to_judge(questions(), answers, gold, mt_bench.judge_prompts(), "gpt-4")
     verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
     assert len(needed) == 160 and needed["shown"].tolist() == verdicts["shown"].tolist()
 

@@ -91,17 +91,16 @@ def test_an_output_prompt_without_demonstrations_is_the_instruction_and_the_inpu
     assert turn["content"] == "Give the last word.\nInput: a {red} cat\nOutput:"
 
 
-def test_rounds_show_what_was_kept_before_and_never_more():
+def test_rounds_show_what_was_kept_before_and_never_more(monkeypatch):
     shown = []
 
     def ask(batch, number):
         shown.append([turn["content"] for [turn] in batch])
         return replies(f"the new house {number}", "", f"the old tree {number}")
 
-    templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = generate.write_inputs(
-        TARGET, ask, templates, filters.input_filters(TARGET), rounds=3, round_prompts=3
-    )
+    monkeypatch.setattr(generate, "ROUND_PROMPTS", 3)
+    template = generate.input_template(TARGET, "self_guide_input")
+    written = generate.write_inputs(TARGET, ask, template, rounds=3)
     assert [each.fate for each in written] == ["kept", "empty", "kept"] * 3
     assert all("(none yet)" in prompt for prompt in shown[0])
     assert all("house 0" in prompt or "tree 0" in prompt for prompt in shown[1])
@@ -115,11 +114,54 @@ def test_a_classification_asks_for_inputs_of_every_label_and_forgets_it():
         requests.extend(turn["content"] for [turn] in batch)
         return replies(*(f"thing {number} {i}" for i in range(len(batch))))
 
-    templates = (prompts.template("self_guide_input"), prompts.template("self_guide_input_label"))
-    written = generate.write_inputs(YES_NO, ask, templates, filters.input_filters(YES_NO), rounds=10)
+    template = generate.input_template(YES_NO, "self_guide_input")
+    written = generate.write_inputs(YES_NO, ask, template, rounds=10)
     labels = [each.label for each in written]
     assert {"yes", "no"} == set(labels) and 25 < labels.count("yes") < 75
     assert all(f'output is "{label}"' in prompt for label, prompt in zip(labels, requests, strict=True))
+
+
+def test_the_prompts_of_a_round_are_what_the_batch_sends():
+    sent, template = [], generate.input_template(TARGET, "gym_input")
+
+    def ask(batch, number):
+        sent.append(batch)
+        return replies(*(f"a new house {number}{i}" for i in range(len(batch))))
+
+    written = generate.write_inputs(TARGET, ask, template, rounds=2)
+    earlier = [each.text for each in written if each.round == 0]
+    rounds = [generate.round_prompts(TARGET, kept, n, template, 0) for n, kept in enumerate(([], earlier))]
+    assert [batch for _, batch in rounds] == sent
+
+
+def test_each_filter_says_what_it_makes_of_a_reply():
+    table = filters.checks(Completion("Sure!"), "Sure!", filters.input_filters(TARGET))
+    assert list(table.loc[~table["kept"], "filter"]) == ["length", "noise"]
+
+
+def labelled(*rows):
+    votes = [vote(*texts) for texts in rows]
+    return generate.tabulate([f"input {i}" for i in range(len(votes))], votes)
+
+
+def test_the_account_counts_inputs_and_samples_by_fate_with_its_bound():
+    table = labelled(["house", "house"], ["tree", ""], ["", "x" * 99, ""])
+    account = filters.account(table, filters.output_filters(TARGET))
+    assert account[["inputs", "samples"]].T.to_dict("list") == {
+        "kept": [2, 3],
+        "empty": [1, 3],
+        "length": [0, 1],
+    }
+    assert account.loc["length", "bounds"].endswith("characters")
+    assert filters.dropped_counts(table["fate"]) == {"dropped.empty": 1}
+    assert list(filters.dropped(table)["input"]) == ["input 2"]
+
+
+def test_accuracy_is_of_the_outputs_that_are_kept_where_what_is_right_is_known():
+    table = labelled(["house", "house"], ["tree"], [""])
+    known = table.assign(right=[True, False, True])
+    accuracy = generate.accuracy(synthetic=known, validation=table.assign(right=None))
+    assert accuracy.to_dict("index") == {"synthetic": {"right": 0.5, "kept": 2}}
 
 
 def vote(*texts, target=TARGET):

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -24,15 +25,32 @@ from lib.errors import UserError, named
 from lib.evaluation import annotators, shared, statistics
 from lib.models.backend import Backend
 from lib.models.server import ServerBackend
-from lib.models.types import Ended, SamplingParams
+from lib.models.types import SamplingParams
 
 COLUMNS = ["instruction", "output", "dataset", "generator"]
 REPOSITORY, OUTPUTS = "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json"  # on the hub
 FEATURES = "df_gamed.csv"  # there, too: each instruction's difficulty, two verbose copies of the reference
 REFERENCE, INSTRUCTIONS = "gpt4_1106_preview", 805  # that the difficulties were fitted with
 FEWEST = 50  # outputs that a regression needs
+LC_RESAMPLES = 150  # fits for the interval of the length-controlled win rate, of a tenth of a second each
 TIE = 1.5
 PAIR = {"instruction": str, "output_1": str, "output_2": str}  # fields that say what a verdict is about
+
+
+class LengthControl(NamedTuple):
+    """The length-controlled win rate and its interval in percent, or the reason why there is none.
+
+    `by_position` is the package's own, where rows are missing: it looks difficulties up by row number.
+    """
+
+    reason: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    by_position: float | None = None
+
+    def __str__(self) -> str:
+        return "none" if self.value is None else f"{self.value:.2f} % [{self.low:.2f}, {self.high:.2f}]"
 
 
 def outputs(source: str, parameter: str) -> list[dict]:
@@ -50,12 +68,16 @@ def outputs(source: str, parameter: str) -> list[dict]:
 
 
 def respond(
-    prompts: list[dict], student: Backend, generator: str, params: SamplingParams, **options
-) -> tuple[list[dict], Ended]:
-    """Generate a student's outputs, and count how they ended (`shared.responses`)."""
+    stage, prompts: list[dict], path: object, student: Backend, generator: str, params: SamplingParams
+) -> tuple[list[dict], str]:
+    """Generate a student's outputs, its batches in a folder of their own, and describe how it was asked."""
+    folder = stage.work / generator
+    folder.mkdir(exist_ok=True)
+    options = {"folder": folder, "report": stage.report_progress}
     texts, ended = shared.responses([row["instruction"] for row in prompts], student, params, **options)
     rows = [row | {"output": texts[row["instruction"]].strip(), "generator": generator} for row in prompts]
-    return [{column: row[column] for column in COLUMNS} for row in rows], ended
+    described = shared.describe_sampling(path, stage.parameters, len(prompts), *ended)
+    return [{column: row[column] for column in COLUMNS} for row in rows], described
 
 
 def pair(references: list[dict], outputs: list[dict]) -> pd.DataFrame:
@@ -85,7 +107,7 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
     if others := len(rows) - (verdicts.pop("_merge") == "both").sum():
         raise UserError(
             f"annotations={source}: {others:,} of its {len(rows):,} records are of other outputs or another "
-            "annotator. Name the annotator, model_outputs and reference_outputs that belong to them."
+            "annotator. Name the annotator, model_outputs and reference_from that belong to them."
         )
     verdicts["raw_completion"] = verdicts["raw_completion"].replace("", None)
     stated = verdicts["preference"].astype(float).replace(0, TIE)  # older files have 0, and -1 for none
@@ -93,6 +115,19 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
     read = annotators.read(verdicts.loc[replies.index], annotator, replies).reindex(verdicts.index)
     preference = read.where(verdicts["raw_completion"].notna(), stated.where(stated.between(1, 2)))
     return verdicts.assign(preference=preference, judge=verdicts["judge"].fillna(annotators.model(annotator)))
+
+
+def judge_prompt(pairs: pd.DataFrame, annotator: str) -> dict[str, str]:
+    """Show what a judge is asked about the first pair, by role; for `exact` the published judge."""
+    name = annotators.PUBLISHED if annotator == "exact" else annotator
+    [messages] = annotators.prompts(pairs.dropna(subset=["output_2"]).head(1), name)
+    return {message["role"]: message["content"] for message in messages}
+
+
+def ask_first(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> pd.DataFrame:
+    """Ask for one verdict before the others; for none where a read-only ledger has to count what it lacks."""
+    first = _to_judge(pairs).head(0 if endpoint.ledger_only else 1)
+    return ask(first, annotator, endpoint, lambda done: None) if len(first) else first
 
 
 def ask(
@@ -183,10 +218,22 @@ def lc_win_rate(verdicts: pd.DataFrame, features: str) -> float:
             return get_length_controlled_winrate(verdicts, **options)["length_controlled_winrate"]
 
 
-def lc_interval(verdicts: pd.DataFrame, features: str, resamples: int, seed: int) -> tuple[float, float]:
+def length_control(verdicts: pd.DataFrame, annotator: str, features: str, seed: int) -> LengthControl:
+    """Compute the length-controlled win rate where the conditions for one are met."""
+    judged = verdicts[verdicts["output_2"].notna()]
+    reason = why_no_lc(verdicts, annotator, ", ".join(sorted(set(judged["judge"]))))
+    if reason:
+        return LengthControl(reason)
+    path = lc_features(features)
+    whole = len(judged) == len(verdicts)
+    by_position = None if whole else lc_win_rate(judged.reset_index(drop=True), path)
+    return LengthControl("", lc_win_rate(judged, path), *_lc_interval(judged, path, seed), by_position)
+
+
+def _lc_interval(verdicts: pd.DataFrame, features: str, seed: int) -> tuple[float, float]:
     """Compute its 95 % interval in percent, by a fit to each resample of instructions."""
     rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(resamples)]
+    draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(LC_RESAMPLES)]
     needed = verdicts[["preference", "output_1", "output_2", "generator_1", "generator_2"]]
     jobs = (delayed(lc_win_rate)(needed.iloc[draw], features) for draw in draws)
     fits = Parallel(n_jobs=-1, initializer=files.die_with_parent, initargs=(os.getpid(),))(jobs)

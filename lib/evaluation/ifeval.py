@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from lib.errors import UserError
-from lib.evaluation import shared
+from lib.evaluation import shared, statistics
 
 COLUMNS = ["key", "prompt", "response", "number", "instruction", "strict", "loose"]  # of checked.parquet
 
@@ -115,12 +115,26 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(stratum="all", weight=1.0)
 
 
-def by_kind(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute the strict scores in long form, one metric per kind of instruction."""
+def followed(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Compute (share, low, high) of each kind of instruction that was followed strictly."""
     kinds = table["instruction"].str.partition(":")[2].str.replace("_", " ")
     long = scores(table)
     strict = long[long["metric"] == "ifeval.instruction_strict"]
-    return strict.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
+    by_kind = strict.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
+    bounds = statistics.bootstrap_interval(by_kind)
+    return {kind: (mean, *bounds[kind]) for kind, mean in sorted(statistics.means(by_kind).items())}
+
+
+def explained(prompt: dict, response: str) -> dict[str, str]:
+    """Show a prompt's instructions as the checkers read them, and which of them the response follows."""
+    marks = check([prompt], {prompt["prompt"]: response})["strict"]
+    names = zip(prompt["instruction_id_list"], prompt["kwargs"], marks, strict=True)
+    lines = [
+        f"{name} { ({key: value for key, value in settings.items() if value is not None}) }: "
+        f"{'followed' if mark else 'not followed'}"
+        for name, settings, mark in names
+    ]
+    return {"instructions": "\n".join(lines)}
 
 
 def write(table: pd.DataFrame, responses: dict[str, str], folder: Path) -> None:

@@ -1,13 +1,15 @@
 """Answer MT-Bench's questions, and have a judge rate each turn from 1 to 10.
 
-80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats. A verdict without a
-rating is asked for once more and then counted as unread: FastChat stores it as -1 and leaves it out.
+80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats, with its prompts for
+the judge (Apache-2.0). A verdict without a rating is asked for once more and then counted as unread: FastChat
+stores it as -1 and leaves it out.
 
 A table of verdicts has a row for each turn: question_id, category, turn, judge, system and shown (what the
 judge saw), rule (which rating counts, the first or the last), reply, finish, and score, null without a reply
 or a rating.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib import paths
 from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.models.backend import Backend
@@ -26,7 +29,8 @@ from lib.text import split_thoughts
 TURNS = (1, 2)
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}  # of answers; others 0
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
-# names of the judge's prompts: each turn, without and with a reference answer
+JUDGE = "params/prompts/mt_bench_judge.jsonl"
+# names of its prompts: each turn, without and with a reference answer
 PROMPTS = (("single-v1", "single-v1-multi-turn"), ("single-math-v1", "single-math-v1-multi-turn"))
 SAMPLING = SamplingParams(max_tokens=2048)  # of a verdict
 REPLY = 250  # tokens of a verdict, about
@@ -62,13 +66,18 @@ def _check_turns(turns: object, where: str) -> None:
         raise UserError(f"{where} has no two turns of text. Correct the file.")
 
 
-def judge_prompts(source: str) -> dict[str, dict]:
-    """Load the judge's prompts by name. Raises UserError where one for single answers is missing."""
-    fields = {"name": str, "system_prompt": str, "prompt_template": str}
-    prompts = {row["name"]: row for row in shared.load_records(source, "judge_prompts", "name", **fields)}
-    if missing := {name for names in PROMPTS for name in names} - prompts.keys():
-        raise UserError(f"judge_prompts={source}: it lacks {named(missing)}. Name FastChat's file.")
-    return prompts
+def judge_prompts() -> dict[str, dict]:
+    """Read the judge's prompts by name: {"system_prompt", "prompt_template"}."""
+    lines = (paths.ROOT / JUDGE).read_text(encoding="utf-8").splitlines()
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+def first_turn(question: dict, student: Backend, params: SamplingParams) -> dict[str, str]:
+    """Ask a student the first turn of one question, to be shown (`shared.ask_one`)."""
+    temperature = TEMPERATURES.get(question["category"], 0.0)
+    return shared.ask_one(
+        student, shared.message(question["turns"][0]), replace(params, temperature=temperature)
+    )
 
 
 def respond(
@@ -109,7 +118,7 @@ def to_judge(
     rows = []
     for question in questions:
         number, referenced = question["question_id"], question["category"] in REFERENCED
-        if referenced and number not in gold:
+        if referenced and number in answers and number not in gold:
             raise UserError(f"reference_answers: question {number} has none. Name FastChat's file.")
         answer = answers.get(number, ["", ""])
         sides = {"question": question["turns"], "answer": answer, "ref_answer": gold.get(number, ["", ""])}
@@ -125,6 +134,12 @@ def to_judge(
 def expected(verdicts: pd.DataFrame, judge: ServerBackend) -> str:
     """Describe the calls, tokens and money that the judge will take, as markdown."""
     return shared.expected_calls(judge, "mt_bench", _prompts(verdicts.dropna(subset=["shown"])), REPLY)
+
+
+def ask_first(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
+    """Ask for one verdict before the others; for none where a read-only ledger has to count what it lacks."""
+    first = verdicts.dropna(subset=["shown"]).head(0 if judge.ledger_only else 1)
+    return ask(first, judge, lambda done: None) if len(first) else first
 
 
 def ask(verdicts: pd.DataFrame, judge: ServerBackend, report: Callable[[int], None]) -> pd.DataFrame:
@@ -185,19 +200,18 @@ def doubtful(verdicts: pd.DataFrame) -> pd.DataFrame:
     return scored[scored["reply"].map(lambda reply: not DOUBLE.search(split_thoughts(reply)[1])).astype(bool)]
 
 
-def recorded(questions: list[dict], source: str, model: str = "") -> pd.DataFrame:
+def recorded(questions: list[dict], source: str) -> pd.DataFrame:
     """Load the verdicts of a file of FastChat's, read again from their raw replies.
 
-    Raises UserError for a file of several models of which none is named, and for questions outside the set.
+    Raises UserError for a file of several models, and for questions outside the set.
     """
     rows = shared.load_records(source, "judgments", question_id=int, turn=int, judgment=str)
-    models = {str(row.get("model") or "") for row in rows}
-    if model not in models and (model or len(models) > 1):
-        raise UserError(f"judged_model={model!r}: {source} is of {named(models)}. Name one of them.")
+    if len(models := {str(row.get("model") or "") for row in rows}) > 1:
+        raise UserError(f"judgments={source}: it is of {named(models)}. Keep one model's lines.")
     turns = [(row["question_id"], row["category"], turn) for row in questions for turn in TURNS]
     evaluated = ((number, turn) for number, _, turn in turns)
     shared.check_known(((row["question_id"], row["turn"]) for row in rows), evaluated, f"judgments={source}")
-    replies = pd.DataFrame([_columns(row) for row in rows if not model or row.get("model") == model])
+    replies = pd.DataFrame(list(map(_columns, rows)))
     table = pd.DataFrame(turns, columns=["question_id", "category", "turn"]).merge(replies, how="left")
     return rated(table.fillna({"judge": "", "rule": "first", "finish": "", "shown": ""}))
 

@@ -2,18 +2,83 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pandas as pd
 
-from lib import records
-from lib.evaluation import metrics
+from lib import files, prompts, records
+from lib.corpus import contamination
+from lib.errors import UserError
+from lib.evaluation import metrics, shared
 from lib.models.local import LocalBackend
-from lib.self_guide import labels
+from lib.models.types import SamplingParams
+from lib.self_guide import generate, labels
 from lib.self_guide.generate import TaskPrompter
 from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
+
+CONTEXT_PAIRS = 6  # synthetic pairs that are shown in the prompt instead of trained on
+
+
+def settings(folder: Path) -> dict:
+    """Return the parameters of the SELF-GUIDE stage that wrote a folder; UserError without its record."""
+    record = files.read_json(folder / "stage.json")
+    if not record:
+        raise UserError(f"{folder}: it has no stage.json. Name the folder of a SELF-GUIDE stage.")
+    return record["parameters"]
+
+
+def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
+    """Return a student to be asked about the task; its replies lie in a folder of this name."""
+    folder = stage.work / name
+    folder.mkdir(exist_ok=True)
+    params = SamplingParams(max_tokens=stage.parameters["max_new_tokens"], seed=stage.parameters["seed"])
+    options = {"folder": folder, "report": stage.report_progress}
+    template = prompts.template(generate.OUTPUT_PROMPT)
+    return TaskPrompter(shared.student(path, stage.parameters), target, template, params, options)
+
+
+def untrained_ways(
+    asking: TaskPrompter, pairs: list[Demo], written: dict, answered: dict, max_length: int, seed: int
+) -> dict[str, Callable[[list[str]], list[str]]]:
+    """Return the ways to ask the untrained student, by name: functions of inputs that return responses.
+
+    `written` and `answered` are the `settings` of the stages that wrote the inputs and their outputs.
+    """
+    demos = asking.target.demos
+    votes = {"n": answered["output_samples"], "temperature": answered["output_temperature"]}
+    votes["top_k"] = generate.OUTPUT_TOP_K
+    alike = {"temperature": generate.input_temperature(asking.target, written["input_temperature"])}
+    alike["top_k"] = generate.INPUT_TOP_K
+    template = prompts.template(written["input_prompt"])
+    ways = {
+        "zero_shot": lambda inputs: asking.responses(inputs, ()),
+        "few_shot": lambda inputs: asking.responses(inputs, demos),
+        "self_consistency": lambda inputs: self_consistency(asking, inputs, **votes),
+        "constrained": lambda inputs: constrained(asking, inputs, max_length),
+        "self_icl": lambda inputs: self_icl(asking, inputs, template, len(demos), **alike),
+        "synthetic_in_context": lambda inputs: synthetic_in_context(
+            asking, inputs, pairs, CONTEXT_PAIRS, seed
+        ),
+    }
+    return {name: way for name, way in ways.items() if name != "constrained" or can_constrain(asking)}
+
+
+def trained_students(stage) -> dict[str, Path]:
+    """Return the folders of the trained students by name; SELF-GUIDE's own has no name."""
+    others = stage.input("baselines_from")
+    paths = {"": stage.input("student_from"), "tapir": stage.input("tapir_from")}
+    paths |= {folder.name: folder / "student" for folder in sorted(others.iterdir())} if others else {}
+    return {name: path for name, path in paths.items() if path}
+
+
+def ask_trained(stage, path: Path, target: Target, name: str, inputs: list[str]) -> tuple[list[str], Counter]:
+    """Ask one trained student: its responses, and how many have no answer, by cause."""
+    asking = prompter(stage, path, target, name or "self_guide")
+    return asking.responses(inputs, target.demos), asking.unanswered
 
 
 def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> list[str]:
@@ -97,6 +162,13 @@ def _text_scores(target: Target, instance: Instance, response: str) -> dict[str,
     measures = (metrics.rouge_l, metrics.rouge_l_char, metrics.exact_match)
     values = {measure.__name__: measure([response], [instance.references]) for measure in measures}
     return values | {"parsable": float(bool(response))}
+
+
+def touched(pairs: list[Demo], target: Target, test: list[Instance]) -> list[str]:
+    """List the test instances whose inputs overlap with those that the student wrote, or was shown."""
+    shown = records.build({"instruction": pair.input} for pair in (*pairs, *target.demos))
+    inputs = [instance.input for instance in test]
+    return [test[i].id for i in contamination.touched(contamination.find(shown, {"": inputs}))]
 
 
 def headline(target: Target) -> str:

@@ -24,7 +24,7 @@ REMEDIES = {  # of a benchmark's judge, by what its verdicts lack
     "missing": "Start the same command again: calls failed",
 }
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
-TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs with rows that a student may have been trained on
+TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs of a training stage: the rows it may have trained on
 
 
 def load_records(source: str, parameter: str, unique_key: str = "", /, **fields: type) -> list[dict]:
@@ -67,7 +67,19 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 def student(student: object, parameters: dict) -> Backend:
     """Choose the student to ask by a notebook's parameters."""
     student = models.at_server_of(student, parameters["student"])
-    return models.choose(student, *(parameters[name] for name in ("engine", "chat_template", "actors")))
+    options = parameters["engine"], parameters["chat_template"], parameters.get("actors", 0)
+    return models.choose(student, *options)
+
+
+def message(prompt: str) -> list[dict]:
+    """Return a prompt of one turn as messages."""
+    return records.messages({"turns": [], "instruction": prompt, "input": ""})
+
+
+def ask_one(student: Backend, messages: list[dict], params: SamplingParams, **options) -> dict[str, str]:
+    """Ask a student one prompt, to be shown: {"prompt_as_sent", "response"}; `options` go to `generate`."""
+    [[reply]] = student.generate([messages], params, **options)
+    return {"prompt_as_sent": student.render([messages])[0], "response": reply.text}
 
 
 def responses(
@@ -77,16 +89,16 @@ def responses(
 
     Returns them by prompt, and how many were cut or hold thoughts alone.
     """
-    messages = [records.messages({"turns": [], "instruction": text, "input": ""}) for text in prompts]
-    replies = [reply for (reply,) in student.generate(messages, params, **options)]
+    replies = [reply for (reply,) in student.generate(list(map(message, prompts)), params, **options)]
     return dict(zip(prompts, (reply.text for reply in replies), strict=True)), ended(replies)
 
 
-def describe_sampling(student: object, parameters: dict, total: int, cut: int, unanswered: int = 0) -> str:
+def describe_sampling(
+    student: object, parameters: dict, total: int, cut: int, unanswered: int = 0, temperature: object = 0
+) -> str:
     """Describe how a student was asked, and how many of `total` responses it cut or left unanswered."""
     template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
     template = "the server's" if catalog.split(parameters["student"])[1] else template
-    temperature = parameters.get("evaluation_temperature", "by category")
     sentence = (
         f"`{student}`: temperature {temperature}, chat template {template}, at most "
         f"{parameters['max_new_tokens']} tokens; {cut:,} of {total:,} responses were cut there"
@@ -140,10 +152,10 @@ def overlap(
     if "about" in prompts[0]:
         return "The embedded world holds out these instances by a hash: no training row is about them.", {}
     unknown = "What it had read in its pre-training is not known."
-    tables = [records.read(path) for path in map(stage.input, TRAINING_ROWS) if path]
-    if not tables:
+    paths = _training_rows(stage.input("student_from"))
+    if not paths:
         return f"The student's training rows are not known here: no overlap was checked. {unknown}", {}
-    rows = concatenate_datasets(tables)
+    rows = concatenate_datasets(list(map(records.read, paths)))
     touched = contamination.touched(contamination.find(rows, {"": [prompt[text] for prompt in prompts]}))
     names = {str(prompts[i][name]) for i in touched}
     clean = statistics.means(scores[~scores.get("group", scores["id"]).isin(names)]).get(headline)
@@ -152,6 +164,13 @@ def overlap(
         sentence += f"; `{headline}` without them: {clean:.4g}"
     metrics = {f"{headline.partition('.')[0]}.touched": len(touched), f"{headline}_untouched": clean}
     return f"{sentence}. {unknown}", metrics
+
+
+def _training_rows(student: Path | None) -> list[str]:
+    """List the files of rows that the record of a student's training stage names."""
+    record = student and files.read_json(student.parent / "stage.json")
+    inputs = (record or {}).get("inputs", {})
+    return [inputs[name] for name in TRAINING_ROWS if inputs.get(name) and Path(inputs[name]).is_file()]
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:

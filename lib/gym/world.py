@@ -1,5 +1,6 @@
 """Build a corpus as uneven and terse as Alpaca, and evaluation sets with credit."""
 
+import json
 from random import Random
 
 import pandas as pd
@@ -140,6 +141,20 @@ def _normalised(text: str, family: str) -> str:
     text = ", ".join(part.strip() for part in text.casefold().split(","))
     is_decimal = "." in text and text.replace(".", "").lstrip("-").isdigit()
     return text.rstrip("0").rstrip(".") if is_decimal else text
+
+
+def graded(rows: Dataset, replies: list) -> pd.DataFrame:
+    """Tabulate the replies (Completions) to an evaluation set, with the credit of each."""
+    abouts, texts = list(map(json.loads, rows["meta"])), [reply.text for reply in replies]
+    return pd.DataFrame(abouts)[["kind", "family", "level", "answer"]].assign(
+        id=rows["id"][:],
+        instruction=rows["instruction"][:],
+        response=texts,
+        cut=[reply.truncated for reply in replies],
+        unanswered=[reply.thoughts_alone for reply in replies],
+        answered=[extract(text) is not None for text in texts],
+        credit=list(map(credit, abouts, texts)),
+    )
 
 
 def score_table(replies: pd.DataFrame) -> pd.DataFrame:

@@ -20,12 +20,11 @@ from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
 SHARES = ("least_share", "max_unread", "oracle_error")
-AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
-AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
-AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
-AT_LEAST_1 += ("pool_rows", "round_prompts")
-LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
-LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
+AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
+AT_LEAST_0 += ("test_rows", "validated_rows")
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell", "pool_rows")
+LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
+LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
     "skipped": [name for name in PROMPTING_BASELINES if name != "few_shot"],
@@ -42,13 +41,11 @@ OWNERS = {  # each raises UserError for a value that it does not take
     "selection": selection.find,
     "tasks": tasks.load_taxonomy,
 }
-BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations", "reference_outputs")
-BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
+BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
+BENCHMARK_FILES += ("questions", "reference_answers", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
-PROMPTS = ("input_prompt", "input_prompt_label", "output_prompt")
-NEEDS = {"annotations": "model_outputs", "judged_model": "judgments", "classifier": "labelled_rows"}
+NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
-ENGINE = ("student", "engine", "actors")
 
 
 def check(notebook: str, values: dict) -> None:
@@ -64,7 +61,7 @@ def check(notebook: str, values: dict) -> None:
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
     if "engine" in values:
-        models.check_engine(*(values[name] for name in ENGINE))
+        models.check_engine(values["student"], values["engine"], values.get("actors", 0))
     if "learning_rate" in values:
         TrainingConfig.from_parameters(values)
     if values.get("round") and "alpha" in values:
@@ -94,7 +91,7 @@ def _check_value(name: str, value: object) -> None:
     chosen = value if isinstance(value, list) else [value]
     if name in CHOICES and (unknown := [each for each in chosen if each not in CHOICES[name]]):
         raise UserError(f"{name}={unknown[0]}: it is unknown. Choose of {', '.join(CHOICES[name])}.")
-    if name in PROMPTS and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
+    if name == "input_prompt" and not (paths.ROOT / f"params/prompts/{value}.md").is_file():
         raise UserError(f"{name}={value}: there is no params/prompts/{value}.md. Correct the name.")
     for path in chosen if name in FILES else []:
         _check_file(name, path)
@@ -140,10 +137,8 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
                 )
         if not values.get("reference_from", "unused"):
             raise UserError("reference_from is empty. Name a student to compare with.")
-    elif "judge_prompts" in values and not values["judgments"]:
-        for name in ("reference_answers", "judge_prompts"):
-            if not values[name]:
-                raise UserError(f"{name} is empty, but the judge needs it. Name FastChat's file.")
+    elif not values.get("reference_answers", "unused") and not values["judgments"]:
+        raise UserError("reference_answers is empty, but the judge needs it. Name FastChat's file.")
 
 
 # --- models that cost money

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from lib import files, paths
 from lib.errors import UserError
@@ -70,7 +71,7 @@ def _filters(demonstrated: list[str]) -> list[Filter]:
         Filter("cut", "ends within the token limit", is_whole),
         Filter("empty", "not empty", lambda _, text: bool(text)),
         Filter("length", characters, lambda _, text: low <= len(text) <= high),
-        Filter("noise", "no phrase of an assistant around its answer, nor of the prompt", is_clean),
+        Filter("noise", "no phrase of an assistant or of the prompt", is_clean),
     ]
 
 
@@ -91,6 +92,32 @@ def length_bounds(texts: list[str]) -> tuple[float, float]:
 def fate(reply: Completion, text: str, filters: list[Filter]) -> str:
     """Return "kept", or the name of the first filter that drops a reply with this cleaned text."""
     return next((each.name for each in filters if not each.keeps(reply, text)), KEPT)
+
+
+def checks(reply: Completion, text: str, filters: list[Filter]) -> pd.DataFrame:
+    """Tabulate what each filter says of one reply."""
+    lines = [(each.name, each.bounds, each.keeps(reply, text)) for each in filters]
+    return pd.DataFrame(lines, columns=["filter", "keeps a text if", "kept"])
+
+
+def account(table: pd.DataFrame, filters: list[Filter]) -> pd.DataFrame:
+    """Count the inputs, and their `samples` where they have any, by fate, with what a kept text fulfils."""
+    counts = {"inputs": table["fate"].value_counts()}
+    if "samples" in table:
+        counts["samples"] = pd.Series(sum(table["samples"], Counter()), dtype=int)
+    result = pd.DataFrame(counts).fillna(0).astype(int).sort_values([*counts], ascending=False)
+    return result.assign(bounds=result.index.map(bounds(filters)).fillna(""))
+
+
+def dropped(table: pd.DataFrame, n: int = 3) -> pd.DataFrame:
+    """Take the first `n` rows that each filter dropped."""
+    return table[table["fate"] != KEPT].groupby("fate").head(n).sort_values("fate", kind="stable")
+
+
+def dropped_counts(fates: pd.Series) -> dict[str, int]:
+    """Count dropped rows by cause, as metrics."""
+    counts = fates[fates != KEPT].value_counts()
+    return {f"dropped.{name.replace(' ', '_')}": int(n) for name, n in counts.items()}
 
 
 REMEDIES = {  # of the fates that a parameter decides

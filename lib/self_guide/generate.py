@@ -3,16 +3,26 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import pandas as pd
+
+from lib import prompts
 from lib.models.backend import Backend
 from lib.models.types import NO_TEXT, Completion, Report, SamplingParams
 from lib.self_guide import labels
-from lib.self_guide.filters import INCONSISTENT, KEPT, NEXT_DEMO, Filter, fate, output_filters
+from lib.self_guide.filters import INCONSISTENT, KEPT, NEXT_DEMO, Filter, fate, input_filters, output_filters
 from lib.self_guide.target import Demo, Target
 
+# [PDF]: a number of SELF-GUIDE from secondary sources or from memory, to be checked against the paper
+ROUND_PROMPTS = 10  # prompts of a round, which do not see each other's inputs [PDF]
 EARLIER = 10  # earlier inputs that a prompt shows, at most
+INPUT_TOP_K = 40  # tokens that an input is drawn from [PDF]
+OUTPUT_TOP_K = 10  # tokens that an output is drawn from [PDF]
+OUTPUT_PROMPT = "self_guide_output"  # in params/prompts: how the student is asked to do the task
+LABEL_PROMPTS = {"self_guide_input": "self_guide_input_label"}  # the same prompt for an input of a label
 
 
 class GeneratedInput(NamedTuple):
@@ -64,33 +74,57 @@ def clean_reply(text: str) -> str:
 # Inputs
 
 
+def input_rounds(target: Target, rounds: int) -> int:
+    """Return a number of rounds above 0, else 40 for a classification and 20 for a generation [PDF]."""
+    return rounds or (40 if target.labels else 20)
+
+
 def input_temperature(target: Target, temperature: float) -> float:
-    """Return a temperature above 0, else the paper's: 0.6 for a classification, 1.0 for a generation."""
+    """Return a temperature above 0, else 0.6 for a classification and 1.0 for a generation [PDF]."""
     return temperature or (0.6 if target.labels else 1.0)
+
+
+def input_template(target: Target, name: str) -> Callable:
+    """Read the prompt that requests an input; for a classification, the form of it that names a label."""
+    return prompts.template(LABEL_PROMPTS.get(name, name) if target.labels else name)
+
+
+def asker(student: Backend, params: SamplingParams, folder: Path) -> Callable:
+    """Return a function of a round's prompts and its number: one reply per prompt, stored in `folder`."""
+
+    def ask(batch: list[list[dict]], number: int) -> list[Completion]:
+        seeded = replace(params, seed=params.seed * 1000 + number)
+        return [reply for [reply] in student.generate(batch, seeded, folder=folder, skip_long=True)]
+
+    return ask
+
+
+def round_prompts(
+    target: Target, kept: list[str], number: int, template: Callable, seed: int
+) -> tuple[list[str], list[list[dict]]]:
+    """Write the prompts of a round, behind the inputs that earlier rounds kept, and the labels they request.
+
+    For a classification each prompt requests an input of a random label, which is not used further.
+    """
+    rng = Random(f"inputs {seed} {number}")
+    requested = [rng.choice(target.labels) if target.labels else "" for _ in range(ROUND_PROMPTS)]
+    return requested, [input_prompt(target, kept, label, rng, template) for label in requested]
 
 
 def write_inputs(
     target: Target,
     ask: Callable[[list[list[dict]], int], list[Completion]],
-    templates: tuple[Callable, Callable],
-    filters: list[Filter],
+    template: Callable,
     rounds: int,
-    round_prompts: int = 10,
     seed: int = 0,
     report: Report = lambda done, total: None,
 ) -> list[GeneratedInput]:
-    """Have the student write inputs in rounds; each round shows some inputs that earlier ones kept.
-
-    For a classification each prompt requests an input of a random label, by the second template; the label is
-    not used further. `ask` returns one reply for each prompt of a round.
-    """
-    generated: list[GeneratedInput] = []
+    """Have the student write inputs in rounds; `ask` returns one reply for each prompt of a round."""
+    filters, generated = input_filters(target), []
     for number in range(rounds):
-        rng = Random(f"inputs {seed} {number}")
         kept = [each.text for each in generated if each.fate == KEPT]
-        requested = [rng.choice(target.labels) if target.labels else "" for _ in range(round_prompts)]
-        prompts = [input_prompt(target, kept, label, rng, templates[bool(label)]) for label in requested]
-        for label, reply in zip(requested, ask(prompts, number), strict=True):
+        requested, batch = round_prompts(target, kept, number, template, seed)
+        for label, reply in zip(requested, ask(batch, number), strict=True):
             text = clean_reply(reply.text)
             generated.append(GeneratedInput(text, label, number, fate(reply, text, filters)))
         report(number + 1, rounds)
@@ -100,6 +134,26 @@ def write_inputs(
 # Outputs
 
 
+def tabulate(inputs: list[str], votes: list[LabelledInput]) -> pd.DataFrame:
+    """Tabulate votes beside their inputs."""
+    return pd.DataFrame(votes, columns=LabelledInput._fields).assign(input=inputs)
+
+
+def accuracy(**tables: pd.DataFrame) -> pd.DataFrame:
+    """Compute the share of kept outputs that are `right`: a line per table in which that is known."""
+    right = {name: table.loc[table["fate"] == KEPT, "right"].dropna() for name, table in tables.items()}
+    lines = {
+        name: (values.astype(float).mean(), len(values)) for name, values in right.items() if len(values)
+    }
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["right", "kept"])
+
+
+def read_samples(replies: list[Completion], filters: list[Filter]) -> tuple[list[str], list[str]]:
+    """Return the cleaned text of each sample, and its fate."""
+    texts = [clean_reply(reply.text) for reply in replies]
+    return texts, [fate(reply, text, filters) for reply, text in zip(replies, texts, strict=True)]
+
+
 def choose_output(
     target: Target, replies: list[Completion], filters: list[Filter], least_share: float
 ) -> LabelledInput:
@@ -107,8 +161,7 @@ def choose_output(
 
     Of equally frequent outputs the shortest wins, then the first.
     """
-    texts = [clean_reply(reply.text) for reply in replies]
-    fates = [fate(reply, text, filters) for reply, text in zip(replies, texts, strict=True)]
+    texts, fates = read_samples(replies, filters)
     kept, samples = [text for text, each in zip(texts, fates, strict=True) if each == KEPT], Counter(fates)
     if not kept:
         [(worst, _)] = samples.most_common(1)
@@ -147,20 +200,24 @@ class TaskPrompter:
 
     def label(self, inputs: list[str], least_share: float, **sampling) -> list[LabelledInput]:
         """Vote on the output of each input, by samples behind the target's demonstrations."""
-        replies = self._answer([self.prompt(text, self.target.demos) for text in inputs], **sampling)
         filters = output_filters(self.target)
+        replies = self.samples(inputs, **sampling)
         return [choose_output(self.target, each, filters, least_share) for each in replies]
+
+    def samples(self, inputs: list[str], **sampling) -> list[list[Completion]]:
+        """Sample responses to each input behind the target's demonstrations."""
+        return self._answer([self.prompt(text, self.target.demos) for text in inputs], **sampling)
 
     def new_inputs(self, texts: list[str], template: Callable, **sampling) -> list[list[str]]:
         """Write up to `n` inputs similar to each text: no repeats, none empty."""
         alone = [replace(self.target, demos=(Demo(text, ""),)) for text in texts]
-        prompts = [input_prompt(target, [], "", Random(0), template) for target in alone]
-        replies = self._answer(prompts, **sampling)
+        requests = [input_prompt(target, [], "", Random(0), template) for target in alone]
+        replies = self._answer(requests, **sampling)
         written = [dict.fromkeys(clean_reply(reply.text) for reply in each) for each in replies]
         pairs = zip(texts, written, strict=True)
         return [[new for new in each if new not in ("", text)] for text, each in pairs]
 
-    def _answer(self, prompts: list[list[dict]], **sampling) -> list[list[Completion]]:
+    def _answer(self, requests: list[list[dict]], **sampling) -> list[list[Completion]]:
         """Generate with `params`, but for these fields of SamplingParams."""
         params = replace(self.params, **sampling)
-        return self.student.generate(prompts, params, skip_long=True, **self.options)
+        return self.student.generate(requests, params, skip_long=True, **self.options)

@@ -1,8 +1,10 @@
 """Labels of a classification task: read from replies, and balanced."""
 
 import unicodedata
+from collections import Counter
 from random import Random
 
+import pandas as pd
 import regex
 from datasets import Dataset
 
@@ -57,11 +59,19 @@ def _is_spaced(char: str) -> bool:
     return bool(regex.fullmatch(LETTER, char)) and unicodedata.east_asian_width(char) not in "WF"
 
 
+def counts(labels: tuple[str, ...], **tables: Dataset) -> pd.DataFrame:
+    """Count the rows of each label in `response`: a line per label, a column per table."""
+    columns = {name: Counter(rows["response"]) for name, rows in tables.items()}
+    return pd.DataFrame(columns, labels).fillna(0).astype(int)
+
+
 def balance(rows: Dataset, labels: tuple[str, ...], seed: int) -> Dataset:
-    """Draw as many rows of each label in `response` as the rarest label has.
+    """Draw as many rows of each label in `response` as the rarest label has; all rows without labels.
 
     Raises UserError where all rows have the same label: the student would learn to say nothing else.
     """
+    if not labels:
+        return rows
     responses = rows["response"][:]
     present = [label for label in labels if label in responses]
     if len(present) < 2:

@@ -7,11 +7,11 @@ from random import Random
 import numpy as np
 from datasets import Dataset
 
-from lib import records
+from lib import prompts, records
 from lib.self_guide import generate
 from lib.self_guide.filters import KEPT
 from lib.self_guide.generate import GeneratedInput, LabelledInput
-from lib.self_guide.target import Demo, Instance, Target
+from lib.self_guide.target import Demo, Instance, Material, Target
 
 TRAINING_BASELINES = ("demos_only", "shuffled_labels", "gold")  # what a student is trained on instead
 PROMPTING_BASELINES = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl")
@@ -52,6 +52,17 @@ def as_demos(rows: Dataset) -> list[Demo]:
 
 
 # Baselines of the training
+
+
+def training_sets(material: Material, pairs: Dataset, baselines: list[str], seed: int) -> dict[str, Dataset]:
+    """Return the pairs as "self_guide", and the rows of each baseline."""
+    target, template = material.target, prompts.template(generate.OUTPUT_PROMPT)
+    makers = {
+        "demos_only": lambda: demo_rows(target, template),
+        "shuffled_labels": lambda: shuffled_rows(pairs, seed),
+        "gold": lambda: gold_rows(target, material.validation, template, len(pairs)),
+    }
+    return {"self_guide": pairs} | {name: make() for name, make in makers.items() if name in baselines}
 
 
 def demo_rows(target: Target, template: Callable) -> Dataset:

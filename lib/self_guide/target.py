@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from lib import corpus, files, records
+from lib import corpus, files, records, show
 from lib.errors import UserError, named
 from lib.text import clean
 
@@ -155,6 +156,25 @@ def unseen_labels(material: Material) -> list[str]:
     """Return the labels that no instance has, where there are instances."""
     gold = _outputs(material.validation + material.test)
     return [label for label in material.target.labels if gold and label not in gold]
+
+
+def describe(material: Material) -> str:
+    """Describe a target and its gold, as Markdown."""
+    target = material.target
+    kind = f"labels {', '.join(map(show.code, target.labels))}" if target.labels else "a generation"
+    text = f"{show.code(target.name)}, {kind}: {len(target.demos)} demonstrations. Gold: "
+    text += f"{len(material.validation):,} instances for validation, {len(material.test):,} for the test."
+    if material.blank:
+        text += f" **{material.blank:,} instances have no output**, and are left out."
+    if unseen := unseen_labels(material):
+        text += f" **No instance has the label {', '.join(map(show.code, unseen))}**: it stays a label."
+    return text
+
+
+def right(instances: list[Instance], inputs: Iterable[str], outputs: Iterable[str | None]) -> list[bool]:
+    """Check each output against the references of its input among the instances."""
+    references = {instance.input: instance.references for instance in instances}
+    return [output in references[text] for text, output in zip(inputs, outputs, strict=True)]
 
 
 def write(material: Material, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Rows as token ids and labels, and the loss of a student on them."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -126,3 +127,17 @@ def response_losses(
         done += len(batch)
         report(done, len(order))
     return losses
+
+
+def bits_per_byte(student: LocalBackend, rows: Dataset, max_length: int, report: Report) -> tuple[float, int]:
+    """Return the loss of the responses in bits per byte of text, and the number of rows that count.
+
+    Rows of `max_length` tokens or more do not count; UserError where none counts, and as `encode` raises.
+    """
+    encoded = encode(student.tokenizer, rows, max_length)
+    whole = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) < max_length]
+    if not whole:
+        raise UserError(f"max_length={max_length}: each of {len(rows):,} rows is as long. Raise it.")
+    nats = sum(response_losses(student, encoded.select(whole), report=report))
+    size = sum(len(text.encode()) for text in rows.select(whole)["response"])
+    return nats / size / math.log(2), len(whole)
