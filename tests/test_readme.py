@@ -31,7 +31,7 @@ ELSEWHERE = {  # command: the test that runs it
 OWN = {  # what a reader has and we have not: a file of each kind
     "rows.jsonl": '{"instruction": "Name a river.", "output": "The Rhine."}\n',
     "params/tasks/mine.yaml": "Math: {share: 1, refine: worked}\n",
-    "fsdp.yaml": "distributed_type: FSDP\n",
+    "profile.yaml": "packing: true\n",
     "outputs.json": "[]\n",
     "annotations.json": "[]\n",
     "judgments.jsonl": "",
