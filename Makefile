@@ -8,7 +8,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 SMOLLM2 := outputs/models/smollm2-135m-instruct
 
-.PHONY: env demo study self-guide self-guide-study smollm2 test test-slow bench bench-peers lint strip lab
+.PHONY: env demo study self-guide self-guide-study smollm2 test test-slow bench bench-peers lint strip docs lab
 
 env: $(ENV)
 
@@ -59,6 +59,9 @@ lint: $(ENV)
 
 strip: $(ENV) ## take the outputs out of the notebooks before a commit
 	$(PY) -m jupyter nbconvert --clear-output --inplace notebooks/*.ipynb notebooks/*/*.ipynb
+
+docs: $(ENV) ## write docs/parameters.md from the parameters cells of the notebooks
+	$(PY) -m tools.parameters
 
 lab: $(ENV) ## JupyterLab on this machine alone, with a token
 	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate

@@ -35,6 +35,12 @@ def conversation(row: dict) -> str:
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
 
 
+def expansion(prompt: Callable, parent: dict) -> list[dict]:
+    """Fill the template's function of expand.md with a parent, whose input stands apart."""
+    instruction = conversation(parent | {"input": ""})
+    return prompt(task=parent["task"], instruction=instruction, input=parent["input"])
+
+
 def fill(prompt: Callable, row: dict, response: str = "response", **parts: str) -> list[dict]:
     """Fill a template's function with a row and the response in this column."""
     task = conversation(row)

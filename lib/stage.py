@@ -98,6 +98,17 @@ class Stage:
             raise UserError(f"{self.name}: no student of round {round - 1}. Run tapir/4_training first.")
         return models.at_server_of(trained, self.parameters["student"]) or self.parameters["student"] or None
 
+    def record_of(self, name: str) -> dict:
+        """Return the parameters and inputs of the stage that wrote an input, empty where none did."""
+        path = self.input(name)
+        return path and folders.record(path.parent) or {"parameters": {}, "inputs": {}}
+
+    def student_of(self, name: str) -> Path | str | None:
+        """Return the student of the stage that wrote an input; None where that had none."""
+        record = self.record_of(name)
+        trained, named = record["inputs"].get("student_from"), record["parameters"].get("student") or ""
+        return models.at_server_of(trained, named) or named or None
+
     def later(self, notebook: str) -> list[dict]:
         """Return the parameters of each later stage of a notebook in this arm."""
         return [later["parameters"] for later in self._plan.get("later", ()) if later["notebook"] == notebook]

@@ -14,7 +14,7 @@ def test_every_bench_is_there():
 
 
 def test_the_tables_of_the_page_on_scale_are_those_of_its_formula():
-    page = (environments.ROOT / "SCALE.md").read_text()
+    page = (environments.ROOT / "docs/scale.md").read_text()
     for table in scale.tables():
         assert table in page
 

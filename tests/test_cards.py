@@ -37,7 +37,7 @@ HARD = [
     | {"task": "Code", "hard": True},
 ]
 SELECTING = {"source": "gym", "corpus_noise": 0.1, "benchmarks": []}
-REFINING = {"selection": "mfd", "threshold": 2.0, "expand": True, "refine": True, "corpus_responses": False}
+REFINING = {"selection": "mfd", "threshold": 2.0, "expand": True, "refine": True}
 REFINING |= {
     "tasks": "params/tasks/gym.yaml",
     "oracle": "exact",

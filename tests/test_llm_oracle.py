@@ -11,6 +11,7 @@ from chat_server import ChatServer
 from scripted import Script, unlike
 
 from lib import models, paths, records
+from lib.corpus import novelty
 from lib.models.catalog import Model
 from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
@@ -198,12 +199,14 @@ def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_f
     oracle, _ = make(
         expand=lambda text: f"<instruction>{next(script)}</instruction>", classify="Math", answer="a"
     )
-    oracle.know(
-        records.build([{"instruction": "Name three rivers in France."}]),
-        {"life": ["What is the meaning of life?"]},
+    corpus = records.build(
+        {"instruction": text} for text in ("Write a poem.", "Name three rivers in France.")
     )
+    oracle.know(corpus, {"life": ["What is the meaning of life?"]})
     oracle.backend.concurrency = 1
     assert oracle.expand(rows(2, task="Math"))[1] == {"too similar": 1, "in a benchmark": 1}
+    assert "big rivers" in oracle.dropped["too similar"]["instruction"]
+    assert novelty.twin(oracle.dropped["too similar"], corpus) == "Name three rivers in France."
 
 
 def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from lib import records
+from lib.corpus import novelty
 from lib.errors import UserError
 from lib.gym import families, oracle, split_of, world
 from lib.gym.families import FAMILIES
@@ -142,6 +143,7 @@ def test_asking_once_more_after_a_duplicate_is_another_draw():
     child, _ = ExactOracle().expand(parent)
     expander = ExactOracle(seen=set(payloads(child)))
     assert expander.expand(parent)[1] == {"duplicate": 1}
+    assert novelty.twin(expander.dropped["duplicate"], child) == child[0]["instruction"]
     again, _ = expander.expand(parent)
     assert payloads(again) != payloads(child)
 

@@ -27,7 +27,7 @@ def later(expand, *trainings):
         {"instruction": f"{i}", "task": "Math", "oracle_response": "x" * 80} for i in range(2)
     )
     rest = records.build({"instruction": f"other {i}", "response": "x" * 80} for i in range(6))
-    refinement = {"pool_rows": 8, "expand": expand, "corpus_responses": False}
+    refinement = {"pool_rows": 8, "expand": expand, "selection": "mfd"}
     every = [values | {"chat_template": ""} for values in trainings]
     return outlook.lacking(hard, rest, TAXONOMY, refinement, every, student=None)
 

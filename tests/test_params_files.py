@@ -8,6 +8,7 @@ from lib.errors import UserError
 from lib.runner.plan import overridden, plan
 from lib.runner.study import load
 from lib.tapir import tasks
+from lib.training.config import TrainingConfig
 
 EMBEDDED = paths.ROOT / "lib/gym/student"
 TEMPLATE = "params/prompts/chat_llama2.jinja"
@@ -66,6 +67,23 @@ def test_the_papers_rounds_rise_in_difficulty_and_find_rows_enough():
         s for s in plan(load(paths.ROOT / "params/tapir.yaml"), "x") if s.notebook == "tapir/3_refinement"
     )
     assert hardest <= 1 and hardest * last["round_rows"] <= refinement.values["pool_rows"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu_24gb", "gpu_80gb", "h200", "fsdp"])
+def test_a_hardware_profile_fits_any_batch(name):
+    for batch_size in (1, 12, 32):
+        config = TrainingConfig.from_parameters({"hardware": name, "batch_size": batch_size})
+        assert config.batch_size == batch_size and config.packing == (name != "cpu")
+
+
+def test_a_profile_of_ones_own_sets_single_fields_and_no_others(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("save_steps: 3")
+    assert TrainingConfig.from_parameters({"hardware": str(file)}) == TrainingConfig(save_steps=3)
+    for text in ("epochs: 3", "packing: 1", "cpu"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"own.yaml: it holds .* It may set device_rows \(int\)"):
+            TrainingConfig.from_parameters({"hardware": str(file)})
 
 
 @pytest.mark.parametrize(

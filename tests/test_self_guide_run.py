@@ -14,7 +14,7 @@ FIRST = ("first_two", "drop_last")  # the first letter, which is the label
 SMALL = {"student": "lib/gym/student", "input_rounds": "12", "input_tokens": "30", "input_temperature": "1.0"}
 SMALL |= {"input_prompt": "gym_input", "output_samples": "4"}
 SMALL |= {"max_new_tokens": "20", "max_length": "1024", "test_rows": "40", "validated_rows": "10"}
-SMALL |= {"learning_rate": "2e-4", "batch_size": "16", "device_rows": "0", "checkpointing": "false"}
+SMALL |= {"learning_rate": "2e-4", "batch_size": "16", "hardware": "cpu"}
 
 
 def words(letters, n):

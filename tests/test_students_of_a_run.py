@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import files
+from lib import files, models, paths
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner.plan import plan
@@ -52,6 +52,14 @@ def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
     assert summary["status"] == "complete"
 
 
+def test_a_stage_knows_the_student_of_the_stage_that_wrote_its_rows(train):
+    cell = """(stage.folder / "seen").write_text(f"{stage.student_of('rows_from')} {stage.record_of('rows_from')['parameters']['rate']}")"""
+    train.notebook("look", 'rows_from: str = "train/student"  # of the last round', cell)
+    study = train.params("stages: [train, {repeat: 1, stages: [train]}, look]\nparams: {rate: 3}")
+    run_study(study)
+    assert train.read("demo/main/s0/look@1/seen") == f"{stored(train, 0)} 3"
+
+
 def test_a_hub_name_in_student_from_is_the_student_that_is_named(train):
     text = "stages: [{repeat: 1, stages: [train]}]\nparams: {student_from: org/name}"
     [stage] = plan(load(train.params(text)), "demo")
@@ -63,3 +71,9 @@ def test_a_later_round_by_hand_does_not_start_from_the_untrained_student(train, 
     stage = open_stage("train", values)
     with pytest.raises(UserError, match="no student of round 1. Run"):
         stage.student()
+
+
+def test_a_student_gives_a_few_greedy_responses():
+    chats = [[{"role": "user", "content": "What is 1 + 2?"}]] * 2
+    first, second = models.ask(paths.ROOT / "lib/gym/student", chats)
+    assert first == second and models.ask("nowhere", []) == []

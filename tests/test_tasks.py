@@ -56,6 +56,25 @@ def test_a_label_that_the_taxonomy_lacks_is_refused():
         tasks.check_labels(rows, HALVES)
 
 
+def test_the_targets_say_what_is_to_add_and_what_is_left_out():
+    rows = records.build({"instruction": str(i), "task": task} for i, task in enumerate("aaab"))
+    taxonomy = {"a": Task(0.2, "worked"), "b": Task(0.5, "none"), "c": Task(0.3, "none")}
+    table = tasks.targets(rows, taxonomy, 10)
+    assert table["rows now"].to_dict() == {"a": 3, "b": 1, "c": 0}
+    assert table["to add"].to_dict() == {"a": 0, "b": 4, "c": 0}  # c has no parent
+    assert table["left out"].to_dict() == {"a": 1, "b": 0, "c": 0}
+    assert table["share now"].to_list() == [0.75, 0.25, 0] and table["share wanted"].sum() == 1
+    assert tasks.targets(rows, taxonomy, 10, expand=False)["to add"].sum() == 0
+
+
+def test_an_oracle_that_is_asked_again_expands_to_the_same_pool(corpus):
+    oracle, pools = ExactOracle(), []
+    for _ in range(2):
+        oracle.know(corpus)
+        pools.append(tasks.rebalance(corpus, oracle, HALVES, 40, seed=0)[0]["id"][:])
+    assert pools[0] == pools[1]
+
+
 def test_a_pool_meets_the_mix_by_leaving_out_and_by_expanding(corpus):
     pool, account = tasks.rebalance(corpus, ExactOracle(seen=instances(corpus)), HALVES, 40, seed=0)
     assert Counter(pool["task"]) == {"Arithmetic": 20, "Rewriting": 20}

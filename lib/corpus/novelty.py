@@ -4,15 +4,25 @@ import re
 import sys
 from collections.abc import Sequence
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
-from lib import records
+from lib import prompts, records
 from lib.corpus import contamination, duplicates
 
 ROUGE_L = 0.7  # above this a text is too similar: Self-Instruct's bound, also used in TAPIR's expansion
 NEAR = 0.8  # Jaccard similarity of word 3-grams, as for the corpus
+ALIKE = ("duplicate", "near-duplicate", "too similar")  # causes that name a known row
+
+
+def twin(dropped: dict, *tables: Dataset) -> str:
+    """Return the prompt in the tables most like a dropped row's: of the same payload, else by its text."""
+    key, rows = "payload" if dropped.get("meta") else "text", concatenate_datasets(tables)
+    [wanted] = duplicates.keys(records.build([dropped]), key)
+    texts = list(duplicates.keys(rows, key))
+    _, _, position = process.extractOne(wanted, texts, scorer=Indel.normalized_similarity)
+    return prompts.conversation(rows[position])
 
 
 class NoveltyFilter:

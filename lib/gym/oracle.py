@@ -15,7 +15,7 @@ from lib.gym import families, world
 from lib.tapir import judge
 from lib.tapir.curriculum import mfd
 
-# Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see LOG.md for the command.
+# Fitted to the recorded GPT-4 verdicts of judged_pairs/cherry_llm; see docs/log.md for the command.
 SPREAD = 0.844  # standard deviation of one score in one order, in points [0.72, 0.97]
 FIRST_EDGE = -0.163  # points of advantage of the response shown first: GPT-4 favours the second
 ROUNDING = 1 / 12  # variance that rounding to whole points adds
@@ -42,6 +42,7 @@ class ExactOracle:
     oracle_error: float = 0.0
     seed: int = 0
     seen: set[str] = field(default_factory=set)
+    dropped: dict[str, dict] = field(default_factory=dict)  # by cause the first new row that was dropped
     drawn: int = 0  # expansions so far: expanding the same parent again gives another instance
     calls: int = 0  # questions answered, verdicts included
 
@@ -126,9 +127,10 @@ class ExactOracle:
         return ratings
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
-        """Exclude these rows' instances from expansion; text benchmarks hold none."""
-        for instance in map(about, rows["meta"]):
-            self.seen.add(families.key(instance["family"], instance["payload"]))
+        """Let expansion repeat none of these rows' instances, and start anew; text benchmarks hold none."""
+        instances = map(about, rows["meta"])
+        self.seen = {families.key(instance["family"], instance["payload"]) for instance in instances}
+        self.drawn, self.dropped = 0, {}
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
         """Draw a new instance of each row's family and level; count rejected ones by cause."""
@@ -138,12 +140,13 @@ class ExactOracle:
             self.drawn += 1
             self.calls += 1
             fresh = next(families.draw(instance["family"], instance["level"], rng))
+            child = world.row(fresh, families.phrase(fresh, rng), None)
             name = families.key(fresh.family, fresh.payload)
             if name in self.seen:
                 drops["duplicate"] += 1
+                self.dropped.setdefault("duplicate", child)
                 continue
             self.seen.add(name)
-            child = world.row(fresh, families.phrase(fresh, rng), None)
             child["oracle_response"] = self._answer(vars(fresh), child["instruction"])
             child |= {"task": families.task(fresh.family), "source": f"expanded:{parent['id']}"}
             children.append(child | {"hard": parent["hard"]})

@@ -102,6 +102,20 @@ def choose(student: str | Path, engine: str = "local", chat_template: str = "", 
     return load(student, chat_template)
 
 
+def ask(student: str | Path, chats: list[list[dict]], chat_template: str = "") -> list[str]:
+    """Load a student for a short greedy response to each chat, and leave nothing on the device."""
+    import gc
+
+    import torch
+
+    if not chats:
+        return []
+    replies = load(student, chat_template).generate(chats, SamplingParams(max_tokens=80))
+    gc.collect()
+    torch.cuda.empty_cache()
+    return [reply.text for (reply,) in replies]
+
+
 def at_server_of(student: str | Path | None, named: str) -> str | Path | None:
     """Return `student` at the server that `named` (name@url) names, if it names any."""
     from lib.models import catalog

@@ -39,6 +39,7 @@ class LLMOracle:
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
     novelty: NoveltyFilter = field(default_factory=NoveltyFilter)  # what expansion may not repeat
     expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call
+    dropped: dict[str, dict] = field(default_factory=dict)  # by cause the first new row that was dropped
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
     judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
@@ -183,7 +184,7 @@ class LLMOracle:
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
         """Let expansion repeat none of these instructions and no prompt of a benchmark."""
-        self.novelty, self.expanded = NoveltyFilter(benchmarks), Counter()
+        self.novelty, self.expanded, self.dropped = NoveltyFilter(benchmarks), Counter(), {}
         self.novelty.add_rows(rows)
 
     def expand(self, rows: Dataset) -> tuple[Dataset, Counter]:
@@ -193,23 +194,22 @@ class LLMOracle:
         for parent in rows["id"]:
             self.expanded[parent] += 1
             attempts.append(self.expanded[parent])
-        instructions = (prompts.conversation(row | {"input": ""}) for row in parents)
-        chats = (
-            prompt(task=row["task"], instruction=instruction, input=row["input"])
-            for row, instruction in zip(parents, instructions, strict=True)
-        )
-        answers = self._ask("expand", chats, len(rows), attempts)
+        answers = self._ask("expand", map(partial(prompts.expansion, prompt), parents), len(rows), attempts)
         children, tasks, drops = [], [], Counter()
         for parent, reply in zip(parents, answers, strict=True):
             child = replies.child(parent, reply, self.novelty)
             if isinstance(child, str):
                 drops[child] += 1
+                self.dropped.setdefault(child, {"instruction": reply.text})
             else:
                 children.append(child)
                 tasks.append(parent["task"])
         answered = self.answer(self.classify(records.build(children)))
         causes = list(map(replies.reason_to_drop, answered["task"], tasks, answered["oracle_response"]))
-        drops.update(filter(None, causes))
+        for cause, instruction in zip(causes, answered["instruction"], strict=True):
+            if cause:
+                drops[cause] += 1
+                self.dropped.setdefault(cause, {"instruction": instruction})
         return answered.select([i for i, cause in enumerate(causes) if not cause]), drops
 
     def _ask(

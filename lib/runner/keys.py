@@ -35,7 +35,7 @@ SHOWING = {"plots.py", "show.py", "report"}
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py", "runner"}
 RESERVED = ("run", "arm", "seed", "round", "params_file")
 # parameters that change speed, cost or caching, but not results
-ONLY_HOW = {"budget_usd", "actors"}
+ONLY_HOW = {"budget_usd", "actors", "hardware"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = ("alpaca_eval", "lm_eval")

@@ -4,7 +4,6 @@ A parameter means the same in every notebook of the suite, so its rule stands he
 an owner is constructed: a TrainingConfig, a taxonomy, a selection, an engine.
 """
 
-from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 
@@ -64,14 +63,14 @@ def check(notebook: str, values: dict) -> None:
     if "engine" in values:
         models.check_engine(values["student"], values["engine"], values.get("actors", 0))
     if "learning_rate" in values:
-        names = [field.name for field in fields(TrainingConfig) if field.name in values]
-        TrainingConfig(**{name: values[name] for name in names})
+        TrainingConfig.from_parameters(values)
     if values.get("round") and "alpha" in values:
         curriculum.share_of_hard(values["round"], values["alpha"], values["alpha_step"])
-    if values.get("corpus_responses") and (values["refine"] or values["expand"]):
+    by_oracle = values.get("refine") or values.get("expand")
+    if by_oracle and values.get("selection") in selection.ON_CORPUS_RESPONSES:
         raise UserError(
-            "corpus_responses=true: it has nothing to refine, and expanded rows have none. "
-            "Set refine and expand to false."
+            f"selection={values['selection']}: it trains on the corpus's responses, which nobody refines "
+            "and expanded rows lack. Set refine and expand to false."
         )
     if "instruction" in values:
         _check_target(values)

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from lib.models import catalog, loading
-from lib.tapir import curriculum, tasks
+from lib.tapir import curriculum, selection, tasks
 
 SAMPLE = 500  # responses that lengths are taken from
 
@@ -28,7 +28,7 @@ def lacking(
         return []
     tokenizer = loading.load_tokenizer(student, trainings[0]["chat_template"]) if student else None
     pool = most_pool_rows(hard["task"], taxonomy, refinement["pool_rows"], refinement["expand"])
-    column = "corpus_response" if refinement["corpus_responses"] else "oracle_response"
+    column = selection.response_column(refinement["selection"])
     tokens = response_tokens(hard, column, tokenizer), response_tokens(rest, "response", tokenizer)
     shortages = []
     for training in trainings:

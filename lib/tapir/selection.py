@@ -18,6 +18,7 @@ from lib.errors import UserError
 Ratings = dict[str, list[float | None]]  # by scale (`judge.SCALES`), one per row
 GAP = 1.0  # Lion's: MFD from which on a row is hard
 GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
+ON_CORPUS_RESPONSES = ("longest", "ifd", "score", "deita")  # as in their papers; others on the oracle's
 
 
 def by_mfd(rows: Dataset, **signals) -> list[int]:
@@ -42,7 +43,7 @@ def by_ifd(rows: Dataset, student: Path | None = None, max_length: int = 1024, *
     A row with an IFD above 1, whose instruction makes its response less likely, is left out.
     """
     if student is None:
-        raise UserError("selection=ifd: it needs a student. Name one with student_from.")
+        raise UserError("selection=ifd: it needs a student. Name the one that is judged with student.")
     scores = ifd(rows, models.load(student), max_length)
     return _ranked([None if score > 1 else score for score in scores], "IFD")[: _count_hard(rows)]
 
@@ -118,6 +119,11 @@ def find(selection: str) -> tuple[Callable[..., Iterable[int]], tuple[str, ...]]
     if selection not in SELECTIONS:
         raise UserError(f"selection={selection}: it is unknown. Choose one of {', '.join(SELECTIONS)}.")
     return SELECTIONS[selection]
+
+
+def response_column(selection: str) -> str:
+    """Return the column that a selection looks at and trains on: the corpus's responses, or the oracle's."""
+    return "corpus_response" if selection in ON_CORPUS_RESPONSES else "oracle_response"
 
 
 def rate(rows: Dataset, selection: str, oracle, max_unread: float = 0.05) -> Ratings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from lib import files, paths, records
@@ -64,14 +65,30 @@ def quotas(taxonomy: dict[str, Task], size: int) -> dict[str, int]:
     return counts
 
 
+def targets(selected: Dataset, taxonomy: dict[str, Task], size: int, expand: bool = True) -> pd.DataFrame:
+    """Tabulate what a pool holds and needs by task, if no new row is dropped.
+
+    Columns: refined as, share now, share wanted, rows now, rows wanted, to add, left out. A task without a
+    row now cannot be expanded: nothing is added to it.
+    """
+    counts = Counter(selected["task"])
+    now = pd.Series({label: counts[label] for label in taxonomy})
+    wanted = pd.Series(quotas(taxonomy, size)) if expand else now
+    table = pd.DataFrame({"refined as": {label: task.refine for label, task in taxonomy.items()}})
+    table["share now"] = pd.Series(mix(selected, taxonomy))
+    table["share wanted"] = pd.Series({label: task.share for label, task in taxonomy.items()})
+    table["rows now"], table["rows wanted"] = now, wanted
+    table["to add"], table["left out"] = (wanted - now).clip(0).where(now > 0, 0), (now - wanted).clip(0)
+    return table
+
+
 def calls_ahead(
     selected: Dataset, taxonomy: dict[str, Task], size: int, expand: bool, refine: bool
 ) -> dict[str, int]:
     """Count the calls of `rebalance` and refining by purpose, if no row is dropped."""
-    have = Counter(task for task in selected["task"] if task in taxonomy)
-    wanted = {label: n for label, n in (quotas(taxonomy, size) if expand else have).items() if have[label]}
-    new = sum(max(0, n - have[label]) for label, n in wanted.items())
-    refined = sum(n for label, n in wanted.items() if taxonomy[label].refine != "none") if refine else 0
+    table = targets(selected, taxonomy, size, expand)
+    new, refinable = int(table["to add"].sum()), (table["refined as"] != "none") & (table["rows now"] > 0)
+    refined = int(table["rows wanted"][refinable].sum()) if refine else 0
     return {"expand": new, "classify": new, "answer": new, "refine": refined, "judge": 2 * refined}
 
 

@@ -1,5 +1,6 @@
 """How a student is trained: light to import, so that a run can check it before torch is needed."""
 
+import math
 import os
 import shlex
 import shutil
@@ -8,9 +9,12 @@ from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
+from lib import files, paths
 from lib.errors import UserError, one_line
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
+PROFILES = paths.ROOT / "params/hardware"
+HARDWARE = ("device_rows", "checkpointing", "packing", "save_steps", "report_to", "launch")
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,12 @@ class TrainingConfig:
 
     @classmethod
     def from_parameters(cls, parameters: dict) -> "TrainingConfig":
-        """Take the fields from a notebook's parameters."""
-        return cls(**{field.name: parameters[field.name] for field in fields(cls)})
+        """Take the fields from a notebook's parameters, and those of HARDWARE from its profile."""
+        settings = profile(parameters.get("hardware", "cpu"))
+        settings |= {field.name: parameters[field.name] for field in fields(cls) if field.name in parameters}
+        if settings.get("device_rows") and "batch_size" in settings:  # a profile fits any batch
+            settings["device_rows"] = math.gcd(settings["device_rows"], settings["batch_size"])
+        return cls(**settings)
 
     def __post_init__(self):
         for name in ("epochs", "learning_rate", "batch_size"):
@@ -64,3 +72,20 @@ class TrainingConfig:
         path = shutil.which(program, path=folders)
         self._require("launch", path, f"there is no program {program}. Install it, or give its path.")
         return [path, *words]
+
+
+def profile(hardware: str) -> dict:
+    """Read params/hardware/<hardware>.yaml, or a YAML file: settings of HARDWARE, which change no result.
+
+    Raises UserError for a profile that is not there, and for other settings or types.
+    """
+    path = PROFILES / f"{hardware}.yaml" if hardware.isidentifier() else paths.local(hardware)
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
+        raise UserError(f"hardware={hardware}: there is no such profile. Name {names}, or a YAML file.")
+    settings = files.load_yaml(path.read_text(encoding="utf-8"), str(path))
+    kinds = {field.name: type(field.default) for field in fields(TrainingConfig) if field.name in HARDWARE}
+    if not isinstance(settings, dict) or any(type(v) is not kinds.get(k) for k, v in settings.items()):
+        allowed = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
+        raise UserError(f"hardware={hardware}: it holds {settings!r:.200}. It may set {allowed}.")
+    return settings

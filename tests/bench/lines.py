@@ -1,4 +1,4 @@
-"""The lines of the table as plain dicts, and the table: Markdown, so that it can stand in LOG.md as it is printed.
+"""The lines of the table as plain dicts, and the table: Markdown, so that it can stand in docs/log.md as it is printed.
 
 A line: `what` was measured, `suite` and `peer` in `unit` (more is better where it ends in "/s", less in those of LESS, others have
 no better), `peer_name` with its version, `bound` in words and whether it `holds`. `peer` is None where there is none, and a text where

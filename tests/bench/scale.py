@@ -1,4 +1,4 @@
-"""What TAPIR costs at size, by formula: the tables of SCALE.md. `PYTHONPATH=tests python -m bench.scale`.
+"""What TAPIR costs at size, by formula: the tables of docs/scale.md. `PYTHONPATH=tests python -m bench.scale`.
 
 Everything that is not a formula stands here, with its source.
 """
@@ -146,7 +146,7 @@ def of_the_oracle(settings: dict) -> list[list]:
 
 
 def of_the_student(settings: dict) -> list[list]:
-    table = [["rows", "student", "generated once", "GPU hours", "taught", "GPU hours"]]
+    table = [["rows", "student", "generated once", "GPU hours", "trained", "GPU hours"]]
     for rows in ROWS:
         for student in STUDENTS:
             completion, read = rows * TOLD, read_tokens(rows, settings)
@@ -160,10 +160,10 @@ def of_the_machine(settings: dict) -> list[list]:
     table = [
         [
             "student",
-            "held while it is taught",
+            "held in training",
             f"GPUs of {GPU_GB} GB for that",
             "on disk",
-            "besides, meanwhile",
+            "more during training",
         ]
     ]
     for student in STUDENTS:
@@ -177,7 +177,7 @@ def of_the_machine(settings: dict) -> list[list]:
 
 
 def speeds() -> list[list]:
-    table = [["student", "taught, tokens/s", "from", "generated, tokens/s", "from"]]
+    table = [["student", "trained, tokens/s", "from", "generated, tokens/s", "from"]]
     for student in STUDENTS:
         taught, generated = f"{student.taught:,}", f"{student.generated:,}"
         table.append([student.name, taught, student.taught_from, generated, student.generated_from])

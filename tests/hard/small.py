@@ -33,7 +33,7 @@ TEACHING = """
   alpha: 0.5
   epochs: 2
   batch_size: 4
-  save_steps: 3
+  hardware: {folder}/hardware.yaml
 """
 SELF_TEACHING = """
   pool_rows: 40
@@ -114,7 +114,8 @@ class Place:
         self.home, self.outputs, self.ledger = folder, folder / "outputs", folder / "ledger.sqlite"
         self.source, self.study = folder / "rows.json", folder / "study.yaml"
         self.source.write_text(json.dumps(corpus()))
-        self.study.write_text(study.format(source=self.source))
+        (folder / "hardware.yaml").write_text("save_steps: 3\n")
+        self.study.write_text(study.format(source=self.source, folder=folder))
         (folder / "models.yaml").write_text(MODELS.format(url=url, concurrency=CONCURRENCY))
         self.over: list[str] = ["--ledger", str(self.ledger)]
         self.seen: set[psutil.Process] = set()
