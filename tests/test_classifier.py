@@ -102,5 +102,5 @@ def test_a_task_with_too_few_labels_to_hold_out_is_learned_all_the_same():
 
 
 def test_too_few_labels_are_refused():
-    with pytest.raises(UserError, match="20 labels of 2 tasks, too few"):
+    with pytest.raises(UserError, match="20 labels of 2 tasks are too few"):
         classifier.label(rows(100), Oracle(), 20)
