@@ -162,7 +162,7 @@ def test_a_ledger_that_is_only_read_must_be_there(tmp_path, monkeypatch):
     monkeypatch.setenv("LEDGER", str(tmp_path / "none.sqlite"))
     check("demo", {"oracle": OWN})
     monkeypatch.setenv("LEDGER_ONLY", "1")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="there is no ledger"):
         check("demo", {"oracle": OWN})
 
 
