@@ -90,7 +90,8 @@ def _index(summary: dict, stages: dict[str, Path], about: str) -> Markup:
         notebook = tables.notebook_of(records[name]) if name in records else name
         first = nbformat.read(folders.notebook_path(notebook), as_version=4).cells[0].source
         question = re.search(r"\*\*(.+?\?)\*\*", first, re.DOTALL)
-        lines += Markup(LINE).format(name, question[1] if question else "", result)
+        words = " ".join(question[1].replace("*", "").split()) if question else ""
+        lines += Markup(LINE).format(name, words, result)
     last = max(records.values(), key=lambda record: record["started"])
     title = summary.get("title", summary["run"])
     parts = (title, last["started"][:10], last["commit"], summary["command"], lines, about)
