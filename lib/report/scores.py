@@ -173,10 +173,11 @@ def gains(summary: dict) -> list[str]:
 
 def conclude(summary: dict, a: str, b: str, budget: str) -> str:
     """Say the difference of two arms, what it rests on, what it does not show, and what to run next."""
-    metric = headline(summary)
-    values = difference(summary, f"{a}_vs_{b}", metric) if metric and a != b else ()
+    metric, contrast = headline(summary), f"{a}_vs_{b}"
+    values = difference(summary, contrast, metric) if metric and contrast in summary["comparisons"] else ()
     if not values:
-        return "Nothing is compared: no two arms share a score. Evaluate a second arm, or a second round."
+        following = f"Name `{contrast}` under `comparisons`" if a != b else "Add an arm"
+        return f"This run compares no two arms in a score that both have. {following} in a params file, or evaluate a second round by hand."
     seeds = min(len(summary["arms"][arm]["seeds"]) for arm in (a, b))
     rests, following = "rows and seeds", "Repeat it on another benchmark, or with another student."
     if seeds == 1:
