@@ -177,7 +177,8 @@ def conclude(summary: dict, a: str, b: str, budget: str) -> str:
     values = difference(summary, contrast, metric) if metric and contrast in summary["comparisons"] else ()
     if not values:
         following = f"Name `{contrast}` under `comparisons`" if a != b else "Add an arm"
-        return f"This run compares no two arms in a score that both have. {following} in a params file, or evaluate a second round by hand."
+        following += " in a params file, or evaluate a second round by hand."
+        return f"This run compares no two arms in a score that both have. {following}"
     seeds = min(len(summary["arms"][arm]["seeds"]) for arm in (a, b))
     rests, following = "rows and seeds", "Repeat it on another benchmark, or with another student."
     if seeds == 1:
