@@ -16,10 +16,8 @@ from lib.stage import open_stage
 
 ROOT = Path(__file__).parents[1]
 RESERVED = {"run": "interactive", "arm": "main", "seed": 0}
-TRAIN, EXAM, OWN = "tapir/4_training", "evaluation/exam", "evaluation/own"
-STUDENT = (
-    'student_from: str = "tapir/4_training/student?"  # of the latest round\nstudent: str = "base"  # else\n'
-)
+TRAIN, EXAM, OWN = "train", "evaluation/exam", "evaluation/own"
+STUDENT = 'student_from: str = "train/student?"  # of the latest round\nstudent: str = "base"  # else\n'
 ROWS = 40
 
 
@@ -94,7 +92,7 @@ def test_an_evaluation_without_rounds_is_of_the_last_one(notebooks):
     ask(20, round=1)
     ask(30, OWN, metric="exam.marks")
     names = stages_of(summary.by_hand())
-    assert names == {"before": [f"{EXAM}@0"], "round_1": [f"{EXAM}@1", f"{OWN}@0"]}
+    assert names == {"before": [f"{EXAM}@0"], "round_1": [f"{OWN}@0", f"{EXAM}@1"]}
 
 
 def test_a_single_evaluation_by_hand_is_the_arm_as_it_is_named(notebooks):

@@ -172,7 +172,9 @@ def by_hand() -> dict:
     done = [(stage, stage.folder) for stage in _by_round(_opened(top))]
     first, *others = dict.fromkeys(stage.arm for stage, _ in done if not stage.once) or [""]
     contrasts = [f"{arm}_vs_{first}" for arm in reversed(others)]
-    together = comparisons(contrasts, [], done, top / "comparisons.json") if done else {}
+    cache = top / "comparisons.json"
+    cache.unlink(missing_ok=True)  # a stage that ran again by hand may have another result under its key
+    together = comparisons(contrasts, [], done, cache) if done else {}
     about = {"title": "What was done by hand", "command": f"python -m lib.report {folders.BY_HAND}"}
     return content(folders.BY_HAND, "complete", [stage for stage, _ in done], done, together) | about
 
