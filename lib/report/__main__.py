@@ -1,4 +1,7 @@
-"""Draw the report of a run, or compare several runs: python -m lib.report RUN [RUN …] [--to FILE]"""
+"""Draw the report of a run, or compare several runs: python -m lib.report RUN [RUN …] [--to FILE]
+
+The run `interactive` is what notebooks opened by hand wrote.
+"""
 
 import argparse
 import sys
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from lib import paths
 from lib.errors import UserError, for_user
-from lib.report import compare, pages
+from lib.report import compare, pages, tables
 from lib.runner import folders
 
 
@@ -30,7 +33,7 @@ def main(words: list[str] | None = None) -> int:
 def _folder(name: str) -> Path:
     """Return the folder of a run, by its name in outputs or by its path."""
     for folder in (folders.outputs() / name, Path(name).resolve()):
-        if (folder / "summary.json").is_file():
+        if (folder / "summary.json").is_file() or tables.is_by_hand(folder):
             return folder
     runs = sorted(path.parent.name for path in folders.outputs().glob("*/summary.json"))
     raise UserError(f"run={name}: there is no such run. Name one of these: {', '.join(runs) or 'none yet'}.")

@@ -20,6 +20,7 @@ SELECTION, JUDGING, REFINEMENT, TRAINING = (
 )
 RESPONSE_ENDS = ("gym.cut", "gym.no_answer", "gym.cells_between")
 TEXTS = ["family", "level", "instruction", "answer"]  # of the embedded world's replies
+GYM_TASKS = "params/tasks/gym.yaml"  # where an embedded run judged nothing
 EQUAL = 0.02  # by which response tokens may differ in an equal budget
 
 
@@ -132,18 +133,19 @@ def losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     return lines
 
 
-def mixes(run: Path, arms: list[str], seed: int, tasks: str) -> dict[str, dict[str, float]]:
+def mixes(run: Path, arms: list[str], seed: int) -> dict[str, dict[str, float]]:
     """Compute the task mix of the corpus, of the rows of each arm after the warm-up, and the target.
 
-    `tasks` is the taxonomy if the run itself used none. Rows without a known task are left out. Empty if
-    nothing was trained.
+    Rows without a known task are left out. Empty if nothing was trained, or the run used no taxonomy.
     """
     table = tables.stages(run, TRAINING, first_round=1)
     table = table[(table["seed"] == seed) & table["arm"].isin(arms)]
     corpora = tables.places(run, SELECTION)
     sets = {"corpus": [corpora[arm, seed] for arm in table["arm"] if (arm, seed) in corpora][:1]}
     sets |= {arm: list(stages["folder"]) for arm, stages in table.groupby("arm", sort=False)}
-    taxonomy = taxonomies.load_taxonomy(tables.parameter(run, REFINEMENT, "tasks") or tasks)
+    named = (tables.parameter(run, notebook, "tasks") for notebook in (REFINEMENT, JUDGING))
+    path = next(filter(None, named), GYM_TASKS if tables.is_embedded(run) else None)
+    taxonomy = taxonomies.load_taxonomy(path) if path else {}
     mixes = {}
     for name, stages in sets.items():
         rows = [records.read(folder / "rows.parquet") for folder in stages]
@@ -199,9 +201,12 @@ def _spent(stages: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
 
 def describe_budget(budget: pd.DataFrame, arms: list[str]) -> str:
     """Say whether these arms were trained on as many response tokens, within 2 %, by those with rounds."""
-    tokens = budget["response tokens"][budget.index.isin(arms)]
+    tokens = budget["response tokens"][budget.index.isin(arms)] if len(budget) else budget
     if not len(tokens):
         return "No arm was trained beyond the warm-up."
+    if len(tokens) == 1:
+        only = f"Only {tokens.index[0]} was trained beyond the warm-up: any training may explain a gain."
+        return f"{only} Compare it with an arm of random rows (`alpha: 0`) and as many tokens."
     apart = tokens.max() / tokens.min() - 1
     text = f"The response tokens of the arms that are compared differ by {apart:.1%} at most"
     return f"{text}." if apart <= EQUAL else f"**{text}: this is no comparison at equal budget.**"
@@ -220,13 +225,15 @@ def mfds(run: Path, arms: list[str], first: str, seed: int) -> dict[str, pd.Seri
     return {}
 
 
-def mfd_check(run: Path, replies: pd.DataFrame, arm: str, warm_up: str, seed: int) -> pd.DataFrame | None:
-    """Tabulate MFD beside the failure rate of the warm-up's student (see `mfd_by_cell`).
+def mfd_check(run: Path, replies: pd.DataFrame, arm: str, seed: int) -> pd.DataFrame | None:
+    """Tabulate MFD beside the failure rate of an arm without rounds (see `mfd_by_cell`).
 
-    None outside the embedded world, without the arm `warm_up`, and if `arm` judged nothing in round 1.
+    None outside the embedded world, without such an arm, and if `arm` judged nothing in round 1.
     """
     table = tables.stages(run, JUDGING)
     judged = table["folder"][(table["round"] == 1) & (table["arm"] == arm) & (table["seed"] == seed)]
-    fresh = replies[(replies["arm"] == warm_up) & (replies["seed"] == seed)]
+    trained = tables.stages(run, TRAINING, first_round=1)["arm"]
+    fresh = replies[(replies["seed"] == seed) & ~replies["arm"].isin(trained)]
+    fresh = fresh[fresh["arm"] == fresh["arm"].min()]
     is_known = len(judged) and len(fresh) and tables.is_embedded(run)
     return mfd_by_cell(judged.iloc[0], fresh) if is_known else None

@@ -17,6 +17,7 @@ from lib.evaluation.registry import JUDGES, RECORDED
 from lib.models import catalog
 from lib.report import facts, page, scores, tables
 from lib.runner import folders
+from lib.runner import summary as summaries
 
 POOLS = {  # notebook: its file of rows that others may want
     "tapir/1_data_selection": "rows.parquet",
@@ -75,7 +76,7 @@ def _cards(folder: Path, content: dict) -> dict[Path, str]:
 
 def _origin(folder: Path) -> dict:
     """Gather what both kinds of cards say: the records behind a stage, and its base student."""
-    made_from = {stage: folders.record(stage) for stage in ancestry(folder)}
+    made_from = {stage: folders.record(stage) for stage in summaries.ancestry(folder)}
     settings = [record["parameters"] for record in made_from.values()]
     method, _, arxiv = facts.PAPERS.get(made_from[folder]["name"].partition("/")[0], ("unknown", "", ""))
     base = _base(made_from)
@@ -118,22 +119,12 @@ def _pool_data(pool: Path, content: dict) -> DatasetCardData:
     )
 
 
-def ancestry(folder: Path, seen: dict[Path, None] | None = None) -> list[Path]:
-    """List the stages that a stage was made from, by the inputs in their records, itself last."""
-    seen = {} if seen is None else seen
-    for path in filter(None, folders.record(folder)["inputs"].values()):
-        if (stage := tables.stage_of(Path(path))) and stage not in seen:
-            ancestry(stage, seen)
-    seen[folder] = None
-    return list(seen)
-
-
 def _base(made_from: facts.Records) -> str:
     """Return the student that the first of these stages began with; empty if none is recorded."""
     for record in made_from.values():
         path = record["inputs"].get("student_from")
         name = path or record["parameters"].get("student")
-        if name and not (path and tables.stage_of(Path(path))):
+        if name and not (path and summaries.stage_of(Path(path))):
             return catalog.split(name)[0]
     return ""
 

@@ -133,8 +133,15 @@ def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
 
 
 def read(stage: Path) -> nbformat.NotebookNode:
-    """Read the executed notebook of a stage."""
-    return nbformat.read(stage / "notebook.ipynb", as_version=4)
+    """Read the executed notebook of a stage; of one by hand, which has none, write its parameters."""
+    if (path := stage / "notebook.ipynb").is_file():
+        return nbformat.read(path, as_version=4)
+    record = folders.record(stage)
+    values = {name: str(value) for name, value in record["parameters"].items()}
+    lines = [f"| `{name}` | {show.code(value).replace('|', '¦')} |" for name, value in values.items()]
+    text = f"# {tables.title(record)}\n\n{record['says']}\n\nThis stage ran by hand, with these parameters. "
+    text += "Its outputs are in the notebook.\n\n| parameter | value |\n| --- | --- |\n" + "\n".join(lines)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
 
 
 def save(path: Path, text: str) -> None:

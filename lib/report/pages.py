@@ -6,7 +6,7 @@ The modules that draw are imported late: they take a second, which a run that is
 import sys
 from pathlib import Path
 
-from lib import paths
+from lib import files, paths
 from lib.errors import UserError, one_line
 from lib.runner import folders
 
@@ -60,7 +60,30 @@ def draw(run: Path) -> Path:
     """
     from lib.report import cards, page, tables
 
+    if tables.is_by_hand(run):
+        _analyse(tables.summary(run))
+    cards.write(run)  # reads the summary anew where an analysis was added
     for stage in tables.stages(run)["folder"].unique():
         write_page(stage)
-    cards.write(run)
     return page.write(run)
+
+
+def _analyse(summary: dict) -> None:
+    """Execute the notebooks that report on what was done by hand, as the runner would."""
+    from lib.report import targets
+    from lib.runner import execute, keys, params
+
+    has_targets = any(line["name"].startswith(targets.EVALUATION) for line in summary["stages"])
+    for notebook in ["report", *["self_guide/4_report"] * has_targets]:
+        source = folders.notebook_path(notebook)
+        content = params.read_notebook(source)
+        values = {name: p.default for name, p in params.declared(content, source).items()}
+        values |= {"run": folders.BY_HAND, "arm": "all"}
+        final = folders.stage_folder(folders.BY_HAND, "all", 0, notebook, 0)
+        part = folders.open_part(folders.part_of(final))
+        plan = keys.new_plan(
+            f"{notebook}@0", keys.stage_key(content, values, {}), values, {}, folders.BY_HAND
+        )
+        files.write_json(part / "plan.json", plan)
+        execute.run_notebook(source, part, {"run": folders.BY_HAND}, [], {})
+        folders.complete(plan, part, final)

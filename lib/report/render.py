@@ -20,6 +20,7 @@ from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from lib import show
+from lib.report.tables import ABSENT
 from lib.runner.keys import tags
 
 HERE = Path(__file__).parent
@@ -49,9 +50,12 @@ def body(notebook: dict, level: int = 1, fold_code: bool = False, within: bool =
 
 
 def _sections(cells: list) -> list:
-    """Drop the sections tagged "optional" whose code shows nothing; a section ends at the next heading."""
+    """Drop cells "not-on-page", and sections tagged "optional" whose code shows nothing but its absence.
+
+    A section ends at the next heading.
+    """
     sections = [[]]
-    for cell in cells:
+    for cell in (cell for cell in cells if "not-on-page" not in tags(cell)):
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             sections.append([])
         sections[-1].append(cell)
@@ -59,8 +63,9 @@ def _sections(cells: list) -> list:
 
 
 def _is_empty(section: list) -> bool:
-    shows = (cell.get("outputs") and "hide-cell" not in tags(cell) for cell in section)
-    return "optional" in tags(section[0]) and not any(shows)
+    outputs = [o for cell in section if "hide-cell" not in tags(cell) for o in cell.get("outputs", [])]
+    is_absent = all(output.get("metadata", {}).get(ABSENT) for output in outputs)
+    return "optional" in tags(section[0]) and is_absent
 
 
 def page(template: str, **content: object) -> str:

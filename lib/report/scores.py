@@ -171,6 +171,32 @@ def gains(summary: dict) -> list[str]:
     return texts
 
 
+def conclude(summary: dict, a: str, b: str, budget: str) -> str:
+    """Say the difference of two arms, what it rests on, what it does not show, and what to run next."""
+    metric, contrast = headline(summary), f"{a}_vs_{b}"
+    values = difference(summary, contrast, metric) if metric and contrast in summary["comparisons"] else ()
+    if not values:
+        following = f"Name `{contrast}` under `comparisons`" if a != b else "Add an arm"
+        following += " in a params file, or evaluate a second round by hand."
+        return f"This run compares no two arms in a score that both have. {following}"
+    seeds = min(len(summary["arms"][arm]["seeds"]) for arm in (a, b))
+    rests, following = "rows and seeds", "Repeat it on another benchmark, or with another student."
+    if seeds == 1:
+        rests = "the choice of test rows alone; another training seed may change the sign"
+        following = "Repeat it with more seeds (`seeds: [0, 1, 2]` in a params file)."
+    limit = "other benchmarks, and other students"
+    if metric.startswith("gym."):
+        limit = "real instructions: the embedded world is a toy"
+    lines = {
+        "Difference": f"{_gain(f'{a} against {b}', metric, values, label(metric, summary))}.",
+        "Budget": budget,
+        "Seeds": f"{seeds}. The interval covers {rests}." if len(values) == 3 else f"{seeds}.",
+        "Not shown": f"{limit}.",
+        "Next": following,
+    }
+    return "\n".join(f"- **{name}**: {text}" for name, text in lines.items())
+
+
 def _gain(contrast: str, metric: str, values: tuple[float, ...], name: str) -> str:
     clear = "without an interval"
     if len(values) == 3:

@@ -7,29 +7,40 @@ import pandas as pd
 from lib import files, paths, show
 from lib.errors import UserError
 from lib.evaluation import registry
-from lib.runner import folders
+from lib.runner import display, folders
+from lib.runner import summary as summaries
 
+ABSENT = "absent"  # in the metadata of an output that says why there is no other
 TRAINED = ("rows", "response_tokens", "steps")  # metrics of a round of training: "training.round_1.rows"
 
 
 def summary(run: Path) -> dict:
     """Return summary.json, with the benchmarks that the embedded world stood in for as `stand_ins`.
 
-    Raises UserError if the run has no finished stage.
+    What was done by hand is summarised anew. Raises UserError if the run has no finished stage.
     """
+    if is_by_hand(run) and run.is_dir():
+        files.write_json(run / "summary.json", summaries.by_hand())
     notebooks = {notebook_of(record) for record in records(run).values() if stands_in(record)}
     return _finished(run)[0] | {"stand_ins": sorted(registry.benchmark(name).prefix for name in notebooks)}
 
 
 def _finished(run: Path) -> tuple[dict, list[dict]]:
-    """Return summary.json, and its lines of stages that have a record and an executed notebook."""
+    """Return summary.json, and its lines of stages that have a record and, save by hand, a notebook."""
     summary = files.read_json(run / "summary.json") or {}
     places = ((line, run / line["folder"]) for line in summary.get("stages", ()) if "folder" in line)
-    lines = [line for line, at in places if folders.record(at) and (at / "notebook.ipynb").is_file()]
+    needed = "" if is_by_hand(run) else "notebook.ipynb"
+    lines = [line for line, at in places if folders.record(at) and (at / needed).exists()]
     if not lines or not summary.get("arms"):
-        command = summary.get("command", f"python -m lib.run params/{run.name}.yaml")
-        raise UserError(f"{paths.short(run)}: no stage of this run is finished. Do {command}.")
+        do = f"Do {summary.get('command', f'python -m lib.run params/{run.name}.yaml')}."
+        do = 'Run notebooks first, or set run = "demo" to report on a run.' if is_by_hand(run) else do
+        raise UserError(f"{paths.short(run)}: no stage of this run is finished. {do}")
     return summary, lines
+
+
+def is_by_hand(run: Path) -> bool:
+    """Say whether a folder holds what notebooks opened by hand wrote."""
+    return run == folders.outputs() / folders.BY_HAND
 
 
 def stages(run: Path, notebook: str = "", first_round: int = 0) -> pd.DataFrame:
@@ -58,6 +69,11 @@ def parameter(run: Path, notebook: str, name: str) -> object:
 def is_embedded(run: Path) -> bool:
     """Say whether the corpus is the embedded world's, where every row's task and answer are known."""
     return parameter(run, "tapir/1_data_selection", "source") == "gym"
+
+
+def say_absent(text: str) -> None:
+    """Say why a section has nothing to show; a page leaves the section out."""
+    display.show(text, metadata={ABSENT: True})
 
 
 # --- records of stages
@@ -94,8 +110,3 @@ def title(record: dict) -> str:
 def sentence(record: dict) -> str:
     """Return what a stage said of its result, without the marks of Markdown; empty if it said nothing."""
     return show.plain(record.get("says", "")).replace("**", "").replace("`", "")
-
-
-def stage_of(path: Path) -> Path | None:
-    """Return the folder of the stage that wrote a file, or None."""
-    return next((folder for folder in (path, *path.parents) if folders.record(folder)), None)

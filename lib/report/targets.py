@@ -12,13 +12,13 @@ from lib.self_guide import target
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEW_SHOT = "ni.gain_over.few_shot."
-FEWEST = 5  # tasks that a mean over tasks takes
+FEWEST, ENOUGH = 5, 20  # tasks that a mean over tasks takes; tasks after which seeds or students tell more
 METRICS = ("exact_match", "rouge_l")
 OTHER_COLUMNS = ["self_guide", "gain", "gain_low", "gain_high", "labels", "pairs", "before", "after"]
 
 
 def tasks(run: Path, summary: dict) -> pd.DataFrame:
-    """Tabulate the evaluated arms, each of which is a task; scores are shares, means over seeds.
+    """Tabulate the evaluated arms, each a task, from the lowest few_shot; scores are shares over seeds.
 
     Columns: task, metric, the score of every line of the task's own table, SELF-GUIDE's gain over few_shot
     with its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
@@ -33,7 +33,42 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
             scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in seeds])
             task = target.read(inputs[arm]).target.name if arm in inputs else arm
             lines[arm] = line(result["metrics"], metric) | {"task": task} | halves(scores, metric)
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return pd.DataFrame.from_dict(lines, orient="index").sort_values("few_shot" if lines else [])
+
+
+def summarise(table: pd.DataFrame, summary: dict) -> str:
+    """Say the mean gain over the `tasks`, and in how many it is shown."""
+    if not len(table):
+        return "No arm of this run compares SELF-GUIDE with few_shot. Run evaluation/natural_instructions."
+    seeds = max(len(arm["seeds"]) for arm in summary["arms"].values())
+    above, below = (table["gain_low"] > 0).sum(), (table["gain_high"] < 0).sum()
+    spread = "rows are resampled, not the training" if seeds == 1 else "rows and seeds are resampled"
+    mean = (
+        f"Over {len(table)} tasks the student gains **{100 * table['gain'].mean():+.1f} points** on average"
+    )
+    shown = (
+        f"It is shown to gain in {above} and to lose in {below}; {len(table) - above - below} are undecided"
+    )
+    return f"{mean} by teaching itself. {shown} (seeds: {seeds}; {spread})."
+
+
+def conclude(table: pd.DataFrame, means: pd.DataFrame, summary: dict) -> str:
+    """Say the gain, what else could explain it, what it does not show, and what to run next."""
+    if not len(table):
+        return summarise(table, summary)
+    others = [name for name in ("self_consistency", "shuffled_labels", "demos_only") if name in means.index]
+    leads = [
+        "{}: {:+.1f} [{:+.1f}, {:+.1f}]".format(name, *100 * means.loc[name, ["lead", "low", "high"]])
+        for name in others
+    ]
+    is_small = max(len(arm["seeds"]) for arm in summary["arms"].values()) == 1
+    lines = {
+        "Gain": summarise(table, summary),
+        "Lead over other explanations, points": "; ".join(leads) or f"none below {FEWEST} tasks",
+        "Not shown": "tasks unlike these, and other students",
+        "Next": "more seeds" if is_small else "more tasks" if len(table) < ENOUGH else "another student",
+    }
+    return "\n".join(f"- **{name}**: {text.removesuffix('.')}." for name, text in lines.items())
 
 
 def line(metrics: dict, metric: str) -> dict[str, object]:

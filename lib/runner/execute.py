@@ -87,7 +87,7 @@ class Job:
         plan = keys.new_plan(stage.name, self.key, stage.values, self.inputs, self.run, threads)
         files.write_json(part / "plan.json", plan | {"later": self.later})
         notebook = folders.notebook_path(stage.notebook)
-        _run_notebook(notebook, part, self.values, self.kernels, self.environment)
+        run_notebook(notebook, part, self.values, self.kernels, self.environment)
         self.is_running()  # shows what was announced since the last look
         folders.complete(plan, part, self.folder)
 
@@ -107,7 +107,7 @@ def _share(slot: int, workers: int, threads: int | None) -> dict[str, str]:
     return own | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
 
 
-def _run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:
+def run_notebook(source: Path, part: Path, values: dict, kernels: list[int], environment: dict) -> None:
     """Execute a notebook; its executed copy lies in `part`, saved cell by cell.
 
     The kernel's pid is appended to `kernels`, so that another thread can stop it. Raises UserError with the

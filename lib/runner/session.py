@@ -171,25 +171,8 @@ class Run:
 
     def summary(self, status: str) -> dict:
         """Return the content of summary.json."""
-        arms, text = summary.arms(self.done), self.study.text
-        for arm, bounds in self.together.get("intervals", {}).items():
-            arms[arm]["metrics"] |= bounds
-        links = {id(stage): folder.relative_to(self.folder).as_posix() for stage, folder in self.done}
-        stages = [
-            {"name": p.name, "arm": p.arm, "seed": p.seed, "status": p.status, "seconds": p.seconds}
-            | ({"folder": links[id(p)]} if p.folder else {})
-            for p in self.planned
-            if p.status
-        ]
-        return {
-            "run": self.name,
-            "status": status,
-            "arms": arms,
-            "command": self.command,
-            "comparisons": self.together.get("comparisons", {}),
-            "stages": stages,
-            "oracle": summary.oracle(folder for _, folder in self.done),
-            "study": text,
-            "apart": self.together.get("apart", {}),
-            **{key: text[key] for key in ABOUT if key in text},
+        text = self.study.text
+        about = {"command": self.command, "study": text} | {
+            name: text[name] for name in ABOUT if name in text
         }
+        return summary.content(self.name, status, self.planned, self.done, self.together) | about

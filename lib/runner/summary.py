@@ -1,6 +1,7 @@
-"""The metrics and comparisons in summary.json."""
+"""The content of summary.json: metrics, comparisons and stages of a run, or of what was done by hand."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from lib import files
@@ -11,6 +12,29 @@ from lib.runner.plan import Planned
 COUNTED = ("calls", "cached", "failed", "unread", "cut", "usd")
 COMPARING = {"cells": [{"cell_type": "code", "source": "import lib.evaluation.statistics"}]}
 Done = Iterable[tuple[Planned, Path]]  # finished stages and their folders
+
+
+def content(run: str, status: str, stages: Iterable[Planned], done: Done, together: dict) -> dict:
+    """Return what summary.json says of a run; `together` holds its `comparisons`."""
+    results, top = arms(done), folders.outputs() / run
+    for arm, bounds in together.get("intervals", {}).items():
+        results[arm]["metrics"] |= bounds
+    links = {id(stage): folder.relative_to(top).as_posix() for stage, folder in done}
+    lines = [
+        {"name": p.name, "arm": p.arm, "seed": p.seed, "status": p.status, "seconds": p.seconds}
+        | ({"folder": links[id(p)]} if p.folder else {})
+        for p in stages
+        if p.status
+    ]
+    return {
+        "run": run,
+        "status": status,
+        "arms": results,
+        "comparisons": together.get("comparisons", {}),
+        "stages": lines,
+        "oracle": oracle(folder for _, folder in done),
+        "apart": together.get("apart", {}),
+    }
 
 
 def merge_metrics(seeds: Iterable[dict[str, float | None]]) -> dict[str, float]:
@@ -133,3 +157,80 @@ def scored(arm: str, done: Done) -> dict[str, dict[int, Path]]:
         if stage.arm == arm and (folder / "scores.parquet").is_file():
             result.setdefault(stage.notebook, {})[stage.seed] = folder
     return result
+
+
+# --- by hand
+
+
+def by_hand() -> dict:
+    """Summarise the stages of notebooks opened by hand as a run, each evaluated round as an arm.
+
+    An arm with several rounds becomes "before" (round 0), "round_1", …, after its own name if there are
+    several arms. Every later one is compared with the first.
+    """
+    top = folders.outputs() / folders.BY_HAND
+    done = [(stage, stage.folder) for stage in _by_round(_opened(top))]
+    first, *others = dict.fromkeys(stage.arm for stage, _ in done if not stage.once) or [""]
+    contrasts = [f"{arm}_vs_{first}" for arm in reversed(others)]
+    cache = top / "comparisons.json"
+    cache.unlink(missing_ok=True)  # a stage that ran again by hand may have another result under its key
+    together = comparisons(contrasts, [], done, cache) if done else {}
+    about = {"title": "What was done by hand", "command": f"python -m lib.report {folders.BY_HAND}"}
+    return content(folders.BY_HAND, "complete", [stage for stage, _ in done], done, together) | about
+
+
+def _opened(top: Path) -> list[Planned]:
+    """Read the finished stages below a folder, in the order of a run."""
+    stages = []
+    for folder in (path.parent for path in top.rglob("stage.json")):
+        arm, seed, *name = folder.relative_to(top).parts
+        record = folders.record(folder)
+        is_page = arm != "all" or (folder / "notebook.ipynb").is_file()  # of a report, its figures
+        if record and record["name"] == "/".join(name) and folders.is_complete(folder) and is_page:
+            notebook, _, number = record["name"].partition("@")
+            stage = Planned(notebook, arm, int(seed[1:]), int(number), record["parameters"], arm == "all")
+            stages.append(replace(stage, folder=folder, status="done", seconds=record["seconds"]))
+    return sorted(stages, key=lambda s: (s.arm, s.seed, _is_evaluation(s), s.round, s.notebook))
+
+
+def _is_evaluation(stage: Planned) -> bool:
+    return stage.notebook.startswith("evaluation/")
+
+
+def _by_round(stages: list[Planned]) -> list[Planned]:
+    """Split each arm into the rounds that were evaluated and its last round."""
+    result = [stage for stage in stages if stage.once]
+    arms = dict.fromkeys(stage.arm for stage in stages if not stage.once)
+    for arm in arms:
+        own = [stage for stage in stages if stage.arm == arm]
+        scored_rounds = {s.round for s in own if _is_evaluation(s) and "round" in s.values}
+        numbers = sorted(scored_rounds | {max(stage.round for stage in own)})
+        for number in numbers:
+            label = "before" if number == 0 else f"round_{number}"
+            parts = [arm] * (len(arms) > 1) + [label] * (len(numbers) > 1)
+            members = _of_round(own, number, is_last=number == numbers[-1])
+            result += [replace(stage, arm="_".join(parts) or arm) for stage in members]
+    return result
+
+
+def _of_round(stages: list[Planned], number: int, is_last: bool) -> list[Planned]:
+    """Return a round's evaluations and the stages behind them; of the last round all other stages, too."""
+    by_round = [stage for stage in stages if _is_evaluation(stage) and "round" in stage.values]
+    evaluations = [stage for stage in by_round if stage.round == number]
+    behind = {folder for stage in evaluations for folder in ancestry(stage.folder)}
+    return [s for s in stages if s.folder in behind or (is_last and s not in by_round)]
+
+
+def ancestry(folder: Path, seen: dict[Path, None] | None = None) -> list[Path]:
+    """List the stages that a stage was made from, by the inputs in their records, itself last."""
+    seen = {} if seen is None else seen
+    for path in filter(None, folders.record(folder)["inputs"].values()):
+        if (stage := stage_of(Path(path))) and stage not in seen:
+            ancestry(stage, seen)
+    seen[folder] = None
+    return list(seen)
+
+
+def stage_of(path: Path) -> Path | None:
+    """Return the folder of the stage that wrote a file, or None."""
+    return next((folder for folder in (path, *path.parents) if folders.record(folder)), None)
