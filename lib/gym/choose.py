@@ -14,7 +14,8 @@ def choose(stage, labels: Iterable[str]):
     values = stage.parameters
     if values["oracle"] == "exact":
         seed = values["seed"] * 1000 + values["round"]
-        return ExactOracle(values["judge_noise"], values["oracle_error"], seed)
+        fallible = {name: values[name] for name in ("judge_noise", "oracle_error") if name in values}
+        return ExactOracle(seed=seed, **fallible)
     from lib.oracle.llm import LLMOracle
 
     return LLMOracle(

@@ -23,7 +23,8 @@ from lib.training.config import TrainingConfig
 SHARES = ("least_share", "max_unread", "oracle_error")
 AT_LEAST_0 = ("context_pairs", "evaluation_temperature", "input_rounds", "input_temperature", "input_top_k")
 AT_LEAST_0 += ("labelled_rows", "output_top_k", "round_rows", "round_tokens", "shots", "test_rows")
-AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell")
+AT_LEAST_0 += ("samples",)  # 0 for as many as the judge reads
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "output_samples", "per_cell")
 AT_LEAST_1 += ("pool_rows", "round_prompts")
 LEAST = dict.fromkeys((*AT_LEAST_0, "validated_rows"), 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2, "lc_resamples": 20}  # an interval of the length control needs some fits
@@ -60,7 +61,7 @@ def check(notebook: str, values: dict) -> None:
         _check_value(name, value)
         if NEEDS.get(name) in values and value and not values[NEEDS[name]]:
             raise UserError(f"{name}={value}: it needs {NEEDS[name]}. Set that, too.")
-        if name in SAMPLING and SAMPLING[name] in values:
+        if value and name in SAMPLING and SAMPLING[name] in values:
             check_samples(value, values[SAMPLING[name]])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
