@@ -85,8 +85,8 @@ def test_siblings_are_held_out_and_of_the_same_family_and_level():
 
 def test_judging_takes_a_response_a_label_and_two_verdicts_for_each_row_that_lacks_them():
     bare, verdict = {"instruction": "a"}, [{"order": "oracle_first", "attempt": 1, "reply": "1 2"}]
-    known = {"instruction": "b", "oracle_response": "b", "task": "Math"}
-    rows = records.build([bare, known, known | {"verdicts": verdict}])
+    answered = {"instruction": "b", "oracle_response": "b", "task": "Math"}
+    rows = records.build([bare, answered, answered | {"verdicts": verdict}])
     assert estimate.judging_calls(rows, 0) == {"answer": 1, "classify": 1, "judge": 4}
     assert estimate.judging_calls(records.build([bare, bare | {"instruction": "c"}]), 1)["classify"] == 1
     assert estimate.judging_calls(rows.select([2]), 0) == {}  # a recording
