@@ -14,6 +14,7 @@ pd.set_option("styler.html.mathjax", False)
 pd.set_option("styler.format.escape", "html")
 
 MAX_CELL = 40  # characters of a text that fits in a column
+MISSING = "–"
 ENDS = (-9.0, 9.0)  # lowest and highest MFD
 INVISIBLE = re.compile(  # the joiners 200C and 200D stay: scripts and emoji need them
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
@@ -47,7 +48,7 @@ def texts(table: pd.DataFrame, heads: list[str], parts: list[str], tallest: str 
     """
     if _fits(table[parts]):
         short = table[heads + parts].map(lambda value: plain(value) if isinstance(value, str) else value)
-        return _html(short.to_html(index=False, float_format="{:.2f}".format))
+        return _html(short.to_html(index=False, float_format="{:.2f}".format, na_rep=MISSING))
     rows = table.to_dict("records")
     boxes = (_box({n: row[n] for n in heads}, [(n, row[n]) for n in parts], tallest) for row in rows)
     return _html("".join(boxes))
@@ -127,6 +128,8 @@ def _box(heads: dict[str, object], texts: list[tuple[str, object]], tallest: str
 
 
 def _value(value: object) -> str:
+    if value is None or value != value:  # pandas has nan where rows have null
+        return MISSING
     return escape(f"{value:.2f}" if isinstance(value, float) else plain(value))
 
 

@@ -24,6 +24,11 @@ def test_the_first_rows_show_whole_texts():
     assert LONG in page and page.index("Physics") < page.index(LONG)
 
 
+def test_a_null_is_a_dash():
+    assert ">–<" in show.head(ROWS, "task", "instruction", "oracle_response", n=1).data
+    assert ">–<" in show.head(ROWS, "task", "oracle_response", n=1).data
+
+
 def test_no_rows_show_nothing():
     assert show.head(ROWS.select([]), "instruction") is None
 
