@@ -163,7 +163,7 @@ def binned(x_values: Sequence[float], values: Sequence[float], title: str, x: st
 def grid(cells: dict[str, dict[str, float]], title: str) -> Figure:
     """Draw a table of percentages with shaded cells: {row: {column: share}}; nan is a dash."""
     table = pd.DataFrame(cells).T
-    figure, axes = plt.subplots(figsize=(7.0, 0.8 + 0.24 * len(table)))
+    figure, axes = plt.subplots(figsize=(7.0, 1.7 + 0.24 * len(table)))
     axes.imshow(100 * table, cmap="Blues", vmin=0, vmax=130, aspect="auto")
     for (i, j), share in np.ndenumerate(table):
         text = f"{100 * share:.0f}" if np.isfinite(share) else "–"

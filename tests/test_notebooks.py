@@ -1,7 +1,9 @@
 """The notebooks as people meet them: readable, and run from the first to the last."""
 
+import ast
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import executed
@@ -11,10 +13,37 @@ import pytest
 from lib import records
 from lib.report import arms, page, tables
 from lib.run import run_study
+from lib.runner import params
+from lib.runner.keys import tags
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
-LONGEST_CELL = 15  # lines; parameters and imports may be more
+LONGEST_CELL, MOST_PARAMETERS = 12, 20
+INTRODUCED = 0.9  # share of code cells, over all notebooks, with prose just above
+# notebooks that exceed a limit, with the number that they have: it may only fall
+LONG_CELLS = {
+    "evaluation/gym": 14,
+    "evaluation/natural_instructions": 14,
+    "self_guide/1_input_generation": 14,
+    "tapir/3_refinement": 14,
+    "tapir/4_training": 15,
+}
+MANY_PARAMETERS = {
+    "evaluation/alpaca_eval": 25,
+    "evaluation/mt_bench": 23,
+    "evaluation/natural_instructions": 25,
+    "self_guide/1_input_generation": 23,
+    "self_guide/3_training": 23,
+    "tapir/2_oracle_judging": 27,
+    "tapir/3_refinement": 27,
+    "tapir/4_training": 29,
+}
+TABLES = ("records.", "duplicates.drop", "contamination.drop", "the_oracle.", "judged(", "respond(", "label(")
+NOT_YET_INTRODUCED = ("evaluation/", "report", "self_guide/", "tapir/3_refinement", "tapir/4_training")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT / "notebooks").with_suffix("").as_posix()
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -27,15 +56,58 @@ def test_a_notebook_begins_with_a_title_and_a_question(notebook):
     assert first.cell_type == "markdown" and first.source.startswith("# ") and "?**" in first.source
 
 
-def test_a_notebook_has_one_parameters_cell_and_no_long_cells(notebook):
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell not in tagged]
-    long = [
-        source
-        for source in code
-        if len(source.splitlines()) > LONGEST_CELL and not source.startswith(("import", "from"))
-    ]
-    assert len(tagged) == 1 and not long
+def test_cells_are_short():
+    longest = {}
+    for path in NOTEBOOKS:
+        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        sizes = [len(cell.source.splitlines()) for cell in code if "parameters" not in tags(cell)]
+        assert len(sizes) == len(code) - 1, f"{path.name}: one cell holds the parameters"
+        longest[name_of(path)] = max(sizes)
+    assert exceeding(longest, LONGEST_CELL, LONG_CELLS) == {}
+
+
+def test_parameters_are_few():
+    counts = {
+        name_of(path): len(params.declared(params.read_notebook(path), path.name)) for path in NOTEBOOKS
+    }
+    print(*(f"{count:3} {name}" for name, count in counts.items()), sum(counts.values()), sep="\n")
+    assert exceeding(counts, MOST_PARAMETERS, MANY_PARAMETERS) == {}
+
+
+def exceeding(numbers: dict[str, int], limit: int, exceptions: dict[str, int]) -> dict[str, int]:
+    return {name: n for name, n in numbers.items() if n > exceptions.get(name, limit)}
+
+
+def test_code_is_introduced_by_prose():
+    """Over all notebooks but those that are not done yet; parameters, imports and the end count, too."""
+    introduced = []
+    for path in NOTEBOOKS:
+        if not name_of(path).startswith(NOT_YET_INTRODUCED):
+            kinds = [cell.cell_type for cell in nbformat.read(path, as_version=4).cells]
+            introduced += [a == "markdown" for a, b in pairwise(["code", *kinds]) if b == "code"]
+    assert sum(introduced) >= INTRODUCED * len(introduced)
+
+
+@pytest.mark.parametrize("name", ["0_start_here", "tapir/1_data_selection", "tapir/2_oracle_judging"])
+def test_no_table_is_bound_again_in_a_later_cell(name):
+    """Else a cell that runs again would find another table under the name."""
+    tables: dict[str, int] = {}
+    again = []
+    for i, cell in enumerate(nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells):
+        if cell.cell_type != "code":
+            continue
+        for bound in names_of_tables(cell.source):
+            again += [bound] if tables.setdefault(bound, i) != i else []
+    assert again == [] and tables
+
+
+def names_of_tables(source: str) -> set[str]:
+    """List the names that a cell, outside its functions, binds to what a function of rows returns."""
+    body = [node for node in ast.parse(source).body if not isinstance(node, ast.FunctionDef)]
+    assigned = [node for part in body for node in ast.walk(part) if isinstance(node, ast.Assign)]
+    calls = [node for node in assigned if any(word in ast.unparse(node.value) for word in TABLES)]
+    names = (name for node in calls for target in node.targets for name in ast.walk(target))
+    return {name.id for name in names if isinstance(name, ast.Name) and name.id != "_"}
 
 
 @pytest.fixture(scope="module")

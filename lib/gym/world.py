@@ -84,6 +84,36 @@ def taught_set(split: str, per_cell: int) -> Dataset:
     return records.build(_held_out(sets, split, Random(f"evaluation {split}")))
 
 
+def pick_example(judged: Dataset, family: str) -> int:
+    """Return the position of a hard row that the oracle gets right: lowest level, then shortest instruction.
+
+    Raises UserError where the family has none.
+    """
+    fitting = []
+    for i, each in enumerate(records.iter_rows(judged, "meta", "hard", "instruction", "oracle_response")):
+        about = json.loads(each["meta"])
+        if about["family"] == family and each["hard"] and credit(about, each["oracle_response"]):
+            fitting.append((about["level"], len(each["instruction"]), i))
+    if not fitting:
+        raise UserError(f"family={family}: no hard row of this kind. Raise corpus_rows, or lower threshold.")
+    return min(fitting)[-1]
+
+
+def unseen_siblings(row: dict, split: str, per_cell: int, trained: Dataset) -> Dataset:
+    """Draw held-out instances of a row's family and level.
+
+    Raises ValueError where a row of `trained` has the same instance.
+    """
+    about, held_out = json.loads(row["meta"]), taught_set(split, per_cell)
+    facts = [json.loads(meta) for meta in held_out["meta"]]
+    cell = (about["family"], about["level"])
+    places = [i for i, fact in enumerate(facts) if (fact["family"], fact["level"]) == cell]
+    payloads = {json.loads(meta)["payload"] for meta in trained["meta"]}
+    if repeated := payloads & {facts[i]["payload"] for i in places}:
+        raise ValueError(f"held-out instances among the trained rows: {sorted(repeated)}")
+    return held_out.select(places)
+
+
 def _held_out(sets: dict[str, tuple[list[tuple[str, int]], int]], split: str, rng: Random) -> list[dict]:
     """Draw n different instances of each cell of a set {kind: (cells, n)}, then phrase them all."""
     check_split(split)

@@ -27,6 +27,18 @@ class Ahead(NamedTuple):
     minutes: float  # infinite in batches
 
 
+def judging_calls(rows: Dataset, labelled_rows: int) -> dict[str, int]:
+    """Count the calls that judging takes by purpose: responses, labels, verdicts of rows that lack them.
+
+    `labelled_rows` is the most labels, 0 for all. Rows that all have verdicts are a recording: no calls.
+    """
+    if all(rows["verdicts"]):
+        return {}
+    responses, labels = (rows[name][:].count(None) for name in ("oracle_response", "task"))
+    verdicts = 2 * sum(not given for given in rows["verdicts"])
+    return {"answer": responses, "classify": min(labels, labelled_rows or labels), "judge": verdicts}
+
+
 def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, int]) -> list[Ahead]:
     """Estimate `calls` by purpose about such rows; `prompts` are their templates.
 

@@ -21,8 +21,8 @@ from lib.training.config import TrainingConfig
 
 SHARES = ("least_share", "max_unread", "oracle_error")
 AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
-AT_LEAST_0 += ("test_rows", "validated_rows")
-AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "per_cell", "pool_rows")
+AT_LEAST_0 += ("samples", "test_rows", "validated_rows")  # samples: 0 for as many as the judge reads
+AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "output_samples", "per_cell", "pool_rows")
 LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2}
 CHOICES = {
@@ -56,7 +56,7 @@ def check(notebook: str, values: dict) -> None:
         _check_value(name, value)
         if NEEDS.get(name) in values and value and not values[NEEDS[name]]:
             raise UserError(f"{name}={value}: it needs {NEEDS[name]}. Set that, too.")
-        if name in SAMPLING and SAMPLING[name] in values:
+        if value and name in SAMPLING and SAMPLING[name] in values:
             check_samples(value, values[SAMPLING[name]])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])

@@ -8,6 +8,7 @@ from datasets import Dataset, concatenate_datasets
 from lib import records
 from lib.errors import UserError
 
+THRESHOLD = 2.0  # the paper's, from secondary sources
 Side = tuple[Dataset, list[int]]  # rows, and the response tokens of each
 
 

@@ -1,5 +1,6 @@
 """Measure from its two orders whether a judge is fit to choose rows by."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class Agreement(NamedTuple):
     position_bias: float  # mean advantage, in points, of the response shown first
     spread: float  # sd, in points, of a score in one order around its mean, were the errors independent
     length_correlation: float  # Spearman: oracle - student in score (mean of orders), in characters
-    hard_overlap: dict[int, float]  # Jaccard, by threshold, of the pairs that each order alone calls hard
+    hard_overlap: dict[float, float]  # Jaccard, by threshold, of the pairs that each order alone calls hard
 
     @property
     def order_agreement(self) -> float:
@@ -45,7 +46,9 @@ class Agreement(NamedTuple):
         return self.pairs * (2 * first * second + (1 - first - second) ** 2)
 
 
-def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
+def agreement(
+    rows: Dataset, reference: str = "oracle_response", thresholds: Iterable[float] = THRESHOLDS
+) -> Agreement:
     """Compare the gaps, `reference`'s score - student's, of both orders."""
     oracle, student = np.moveaxis(_scores(rows), 2, 0)
     gaps = oracle - student
@@ -63,7 +66,7 @@ def agreement(rows: Dataset, reference: str = "oracle_response") -> Agreement:
         position_bias=float(advantage.mean()),
         spread=float(advantage.std()),
         length_correlation=float(by_row.corr("spearman").loc["gap", "length"]),
-        hard_overlap={threshold: _overlap(*(both >= threshold)) for threshold in THRESHOLDS},
+        hard_overlap={threshold: _overlap(*(both >= threshold)) for threshold in thresholds},
     )
 
 
