@@ -19,13 +19,6 @@ from lib.models.ledger import Ledger
 from lib.models.types import SamplingParams
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    opened = Ledger(tmp_path / "ledger.sqlite")
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("A_KEY", "sk-of-the-batches")

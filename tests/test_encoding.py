@@ -1,7 +1,6 @@
 """The loss is on the last response alone, whatever the template and the batch."""
 
 import pytest
-import tiny
 import torch
 from datasets import Dataset
 from tiny import ROWS, TURNS, byte_tokenizer
@@ -15,11 +14,6 @@ from lib.errors import UserError
 from lib.training import encoding
 
 SYSTEM = {"role": "system", "content": "Be brief."}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
 @pytest.fixture(scope="module")

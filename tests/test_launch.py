@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from lib import records
@@ -29,11 +28,6 @@ TWO = f"accelerate launch --multi_gpu {HERE}"  # on CPUs, too
 SHARDED = (
     f"accelerate launch --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP {HERE}"
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
 def train(folder, out, rows=ROWS, chat_template="", **options):

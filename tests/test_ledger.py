@@ -12,13 +12,6 @@ from lib.models.__main__ import main
 from lib.models.ledger import Call, Ledger
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    opened = Ledger(tmp_path / "ledger.sqlite")
-    yield opened
-    opened.close()
-
-
 def call(n: int, **changes) -> Call:
     request = {"messages": [{"role": "user", "content": str(n)}]}
     name = ledgers.key("m", request)

@@ -87,17 +87,17 @@ def test_any_two_columns_are_compared_and_a_row_that_lacks_one_is_not(make):
     assert judge.mean_scores(verdicts[0]) == (3.5, 8.5) and verdicts[1] == []
 
 
-def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread(make):
-    oracle, server = make(judge="Both are fine.")
-    judged = oracle.score(rows(oracle_response="a", student_response="b"))
-    assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "missing": 0, "total": 4}
-    assert judged["oracle_score"][:] == [None, None] and sum(server.counts.values()) == 8
-    assert [v["attempt"] for v in judged[0]["verdicts"]] == [1, 1, 2, 2]
-
-
-def test_a_verdict_cut_at_the_token_limit_is_counted_as_cut(make):
-    oracle, _ = make(lambda body, nth: "length", judge="Assistant 1 is")
-    assert judge.tally(oracle.score(rows(1, oracle_response="a", student_response="b")))["cut"] == 2
+def test_only_the_order_that_was_not_read_is_asked_for_again_once_and_then_counted_unread(make):
+    replies = iter(["9 3", "I like both.", "4 8", "I like both.", "9 3", "I like both."])
+    oracle, server = make(judge=lambda text: next(replies))
+    oracle.backend.concurrency = 1
+    judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
+    orders = [("oracle_first", 1), ("student_first", 1), ("student_first", 2)]
+    assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == orders
+    assert judged["oracle_score"][:] == [8.5]
+    unread = oracle.score(rows(1, oracle_response="no", student_response="yes"))
+    assert unread["oracle_score"][:] == [None] and sum(server.counts.values()) == 6
+    assert judge.tally(unread) == {"read": 1, "unread": 1, "cut": 0, "missing": 0, "total": 2}
 
 
 def test_a_rating_that_can_t_be_read_is_asked_for_once_more_and_then_there_is_none(make):
@@ -126,19 +126,6 @@ def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_n
     changed = rows(2, task="Math", oracle_response="4")
     assert oracle.refine(changed, {"Math": "worked"}) == [None, "Step one,"]
     assert oracle.account()["oracle.cut_responses"] == 2 and "2 responses were cut" in oracle.describe()
-
-
-def test_only_the_order_that_was_not_read_is_asked_for_again(make):
-    first = iter(["9 3", "I like both.", "4 8"])
-    oracle, server = make(judge=lambda text: next(first))
-    oracle.backend.concurrency = 1
-    judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
-    assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == [
-        ("oracle_first", 1),
-        ("student_first", 1),
-        ("student_first", 2),
-    ]
-    assert judged["oracle_score"][:] == [8.5]
 
 
 def test_a_label_that_is_none_or_several_stays_null(make):
@@ -270,26 +257,21 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
 
 
 @pytest.mark.parametrize(
-    "script, kept",
+    "text, finish, kept",
     [
-        ("<think>hm</think> four", "four"),
-        ("[THINK]hm[/THINK]four", "four"),
-        ("To close it, write </think>.", "To close it, write </think>."),
-        ("  \n", None),
-        ("<think>hm</think>", None),
+        ("four", "stop", "four"),
+        ("four", "end_turn", "four"),
+        ("<think>hm</think> four", "stop", "four"),
+        ("<think>hm</think>", "stop", None),
+        ("  \n", "stop", None),
+        ("four", "length", None),
+        ("four", "max_tokens", None),
+        ("four", "abort", None),
+        ("four", "content_filter", None),
     ],
 )
-def test_a_response_is_what_is_said_after_thinking(make, script, kept):
-    oracle, _ = make(answer=script)
-    assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
-
-
-@pytest.mark.parametrize(
-    "finish, kept",
-    [("stop", "four"), ("end_turn", "four"), ("max_tokens", None), ("abort", None), ("content_filter", None)],
-)
-def test_a_response_that_did_not_end_by_itself_is_never_taught(make, finish, kept):
-    oracle, _ = make(answer={"choices": [{"message": {"content": "four"}, "finish_reason": finish}]})
+def test_only_a_response_with_a_text_that_ended_by_itself_is_taught(make, text, finish, kept):
+    oracle, _ = make(answer={"choices": [{"message": {"content": text}, "finish_reason": finish}]})
     assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
 
 
@@ -297,9 +279,8 @@ def test_an_answer_that_is_all_thoughts_is_none_and_its_cause_is_named(make):
     message = {"content": None, "reasoning_content": "I could say four."}
     oracle, server = make(answer={"choices": [{"message": message, "finish_reason": "stop"}]})
     assert oracle.answer(rows(2))["oracle_response"][:] == [None, None] and len(server.bodies) == 2
-    assert (
-        "2 got no reply (answer); the most frequent cause (2): `the reply holds no text" in oracle.describe()
-    )
+    cause = "2 got no reply (answer); the most frequent cause (2): `the reply holds no text"
+    assert cause in oracle.describe()
 
 
 def test_a_judge_that_thinks_all_its_tokens_away_is_counted_as_cut(make):
@@ -342,22 +323,6 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
         "oracle.cut_responses": 0,
         "oracle.usd": 0,
     }
-
-
-def test_progress_is_told_by_purpose_and_nothing_where_nothing_is_asked(make):
-    changed = []
-    oracle, _ = make(answer="four", classify="Math")
-    oracle.report = lambda *what: changed.append(what)
-    oracle.classify(oracle.answer(rows(3, task="Math")))
-    assert changed[0] == (0, 3, "answer") and changed[-1] == (3, 3, "answer")
-
-
-def test_braces_in_an_instruction_are_left_alone(make):
-    oracle, server = make(judge="5 5")
-    oracle.score(
-        records.build([{"instruction": "Say {first} {x}", "oracle_response": "A", "student_response": "B"}])
-    )
-    assert all("Say {first} {x}" in body["messages"][0]["content"] for body in server.bodies)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import doctest
 
 import pytest
-import tiny
 import torch
 
 from lib import models, records
@@ -100,13 +99,8 @@ def test_all_is_every_row():
     assert chosen(with_lengths(1, 2, 3, 4), "all") == [0, 1, 2, 3]
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
-
-
-def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
-    rows, backend = with_lengths(3, 8), models.load(student)
+def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(folder):
+    rows, backend = with_lengths(3, 8), models.load(folder)
     tokenizer, model = backend.tokenizer, backend.model
 
     def mean_loss(start: str, text: str) -> float:
@@ -123,8 +117,8 @@ def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(student):
 
 @pytest.mark.parametrize("bos", ["<|bos|>", None])
 @pytest.mark.parametrize("prompt, response, length", [(8, 8, 64), (60, 60, 100), (60, 60, 70)])
-def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, response, length):
-    tokenizer = loading.load_tokenizer(student)
+def test_both_losses_of_ifd_are_over_the_same_tokens(folder, bos, prompt, response, length):
+    tokenizer = loading.load_tokenizer(folder)
     tokenizer.bos_token = bos
     tokenizer.chat_template = tokenizer.chat_template.replace("bos_token", "''")
     rows = records.build([{"instruction": "i" * prompt, "response": "r" * response}])
@@ -135,9 +129,9 @@ def test_both_losses_of_ifd_are_over_the_same_tokens(student, bos, prompt, respo
     assert len(taught[0]) == (room if bos else room - 1)
 
 
-def test_ifd_takes_the_highest_ratios_but_none_above_one(student, monkeypatch):
+def test_ifd_takes_the_highest_ratios_but_none_above_one(folder, monkeypatch):
     monkeypatch.setattr(selection, "ifd", lambda rows, student, length: [0.5, 1.2, 0.9, 0.7])
-    assert chosen(with_lengths(1, 2, 3, 4), "ifd", student=student) == [2, 3]
+    assert chosen(with_lengths(1, 2, 3, 4), "ifd", student=folder) == [2, 3]
 
 
 def test_ifd_without_a_student_is_refused():

@@ -28,11 +28,6 @@ QUICK = {"epochs": 8, "learning_rate": 1e-3, "batch_size": 2}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     """(folder, losses) of a student trained on the three rows."""
     out = tmp_path_factory.mktemp("trained")
