@@ -15,15 +15,11 @@ def side(name, n, tokens=1):
     return rows(name, n), [tokens] * n
 
 
-def test_mfd_is_high_when_the_oracle_beats_the_student():
+def test_mfd_is_high_when_the_oracle_beats_the_student_and_none_where_a_score_is_unread():
     assert curriculum.mfd(oracle_score=10, student_score=1) == 9
     assert curriculum.mfd(oracle_score=6, student_score=6) == 0
     assert curriculum.mfd(oracle_score=1, student_score=10) == -9
-
-
-def test_mfd_is_none_where_a_score_is_unread():
-    assert curriculum.mfd(None, 5) is None
-    assert curriculum.mfd(5, None) is None
+    assert curriculum.mfd(None, 5) is curriculum.mfd(5, None) is None
 
 
 def test_a_row_is_hard_from_the_threshold_on_and_neither_where_unread():
@@ -50,11 +46,6 @@ def test_a_round_draws_its_share_without_replacement():
     assert sum(text.startswith("hard") for text in drawn["instruction"]) == 3
 
 
-def test_a_round_can_use_up_both_sides():
-    drawn = curriculum.draw_round(side("hard", 2), side("easy", 2), share=0.5, rows=4, tokens=0, seed=1)
-    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "hard 0", "hard 1"]
-
-
 def test_a_warm_up_needs_no_hard_rows():
     drawn = curriculum.draw_round(side("hard", 0), side("easy", 3), share=0.0, rows=3, tokens=0, seed=1)
     assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "easy 2"]
@@ -68,12 +59,6 @@ def test_a_token_budget_is_met_to_half_a_row(budget):
     tokens = dict(zip([*pool[0]["id"], *rest[0]["id"]], [*pool[1], *rest[1]], strict=True))
     assert abs(sum(tokens[row_id] for row_id in drawn["id"]) - budget) <= max(lengths) / 2
     assert abs(sum(text.startswith("hard") for text in drawn["instruction"]) - len(drawn) / 2) <= 0.5
-
-
-def test_long_and_short_responses_get_the_same_budget_in_fewer_and_more_rows():
-    long = curriculum.draw_round(side("hard", 50, 20), side("easy", 50, 20), 0.5, rows=0, tokens=200, seed=1)
-    short = curriculum.draw_round(side("hard", 50, 5), side("easy", 50, 5), 0.5, rows=0, tokens=200, seed=1)
-    assert (len(long), len(short)) == (10, 40)
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,6 @@ def test_its_agreement_is_that_of_a_fifth_it_was_not_fitted_on(labelled, rows, t
     assert steps[-1] == (150, 150)  # 15 passes of 160 rows, 16 at a time
 
 
-def test_the_same_seed_gives_the_same_tasks(labelled, rows, bert):
-    named, predicted, *_ = labelled
-    again, held = classifier.label(rows, ExactOracle(), 200, encoder=str(bert), **FROM_SCRATCH)
-    assert again["task"][:] == named["task"][:] and held.equals(predicted)
-
-
 def test_texts_are_named_in_their_order_and_nothing_stays_on_disk(bert, rows, tasks, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     predict = encoder.fit(bert, rows["instruction"][:200], tasks[:200], **FROM_SCRATCH)

@@ -6,10 +6,7 @@ import pytest
 from lib import records, show
 from lib.evaluation import shared
 
-PROMPTS = [
-    {"key": 1, "prompt": "Write a poem about the sea."},
-    {"key": 2, "prompt": "Name three colours of the rainbow."},
-]
+PROMPTS = [{"key": 1, "prompt": "Write a poem about the sea."}, {"key": 2, "prompt": "Name three rivers."}]
 SCORES = pd.DataFrame(
     {"metric": "m.score", "stratum": "all", "weight": 1.0, "id": ["1", "2"], "score": [1.0, 0.0]}
 )
@@ -27,23 +24,14 @@ class Stage:
 
 def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
     corpus = records.build(
-        [
-            {"instruction": "write a poem about THE SEA", "response": "a"},
-            {"instruction": "Other", "response": "b"},
-        ]
+        {"instruction": text, "response": "a"} for text in ("write a poem about THE SEA", "b")
     )
-    pool = records.build([{"instruction": "More", "response": "c"}])
-    sentence, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, PROMPTS, "prompt", "key", "m.score"
+    stage = Stage(
+        tmp_path, corpus_from=corpus, pool_from=records.build([{"instruction": "c", "response": "a"}])
     )
+    sentence, metrics = shared.overlap(stage, SCORES, PROMPTS, "prompt", "key", "m.score")
     assert metrics == {"m.touched": 1, "m.score_untouched": 0.0}
-    assert (
-        sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
-        and "`m.score` without them: 0" in sentence
-    )
-
-
-def test_without_rows_nothing_is_claimed(tmp_path):
+    assert sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
     sentence, metrics = shared.overlap(Stage(tmp_path), SCORES, PROMPTS, "prompt", "key", "m.score")
     assert metrics == {} and "not known here" in sentence
 

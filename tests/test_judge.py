@@ -1,11 +1,12 @@
 """A verdict is read exactly or counted as unread; a score is the mean of both orders or null."""
 
 import json
+import random
 
 import numpy as np
 import pytest
 
-from lib import records
+from lib import corpus, paths, records
 from lib.tapir import fitness, judge
 
 
@@ -201,23 +202,13 @@ def test_apply_fills_scores_and_leaves_a_row_without_verdicts_as_it_is():
     assert rows["student_score"][:] == [5.0, None, 3.0]
 
 
-def test_a_verdict_is_counted_once_as_read_unread_or_cut():
+def test_a_verdict_is_counted_once_as_read_unread_cut_or_missing():
     verdicts = [
         [verdict("oracle", "hm"), verdict("oracle", "9 8", 2), verdict("student", "8 9", finish="length")],
         [verdict("oracle", "hm"), verdict("student", "Assistant 1 is", finish="length")],
     ]
-    tally = judge.tally(records.build({"instruction": "x", "verdicts": pair} for pair in verdicts))
-    assert tally == {"read": 2, "unread": 1, "cut": 1, "missing": 0, "total": 4}
-
-
-def test_a_row_that_was_not_judged_counts_as_two_missing_verdicts():
-    tally = judge.tally(records.build([{"instruction": "x"}]))
-    assert (tally["missing"], tally["total"]) == (2, 2)
-
-
-def test_the_tally_is_a_sentence():
-    tally = {"read": 998, "unread": 1, "cut": 1, "missing": 0, "total": 1000}
-    assert judge.describe(tally) == "998 of 1,000 verdicts read (1 unread, 1 cut at the token limit)"
+    tally = judge.tally(records.build({"instruction": "x", "verdicts": pair} for pair in [*verdicts, []]))
+    assert tally == {"read": 2, "unread": 1, "cut": 1, "missing": 2, "total": 6}
 
 
 def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
@@ -273,3 +264,45 @@ def test_noise_recovers_what_was_planted():
 def test_scores_in_a_list_of_objects_are_those_of_the_sides_that_they_name(name):
     text = json.dumps([{name: 2, "score": 7}, {name: 1, "score": 8}])
     assert judge.read_scores(text) == judge.read_scores(f'{{"scores": {text}}}') == (8, 7)
+
+
+# Fitness
+
+
+@pytest.mark.parametrize(
+    "replies, why",
+    [
+        ([("8 6", "8 6")] * 20, "first in 40 of 40 verdicts"),  # always the first place
+        ([("7 7", "7 7")] * 20, "20 of 20 pairs"),  # ties alone
+        ([("9 3", "Fine.")] * 10 + [("?", "?")] * 10, "10 of 40 verdicts read"),
+    ],
+)
+def test_a_judge_whose_verdicts_do_not_depend_on_the_responses_is_unfit(replies, why):
+    assert why in fitness.check(pairs(*replies), "small")
+
+
+def test_a_judge_that_draws_its_verdicts_does_not_agree_with_itself():
+    rng = random.Random(0)
+    drawn = [tuple(f"{rng.randint(1, 9)} {rng.randint(1, 9)}" for _ in judge.ORDERS) for _ in range(400)]
+    measured = fitness.agreement(pairs(*drawn))
+    assert measured.same == pytest.approx(measured.same_by_chance, rel=0.15)
+
+
+@pytest.mark.parametrize("oracle_wins", [20, 18, 10])
+def test_a_judge_that_sees_who_is_better_is_fit_even_where_one_side_always_is(oracle_wins):
+    fair = [("9 3", "3 9")] * oracle_wins + [("3 9", "9 3")] * (20 - oracle_wins)
+    assert not fitness.check(pairs(*fair), "large")
+
+
+def test_a_judge_of_which_most_cannot_be_read_is_unfit():
+    assert "10 of 40 verdicts read" in fitness.check(pairs(*[("9 3", "Fine.")] * 10, *[("?", "?")] * 10), "m")
+
+
+@pytest.mark.parametrize("name", ["koala", "vicuna", "wizardlm"])
+def test_the_recorded_gpt_4_judge_is_never_taken_for_an_unfit_one(name):
+    path = paths.recorded_data() / f"judged_pairs/cherry_llm/{name}_wrap_reviews_gpt4.json.xz"
+    if not path.is_file():
+        pytest.skip(f"recorded data is absent ({path})")
+    recorded = corpus.load(str(path), "cherry_llm:first")
+    for start in range(0, len(recorded) - fitness.PILOT + 1, fitness.PILOT):
+        assert not fitness.check(recorded.select(range(start, start + fitness.PILOT)), "gpt-4")

@@ -34,20 +34,10 @@ def call(n: int, **changes) -> Call:
     return stored._replace(**changes)
 
 
-def test_what_is_stored_is_found_by_its_key(ledger):
-    ledger.store([call(1), call(2)])
-    assert dict(ledger.find([call(1).key, call(3).key])) == {call(1).key: {}}
-
-
 def test_a_stored_call_stays_as_it_was(ledger):
     ledger.store([call(1)])
     ledger.store([call(1, response='{"other": 1}')])
     assert [c.response for c in ledger.rows()] == ["{}"]
-
-
-def test_the_key_follows_all_that_is_sent():
-    calls = [(model, {"messages": [], "attempt": n}) for model in ("m", "m@http://x/v1") for n in (1, 2)]
-    assert len({ledgers.key(*each) for each in calls}) == 4
 
 
 def test_totals_by_model_purpose_and_run_show_no_money_where_a_price_is_unknown(ledger):
@@ -103,12 +93,6 @@ def test_another_file_is_no_ledger(tmp_path):
     for read_only in (True, False):
         with pytest.raises(UserError, match="cannot be opened"):
             Ledger(tmp_path / "rows.txt", read_only)
-
-
-def test_a_ledger_that_is_not_there_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        Ledger(tmp_path / "none.sqlite", read_only=True)
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_call_that_was_tampered_with_is_found(ledger):

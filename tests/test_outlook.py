@@ -11,10 +11,6 @@ def training(round=1, **values):
     return {"round": round, "alpha": 0.5, "alpha_step": 0.2, "round_rows": 0, "round_tokens": 0} | values
 
 
-def test_a_round_without_a_size_is_as_large_as_the_rest():
-    assert outlook.hard_rows(training(), 100, 0, 0) == 50
-
-
 def test_expansion_fills_only_tasks_that_have_a_selected_row():
     labels = ["Math", "Math", None, "Code"]
     assert outlook.most_pool_rows(labels, TAXONOMY, 100, expand=True) == 80

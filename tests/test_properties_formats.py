@@ -19,7 +19,6 @@ from lib import corpus, records
 from lib.corpus import contamination
 from lib.errors import UserError
 from lib.evaluation import alpaca, ifeval, mt_bench
-from lib.self_guide import target
 from lib.text import clean
 
 fields = st.fixed_dictionaries
@@ -159,22 +158,6 @@ def test_of_half_valid_records_each_is_a_row_or_counted_or_the_file_refused(
         assert account.rows == len(loaded) and "\n".join(account.sentences()).encode()
 
 
-@always(
-    100, 1000, rows=st.lists(alpaca_rows | values, min_size=1, max_size=3), pack=st.sampled_from(["", ".gz"])
-)
-def test_a_parquet_file_of_any_columns_is_read_whole_or_refused(rows, pack):
-    try:
-        table = pa.Table.from_pylist([row if isinstance(row, dict) else {"instruction": row} for row in rows])
-        pq.write_table(table, stream := io.BytesIO())
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return  # no such file can be written
-    content = gzip.compress(stream.getvalue()) if pack else stream.getvalue()
-    with saved(f"a.parquet{pack}", content) as path:
-        loaded = outcome(corpus.load, path)
-    if loaded is not None:
-        check_whole(loaded, len(rows))
-
-
 injuries = st.tuples(
     st.sampled_from(["cut", "flip", "put"]), st.floats(0, 1), st.binary(min_size=1, max_size=4)
 )
@@ -201,14 +184,6 @@ def test_a_file_with_damaged_bytes_is_read_or_refused(rows, injury, parquet, nam
         name, content = "a.parquet", stream.getvalue()
     with saved(name, injured(content, *injury)) as path:
         outcome(corpus.load, path)
-
-
-@always(100, 1000, task=mangled(tasks))
-def test_a_task_is_read_with_all_its_instances_or_refused(task):
-    with saved("a.json", json.dumps(task).encode()) as path:
-        loaded = outcome(target.load, path)
-    if loaded is not None:
-        assert len(loaded.validation) + len(loaded.test) + loaded.blank == len(task["Instances"])
 
 
 number = st.integers(0, 99)
@@ -260,17 +235,6 @@ def test_a_benchmark_file_is_read_or_refused(reader_and_rows, name, end, mark):
         result = outcome(READERS[reader][0], path)
     if result is not None and reader in ("questions", "answers", "outputs", "prompts", "responses"):
         assert len(result) == len(rows)
-
-
-KEYS = '{"\\n\\u001b[31m": 1}'
-
-
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-@pytest.mark.parametrize(("text", "expected"), [(f'{{"a": {"1" * 5000}}}', "limit"), (KEYS, "\\n\\x1b[31m")])
-def test_what_python_cannot_hold_or_print_is_named(text, expected, name):
-    with saved(name, text.encode()) as path, pytest.raises(UserError) as error:
-        corpus.load(str(path))
-    assert name in str(error.value) and expected in str(error.value) and str(error.value).isprintable()
 
 
 def test_a_line_separator_inside_a_text_ends_no_record(tmp_path):

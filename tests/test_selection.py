@@ -32,16 +32,6 @@ def test_chance_draws_as_many_rows_as_mfd_finds_hard_from_all_of_them():
     assert set().union(*drawn) == set("012345")
 
 
-def test_chance_is_a_function_of_its_seed():
-    drawn = [tuple(selection.select(JUDGED, "random", seed)["id"]) for seed in (1, 1, 2)]
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
-def test_mfd_with_one_value_selects_nothing():
-    with pytest.raises(UserError, match="fewer than two values"):
-        selection.select(rows(3.0, 3.0, None), "mfd", seed=0)
-
-
 @pytest.mark.parametrize("judged", [rows(None, None), rows(1.0, 0.0)])
 @pytest.mark.parametrize("name", ["mfd", "random"])
 def test_rows_none_of_which_is_hard_are_refused(judged, name):
@@ -90,15 +80,6 @@ def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
     assert drawn[:2] == [0, 1] and len(drawn) == 4 and set(drawn[2:]) <= {2, 3, 4, 6, 7}
 
 
-def test_lion_takes_no_more_hard_rows_than_there_are_easy_ones():
-    drawn = chosen(with_lengths(*[1] * 5, mfd=[3.0, 1.0, 9.0, 0.0, None]), "lion")
-    assert len(drawn) == 2 and 3 in drawn
-
-
-def test_all_is_every_row():
-    assert chosen(with_lengths(1, 2, 3, 4), "all") == [0, 1, 2, 3]
-
-
 def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(folder):
     rows, backend = with_lengths(3, 8), models.load(folder)
     tokenizer, model = backend.tokenizer, backend.model
@@ -132,11 +113,6 @@ def test_both_losses_of_ifd_are_over_the_same_tokens(folder, bos, prompt, respon
 def test_ifd_takes_the_highest_ratios_but_none_above_one(folder, monkeypatch):
     monkeypatch.setattr(selection, "ifd", lambda rows, student, length: [0.5, 1.2, 0.9, 0.7])
     assert chosen(with_lengths(1, 2, 3, 4), "ifd", student=folder) == [2, 3]
-
-
-def test_ifd_without_a_student_is_refused():
-    with pytest.raises(UserError, match="selection=ifd: it needs a student"):
-        chosen(with_lengths(1, 2, 3, 4), "ifd")
 
 
 class Rater:
@@ -179,11 +155,6 @@ def test_a_row_whose_rating_could_not_be_read_is_not_taken():
 def test_ratings_most_of_which_could_not_be_read_are_refused():
     with pytest.raises(UserError, match="50.0% of the ratings of accuracy could not be read"):
         selection.rate(with_lengths(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
-
-
-def test_nothing_is_asked_where_nothing_is_hard():
-    with pytest.raises(UserError, match="Lower threshold"):
-        selection.rate(rows(1.0, 0.0), "score", oracle=None)
 
 
 def test_nobody_is_asked_for_ratings_that_a_selection_does_not_need():

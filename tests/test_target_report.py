@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import plots
 from lib.report import targets
 
 GAIN = "ni.gain_over.few_shot.exact_match"
@@ -66,9 +65,3 @@ def test_nothing_goes_with_a_gain_that_is_luck():
             targets.gain_correlations(table(14, before=before, after=after)).loc["accuracy before", "p"]
         )
     assert np.mean(np.array(ps) < 0.05) < 0.12
-
-
-def test_gains_are_shown_around_zero_with_their_intervals():
-    figure = plots.scatter({"a": (20, -5, -9, -1), "b": (80, 5, 1, 9), "c": (50, 0, -3, 3)}, "t", "x", "y")
-    colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
-    assert len(colours) == 3
