@@ -31,12 +31,9 @@ class Oracle:
     calls = 0
 
     def classify(self, rows):
+        self.calls += rows["task"][:].count(None)
         pairs = zip(rows["task"], rows["meta"], strict=True)
-        return records.update(rows, task=[task or self._label(meta) for task, meta in pairs])
-
-    def _label(self, task):
-        self.calls += 1
-        return task
+        return records.update(rows, task=[task or meta for task, meta in pairs])
 
 
 def test_a_few_labels_name_all_the_rest():

@@ -137,15 +137,6 @@ def test_an_expanded_row_names_its_parent_and_inherits_hard_but_no_mfd():
     assert wrong_share(children) == 0
 
 
-def test_asking_once_more_after_a_duplicate_is_another_draw():
-    parent = rows_of("chain_sum", n=1)
-    child, _ = ExactOracle().expand(parent)
-    expander = ExactOracle(seen=set(payloads(child)))
-    assert expander.expand(parent)[1] == {"duplicate": 1}
-    again, _ = expander.expand(parent)
-    assert payloads(again) != payloads(child)
-
-
 # Refining
 
 
