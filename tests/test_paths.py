@@ -21,24 +21,22 @@ def shell(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("source", "rows.jsonl"),
-        ("gold", "./rows.jsonl"),
-        ("tapir.source", "data/a.jsonl"),
-        ("source", "data"),
-    ],
-)
+PRESENT = [
+    ("source", "rows.jsonl"),
+    ("gold", "./rows.jsonl"),
+    ("tapir.source", "data/a.jsonl"),
+    ("source", "data"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), PRESENT)
 def test_what_lies_in_the_shells_folder_becomes_absolute(shell, name, text):
     assert paths.from_shell(name, text) == os.path.abspath(text)
 
 
 def test_each_part_of_a_list_does(shell):
-    text = "[rows.jsonl, 'data/a.jsonl', other.jsonl]"
-    assert (
-        paths.from_shell("benchmarks", text) == f"[{shell}/rows.jsonl, '{shell}/data/a.jsonl', other.jsonl]"
-    )
+    absolute = paths.from_shell("benchmarks", "[rows.jsonl, 'data/a.jsonl', other.jsonl]")
+    assert absolute == f"[{shell}/rows.jsonl, '{shell}/data/a.jsonl', other.jsonl]"
 
 
 def test_a_pattern_finds_the_files_of_the_shells_folder(shell):
@@ -67,6 +65,5 @@ def test_what_is_no_path_there_stays_as_it_is(shell, name, text):
 
 def test_a_path_below_the_root_starts_there_so_that_a_stage_is_the_same_from_everywhere(shell, monkeypatch):
     monkeypatch.chdir(paths.ROOT / "params")
-    assert (
-        paths.from_shell("tasks", "gym.yaml") == paths.from_shell("tasks", "./gym.yaml") == "params/gym.yaml"
-    )
+    for text in ("gym.yaml", "./gym.yaml"):
+        assert paths.from_shell("tasks", text) == "params/gym.yaml"
