@@ -4,7 +4,7 @@ import importlib.util
 from importlib import import_module
 
 import pytest
-from bench import environments, gpu, lines, oracle, scale
+from bench import environments, gpu, lines, scale
 
 bench = import_module("bench.__main__")
 
@@ -44,16 +44,3 @@ def test_a_bench_that_fails_is_a_line_that_misses_and_the_others_go_on(monkeypat
     monkeypatch.setattr(bench, "ALL", ("nowhere", "nowhere_else"))
     assert bench.main([]) == 1
     assert capfd.readouterr().out.count("failed: ModuleNotFoundError") == 2
-
-
-@pytest.mark.slow
-def test_oracle_calls_are_measured_beside_the_sdk_and_a_peer_that_is_not_installed_says_so(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setattr(environments, "PLACE", tmp_path)
-    sdk, bare, curator, _ = table_lines = oracle.measure({4: 40})
-    assert curator["suite"] >= sdk["suite"]  # without ledger and start
-    assert 5 < sdk["suite"] < 4 / oracle.local.DELAY_S and 5 < bare["peer"] < 4 / oracle.local.DELAY_S
-    assert sdk["holds"] == (sdk["suite"] >= oracle.LEAST * sdk["peer"]) and bare["holds"] is None
-    assert curator["peer"] == "not installed: make bench-peers" and lines.times(curator) is None
-    assert "| not installed: make bench-peers (curator) | – | – | – |" in lines.table(table_lines)

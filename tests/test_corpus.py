@@ -208,14 +208,6 @@ def test_rows_taken_by_position_are_in_the_order_of_the_positions_and_may_be_non
     assert len(records.take_rows(rows, [])) == 0 and records.take_rows(rows, []).features == records.FEATURES
 
 
-def test_a_column_may_come_as_an_iterator_but_not_too_short():
-    rows = records.build({"instruction": f"Count to {i}."} for i in range(12_000))
-    numbered = records.update(rows, mfd=(float(i) for i in range(len(rows))))
-    assert numbered["mfd"][:] == list(range(12_000))
-    with pytest.raises(ValueError):
-        records.update(rows, mfd=iter([1.0]))
-
-
 @pytest.fixture
 def written(tmp_path):
     """A file of rows in which most columns are null throughout."""

@@ -46,11 +46,6 @@ def test_a_round_draws_its_share_without_replacement():
     assert sum(text.startswith("hard") for text in drawn["instruction"]) == 3
 
 
-def test_a_warm_up_needs_no_hard_rows():
-    drawn = curriculum.draw_round(side("hard", 0), side("easy", 3), share=0.0, rows=3, tokens=0, seed=1)
-    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "easy 2"]
-
-
 @pytest.mark.parametrize("budget", [7, 100, 333])
 def test_a_token_budget_is_met_to_half_a_row(budget):
     lengths = [3 + i % 7 for i in range(80)]

@@ -55,16 +55,6 @@ def test_two_processes_may_write_and_a_third_may_read_at_once(ledger, tmp_path):
     other.close()
 
 
-@pytest.mark.parametrize("name", ["a#b", "50% of it", "what?"])
-def test_a_folder_may_have_any_name(tmp_path, name):
-    (tmp_path / name).mkdir()
-    opened = Ledger(tmp_path / name / "ledger.sqlite")
-    opened.store([call(1)])
-    opened.close()
-    assert len(list(Ledger(tmp_path / name / "ledger.sqlite", read_only=True).rows())) == 1
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
 def test_a_published_ledger_is_read_where_nothing_can_be_written(ledger, tmp_path):
     ledger.store([call(1)])
     ledger.checkpoint()

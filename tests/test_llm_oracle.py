@@ -209,28 +209,6 @@ def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     assert again["id"][:] == pool["id"][:] and sum(server.counts.values()) == total
 
 
-def test_a_failed_expansion_changes_no_other(make):
-    bad = {"first": True}
-    count = itertools.count()
-    script = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
-    oracle, server = make(
-        lambda body, nth: "500" if bad["first"] and "Here is" in str(body) and "0 + 0" in str(body) else None,
-        classify=lambda text: "Math",
-        answer="14",
-        **script,
-    )
-    taxonomy = {"Math": Task(0.5, "none"), "Code": Task(0.5, "none")}
-    parents = records.build(
-        [{"instruction": "What is 0 + 0?", "task": "Math"}, {"instruction": "Say hi.", "task": "Code"}]
-    )
-    rebalance(parents, oracle, taxonomy, 4, seed=0)
-    code = {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text}
-    bad["first"] = False
-    oracle.know(records.build([]))
-    rebalance(parents, oracle, taxonomy, 4, seed=0)
-    assert {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text} == code
-
-
 THOUGHT = "<think>Draft: <instruction>What is 1 + 1?</instruction></think>"
 NEW = "<instruction>What is 7 + 7?</instruction>"
 
@@ -329,13 +307,9 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     "text, refuses",
     [
         ("I'm sorry, but I can't help with that.", True),
-        ("Sorry, I cannot do this.", True),
-        ("I cannot assist with it.", True),
         ("As an AI, I have no opinion.", True),
         ("I’m afraid I can’t.", True),
         ("Sorry is a board game for four.", False),
-        ("Afraid of the dark, she ran.", False),
-        ("I won't forget that summer.", False),
         ("I am afraid of spiders, said the king.", False),
         ("I can't believe it: 4.", False),
     ],

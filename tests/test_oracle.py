@@ -9,7 +9,6 @@ import pytest
 from lib import records
 from lib.errors import UserError
 from lib.gym import families, oracle, split_of, world
-from lib.gym.families import FAMILIES
 from lib.gym.oracle import ExactOracle
 from lib.tapir import fitness, judge, tasks
 
@@ -104,12 +103,6 @@ def test_a_response_and_a_task_that_a_row_has_are_kept_and_nothing_is_asked_of_t
 def test_a_row_of_another_world_is_refused():
     with pytest.raises(UserError, match="source=gym"):
         ExactOracle().answer(records.build([{"instruction": "Name a city."}]))
-
-
-def test_every_family_has_a_task_of_the_taxonomy():
-    labelled = ExactOracle().classify(rows_of("leg_counting"))
-    assert labelled["task"][:] == ["Arithmetic"] * 3
-    assert {family.task for family in FAMILIES.values()} == set(STYLES)
 
 
 # Expanding

@@ -42,9 +42,3 @@ def test_a_round_that_lacks_rows_is_named_with_its_numbers_and_the_ways_out():
 def test_a_shortage_that_is_counted_in_tokens_is_an_estimate():
     [(sentence, certain)] = later(True, training(round_tokens=400))  # rows of 20 tokens
     assert not certain and "about 10 hard rows, and the pool can hold 4" in sentence
-
-
-def test_lengths_are_those_of_the_responses_that_are_there():
-    rows = records.build([{"instruction": "a", "response": "12345678"}, {"instruction": "b"}])
-    assert outlook.response_tokens(rows, "response") == 2.0
-    assert outlook.response_tokens(rows, "oracle_response") == 0.0

@@ -21,12 +21,8 @@ def shell(tmp_path, monkeypatch):
     return folder
 
 
-PRESENT = [
-    ("source", "rows.jsonl"),
-    ("gold", "./rows.jsonl"),
-    ("tapir.source", "data/a.jsonl"),
-    ("source", "data"),
-]
+PRESENT = [("source", "rows.jsonl"), ("gold", "./rows.jsonl"), ("tapir.source", "data/a.jsonl")]
+PRESENT += [("source", "data")]
 
 
 @pytest.mark.parametrize(("name", "text"), PRESENT)
@@ -44,21 +40,12 @@ def test_a_pattern_finds_the_files_of_the_shells_folder(shell):
     assert paths.matching(pattern) == [shell / "data/a.jsonl"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("source", "gym"),  # the embedded world
-        ("split", "test"),
-        ("source", "tatsu-lab/alpaca"),
-        ("source", "nowhere/*.jsonl"),
-        ("instruction", "Sort the rows.\nThen add them."),
-        ("temperature", "0.2"),
-        ("labels", "[yes, no]"),
-        ("pool_from", "tapir/3_refinement/pool.parquet?"),
-        ("source", "/rows.jsonl"),
-        ("source", ""),
-    ],
-)
+ELSEWHERE = ["gym", "tatsu-lab/alpaca", "nowhere/*.jsonl", "/rows.jsonl", ""]  # gym: the embedded world
+OTHERS = [("split", "test"), ("instruction", "Sort the rows.\nThen add them."), ("labels", "[yes, no]")]
+OTHERS += [("temperature", "0.2"), ("pool_from", "tapir/3_refinement/pool.parquet?")]
+
+
+@pytest.mark.parametrize(("name", "text"), [*(("source", text) for text in ELSEWHERE), *OTHERS])
 def test_what_is_no_path_there_stays_as_it_is(shell, name, text):
     assert paths.from_shell(name, text) == text
 

@@ -12,13 +12,12 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from generated import always, plain, scalars, texts, values
+from generated import always, plain, texts, values
 from hypothesis import strategies as st
 
 from lib import corpus, records
 from lib.corpus import contamination
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, mt_bench
 from lib.text import clean
 
 fields = st.fixed_dictionaries
@@ -184,57 +183,6 @@ def test_a_file_with_damaged_bytes_is_read_or_refused(rows, injury, parquet, nam
         name, content = "a.parquet", stream.getvalue()
     with saved(name, injured(content, *injury)) as path:
         outcome(corpus.load, path)
-
-
-number = st.integers(0, 99)
-two = st.lists(plain, min_size=2, max_size=2)
-choices = two.map(lambda turns: [{"turns": turns}])
-rules = {"instruction_id_list": st.just(["punctuation:no_comma"]), "kwargs": st.just([{}])}
-QUESTIONS = [{"question_id": n, "category": "writing", "turns": ["a", "b"]} for n in range(100)]
-PROMPTS = [{"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}]
-ROWS = records.build([{"instruction": "a"}])
-READERS = {  # each with the fields of its records
-    "questions": (mt_bench.questions, {"question_id": number, "category": plain, "turns": two}),
-    "answers": (
-        lambda path: mt_bench.answers(path, "answers", QUESTIONS),
-        {"question_id": number, "choices": choices},
-    ),
-    "judge_prompts": (
-        mt_bench.judge_prompts,
-        {"name": plain, "system_prompt": texts, "prompt_template": texts},
-    ),
-    "judgments": (
-        lambda path: mt_bench.recorded(QUESTIONS, path),
-        {
-            "question_id": number,
-            "turn": st.sampled_from([1, 2]),
-            "judgment": texts,
-            "score": st.integers(-1, 10),
-        },
-    ),
-    "outputs": (
-        lambda path: alpaca.outputs(path, "model_outputs"),
-        {"instruction": plain, "output": texts, "generator": scalars},
-    ),
-    "prompts": (ifeval.prompts, {"key": number, "prompt": plain, **rules}),
-    "responses": (lambda path: ifeval.responses(path, PROMPTS), {"prompt": st.just("a"), "response": texts}),
-    "contamination": (
-        lambda path: contamination.find(ROWS, contamination.load([path])),
-        {"instruction": plain, "turns": two},
-    ),
-}
-readers_and_rows = st.sampled_from(list(READERS)).flatmap(
-    lambda name: st.tuples(st.just(name), st.lists(mangled(fields(READERS[name][1])) | values, max_size=3))
-)
-
-
-@always(200, 2000, reader_and_rows=readers_and_rows, **file)
-def test_a_benchmark_file_is_read_or_refused(reader_and_rows, name, end, mark):
-    reader, rows = reader_and_rows
-    with saved(name, packed(name, rows, end, mark)) as path:
-        result = outcome(READERS[reader][0], path)
-    if result is not None and reader in ("questions", "answers", "outputs", "prompts", "responses"):
-        assert len(result) == len(rows)
 
 
 def test_a_line_separator_inside_a_text_ends_no_record(tmp_path):

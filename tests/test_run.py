@@ -1,6 +1,5 @@
 """Runs of small notebooks by the real papermill: reuse, restarts, failures, what lies in outputs/."""
 
-import errno
 import json
 import os
 import shutil
@@ -218,16 +217,6 @@ def test_a_stage_whose_page_cannot_be_drawn_is_kept_and_its_page_drawn_later(pro
     assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
     for name in ("data@0", "more@0"):
         assert "<html" in project.read(f"demo/main/s0/{name}/notebook.html")
-
-
-def test_a_full_disk_is_one_line(project, monkeypatch, capsys):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device", "outputs/demo/x.json")
-
-    project.notebook("data", "")
-    monkeypatch.setattr(files, "lock", full)
-    assert main([str(project.params("stages: [data]"))]) == 1
-    assert capsys.readouterr().err == "[Errno 28] No space left on device: 'outputs/demo/x.json'\n"
 
 
 def test_a_second_runner_on_the_same_run_is_refused(project):

@@ -1,6 +1,5 @@
 """A server that answers for the student: asked once for each reply, whatever stops in between."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -92,26 +91,6 @@ def test_every_reply_has_a_seed_of_its_own_which_repeats(backend, server):
     first, again, other = (answer(backend, PROMPTS, seed=seed, **options) for seed in (1, 1, 2))
     assert first == again != other
     assert len({body["seed"] for body in server.bodies[:30]}) == 30
-
-
-def test_connections_wait_for_no_batch_to_end(backend, server):
-    server.delay_s = 0.02
-    answer(backend, PROMPTS, batch_size=1)
-    assert server.most == 4
-
-
-def test_half_a_surrogate_pair_is_asked_and_stored_as_a_replacement_character(backend, server, tmp_path):
-    server.reply = lambda body: f"{body['messages'][0]['content']} \udc00"
-    ((reply,),) = answer(backend, [[{"role": "user", "content": "half \ud800"}]], folder=tmp_path)
-    assert reply.text == "half \ufffd \ufffd"
-
-
-def test_rows_are_answered_as_by_a_student_that_is_loaded(backend):
-    rows = records.build([{"instruction": "one", "student_response": "kept"}, {"instruction": "two"}])
-    answered, counts = models.respond(rows, backend, SamplingParams(n=2, temperature=1.0))
-    samples = json.loads(answered["meta"][1])["samples"]
-    assert answered["student_response"][:] == ["kept", samples[0]] and samples[0].startswith("two ")
-    assert counts == {"responses": 2, "cut": 0, "unanswered": 0, "tokens": 10} and len(set(samples)) == 2
 
 
 # Choosing
