@@ -14,13 +14,13 @@ from lib.models.catalog import Model
 from lib.models.server import ServerBackend
 
 PROMPTS = [f"Say {word}." for word in ("one", "two", "three", "four", "five", "six")]
-REFERENCES = [
-    {"instruction": text, "output": f"{text} Gladly.", "dataset": "d", "generator": "ref"} for text in PROMPTS
-]
 
 
-def outputs(texts: list[str], before: str = "Well: ") -> list[dict]:
-    return [{"instruction": t, "output": before + t, "dataset": "d", "generator": "mine"} for t in texts]
+def outputs(texts: list[str], before: str = "Well: ", generator: str = "mine") -> list[dict]:
+    return [{"instruction": t, "output": before + t, "dataset": "d", "generator": generator} for t in texts]
+
+
+REFERENCES = outputs(PROMPTS, "Gladly: ", "ref")
 
 
 def logprobs(m: float, big: float) -> dict:
@@ -81,22 +81,15 @@ def test_bad_outputs_are_named(tmp_path, rows, fault):
         alpaca.outputs(str(tmp_path / "outputs.json"), "model_outputs")
 
 
-def test_a_judge_of_one_token_is_read_by_its_probabilities_in_either_order(ask):
+def test_a_judge_of_one_token_is_asked_as_by_the_package_and_read_by_its_probabilities_in_either_order(ask):
     with ChatServer(prefers_mine) as server:
         verdicts = ask(server)
         assert len({"Well" in b["messages"][-1]["content"].split('"output"')[1] for b in server.bodies}) == 2
+    sampling = {"max_tokens": 1, "temperature": 1, "top_p": 1.0, "logprobs": True, "top_logprobs": 5}
+    assert server.bodies[0].items() >= sampling.items()
     assert verdicts["preference"].tolist() == pytest.approx([1.9] * 6)
     assert alpaca.tally(verdicts) == {"read": 6, "unread": 0, "cut": 0, "missing": 0, "total": 6}
     assert alpaca.win_rate(verdicts)["win_rate"] == pytest.approx(alpaca.scores(verdicts)["score"].mean())
-
-
-def test_a_call_is_what_the_package_sends(ask):
-    with ChatServer(prefers_mine) as server:
-        ask(server)
-        body = server.bodies[0]
-    sampling = {"max_tokens": 1, "temperature": 1, "top_p": 1.0, "logprobs": True, "top_logprobs": 5}
-    assert {name: body[name] for name in sampling} == sampling
-    assert [message["role"] for message in body["messages"]] == ["system", "user"]
 
 
 def test_equal_outputs_are_a_tie_that_nobody_is_asked_about(ask):

@@ -21,13 +21,11 @@ ANSWERED = {1: ["A line.", "A line so fine."], 2: ["4", "7"]}
 GOLD = {2: ["Four.", "Seven."]}
 TEMPLATE = "Q {question} A {answer} R {ref_answer_1}"
 TWO = "Q {question_1} A {answer_1} Q {question_2} A {answer_2} R {ref_answer_1} {ref_answer_2}"
+NAMES = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
+TEMPLATES = (TEMPLATE, TEMPLATE, TWO, TWO)
 PROMPTS = {
-    name: {
-        "name": name,
-        "system_prompt": f"S {name}",
-        "prompt_template": TWO if "multi" in name else TEMPLATE,
-    }
-    for name in ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
+    name: {"name": name, "system_prompt": f"S {name}", "prompt_template": template}
+    for name, template in zip(NAMES, TEMPLATES, strict=True)
 }
 
 
