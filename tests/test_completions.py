@@ -33,31 +33,22 @@ def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, word
     assert split_thoughts(text) == (reasoning, wording)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>[[3]] maybe",
-        "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
-        "<|channel|>analysis<|message|>8 7",
-        "<think>a</think><think>8 7",
-        "8 7\n</think>",
-    ],
-)
+NEVER_ENDING = ["<think>[[3]] maybe", "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait"]
+NEVER_ENDING += ["<|channel|>analysis<|message|>8 7", "<think>a</think><think>8 7", "8 7\n</think>"]
+
+
+@pytest.mark.parametrize("text", NEVER_ENDING)
 def test_a_thought_that_never_ends_or_is_all_there_is_leaves_no_text(text):
     reasoning, wording = split_thoughts(text)
     assert reasoning and not wording
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "To close it, write </think>, and then go on.",
-        "As HTML:\n```\n</think>\n```\nThat is all.",
-        "Here: <think>hm</think> is how they look.",
-        "analysis of the data shows",
-        "analysisResult = 3",
-    ],
-)
+ABOUT_THOUGHTS = ["To close it, write </think>, and then go on."]
+ABOUT_THOUGHTS += ["As HTML:\n```\n</think>\n```\nThat is all.", "Here: <think>hm</think> is how they look."]
+ABOUT_THOUGHTS += ["analysis of the data shows", "analysisResult = 3"]
+
+
+@pytest.mark.parametrize("text", ABOUT_THOUGHTS)
 def test_a_response_about_thoughts_is_left_as_it_is(text):
     assert split_thoughts(text) == ("", text)
 

@@ -57,17 +57,16 @@ def test_a_token_budget_is_met_to_half_a_row(budget):
 
 
 @pytest.mark.parametrize(
-    ("hard", "easy", "message"),
-    [(2, 9, "needs 3 hard rows and has 2"), (9, 2, "needs 7 other rows and has 2")],
+    ("hard", "easy", "size", "message"),
+    [
+        (2, 9, {"rows": 10, "tokens": 0}, "needs 3 hard rows and has 2"),
+        (9, 2, {"rows": 10, "tokens": 0}, "needs 7 other rows and has 2"),
+        (2, 9, {"rows": 0, "tokens": 1000}, "round_tokens=1000.*runs out of rows at"),
+    ],
 )
-def test_a_shortfall_names_both_numbers(hard, easy, message):
+def test_a_shortfall_names_both_numbers(hard, easy, size, message):
     with pytest.raises(UserError, match=message):
-        curriculum.draw_round(side("hard", hard), side("easy", easy), share=0.3, rows=10, tokens=0, seed=1)
-
-
-def test_a_token_budget_beyond_the_rows_is_a_shortfall():
-    with pytest.raises(UserError, match="round_tokens=1000.*runs out of rows at 5 tokens"):
-        curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
+        curriculum.draw_round(side("hard", hard), side("easy", easy), share=0.3, seed=1, **size)
 
 
 def test_a_budget_smaller_than_any_row_still_teaches_one():

@@ -97,13 +97,10 @@ def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
     assert encoded["labels"][:] == prepared["labels"][:]
 
 
-def test_a_row_without_a_response_is_refused_by_id(tokenizer):
+def test_a_row_without_a_response_or_without_room_for_one_is_refused_by_id(tokenizer):
     rows = records.build([{"instruction": "x", "response": "y"}, {"instruction": "z"}])
     with pytest.raises(UserError, match=f"row={rows['id'][1]}: 1 rows have no response"):
         encoding.encode(tokenizer, rows, 64)
-
-
-def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
     with pytest.raises(UserError, match=f"max_length=10: 3 prompts.*{ROWS['id'][0]}"):
         encoding.encode(tokenizer, ROWS, 10)
 

@@ -1,7 +1,6 @@
 """Prompts that the student may have been trained on, and model text that is shown."""
 
 import pandas as pd
-import pytest
 
 from lib import records, show
 from lib.evaluation import shared
@@ -43,16 +42,3 @@ def test_model_text_is_escaped_in_a_table_and_out_of_it():
         page = show.texts(pd.DataFrame(rows), ["<b>"], ["reply"]).data
         assert "<script" not in page and "<img" not in page and "<b>" not in page and "&lt;b&gt;" in page
     assert show.code("a`<b>\nc") == "`a'<b> c`"
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ({"evaluation_temperature": 0.0}, "temperature 0.0, chat template its own, at most 9 tokens; 1 of 4"),
-        ({"student": "m@http://localhost/v1"}, "chat template the server's"),
-        ({"chat_template": "a.jinja"}, "temperature by category, chat template `a.jinja`"),
-    ],
-)
-def test_the_sampling_of_a_student_is_described(values, text):
-    parameters = {"student": "m", "chat_template": "", "max_new_tokens": 9} | values
-    assert text in shared.describe_sampling("folder", parameters, 4, 1)

@@ -3,14 +3,11 @@
 import contextlib
 import copy
 import gzip
-import io
 import json
 import lzma
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from generated import always, plain, texts, values
 from hypothesis import strategies as st
@@ -155,34 +152,6 @@ def test_of_half_valid_records_each_is_a_row_or_counted_or_the_file_refused(
             many = sum(len(instances) if isinstance(instances, list) else 1 for instances in listed)
         check_whole(loaded, many - account.skipped.total())
         assert account.rows == len(loaded) and "\n".join(account.sentences()).encode()
-
-
-injuries = st.tuples(
-    st.sampled_from(["cut", "flip", "put"]), st.floats(0, 1), st.binary(min_size=1, max_size=4)
-)
-
-
-def injured(content: bytes, kind: str, share: float, new: bytes) -> bytes:
-    at = int(share * len(content))
-    rest = {"cut": b"", "flip": new + content[at + len(new) :], "put": new + content[at:]}
-    return content[:at] + rest[kind]
-
-
-@always(
-    150,
-    3000,
-    rows=st.lists(alpaca_rows, min_size=1, max_size=3),
-    injury=injuries,
-    parquet=st.booleans(),
-    **file,
-)
-def test_a_file_with_damaged_bytes_is_read_or_refused(rows, injury, parquet, name, end, mark):
-    content, stream = packed(name, rows, end, mark), io.BytesIO()
-    if parquet:
-        pq.write_table(pa.Table.from_pylist([{"instruction": row["instruction"]} for row in rows]), stream)
-        name, content = "a.parquet", stream.getvalue()
-    with saved(name, injured(content, *injury)) as path:
-        outcome(corpus.load, path)
 
 
 def test_a_line_separator_inside_a_text_ends_no_record(tmp_path):

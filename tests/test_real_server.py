@@ -1,4 +1,4 @@
-"""A real server: it answers for the student as the student does here, and a model that can't judge fails its stage."""
+"""A real server answers for the student as the student does here."""
 
 import shutil
 import subprocess
@@ -24,17 +24,13 @@ STUDENT = Path(__file__).parents[1] / "lib/gym/student"
 def url():
     """`transformers serve` with the embedded student."""
     port = free_port()
-    words = [
-        Path(sys.executable).with_name("transformers"),
-        "serve",
-        STUDENT,
-        "--port",
-        str(port),
+    words = [Path(sys.executable).with_name("transformers"), "serve", STUDENT, "--port", str(port)]
+    words += [
         "--device",
         "cpu",
         "--dtype",
-        "float32",  # as it is loaded here; its weights are kept in half of that
-    ]
+        "float32",
+    ]  # as it is loaded here; its weights are kept in half of that
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         # it imports for ten seconds, and for minutes on a busy machine

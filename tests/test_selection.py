@@ -32,16 +32,19 @@ def test_chance_draws_as_many_rows_as_mfd_finds_hard_from_all_of_them():
     assert set().union(*drawn) == set("012345")
 
 
-@pytest.mark.parametrize("judged", [rows(None, None), rows(1.0, 0.0)])
-@pytest.mark.parametrize("name", ["mfd", "random"])
-def test_rows_none_of_which_is_hard_are_refused(judged, name):
-    with pytest.raises(UserError, match="no row reaches the threshold. Lower threshold"):
+@pytest.mark.parametrize(
+    "judged, name, reason",
+    [
+        (rows(None, None), "mfd", "no row reaches the threshold. Lower threshold"),
+        (rows(1.0, 0.0), "random", "no row reaches the threshold. Lower threshold"),
+        (rows(3.0, 3.0, None), "mfd", "fewer than two values"),
+        (JUDGED, "ifd", "selection=ifd: it needs a student"),
+        (JUDGED, "mdf", "selection=mdf: it is unknown. Choose one of mfd, random, longest"),
+    ],
+)
+def test_what_cannot_be_selected_is_refused_with_its_reason(judged, name, reason):
+    with pytest.raises(UserError, match=reason):
         selection.select(judged, name, seed=0)
-
-
-def test_an_unknown_selection_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match="selection=mdf: it is unknown. Choose one of mfd, random, longest"):
-        selection.select(JUDGED, "mdf", seed=0)
 
 
 # Baselines
@@ -50,15 +53,11 @@ def test_an_unknown_selection_is_refused_with_the_known_ones():
 def with_lengths(*lengths, mfd=None):
     """Rows whose responses have so many letters; half of them are hard."""
     values = mfd or [9.0, 0.0] * len(lengths)
-    return records.build(
-        {
-            "instruction": f"Say {i}",
-            "response": "b" * length,
-            "mfd": value,
-            "hard": curriculum.is_hard(value, 2.0),
-        }
-        for i, (length, value) in enumerate(zip(lengths, values, strict=False))
-    )
+    pairs = enumerate(zip(lengths, values, strict=False))
+    rows = [
+        {"instruction": f"Say {i}", "response": "b" * length, "mfd": value} for i, (length, value) in pairs
+    ]
+    return records.build(row | {"hard": curriculum.is_hard(row["mfd"], 2.0)} for row in rows)
 
 
 def chosen(rows, name, **signals):
@@ -67,11 +66,6 @@ def chosen(rows, name, **signals):
 
 def test_the_longest_responses_are_taken_as_many_as_are_hard():
     assert chosen(with_lengths(5, 9, 2, 7), "longest") == [1, 3]
-
-
-def test_a_signal_that_has_one_value_cannot_choose():
-    with pytest.raises(UserError, match="the length of a response has fewer than two values"):
-        chosen(with_lengths(5, 5, 5, 5), "longest")
 
 
 def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
@@ -129,8 +123,10 @@ def rated(rows, name, **ratings):
     return chosen(rows, name, ratings=selection.rate(rows, name, Rater(**ratings)))
 
 
-def test_score_takes_what_is_rated_four_and_a_half_or_better():
+def test_score_takes_what_is_rated_four_and_a_half_or_better_and_nothing_without_a_rating():
     assert rated(with_lengths(1, 2, 3, 4), "score", accuracy=[4.5, 4.4, 5.0, 1.0]) == [0, 2]
+    ratings = [None, *[5.0] * 20, *[1.0] * 19]
+    assert rated(with_lengths(*range(1, 41)), "score", accuracy=ratings) == list(range(1, 21))
 
 
 def test_deita_takes_the_most_complex_with_the_best_responses_as_many_as_are_hard():
@@ -144,12 +140,6 @@ def test_deita_takes_nothing_that_is_too_like_what_it_took_before():
     ratings = {"complexity": [6.0, 5.0, 2.0, 1.0], "quality": [6.0, 6.0, 6.0, 6.0]}
     taken = selection.select(rows, "deita", 0, ratings=selection.rate(rows, "deita", Rater(**ratings)))
     assert taken["instruction"][:] == [colours[0], "Sing."]
-
-
-def test_a_row_whose_rating_could_not_be_read_is_not_taken():
-    rows = with_lengths(*range(1, 41))
-    ratings = [None, *[5.0] * 20, *[1.0] * 19]
-    assert rated(rows, "score", accuracy=ratings) == list(range(1, 21))
 
 
 def test_ratings_most_of_which_could_not_be_read_are_refused():
