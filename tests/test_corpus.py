@@ -128,13 +128,8 @@ def test_answers_and_scores_that_a_corpus_carries_are_kept(tmp_path):
 
 
 def test_rows_of_our_own_come_back_unchanged(tmp_path):
-    refined = {
-        "instruction": "Add.",
-        "response": "5",
-        "response_from": "refined",
-        "task": "Math",
-        "hard": True,
-    }
+    refined = {"instruction": "Add.", "response": "5", "response_from": "refined", "task": "Math"}
+    refined |= {"hard": True}
     pending = {"instruction": "Add.", "input": "2, 3", "turns": TURNS, "meta": '{"level": 2}', "mfd": 2.5}
     rows = records.build([refined, refined, pending | {"round": 1}])
     assert corpus.load(str(records.write(rows, tmp_path / "rows.parquet"))).to_dict() == rows.to_dict()

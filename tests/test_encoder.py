@@ -80,20 +80,13 @@ def test_its_agreement_is_that_of_a_fifth_it_was_not_fitted_on(labelled, rows, t
 @pytest.fixture
 def deberta(tmp_path):
     """A tiny one with what the hub has of DeBERTa-v3: half-precision weights, no head, and `spm.model` as its whole tokenizer."""
+    special = {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]"}
+    pieces = {f"{name}_id": i for i, name in enumerate(special)}
+    pieces |= {f"{name}_piece": text for name, text in special.items()}
+    sentences = iter([f"add {i} and {j}, or sort them" for i in range(30) for j in range(30)])
+    size = {"vocab_size": 50, "hard_vocab_limit": False, "minloglevel": 2}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([f"add {i} and {j}, or sort them" for i in range(30) for j in range(30)]),
-        model_prefix=str(tmp_path / "spm"),
-        vocab_size=50,
-        hard_vocab_limit=False,
-        pad_id=0,
-        bos_id=1,
-        eos_id=2,
-        unk_id=3,
-        pad_piece="[PAD]",
-        bos_piece="[CLS]",
-        eos_piece="[SEP]",
-        unk_piece="[UNK]",
-        minloglevel=2,
+        sentence_iterator=sentences, model_prefix=str(tmp_path / "spm"), **size, **pieces
     )
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}

@@ -14,24 +14,9 @@ from lib.models.ledger import Call, Ledger
 
 def call(n: int, **changes) -> Call:
     request = {"messages": [{"role": "user", "content": str(n)}]}
-    name = ledgers.key("m", request)
-    stored = Call(
-        name,
-        "http://x",
-        "m",
-        "judge",
-        "demo",
-        "a stage",
-        json.dumps(request),
-        "{}",
-        "stop",
-        10,
-        2,
-        0.5,
-        0.1,
-        f"2026-01-01T00:00:{n:02}",
-    )
-    return stored._replace(**changes)
+    names = ledgers.key("m", request), "http://x", "m", "judge", "demo", "a stage"
+    texts = json.dumps(request), "{}", "stop"
+    return Call(*names, *texts, 10, 2, 0.5, 0.1, f"2026-01-01T00:00:{n:02}")._replace(**changes)
 
 
 def test_a_stored_call_stays_as_it_was(ledger):

@@ -1,5 +1,6 @@
 """The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
 
+import contextlib
 import doctest
 import itertools
 import subprocess
@@ -12,7 +13,6 @@ from scripted import Script, unlike
 
 from lib import models, paths, records
 from lib.models.catalog import Model
-from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.oracle import replies
 from lib.oracle.llm import LLMOracle
@@ -24,20 +24,16 @@ LABELS = ("Math", "Code", "Code Debug")
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(ledger):
     """An oracle on a server that says this."""
-    opened = []
+    with contextlib.ExitStack() as opened:
 
-    def oracle(fault=lambda body, nth: None, **script):
-        server, ledger = ChatServer(Script(**script), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
-        opened.extend([(server.__exit__, ()), (ledger.close, ())])
-        model = Model("m", server.url, timeout_s=1)
-        total = LLMOracle(ServerBackend(model, ledger, tries=2), labels=LABELS)
-        return total, server
+        def oracle(fault=lambda body, nth: None, **script):
+            server = opened.enter_context(ChatServer(Script(**script), fault))
+            backend = ServerBackend(Model("m", server.url, timeout_s=1), ledger, tries=2)
+            return LLMOracle(backend, labels=LABELS), server
 
-    yield oracle
-    for close, given in opened:
-        close(*given)
+        yield oracle
 
 
 def rows(n: int = 2, **columns):
@@ -294,13 +290,9 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     oracle.answer(rows(3))
     again = LLMOracle(ServerBackend(oracle.backend.model, oracle.backend.ledger, "a run", "a stage"))
     again.answer(rows(5))
-    assert again.account() | {"oracle.usd": 0} == {
-        "oracle.calls": 5,
-        "oracle.cached": 3,
-        "oracle.failed": 0,
-        "oracle.cut_responses": 0,
-        "oracle.usd": 0,
-    }
+    counts = {"calls": 5, "cached": 3, "failed": 0, "cut_responses": 0, "usd": 0}
+    expected = {f"oracle.{name}": count for name, count in counts.items()}
+    assert again.account() | {"oracle.usd": 0} == expected
 
 
 @pytest.mark.parametrize(

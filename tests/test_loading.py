@@ -158,13 +158,8 @@ def test_a_field_that_is_not_known_is_kept_in_meta_and_named_with_its_count(tmp_
 
 
 STRANGE = {"task": 3, "round": "one", "hard": "yes", "turns": 7, "id": "x", "mfd": 2.0, "response_from": 1}
-STRANGE |= {
-    "verdicts": ["good"],
-    "oracle_score": 87,
-    "references": "see 1",
-    "source": ["a"],
-    "license": [None],
-}
+STRANGE |= {"verdicts": ["good"], "oracle_score": 87, "references": "see 1", "source": ["a"]}
+STRANGE |= {"license": [None]}
 
 
 @pytest.mark.parametrize("record", [ROW, talk(Q, A)], ids=["alpaca", "messages"])

@@ -92,15 +92,8 @@ READERS = {
     "same": lambda text: replies.same(text, text),
 }
 UNITS = ["(", " ", "*", "9", "9 ", " 9 9 9", "1.", "[", "[[", "[[1", "a", "a ", "-", "_", "\n", "tuple "]
-UNITS += [
-    "not ",
-    "not-",
-    "Code ",
-    "Assistant 1: 8\nAssistant 2: 9\n",
-    "Assistant 1:",
-    "</think>",
-    "i am so very ",
-]
+UNITS += ["not ", "not-", "Code ", "Assistant 1: 8\nAssistant 2: 9\n", "Assistant 1:", "</think>"]
+UNITS += ["i am so very "]
 UNITS += ["<instruction>", "<instruction></instruction>\n", "<instruction></instruction><input>", "score"]
 UNITS += ["Score: ", "é\u0301", "C++", "\u202e", "\x00"]
 HEADS = ["", "score:", "tuple", "[[1", "[1", "not", "<instruction>", "<instruction></instruction>"]
