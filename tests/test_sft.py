@@ -110,18 +110,26 @@ def test_what_saves_memory_or_time_changes_no_weight_by_more_than_rounding(folde
     assert apart(weights(out), weights(tmp_path)) < 1e-4
 
 
-@pytest.mark.parametrize("quantised", [False, True])
-def test_an_adapter_is_merged_into_the_whole_weights_of_a_student_like_any_other(folder, tmp_path, quantised):
-    losses = train(folder, tmp_path, epochs=16, adapter_rank=4, learning_rate=2e-2, quantised=quantised)
+def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
+    losses = train(folder, tmp_path, epochs=16, adapter_rank=4, learning_rate=2e-2)
+    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
     before, after = models.load(folder).model.state_dict(), weights(tmp_path)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert before.keys() == after.keys() and changed
     assert not any("embed" in name or "norm" in name or "lm_head" in name for name in changed)
-    assert all(weight.dtype == torch.float32 for weight in after.values())
     loaded = models.load(tmp_path / "student")
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
     mean = sum(encoding.response_losses(loaded, encoded)) / sum(encoding.response_tokens(encoded))
     assert mean < losses[0]["loss"] * 0.6  # what is saved is what was taught
+
+
+def test_a_quantised_student_teaches_an_adapter_that_is_merged_into_the_whole_weights(folder, tmp_path):
+    losses = train(folder, tmp_path, epochs=16, learning_rate=2e-2, adapter_rank=4, quantised=True)
+    assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
+    before, after = models.load(folder).model.state_dict(), weights(tmp_path)
+    assert before.keys() == after.keys() and all(weight.dtype == torch.float32 for weight in after.values())
+    same = [name for name in before if torch.equal(before[name], after[name])]
+    assert same and all("embed" in name or "norm" in name or "lm_head" in name for name in same)
 
 
 WRONG = {"batch_size": 0, "warmup": 1.5, "device_rows": 3, "report_to": "nowhere", "launch": "sbatch now"}
