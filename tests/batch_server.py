@@ -41,17 +41,8 @@ class BatchServer(ChatServer):
     async def _upload(self, request: web.Request) -> web.Response:
         form = await request.post()
         name = self._keep(form["file"].file.read())
-        return web.json_response(
-            {
-                "id": name,
-                "object": "file",
-                "purpose": form["purpose"],
-                "bytes": 1,
-                "created_at": 1,
-                "filename": "x",
-                "status": "processed",
-            }
-        )
+        about = {"object": "file", "purpose": form["purpose"], "bytes": 1, "created_at": 1}
+        return web.json_response(about | {"id": name, "filename": "x", "status": "processed"})
 
     async def _content(self, request: web.Request) -> web.Response:
         return web.Response(body=self.files[request.match_info["id"]])
@@ -59,14 +50,8 @@ class BatchServer(ChatServer):
     async def _create(self, request: web.Request) -> web.Response:
         given = await request.json()
         name = f"batch-{next(self.numbers)}"
-        self.batches[name] = given | {
-            "id": name,
-            "object": "batch",
-            "created_at": 1,
-            "status": "validating",
-            "looks": 0,
-        }
-        created = self.batches[name]
+        about = {"id": name, "object": "batch", "created_at": 1, "status": "validating", "looks": 0}
+        created = self.batches[name] = given | about
         self.on_batch()
         return web.json_response(created)
 

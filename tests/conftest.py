@@ -48,6 +48,29 @@ def project(tmp_path, monkeypatch):
     return Project(tmp_path)
 
 
+@pytest.fixture
+def ledger(tmp_path):
+    from lib.models.ledger import Ledger
+
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """The folder of a small untrained student: to be copied, not to be changed."""
+    import tiny
+
+    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium, the one of this machine; where there is none, what asks for it is skipped."""

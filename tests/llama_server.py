@@ -67,9 +67,7 @@ def main(gguf: str, port: int, parallel: int, context: int, most: int) -> None:
     params = xllamacpp.CommonParams()
     params.model.path, params.port, params.n_parallel = gguf, port, parallel
     params.n_ctx, params.n_predict = context * parallel, most
-    params.cpuparams.n_threads = (
-        1  # several wait for each other in a loop, which a busy machine makes endless
-    )
+    params.cpuparams.n_threads = 1  # several wait for each other in a loop: endless on a busy machine
     server = xllamacpp.Server(params)  # ends when it is no longer referred to
     while server:
         time.sleep(60)

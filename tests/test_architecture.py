@@ -20,6 +20,8 @@ ORDER = [
     "corpus",
     "models",
     "judge",
+]
+ORDER += [
     "oracle",
     "training",
     "tapir",

@@ -9,22 +9,15 @@ import time
 
 import pytest
 from batch_server import BatchServer
+from chat_server import ChatServer
 from test_chat import DOLLAR, Asked, asking, echo, endpoint
 
 from lib import files
 from lib.errors import UserError
 from lib.models import batch, paid
-from lib.models.__main__ import main
 from lib.models.catalog import Model
 from lib.models.ledger import Ledger
 from lib.models.types import SamplingParams
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    opened = Ledger(tmp_path / "ledger.sqlite")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(autouse=True)
@@ -60,12 +53,8 @@ def test_many_calls_are_several_batches_under_way_at_once(ledger, monkeypatch):
     monkeypatch.setattr(batch, "FILE_CALLS", 30)
     with BatchServer(echo, polls=5) as server:
         assert len(by_batch(server, ledger).chat(asking(100))) == 100
-        assert [len(server.files[b["input_file_id"]].splitlines()) for b in server.batches.values()] == [
-            30,
-            30,
-            30,
-            10,
-        ]
+        files = [server.files[each["input_file_id"]] for each in server.batches.values()]
+        assert [len(file.splitlines()) for file in files] == [30, 30, 30, 10]
 
 
 def test_a_call_costs_half(ledger):
@@ -91,9 +80,8 @@ def test_what_a_batch_might_have_cost_is_free_again_once_it_is_collected(ledger,
         with pytest.raises(UserError, match="budget_usd=30"):
             by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)
         assert len(server.batches) == 1 and ledger.spent("a run") == 10 and ledger.under_way() == 0
-        assert (
-            len(by_batch(server, ledger, price=DOLLAR, budget_usd=30).chat(asking(40), params=params)) == 40
-        )
+        again = by_batch(server, ledger, price=DOLLAR, budget_usd=30)
+        assert len(again.chat(asking(40), params=params)) == 40
 
 
 def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(ledger):
@@ -104,9 +92,8 @@ def test_a_call_without_a_result_is_counted_and_asked_again_by_the_next_start(le
         assert [i for i, reply in enumerate(replies) if reply.failed] == [7] and backend.failures.total() == 1
         server.lost = lambda body: False
         assert by_batch(server, ledger).chat(asking(40))[7].text == "You said: question 7"
-    assert (
-        sum(server.counts.values()) + len(server.bodies) == 42
-    )  # the one call left was made at once, so counted twice
+    # the one call left was made at once, so counted twice
+    assert sum(server.counts.values()) + len(server.bodies) == 42
 
 
 def test_an_unusable_result_is_paid_counted_by_its_cause_and_not_stored(ledger):
@@ -128,8 +115,6 @@ def test_a_batch_that_is_refused_says_why_and_leaves_nothing_behind(ledger):
 
 
 def test_a_server_without_the_batch_api_is_named(ledger):
-    from chat_server import ChatServer
-
     with (
         ChatServer(echo) as server,
         pytest.raises(UserError, match="the Batch API of .* fails: .*remove batch from"),
@@ -142,22 +127,25 @@ def order(url: str, file, questions: int, poll_s: float) -> None:
     backend.chat(asking(questions))
 
 
-@pytest.mark.parametrize("moment", ["while it is being made", "while it is under way"])
-def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_path, moment):
-    file, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
+def killed(server: BatchServer, file, at_once: bool) -> Ledger:
+    """The ledger of a process that ordered 40 calls and was killed while its batch was made, or under way."""
+    process = multiprocessing.get_context("spawn").Process(target=order, args=(server.url, file, 40, 0.01))
+    server.polls = 1_000_000
+    if at_once:
+        server.on_batch = lambda: os.kill(process.pid, signal.SIGKILL)
+    process.start()
+    while process.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    server.on_batch, server.polls = lambda: None, 2
+    return Ledger(file)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_killed_at_any_moment_a_batch_is_collected_and_not_ordered_again(tmp_path, at_once):
     with BatchServer(echo) as server:
-        process = fresh.Process(target=order, args=(server.url, file, 40, 0.01))
-        if moment == "while it is being made":
-            server.on_batch = lambda: os.kill(process.pid, signal.SIGKILL)
-        else:
-            server.polls = 1_000_000
-        process.start()
-        while process.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        server.on_batch, server.polls = lambda: None, 2
-        again = Ledger(file)
+        again = killed(server, tmp_path / "killed.sqlite", at_once)
         assert len(by_batch(server, again).chat(asking(10))) == 10  # though so few would be asked at once
         replies = by_batch(server, again).chat(asking(60))  # 20 more than before
         again.close()
@@ -170,13 +158,8 @@ def test_a_bad_line_among_the_results_costs_only_itself(ledger):
         half = json.loads(lines[3])
         half["response"]["body"]["choices"][0]["message"]["content"] = "\ud83d"
         strange = ["[1]", "{}", '{"custom_id": "nobody", "response": null}', lines[1][:-30], "\udcff"]
-        return [
-            lines[0],
-            *strange,
-            lines[2].replace('"usage": {', '"usage": 5, "x": {'),
-            json.dumps(half),
-            *lines[4:],
-        ]
+        no_usage = lines[2].replace('"usage": {', '"usage": 5, "x": {')
+        return [lines[0], *strange, no_usage, json.dumps(half), *lines[4:]]
 
     with BatchServer(echo) as server:
         server.results = results
@@ -187,15 +170,8 @@ def test_a_bad_line_among_the_results_costs_only_itself(ledger):
 
 @pytest.mark.parametrize("batch", [True, False])
 def test_what_is_under_way_is_collected_and_not_paid_again_though_batches_are_given_up(tmp_path, batch):
-    file, fresh = tmp_path / "killed.sqlite", multiprocessing.get_context("spawn")
-    with BatchServer(echo, polls=1_000_000) as server:
-        process = fresh.Process(target=order, args=(server.url, file, 40, 0.01))
-        process.start()
-        while process.is_alive() and not any(b["looks"] > 3 for b in server.batches.values()):
-            time.sleep(0.01)
-        process.kill()
-        process.join()
-        server.polls, again = 2, Ledger(file)
+    with BatchServer(echo) as server:
+        again = killed(server, tmp_path / "killed.sqlite", at_once=False)
         assert len(endpoint(server, again, batch=batch, poll_s=0.01).chat(asking(45))) == 45
         assert set(server.counts.values()) == {1} and len(server.batches) == 1
         assert again.under_way() == 0
@@ -215,14 +191,6 @@ def test_a_batch_that_is_gone_is_forgotten(ledger):
             by_batch(server, ledger).chat(asking(40))
         server.on_batch = lambda: None
         assert len(by_batch(server, ledger).chat(asking(40))) == 40
-
-
-def test_the_stats_of_a_ledger_say_what_is_under_way(ledger, capsys):
-    with BatchServer(echo) as server:
-        backend = by_batch(server, ledger)
-        ledger.order("a token", server.url, [pending(backend)])
-    assert main(["stats", str(ledger.path)]) == 0
-    assert "1 calls are in batches under way" in capsys.readouterr().out
 
 
 def test_a_batch_that_was_never_made_is_ordered_anew(ledger):

@@ -4,7 +4,7 @@ import importlib.util
 from importlib import import_module
 
 import pytest
-from bench import environments, gpu, lines, oracle, scale
+from bench import environments, gpu, lines, scale
 
 bench = import_module("bench.__main__")
 
@@ -23,12 +23,6 @@ def test_the_tables_of_the_page_on_scale_are_those_of_its_formula():
 def test_what_a_gpu_is_measured_by_runs_without_one():
     table_lines = gpu.measure({"tiny": gpu.TINY}, prompts=8, new=4)
     assert len(table_lines) == 5 + 3 and all(line["suite"] > 0 for line in table_lines)
-
-
-def test_more_calls_a_second_are_better_and_fewer_seconds_are():
-    assert lines.times(lines.compared("x", "calls/s", 80, 100, "SDK")) == 0.8
-    assert lines.times(lines.compared("x", "s", 2, 5, "pipeline")) == 2.5
-    assert lines.times(lines.compared("dropped", "rows", 2, 5, "datasketch")) is None
 
 
 def test_a_bound_is_held_against_the_ratio_and_the_number():
@@ -50,21 +44,3 @@ def test_a_bench_that_fails_is_a_line_that_misses_and_the_others_go_on(monkeypat
     monkeypatch.setattr(bench, "ALL", ("nowhere", "nowhere_else"))
     assert bench.main([]) == 1
     assert capfd.readouterr().out.count("failed: ModuleNotFoundError") == 2
-
-
-def test_an_unknown_bench_is_named_with_those_there_are(capsys):
-    assert bench.main(["oracel"]) == 2
-    assert "no bench is called oracel: there are oracle, " in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_oracle_calls_are_measured_beside_the_sdk_and_a_peer_that_is_not_installed_says_so(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setattr(environments, "PLACE", tmp_path)
-    sdk, bare, curator, _ = table_lines = oracle.measure({4: 40})
-    assert curator["suite"] >= sdk["suite"]  # without ledger and start
-    assert 5 < sdk["suite"] < 4 / oracle.local.DELAY_S and 5 < bare["peer"] < 4 / oracle.local.DELAY_S
-    assert sdk["holds"] == (sdk["suite"] >= oracle.LEAST * sdk["peer"]) and bare["holds"] is None
-    assert curator["peer"] == "not installed: make bench-peers" and lines.times(curator) is None
-    assert "| not installed: make bench-peers (curator) | – | – | – |" in lines.table(table_lines)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import threading
 import time
 from datetime import date, timedelta
 from random import Random
@@ -27,13 +26,6 @@ KEY = "sk-a-secret-that-nobody-may-see"
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("A_KEY", KEY)
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    opened = Ledger(tmp_path / "ledger.sqlite")
-    yield opened
-    opened.close()
 
 
 def echo(body: dict) -> str:
@@ -66,9 +58,11 @@ def endpoint(server: ChatServer, ledger: Ledger, **options) -> Asked:
     return Asked(model, ledger, "a run", **options)
 
 
-def test_replies_come_in_the_order_of_the_requests(ledger):
+def test_replies_come_in_the_order_of_the_requests_of_which_no_more_run_at_once_than_allowed(ledger):
     with ChatServer(echo) as server:
-        replies = endpoint(server, ledger).chat(asking(50))
+        server.delay_s = 0.02
+        replies = endpoint(server, ledger, concurrency=7).chat(asking(50))
+        assert server.most == 7
     assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(50)]
     assert {reply.finish_reason for reply in replies} == {"stop"}
 
@@ -89,13 +83,6 @@ def test_equal_requests_are_one_call_and_another_attempt_is_another(ledger):
     with ChatServer(echo) as server:
         endpoint(server, ledger).chat(asking(1) * 3, attempts=[1, 1, 2])
         assert list(server.counts.values()) == [2]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_survived_by_asking_again(ledger, fault):
-    with ChatServer(echo, lambda body, nth: fault if nth == 1 else None) as server:
-        replies = endpoint(server, ledger, timeout_s=0.5).chat(asking(3))
-    assert [reply.text for reply in replies] == [f"You said: question {i}" for i in range(3)]
 
 
 def test_with_a_fifth_of_the_replies_faulty_every_row_is_answered_and_none_is_asked_again_once_stored(ledger):
@@ -121,11 +108,6 @@ def test_a_call_that_fails_for_good_is_counted_and_not_stored(ledger):
         assert backend.chat(asking(3))[1].text == f"You said: {bad}"
 
 
-def test_a_reply_cut_at_the_token_limit_says_so(ledger):
-    with ChatServer(echo, lambda body, nth: "length") as server:
-        assert endpoint(server, ledger).chat(asking(1))[0].finish_reason == "length"
-
-
 def ending(text: object, finish: object = "stop", **more) -> dict:
     """A completion with this text and finish_reason, and whatever else."""
     return {"choices": [{"message": {"content": text}, "finish_reason": finish}], **more}
@@ -144,12 +126,10 @@ STRANGE = {
 @pytest.mark.parametrize("kind", STRANGE)
 def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_ledger(ledger, kind):
     with ChatServer(lambda body: STRANGE[kind]) as server:
-        first = endpoint(server, ledger, price=(1, 1)).chat(asking(70))
-        assert endpoint(server, ledger, price=(1, 1)).chat(asking(70)) == first
-        assert sum(server.counts.values()) == 70
-    assert not any(reply.failed for reply in first) and all(
-        reply.text.encode() is not None for reply in first
-    )
+        first = endpoint(server, ledger, price=(1, 1)).chat(asking(3))
+        assert endpoint(server, ledger, price=(1, 1)).chat(asking(3)) == first
+        assert sum(server.counts.values()) == 3
+    assert not any(reply.failed for reply in first) and first[0].text.isascii() == ("half" not in kind)
     assert all(call.usd > 0 for call in ledger.rows())  # what the endpoint does not say is reckoned
 
 
@@ -181,14 +161,6 @@ def test_an_error_that_cost_nothing_is_asked_again_as_one_of_http_is(ledger):
     waiting = iter([{"error": {"message": "overloaded"}, "choices": [], "usage": None}] * 2)
     with ChatServer(lambda body: next(waiting, "yes")) as server:
         assert endpoint(server, ledger).chat(asking(1))[0].text == "yes" and len(server.bodies) == 3
-
-
-def test_thoughts_stay_in_the_ledger_and_are_no_part_of_the_reply(ledger):
-    with ChatServer(lambda body: "<think>They ask for a yes.</think>\n\nyes") as server:
-        assert endpoint(server, ledger).chat(asking(1))[0].text == "yes"
-        assert endpoint(server, ledger).chat(asking(1))[0].text == "yes"
-    (call,) = ledger.rows()
-    assert "They ask for a yes." in call.response
 
 
 def test_a_prompt_that_the_server_cut_is_a_failed_call_that_says_so(ledger):
@@ -273,7 +245,6 @@ def models(tmp_path, monkeypatch):
         ("{url: http://a/v1, concurrency: 0}", "m: concurrency: Input should be greater than 0"),
         ("{url: http://a/v1, price: cheap}", "m: price"),
         ("{key: A_KEY}", "m: url: Field required"),
-        ("{url: localhost:8000}", "'localhost:8000' is no endpoint. Write http"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_field(models, entry, message):
@@ -311,19 +282,6 @@ def test_the_models_that_come_with_the_suite_can_be_read():
     assert not any(each.key for each in catalog.listed().values() if "openai.com" not in each.url)
 
 
-def test_what_fails_while_progress_is_shown_stops_the_asking(ledger):
-    def report(done):
-        raise OSError("no space left on device")
-
-    with ChatServer(echo) as server:
-        server.delay_s = 0.05
-        with pytest.raises(OSError, match="no space left"):
-            endpoint(server, ledger, concurrency=4).chat(asking(500), report)
-        backend = sum(server.counts.values())
-        time.sleep(0.5)
-        assert sum(server.counts.values()) <= backend + 4
-
-
 def test_a_few_calls_that_all_fail_are_an_error(ledger):
     with (
         ChatServer(echo, lambda body, nth: "500") as server,
@@ -332,30 +290,16 @@ def test_a_few_calls_that_all_fail_are_an_error(ledger):
         endpoint(server, ledger, tries=1).chat(asking(6))
 
 
-def test_one_call_that_is_forbidden_among_others_is_counted_and_stops_nothing(ledger):
-    bad = lambda body, nth: "403" if "question 30" in str(body) else None  # noqa: E731
-    with ChatServer(echo, bad) as server:
-        backend = endpoint(server, ledger, concurrency=1)
-        assert [reply.failed for reply in backend.chat(asking(40))] == [i == 30 for i in range(40)]
-
-
-def test_a_refused_key_is_said_at_once_however_slow_the_pace(ledger):
-    started = time.monotonic()
-    with ChatServer(echo, lambda body, nth: "401") as server, pytest.raises(UserError, match="refuses"):
-        endpoint(server, ledger, concurrency=16, requests_per_minute=10, tokens_per_minute=10).chat(
-            asking(50)
-        )
-    assert time.monotonic() - started < 5
-
-
 @pytest.mark.parametrize("status", ["401", "404"])
-def test_a_refused_key_or_model_stops_at_once_without_showing_the_key(ledger, status):
+def test_a_refused_key_or_model_stops_at_once_at_any_pace_without_showing_the_key(ledger, status):
+    started, pace = time.monotonic(), {"requests_per_minute": 10, "tokens_per_minute": 10}
     with (
         ChatServer(echo, lambda body, nth: status) as server,
         pytest.raises(UserError, match="refuses a-model") as raised,
     ):
-        endpoint(server, ledger, concurrency=2).chat(asking(200))
+        endpoint(server, ledger, concurrency=16, **pace).chat(asking(50))
     assert len(server.counts) < 10 and KEY not in str(raised.value)
+    assert time.monotonic() - started < 5
 
 
 def test_a_server_that_is_down_stops_the_stage_and_says_how_to_go_on(ledger):
@@ -415,12 +359,6 @@ def test_what_another_process_of_the_run_spends_meanwhile_counts_for_the_budget(
     other.close()
 
 
-def test_a_paid_reply_of_no_use_counts_for_the_budget(ledger):
-    with ChatServer(lambda body: {"choices": []}) as server, pytest.raises(UserError):
-        endpoint(server, ledger, price=DOLLAR, concurrency=1, budget_usd=10, tries=3).chat(asking(100))
-    assert sum(server.counts.values()) <= 10 + 2
-
-
 def test_a_budget_with_an_unknown_price_is_refused(ledger):
     with pytest.raises(UserError, match="price of a-model is unknown"):
         Asked(Model("a-model", "http://127.0.0.1:9/v1"), ledger, budget_usd=1)
@@ -454,25 +392,12 @@ def test_spaces_around_a_key_do_no_harm(ledger, monkeypatch, strange):
         assert endpoint(server, ledger).chat(asking(1))[0].text == "You said: question 0"
 
 
-def test_a_key_that_no_header_can_hold_is_one_error(ledger, monkeypatch):
-    monkeypatch.setenv("A_KEY", "schlüssel")
-    with ChatServer(echo) as server, pytest.raises(UserError, match="A_KEY holds characters"):
-        endpoint(server, ledger).chat(asking(1))
-
-
 def test_ledger_only_counts_what_is_missing(ledger):
     with ChatServer(echo) as server:
         endpoint(server, ledger).chat(asking(5))
         with pytest.raises(UserError, match="3 of 8 calls are not in the ledger"):
             endpoint(server, ledger, ledger_only=True).chat(asking(8))
         assert len(endpoint(server, ledger, ledger_only=True).chat(asking(5))) == 5
-
-
-def test_no_more_calls_run_at_once_than_asked_for(ledger):
-    with ChatServer(echo) as server:
-        server.delay_s = 0.02
-        endpoint(server, ledger, concurrency=7).chat(asking(60))
-        assert server.most == 7
 
 
 def test_requests_are_spread_over_the_minute(ledger):
@@ -482,30 +407,11 @@ def test_requests_are_spread_over_the_minute(ledger):
         assert time.monotonic() - started >= 0.5
 
 
-def test_an_interrupted_stage_keeps_what_was_answered(ledger):
-    import _thread
-
-    with ChatServer(echo) as server:
-        server.delay_s = 0.05
-        threading.Timer(0.6, _thread.interrupt_main).start()
-        started = time.monotonic()
-        with pytest.raises(KeyboardInterrupt):
-            endpoint(server, ledger, concurrency=4).chat(asking(1000))
-        assert time.monotonic() - started < 2.6
-        stored = len(list(ledger.rows()))
-        assert 0 < stored < 1000 and sum(server.counts.values()) <= stored + 4
-
-
 def test_the_ledger_holds_the_whole_reply_and_not_the_key(ledger, tmp_path):
     with ChatServer(echo) as server:
         endpoint(server, ledger).chat(asking(2), purpose="judge")
     (call, _) = ledger.rows()
     assert json.loads(call.response)["usage"]["total_tokens"] == 15
-    assert (call.purpose, call.run, call.prompt_tokens, call.completion_tokens, call.usd) == (
-        "judge",
-        "a run",
-        10,
-        5,
-        None,
-    )
+    assert (call.purpose, call.run) == ("judge", "a run")
+    assert (call.prompt_tokens, call.completion_tokens, call.usd) == (10, 5, None)
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())

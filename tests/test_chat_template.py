@@ -84,14 +84,12 @@ def test_a_trained_student_is_asked_as_it_was_trained(family):
 
 def test_empty_thoughts_of_qwen_3_are_prompt_and_its_end_is_im_end():
     tokenizer = tokenizer_with(TEMPLATES["qwen3.jinja"].read_text())
-    [(prompt, response)] = chat_template.parts(tokenizer, [[USER]], ["I do."])
-    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n") and response == "I do.<|im_end|>"
-
-
-def test_a_response_about_a_tag_keeps_its_beginning():
-    tokenizer = tokenizer_with(TEMPLATES["qwen3.jinja"].read_text())
-    [(_, response)] = chat_template.parts(tokenizer, [[USER]], ["Write </think> to close it."])
-    assert response == "Write </think> to close it.<|im_end|>"
+    texts = ["I do.", "Write </think> to close it."]
+    for text, (prompt, response) in zip(
+        texts, chat_template.parts(tokenizer, [[USER]] * 2, texts), strict=True
+    ):
+        assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+        assert response == f"{text}<|im_end|>"
 
 
 def test_a_template_without_an_end_token_is_given_the_tokenizers_eos():

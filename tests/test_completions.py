@@ -17,51 +17,38 @@ CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>
         ("<think>hm</think>8 7", "hm", "8 7"),
         ("\n<think>\nhm\n</think>\n\n8 7", "hm", "8 7"),
         ("<thinking>hm</thinking> 8 7", "hm", "8 7"),
-        ("<THINK>hm</Think>8 7", "hm", "8 7"),
         ("[THINK]hm[/THINK]8 7", "hm", "8 7"),
-        ("<|begin_of_thought|>hm<|end_of_thought|>8 7", "hm", "8 7"),
         ("<think>a</think><think>b</think>8 7", "a\nb", "8 7"),
+        ("Both are fine.</think>8 7", "Both are fine.", "8 7"),
+        ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>Hi<|END_RESPONSE|>", "a", "Hi"),
+        ("<|begin_of_thought|>a<|end_of_thought|><|begin_of_solution|>Hi<|end_of_solution|>", "a", "Hi"),
+        ("<think>a</think><answer>8 7</answer>", "a", "8 7"),
+        ('<|channel|>final <|constrain|>json<|message|>{"a": 8}<|return|>', "", '{"a": 8}'),
         (CHANNELS, "hm", "8 7"),
-        (f"<|start|>assistant{CHANNELS}", "hm", "8 7"),
         ("analysisWe compare.assistantfinal8 7", "We compare.", "8 7"),
         ("hm\n</think>\n\n8 7", "hm", "8 7"),  # the template wrote the opening tag
-        ("</think>\n8 7", "", "8 7"),
     ],
 )
 def test_thoughts_at_the_beginning_are_no_part_of_the_text(text, reasoning, wording):
     assert split_thoughts(text) == (reasoning, wording)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>[[3]] maybe",
-        "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait",
-        "[THINK]8 7",
-        "<|channel|>analysis<|message|>8 7",
-        "analysisWe say 8 7",
-        "<think>a</think><think>8 7",
-        "8 7\n</think>",
-    ],
-)
+NEVER_ENDING = ["<think>[[3]] maybe", "<think>Assistant 1: 9\nAssistant 2: 2\nbut wait"]
+NEVER_ENDING += ["<|channel|>analysis<|message|>8 7", "<think>a</think><think>8 7", "8 7\n</think>"]
+
+
+@pytest.mark.parametrize("text", NEVER_ENDING)
 def test_a_thought_that_never_ends_or_is_all_there_is_leaves_no_text(text):
     reasoning, wording = split_thoughts(text)
     assert reasoning and not wording
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "  as it is \n",
-        "To close it, write </think>, and then go on.",
-        "Write <think> first and </think> last.",
-        "As HTML:\n```\n</think>\n```\nThat is all.",
-        "Here: <think>hm</think> is how they look.",
-        "analysis of the data shows",
-        "analysisResult = 3",
-    ],
-)
+ABOUT_THOUGHTS = ["To close it, write </think>, and then go on."]
+ABOUT_THOUGHTS += ["As HTML:\n```\n</think>\n```\nThat is all.", "Here: <think>hm</think> is how they look."]
+ABOUT_THOUGHTS += ["analysis of the data shows", "analysisResult = 3"]
+
+
+@pytest.mark.parametrize("text", ABOUT_THOUGHTS)
 def test_a_response_about_thoughts_is_left_as_it_is(text):
     assert split_thoughts(text) == ("", text)
 
@@ -140,19 +127,6 @@ def test_how_a_reply_ended_is_read_whatever_the_server_calls_it(finish, end):
     assert read(response(finish=finish), body()).finish_reason == end
 
 
-@pytest.mark.parametrize("finish", ["abort", "SAFETY", 5])
-def test_a_reply_that_ended_in_any_other_way_answers_nothing(finish):
-    with pytest.raises(Unusable, match=f"ended with '{finish}'"):
-        read(response("half a te", finish), body())
-
-
-def test_an_error_in_the_choice_is_one_though_there_is_text():
-    broken = response("half")
-    broken["choices"][0]["error"] = {"message": "overloaded"}
-    with pytest.raises(Unusable, match="overloaded"):
-        read(broken, body())
-
-
 CALL = {"tool_calls": [{"function": {"name": "rank", "arguments": "[1]"}}]}
 
 
@@ -167,6 +141,9 @@ def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
         read(given, body())
 
 
+OTHER_ENDS = ("error", "abort", "SAFETY", "content_filter", "no such word", 5, {})
+
+
 @pytest.mark.parametrize(
     "given, cause",
     [
@@ -174,10 +151,9 @@ def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
         ([], "no chat completion"),
         ({"choices": [{"message": None}]}, "no chat completion"),
         ({"object": "error", "error": "overloaded"}, "an error inside the reply: overloaded"),
-        (response("half", "error"), "ended with 'error'"),
-        (response("half", "content_filter"), "ended with 'content_filter'"),
-        (response("half", "no such word"), "ended with 'no such word'"),
-        (response("half", {}), "ended with '{}'"),
+        *((response("half", finish), f"ended with '{finish}'") for finish in OTHER_ENDS),
+        ({"choices": [response("half")["choices"][0] | {"error": {"message": "overloaded"}}]}, "overloaded"),
+        (response(None, refusal="I can't help with that."), "the model refuses: I can't help"),
         (response(None), "no text"),
         (response([{"type": "image"}]), "no text"),
         (response(7), "no text"),
@@ -224,26 +200,3 @@ def test_a_prompt_that_was_read_whole_or_is_not_counted_is_one(stated):
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(completions).failed == 0
-
-
-@pytest.mark.parametrize(
-    "text, response",
-    [
-        ("Both are fine.</think>8 7", "8 7"),
-        ("To close, write </think>.", "To close, write </think>."),
-        ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>Hi<|END_RESPONSE|>", "Hi"),
-        ("<|begin_of_thought|>a<|end_of_thought|>\n\n<|begin_of_solution|>Hi<|end_of_solution|>", "Hi"),
-        ("<think>a</think><answer>8 7</answer>", "8 7"),
-        ('<|channel|>final <|constrain|>json<|message|>{"a": 8}<|return|>', '{"a": 8}'),
-        ("<|channel|>nothing of the kind", ""),
-    ],
-)
-def test_a_response_behind_a_thought_is_without_what_its_model_writes_around_it(text, response):
-    assert split_thoughts(text)[1] == response
-
-
-def test_a_refusal_is_named_by_its_words():
-    message = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
-    response = {"choices": [{"message": message, "finish_reason": "stop"}]}
-    with pytest.raises(Unusable, match="the model refuses: I can't help"):
-        read(response, {"messages": []})

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lib import records
-from lib.corpus import contamination, sources
+from lib.corpus import contamination
 
 PROMPT = "Explain in simple words why the sky over the sea is blue at noon."  # 14 words
 
@@ -23,9 +23,6 @@ def test_an_equal_prompt_is_found_at_any_length_whatever_its_case_and_signs():
     assert causes("Why?", "why") == ["exact"]
     assert causes("Who is Ada?", {"instruction": "Answer.", "input": "WHO IS ADA"}) == ["exact"]
     assert causes("Answer: who is Ada?", {"instruction": "Answer:", "input": "Who is Ada?"}) == ["exact"]
-
-
-def test_an_equal_prompt_in_an_earlier_turn_is_found():
     turns = [{"role": "user", "content": "Who is Ada?"}, {"role": "assistant", "content": "A mathematician."}]
     assert causes("Who is Ada?", {"instruction": "Go on.", "turns": turns}) == ["exact"]
 
@@ -39,18 +36,12 @@ def test_characters_count_as_the_share_of_the_prompt_found_in_the_row():
     prompt = "abcdefghijklmn"  # ten 5-grams
     assert causes(prompt, "abcdefghijkl and a long row around it") == ["characters"]  # eight of them
     assert causes(prompt, "abcdefghijk and a long row around it") == []  # seven
-    assert (
-        causes("abcdefghijklmn and a long prompt around it", "abcdefghijklmn") == []
-    )  # the row lies in the prompt
+    assert causes(f"{prompt} and a long prompt around it", prompt) == []  # the row lies in the prompt
 
 
 def test_a_row_counts_once_by_its_first_cause():
     overlaps = find(PROMPT, PROMPT, PROMPT + " Thank you.", "Name a river.")
     assert contamination.count_causes(overlaps) == {"exact": 1, "words": 1, "characters": 0}
-
-
-def test_a_prompt_touched_by_many_rows_counts_once():
-    assert contamination.touched(find(PROMPT, PROMPT, PROMPT), "bench") == [0]
 
 
 def test_a_row_that_touches_two_benchmarks_counts_in_both_and_once_in_the_total():
@@ -62,9 +53,8 @@ def test_a_row_that_touches_two_benchmarks_counts_in_both_and_once_in_the_total(
 
 def test_any_turn_of_a_question_touches_it():
     data = records.build([{"instruction": "Now say it in rhyme, please."}])
-    overlaps = contamination.find(
-        data, {"bench": [["Name a river.", "Now say it in rhyme, please."], "Why?"]}
-    )
+    question = ["Name a river.", "Now say it in rhyme, please."]
+    overlaps = contamination.find(data, {"bench": [question, "Why?"]})
     assert contamination.touched(overlaps, "bench") == [0]
 
 
@@ -95,14 +85,3 @@ def test_each_benchmark_file_is_read_by_its_own_field(tmp_path, key):
     value = ["Name a river.", "Another."] if key == "turns" else "Name a river."
     (tmp_path / "a.jsonl").write_text(json.dumps({key: value, "output": "x"}))
     assert contamination.prompts(str(tmp_path / "a.jsonl")) == [value]
-
-
-def test_a_file_without_prompts_is_refused(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"answer": "x"}')
-    with pytest.raises(sources.BadInput, match="line 1: no benchmark prompt"):
-        contamination.prompts(str(tmp_path / "a.jsonl"))
-
-
-def test_the_description_names_every_figure():
-    line = "- bench: 1 of 1 prompts touched, by 1 rows (1 exact, 0 words, 0 characters)"
-    assert contamination.describe(find(PROMPT, PROMPT, "Name a river."), {"bench": [PROMPT]}) == line

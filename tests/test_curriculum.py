@@ -15,15 +15,11 @@ def side(name, n, tokens=1):
     return rows(name, n), [tokens] * n
 
 
-def test_mfd_is_high_when_the_oracle_beats_the_student():
+def test_mfd_is_high_when_the_oracle_beats_the_student_and_none_where_a_score_is_unread():
     assert curriculum.mfd(oracle_score=10, student_score=1) == 9
     assert curriculum.mfd(oracle_score=6, student_score=6) == 0
     assert curriculum.mfd(oracle_score=1, student_score=10) == -9
-
-
-def test_mfd_is_none_where_a_score_is_unread():
-    assert curriculum.mfd(None, 5) is None
-    assert curriculum.mfd(5, None) is None
+    assert curriculum.mfd(None, 5) is curriculum.mfd(5, None) is None
 
 
 def test_a_row_is_hard_from_the_threshold_on_and_neither_where_unread():
@@ -50,16 +46,6 @@ def test_a_round_draws_its_share_without_replacement():
     assert sum(text.startswith("hard") for text in drawn["instruction"]) == 3
 
 
-def test_a_round_can_use_up_both_sides():
-    drawn = curriculum.draw_round(side("hard", 2), side("easy", 2), share=0.5, rows=4, tokens=0, seed=1)
-    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "hard 0", "hard 1"]
-
-
-def test_a_warm_up_needs_no_hard_rows():
-    drawn = curriculum.draw_round(side("hard", 0), side("easy", 3), share=0.0, rows=3, tokens=0, seed=1)
-    assert sorted(drawn["instruction"]) == ["easy 0", "easy 1", "easy 2"]
-
-
 @pytest.mark.parametrize("budget", [7, 100, 333])
 def test_a_token_budget_is_met_to_half_a_row(budget):
     lengths = [3 + i % 7 for i in range(80)]
@@ -70,24 +56,17 @@ def test_a_token_budget_is_met_to_half_a_row(budget):
     assert abs(sum(text.startswith("hard") for text in drawn["instruction"]) - len(drawn) / 2) <= 0.5
 
 
-def test_long_and_short_responses_get_the_same_budget_in_fewer_and_more_rows():
-    long = curriculum.draw_round(side("hard", 50, 20), side("easy", 50, 20), 0.5, rows=0, tokens=200, seed=1)
-    short = curriculum.draw_round(side("hard", 50, 5), side("easy", 50, 5), 0.5, rows=0, tokens=200, seed=1)
-    assert (len(long), len(short)) == (10, 40)
-
-
 @pytest.mark.parametrize(
-    ("hard", "easy", "message"),
-    [(2, 9, "needs 3 hard rows, and there are 2"), (9, 2, "needs 7 other rows, and there are 2")],
+    ("hard", "easy", "size", "message"),
+    [
+        (2, 9, {"rows": 10, "tokens": 0}, "needs 3 hard rows, and there are 2"),
+        (9, 2, {"rows": 10, "tokens": 0}, "needs 7 other rows, and there are 2"),
+        (2, 9, {"rows": 0, "tokens": 1000}, "round_tokens=1000.*it has [0-9]+ tokens at most"),
+    ],
 )
-def test_a_shortfall_names_both_numbers(hard, easy, message):
+def test_a_shortfall_names_both_numbers(hard, easy, size, message):
     with pytest.raises(UserError, match=message):
-        curriculum.draw_round(side("hard", hard), side("easy", easy), share=0.3, rows=10, tokens=0, seed=1)
-
-
-def test_a_token_budget_beyond_the_rows_is_a_shortfall():
-    with pytest.raises(UserError, match="round_tokens=1000.*it has 5 tokens at most"):
-        curriculum.draw_round(side("hard", 2), side("easy", 9), share=0.5, rows=0, tokens=1000, seed=1)
+        curriculum.draw_round(side("hard", hard), side("easy", easy), share=0.3, seed=1, **size)
 
 
 def test_a_budget_smaller_than_any_row_still_teaches_one():

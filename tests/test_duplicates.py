@@ -45,9 +45,8 @@ def test_similarity_at_the_threshold_drops_and_just_below_it_keeps():
 
 
 def test_a_chain_of_small_changes_is_compared_with_kept_rows_only():
-    data = rows(
-        "a b c d e f g h", "b c d e f g h i", "c d e f g h i j"
-    )  # neighbours share 5 of 7, the ends 4 of 8
+    # neighbours share 5 of 7, the ends 4 of 8
+    data = rows("a b c d e f g h", "b c d e f g h i", "c d e f g h i j")
     kept, _ = duplicates.drop_near(data, threshold=0.7)
     assert kept["instruction"][:] == ["a b c d e f g h", "c d e f g h i j"]
 
@@ -63,21 +62,7 @@ def test_the_index_finds_every_near_pair_that_a_full_comparison_finds():
 
 
 def test_payload_decides_in_the_embedded_world_whatever_the_wording():
-    facts = [
-        {"family": "sum", "payload": [2, 3]},
-        {"family": "sum", "payload": [2, 3]},
-        {"family": "gcd", "payload": [2, 3]},
-    ]
+    facts = [{"family": family, "payload": [2, 3]} for family in ("sum", "sum", "gcd")]
     data = rows("Add 2 and 3.", "What is 2 plus 3?", "Add 2 and 3.", meta=list(map(json.dumps, facts)))
     kept, _ = duplicates.drop_exact(data, key="payload")
     assert kept["id"][:] == [data["id"][0], data["id"][2]]
-
-
-def test_a_row_without_payload_is_named():
-    with pytest.raises(ValueError, match="has no payload"):
-        duplicates.drop_exact(rows("Add 2 and 3."), key="payload")
-
-
-def test_nothing_in_nothing_out():
-    data = rows("a").select([])
-    assert len(duplicates.drop_exact(data)[0]) == len(duplicates.drop_near(data)[0]) == 0

@@ -1,7 +1,6 @@
 """The loss is on the last response alone, whatever the template and the batch."""
 
 import pytest
-import tiny
 import torch
 from datasets import Dataset
 from tiny import ROWS, TURNS, byte_tokenizer
@@ -18,11 +17,6 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def tokenizer(folder):
     return models.load(folder).tokenizer
 
@@ -35,9 +29,12 @@ def learnt(tokenizer, row):
 
 
 def test_the_loss_covers_the_response_and_its_end_marker(tokenizer):
-    row = encoding.encode(tokenizer, ROWS.select([0]), 64)[0]
-    assert tokenizer.decode(row["input_ids"]) == "<|bos|><|user|>Say\n\ncat<|end|><|assistant|>cat<|end|>"
-    assert learnt(tokenizer, row) == "cat<|end|>"
+    encoded = encoding.encode(tokenizer, ROWS, 64)
+    whole = "<|bos|><|user|>Say\n\ncat<|end|><|assistant|>cat<|end|>"
+    assert (
+        tokenizer.decode(encoded[0]["input_ids"]) == whole and learnt(tokenizer, encoded[0]) == "cat<|end|>"
+    )
+    assert encoding.response_tokens(encoded) == [4, 6, 5]
 
 
 def test_earlier_turns_of_the_assistant_are_not_in_the_loss(tokenizer):
@@ -77,10 +74,6 @@ def test_a_response_is_taken_by_itself_where_a_token_would_reach_into_it_from_th
     assert row["input_ids"] == [0, 1, 3] and row["labels"] == [-100, 1, 3]
 
 
-def test_response_tokens_count_the_end_marker(tokenizer):
-    assert encoding.response_tokens(encoding.encode(tokenizer, ROWS, 64)) == [4, 6, 5]
-
-
 def test_what_exceeds_the_length_is_cut_at_the_end(tokenizer):
     whole = encoding.encode(tokenizer, ROWS.select([0]), 64)[0]
     cut = encoding.encode(tokenizer, ROWS.select([0]), len(whole["input_ids"]) - 2)[0]
@@ -93,33 +86,23 @@ def test_encoding_agrees_with_trls_own(folder, tokenizer, tmp_path):
     loaded = models.load(folder)
     plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none"}
     settings = SFTConfig(output_dir=str(tmp_path), max_length=64, **plain)
-    prepared = SFTTrainer(
-        model=loaded.model,
-        processing_class=loaded.tokenizer,
-        args=settings,
-        train_dataset=Dataset.from_dict(columns),
-    ).train_dataset
+    parts = {
+        "processing_class": loaded.tokenizer,
+        "args": settings,
+        "train_dataset": Dataset.from_dict(columns),
+    }
+    prepared = SFTTrainer(model=loaded.model, **parts).train_dataset
     encoded = encoding.encode(tokenizer, ROWS, 64)
     assert encoded["input_ids"][:] == prepared["input_ids"][:]
     assert encoded["labels"][:] == prepared["labels"][:]
 
 
-def test_a_row_without_a_response_is_refused_by_id(tokenizer):
+def test_a_row_without_a_response_or_without_room_for_one_is_refused_by_id(tokenizer):
     rows = records.build([{"instruction": "x", "response": "y"}, {"instruction": "z"}])
     with pytest.raises(UserError, match=f"row={rows['id'][1]}: 1 rows have no response"):
         encoding.encode(tokenizer, rows, 64)
-
-
-def test_a_prompt_that_leaves_no_room_is_refused_by_id(tokenizer):
     with pytest.raises(UserError, match=f"max_length=10: 3 prompts.*{ROWS['id'][0]}"):
         encoding.encode(tokenizer, ROWS, 10)
-
-
-def test_more_rows_than_are_read_at_a_time_keep_their_order(tokenizer):
-    numbers = range(1003)
-    rows = records.build({"instruction": f"say {i}", "response": f"it is {i}"} for i in numbers)
-    encoded = encoding.encode(tokenizer, rows, 64)
-    assert [learnt(tokenizer, row) for row in encoded] == [f"it is {i}<|end|>" for i in numbers]
 
 
 # Measuring
@@ -134,6 +117,5 @@ def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
     ids = torch.tensor([encoded[0]["input_ids"]])
     with torch.inference_mode():
         log_probabilities = loaded.model(ids).logits[0, -5:-1].log_softmax(-1)
-    assert together[0] == pytest.approx(
-        -log_probabilities.gather(1, ids[0, -4:, None]).sum().item(), rel=1e-5
-    )
+    by_hand = -log_probabilities.gather(1, ids[0, -4:, None]).sum().item()
+    assert together[0] == pytest.approx(by_hand, rel=1e-5)

@@ -1,15 +1,11 @@
 """Prompts that the student may have been trained on, and model text that is shown."""
 
 import pandas as pd
-import pytest
 
 from lib import files, records, show
 from lib.evaluation import shared
 
-PROMPTS = [
-    {"key": 1, "prompt": "Write a poem about the sea."},
-    {"key": 2, "prompt": "Name three colours of the rainbow."},
-]
+PROMPTS = [{"key": 1, "prompt": "Write a poem about the sea."}, {"key": 2, "prompt": "Name three rivers."}]
 SCORES = pd.DataFrame(
     {"metric": "m.score", "stratum": "all", "weight": 1.0, "id": ["1", "2"], "score": [1.0, 0.0]}
 )
@@ -29,23 +25,14 @@ class Stage:
 
 def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):
     corpus = records.build(
-        [
-            {"instruction": "write a poem about THE SEA", "response": "a"},
-            {"instruction": "Other", "response": "b"},
-        ]
+        {"instruction": text, "response": "a"} for text in ("write a poem about THE SEA", "b")
     )
-    pool = records.build([{"instruction": "More", "response": "c"}])
-    sentence, metrics = shared.overlap(
-        Stage(tmp_path, corpus_from=corpus, pool_from=pool), SCORES, PROMPTS, "prompt", "key", "m.score"
+    stage = Stage(
+        tmp_path, corpus_from=corpus, pool_from=records.build([{"instruction": "c", "response": "a"}])
     )
+    sentence, metrics = shared.overlap(stage, SCORES, PROMPTS, "prompt", "key", "m.score")
     assert metrics == {"m.touched": 1, "m.score_untouched": 0.0}
-    assert (
-        sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
-        and "`m.score` without them: 0" in sentence
-    )
-
-
-def test_without_rows_nothing_is_claimed(tmp_path):
+    assert sentence.startswith("1 of 2 prompts are touched by the 3 training rows")
     sentence, metrics = shared.overlap(Stage(tmp_path), SCORES, PROMPTS, "prompt", "key", "m.score")
     assert metrics == {} and "not known here" in sentence
 
@@ -57,16 +44,3 @@ def test_model_text_is_escaped_in_a_table_and_out_of_it():
         page = show.texts(pd.DataFrame(rows), ["<b>"], ["reply"]).data
         assert "<script" not in page and "<img" not in page and "<b>" not in page and "&lt;b&gt;" in page
     assert show.code("a`<b>\nc") == "`a'<b> c`"
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ({}, "temperature 0, chat template its own, at most 9 tokens; 1 of 4"),
-        ({"student": "m@http://localhost/v1"}, "chat template the server's"),
-        ({"chat_template": "a.jinja"}, "chat template `a.jinja`"),
-    ],
-)
-def test_the_sampling_of_a_student_is_described(values, text):
-    parameters = {"student": "m", "chat_template": "", "max_new_tokens": 9} | values
-    assert text in shared.describe_sampling("folder", parameters, 4, 1)

@@ -30,11 +30,6 @@ def test_a_score_is_the_mean_of_its_candidates():
     assert scores(eight, SPACE, SEVEN) == pytest.approx(((8 * 0.6 + 6 * 0.3) / 0.9, 7))
 
 
-def test_a_ten_of_one_token_counts_as_ten():
-    ten = token("10", **{"10": 0.5, "9": 0.3, "1": 0.2})
-    assert scores(ten, SPACE, SEVEN) == pytest.approx((5 + 2.7 + 0.2, 7))
-
-
 def test_a_ten_of_two_tokens_is_told_from_a_one_by_the_token_after_it():
     each, zero = token("1", **{"1": 0.8, "9": 0.2}), token("0", **{"0": 0.75, " ": 0.25})
     assert scores(SEVEN, SPACE, each, zero) == pytest.approx((7, 0.6 * 10 + 0.2 * 1 + 0.2 * 9))

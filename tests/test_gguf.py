@@ -34,29 +34,10 @@ def test_of_several_gguf_files_one_must_be_named(tmp_path):
     assert loading.locate("student", tmp_path / "q8.gguf") == str(tmp_path / "q8.gguf")
 
 
-def test_safetensors_beside_a_gguf_file_are_what_is_loaded(tmp_path):
-    tiny.make(tmp_path)
-    (tmp_path / "q4.gguf").touch()
-    assert loading.locate("student", tmp_path) == str(tmp_path)
-    assert models.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "repository", "file"),
-    [
-        ("owner/name/q4.gguf", "owner/name", "q4.gguf"),
-        ("owner/name/sub/q4.gguf", "owner/name", "sub/q4.gguf"),
-    ],
-)
-def test_a_gguf_file_on_the_hub_is_named_by_its_place_in_the_repository(name, repository, file):
-    arguments = loading.source(loading.locate("student", name))
-    assert (arguments["pretrained_model_name_or_path"], arguments["gguf_file"]) == (repository, file)
-
-
-def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs the package gguf. Run pip install -e '.\[real\]'"):
-        loading.locate("student", tiny.gguf(tmp_path))
+@pytest.mark.parametrize("file", ["q4.gguf", "sub/q4.gguf"])
+def test_a_gguf_file_on_the_hub_is_named_by_its_place_in_the_repository(file):
+    arguments = loading.source(loading.locate("student", f"owner/name/{file}"))
+    assert (arguments["pretrained_model_name_or_path"], arguments["gguf_file"]) == ("owner/name", file)
 
 
 def test_a_file_that_is_no_gguf_is_named(tmp_path):

@@ -18,11 +18,8 @@ def sentences(n: int, seed: int) -> list[str]:
     """Sentences that share much: every second one is another with a few words changed."""
     known_words, rng, texts = ASKED.split(), Random(seed), []
     for i in range(n):
-        words = (
-            rng.choices(known_words, k=rng.randint(3, 25))
-            if i % 2 or not texts
-            else rng.choice(texts).split()
-        )
+        new = i % 2 or not texts
+        words = rng.choices(known_words, k=rng.randint(3, 25)) if new else rng.choice(texts).split()
         for at in rng.sample(range(len(words)), len(words) // 4 * (i % 2 == 0)):
             words[at] = rng.choice([*known_words, "Zürich", "co-operate", "don't"])
         texts.append(" ".join(words))
@@ -63,16 +60,3 @@ def test_each_reason_is_named(text, why):
     )
     seen.add("Name three rivers in France.")
     assert seen.rejection_reason(text) == why
-
-
-def test_a_conversation_is_known_as_a_whole():
-    seen = NoveltyFilter()
-    turns = [
-        {"role": "user", "content": "Name three rivers in France."},
-        {"role": "assistant", "content": "Seine."},
-    ]
-    seen.add_rows(records.build([{"instruction": "Shorter.", "turns": turns}]))
-    assert (
-        seen.rejection_reason("Shorter.") == ""
-        and seen.rejection_reason("Name three rivers in France. Seine. Shorter.") == "duplicate"
-    )

@@ -1,7 +1,6 @@
 """Training in processes of its own ends with what training in the notebook's process ends with."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from lib import records
@@ -29,11 +27,6 @@ TWO = f"accelerate launch --multi_gpu {HERE}"  # on CPUs, too
 SHARDED = (
     f"accelerate launch --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP {HERE}"
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
 
 
 def train(folder, out, rows=ROWS, chat_template="", **options):
@@ -75,20 +68,6 @@ def test_processes_that_share_a_model_need_its_weights_in_the_first_alone(folder
     alone = loading.load_model(folder)(torch.tensor([[1, 2, 3]])).logits
     for rank in (0, 1):
         assert torch.allclose(torch.load(tmp_path / f"{rank}.pt"), alone, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_student_whose_chat_template_was_named_is_taught_in_steps_that_are_whole(folder, tmp_path):
-    bare = shutil.copytree(folder, tmp_path / "bare")
-    (bare / "chat_template.jinja").unlink()
-    options = {"chat_template": "params/prompts/chat_llama2.jinja", "warmup": 0.3}
-    options["rows"] = ROWS.select(range(16))
-    losses, _, weights = train(bare, tmp_path / "one", **options)
-    shared, seen, same = train(bare, tmp_path / "two", **options, launch=TWO)
-    assert seen[-1] == (8, 8) and [e["loss"] for e in shared] == pytest.approx(
-        [e["loss"] for e in losses], rel=1e-3
-    )
-    assert max((weights[name] - same[name]).abs().max().item() for name in weights) < 1e-4
 
 
 TWO_REFUSE = {"batch_size": 3, "launch": TWO}, "batch_size=3: 2 processes cannot share it"

@@ -1,5 +1,6 @@
 """The oracle behind a URL: what it says becomes rows, what can't be read or used is counted, never made up."""
 
+import contextlib
 import doctest
 import itertools
 import subprocess
@@ -13,7 +14,6 @@ from scripted import Script, unlike
 from lib import models, paths, records
 from lib.corpus import novelty
 from lib.models.catalog import Model
-from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.oracle import replies
 from lib.oracle.llm import LLMOracle
@@ -25,20 +25,16 @@ LABELS = ("Math", "Code", "Code Debug")
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(ledger):
     """An oracle on a server that says this."""
-    opened = []
+    with contextlib.ExitStack() as opened:
 
-    def oracle(fault=lambda body, nth: None, **script):
-        server, ledger = ChatServer(Script(**script), fault).__enter__(), Ledger(tmp_path / "ledger.sqlite")
-        opened.extend([(server.__exit__, ()), (ledger.close, ())])
-        model = Model("m", server.url, timeout_s=1)
-        total = LLMOracle(ServerBackend(model, ledger, tries=2), labels=LABELS)
-        return total, server
+        def oracle(fault=lambda body, nth: None, **script):
+            server = opened.enter_context(ChatServer(Script(**script), fault))
+            backend = ServerBackend(Model("m", server.url, timeout_s=1), ledger, tries=2)
+            return LLMOracle(backend, labels=LABELS), server
 
-    yield oracle
-    for close, given in opened:
-        close(*given)
+        yield oracle
 
 
 def rows(n: int = 2, **columns):
@@ -88,17 +84,17 @@ def test_any_two_columns_are_compared_and_a_row_that_lacks_one_is_not(make):
     assert judge.mean_scores(verdicts[0]) == (3.5, 8.5) and verdicts[1] == []
 
 
-def test_a_verdict_that_can_t_be_read_is_asked_for_once_more_then_counted_unread(make):
-    oracle, server = make(judge="Both are fine.")
-    judged = oracle.score(rows(oracle_response="a", student_response="b"))
-    assert judge.tally(judged) == {"read": 0, "unread": 4, "cut": 0, "missing": 0, "total": 4}
-    assert judged["oracle_score"][:] == [None, None] and sum(server.counts.values()) == 8
-    assert [v["attempt"] for v in judged[0]["verdicts"]] == [1, 1, 2, 2]
-
-
-def test_a_verdict_cut_at_the_token_limit_is_counted_as_cut(make):
-    oracle, _ = make(lambda body, nth: "length", judge="Assistant 1 is")
-    assert judge.tally(oracle.score(rows(1, oracle_response="a", student_response="b")))["cut"] == 2
+def test_only_the_order_that_was_not_read_is_asked_for_again_once_and_then_counted_unread(make):
+    replies = iter(["9 3", "I like both.", "4 8", "I like both.", "9 3", "I like both."])
+    oracle, server = make(judge=lambda text: next(replies))
+    oracle.backend.concurrency = 1
+    judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
+    orders = [("oracle_first", 1), ("student_first", 1), ("student_first", 2)]
+    assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == orders
+    assert judged["oracle_score"][:] == [8.5]
+    unread = oracle.score(rows(1, oracle_response="no", student_response="yes"))
+    assert unread["oracle_score"][:] == [None] and sum(server.counts.values()) == 6
+    assert judge.tally(unread) == {"read": 1, "unread": 1, "cut": 0, "missing": 0, "total": 2}
 
 
 def test_a_rating_that_can_t_be_read_is_asked_for_once_more_and_then_there_is_none(make):
@@ -127,19 +123,6 @@ def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_n
     changed = rows(2, task="Math", oracle_response="4")
     assert oracle.refine(changed, {"Math": "worked"}) == [None, "Step one,"]
     assert oracle.account()["oracle.cut_responses"] == 2 and "2 responses were cut" in oracle.describe()
-
-
-def test_only_the_order_that_was_not_read_is_asked_for_again(make):
-    first = iter(["9 3", "I like both.", "4 8"])
-    oracle, server = make(judge=lambda text: next(first))
-    oracle.backend.concurrency = 1
-    judged = oracle.score(rows(1, oracle_response="right", student_response="wrong"))
-    assert [(v["order"], v["attempt"]) for v in judged[0]["verdicts"]] == [
-        ("oracle_first", 1),
-        ("student_first", 1),
-        ("student_first", 2),
-    ]
-    assert judged["oracle_score"][:] == [8.5]
 
 
 def test_a_label_that_is_none_or_several_stays_null(make):
@@ -225,28 +208,6 @@ def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     assert again["id"][:] == pool["id"][:] and sum(server.counts.values()) == total
 
 
-def test_a_failed_expansion_changes_no_other(make):
-    bad = {"first": True}
-    count = itertools.count()
-    script = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
-    oracle, server = make(
-        lambda body, nth: "500" if bad["first"] and "Here is" in str(body) and "0 + 0" in str(body) else None,
-        classify=lambda text: "Math",
-        answer="14",
-        **script,
-    )
-    taxonomy = {"Math": Task(0.5, "none"), "Code": Task(0.5, "none")}
-    parents = records.build(
-        [{"instruction": "What is 0 + 0?", "task": "Math"}, {"instruction": "Say hi.", "task": "Code"}]
-    )
-    rebalance(parents, oracle, taxonomy, 4, seed=0)
-    code = {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text}
-    bad["first"] = False
-    oracle.know(records.build([]))
-    rebalance(parents, oracle, taxonomy, 4, seed=0)
-    assert {text: n for text, n in server.counts.items() if "Here is" in text and "Say hi." in text} == code
-
-
 THOUGHT = "<think>Draft: <instruction>What is 1 + 1?</instruction></think>"
 NEW = "<instruction>What is 7 + 7?</instruction>"
 
@@ -273,26 +234,21 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
 
 
 @pytest.mark.parametrize(
-    "script, kept",
+    "text, finish, kept",
     [
-        ("<think>hm</think> four", "four"),
-        ("[THINK]hm[/THINK]four", "four"),
-        ("To close it, write </think>.", "To close it, write </think>."),
-        ("  \n", None),
-        ("<think>hm</think>", None),
+        ("four", "stop", "four"),
+        ("four", "end_turn", "four"),
+        ("<think>hm</think> four", "stop", "four"),
+        ("<think>hm</think>", "stop", None),
+        ("  \n", "stop", None),
+        ("four", "length", None),
+        ("four", "max_tokens", None),
+        ("four", "abort", None),
+        ("four", "content_filter", None),
     ],
 )
-def test_a_response_is_what_is_said_after_thinking(make, script, kept):
-    oracle, _ = make(answer=script)
-    assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
-
-
-@pytest.mark.parametrize(
-    "finish, kept",
-    [("stop", "four"), ("end_turn", "four"), ("max_tokens", None), ("abort", None), ("content_filter", None)],
-)
-def test_a_response_that_did_not_end_by_itself_is_never_taught(make, finish, kept):
-    oracle, _ = make(answer={"choices": [{"message": {"content": "four"}, "finish_reason": finish}]})
+def test_only_a_response_with_a_text_that_ended_by_itself_is_taught(make, text, finish, kept):
+    oracle, _ = make(answer={"choices": [{"message": {"content": text}, "finish_reason": finish}]})
     assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
 
 
@@ -300,9 +256,8 @@ def test_an_answer_that_is_all_thoughts_is_none_and_its_cause_is_named(make):
     message = {"content": None, "reasoning_content": "I could say four."}
     oracle, server = make(answer={"choices": [{"message": message, "finish_reason": "stop"}]})
     assert oracle.answer(rows(2))["oracle_response"][:] == [None, None] and len(server.bodies) == 2
-    assert (
-        "2 got no reply (answer); the most frequent cause (2): `the reply holds no text" in oracle.describe()
-    )
+    cause = "2 got no reply (answer); the most frequent cause (2): `the reply holds no text"
+    assert cause in oracle.describe()
 
 
 def test_a_judge_that_thinks_all_its_tokens_away_is_counted_as_cut(make):
@@ -338,42 +293,18 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     oracle.answer(rows(3))
     again = LLMOracle(ServerBackend(oracle.backend.model, oracle.backend.ledger, "a run", "a stage"))
     again.answer(rows(5))
-    assert again.account() | {"oracle.usd": 0} == {
-        "oracle.calls": 5,
-        "oracle.cached": 3,
-        "oracle.failed": 0,
-        "oracle.cut_responses": 0,
-        "oracle.usd": 0,
-    }
-
-
-def test_progress_is_told_by_purpose_and_nothing_where_nothing_is_asked(make):
-    changed = []
-    oracle, _ = make(answer="four", classify="Math")
-    oracle.report = lambda *what: changed.append(what)
-    oracle.classify(oracle.answer(rows(3, task="Math")))
-    assert changed[0] == (0, 3, "answer") and changed[-1] == (3, 3, "answer")
-
-
-def test_braces_in_an_instruction_are_left_alone(make):
-    oracle, server = make(judge="5 5")
-    oracle.score(
-        records.build([{"instruction": "Say {first} {x}", "oracle_response": "A", "student_response": "B"}])
-    )
-    assert all("Say {first} {x}" in body["messages"][0]["content"] for body in server.bodies)
+    counts = {"calls": 5, "cached": 3, "failed": 0, "cut_responses": 0, "usd": 0}
+    expected = {f"oracle.{name}": count for name, count in counts.items()}
+    assert again.account() | {"oracle.usd": 0} == expected
 
 
 @pytest.mark.parametrize(
     "text, refuses",
     [
         ("I'm sorry, but I can't help with that.", True),
-        ("Sorry, I cannot do this.", True),
-        ("I cannot assist with it.", True),
         ("As an AI, I have no opinion.", True),
         ("I’m afraid I can’t.", True),
         ("Sorry is a board game for four.", False),
-        ("Afraid of the dark, she ran.", False),
-        ("I won't forget that summer.", False),
         ("I am afraid of spiders, said the king.", False),
         ("I can't believe it: 4.", False),
     ],

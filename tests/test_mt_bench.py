@@ -10,7 +10,6 @@ from chat_server import ChatServer
 from lib.errors import UserError
 from lib.evaluation import mt_bench, statistics
 from lib.models.catalog import Model
-from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
@@ -22,13 +21,11 @@ ANSWERED = {1: ["A line.", "A line so fine."], 2: ["4", "7"]}
 GOLD = {2: ["Four.", "Seven."]}
 TEMPLATE = "Q {question} A {answer} R {ref_answer_1}"
 TWO = "Q {question_1} A {answer_1} Q {question_2} A {answer_2} R {ref_answer_1} {ref_answer_2}"
+NAMES = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
+TEMPLATES = (TEMPLATE, TEMPLATE, TWO, TWO)
 PROMPTS = {
-    name: {
-        "name": name,
-        "system_prompt": f"S {name}",
-        "prompt_template": TWO if "multi" in name else TEMPLATE,
-    }
-    for name in ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
+    name: {"name": name, "system_prompt": f"S {name}", "prompt_template": template}
+    for name, template in zip(NAMES, TEMPLATES, strict=True)
 }
 
 
@@ -38,15 +35,11 @@ PROMPTS = {
         ("Fine. Rating: [[8]]", 8),
         ("Rating: [[8.5]] as [1] says", 8.5),
         ("First [[3]], no: [[4]]", 3),  # FastChat takes the first
-        ("Rating: [7]", 7),
-        ("Nothing at all: [[0]]", 0),
         ("<think>[[2]]</think> Rating: [[9]]", 9),
         ("Rating: [[ 8 ]]", 8),
         ("<think>[[3]] maybe", None),
         ("Rating: 8", None),
-        ("[[rating]]", None),
         ("[[85]]", None),
-        ("", None),
     ],
 )
 def test_a_rating_stands_in_brackets_or_is_unread(reply, rating):
@@ -90,9 +83,9 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(ledger):
     def ask(server: ChatServer, verdicts: pd.DataFrame | None = None, **options):
-        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"), **options)
+        judge = ServerBackend(Model("judge", server.url), ledger, **options)
         return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge, lambda done: None)
 
     return ask
@@ -232,9 +225,3 @@ def test_bad_answers_are_named(tmp_path, row, fault):
     (tmp_path / "answers.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=fault):
         mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)
-
-
-def test_where_no_verdict_was_read_none_is_doubtful():
-    unread = pd.DataFrame({"question_id": [1], "turn": [1], "score": [float("nan")], "reply": ["Fine."]})
-    assert list(mt_bench.doubtful(unread).columns) == list(unread.columns)
-    assert len(mt_bench.doubtful(unread)) == 0

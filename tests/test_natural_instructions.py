@@ -38,12 +38,6 @@ def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
     assert len(alike) == 2 and all(alike)
 
 
-def test_a_winner_with_too_small_a_share_to_be_taught_is_still_what_the_student_says(embedded):
-    [labelled] = asking(embedded).label(["rat"], 1.1, **SAMPLING)
-    assert labelled.fate == "self-consistency"
-    assert ni.self_consistency(asking(embedded), ["rat"], **SAMPLING) == ["tar"]
-
-
 def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
     sampling = {"n": 9, "temperature": 1.0, "top_k": 40}
     [new] = asking(embedded).new_inputs(["rat"], prompts.template("gym_input"), **sampling)
@@ -77,9 +71,8 @@ def test_a_classification_is_scored_by_the_whole_label_and_by_the_authors_rule()
 def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_against_the_first():
     means = statistics.means(ni.scores("copy_input", REVERSE, TEST, ["tar", "opt"]))
     assert means["ni.copy_input.rouge_l"] == means["ni.copy_input.exact_match"] == 1
-    assert means["ni.copy_input.rouge_l_char"] == pytest.approx(
-        (1 + 2 / 3) / 2
-    )  # "op" of "opt" against "top"
+    char = means["ni.copy_input.rouge_l_char"]
+    assert char == pytest.approx((1 + 2 / 3) / 2)  # "op" of "opt" against "top"
 
 
 def test_a_gain_is_paired_row_by_row():
@@ -87,15 +80,9 @@ def test_a_gain_is_paired_row_by_row():
     scores = pd.concat([ni.scores(name, REVERSE, TEST, texts) for name, texts in parts.items()])
     gains = ni.gains(scores, "exact_match")
     assert statistics.means(gains) == {
-        "ni.gain_over.few_shot.exact_match": -0.5,
-        "ni.gain_over.gold.exact_match": -0.5,
+        f"ni.gain_over.{name}.exact_match": -0.5 for name in ("few_shot", "gold")
     }
     assert gains[gains["id"] == "1"]["score"].eq(0).all()
-
-
-def test_majority_needs_no_model():
-    test = [Instance(str(i), "in", [label]) for i, label in enumerate(["rat", "tar", "tar"])]
-    assert ni.majority(test) == ["tar"] * 3
 
 
 # Synthetic pairs as rows
@@ -123,18 +110,15 @@ def test_pairs_keep_the_output_that_the_vote_gave_and_lose_the_others():
 def test_a_demonstration_is_taught_after_the_others_alone():
     rows = pairs.demo_rows(REVERSE, TEMPLATE)
     assert rows["response"][:] == [demo.output for demo in DEMOS]
-    assert all(
-        f"Output: {demo.output}" not in row["instruction"] for demo, row in zip(DEMOS, rows, strict=True)
-    )
+    for demo, row in zip(DEMOS, rows, strict=True):
+        assert f"Output: {demo.output}" not in row["instruction"]
 
 
 def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
     gold = pairs.gold_rows(REVERSE, [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)], TEMPLATE, 20)
     shuffled = pairs.shuffled_rows(gold, seed=0)
-    assert (
-        sorted(shuffled["response"]) == sorted(gold["response"])
-        and shuffled["response"][:] != gold["response"][:]
-    )
+    assert sorted(shuffled["response"]) == sorted(gold["response"])
+    assert shuffled["response"][:] != gold["response"][:]
     assert shuffled["instruction"][:] == gold["instruction"][:]
 
 
@@ -148,9 +132,3 @@ def test_self_bleu_is_100_for_repeats_and_low_for_what_has_nothing_in_common():
     apart = ["the cat sat here", "a dog ran off now", "why do birds sing so"]
     measures = pairs.diversity(["the cat sat on a mat"] * 5, apart)
     assert measures["inputs"] == pytest.approx(100) and measures["demos"] < 10 and measures["size"] == 3
-
-
-def test_words_are_compared_by_characters_and_a_single_demonstration_has_no_self_bleu():
-    measures = pairs.diversity(["abcd", "abcz", "abcy"], ["abcd"])
-    assert measures["size"] == 3 and 0 < measures["inputs"] < 100 and "demos" not in measures
-    assert pairs.diversity(["abcd"], ["abcd", "xyz"]) == {"size": 1}

@@ -11,10 +11,6 @@ def training(round=1, **values):
     return {"round": round, "alpha": 0.5, "alpha_step": 0.2, "round_rows": 0, "round_tokens": 0} | values
 
 
-def test_a_round_without_a_size_is_as_large_as_the_rest():
-    assert outlook.hard_rows(training(), 100, 0, 0) == 50
-
-
 def test_expansion_fills_only_tasks_that_have_a_selected_row():
     labels = ["Math", "Math", None, "Code"]
     assert outlook.most_pool_rows(labels, TAXONOMY, 100, expand=True) == 80
@@ -46,9 +42,3 @@ def test_a_round_that_lacks_rows_is_named_with_its_numbers_and_the_ways_out():
 def test_a_shortage_that_is_counted_in_tokens_is_an_estimate():
     [(sentence, certain)] = later(True, training(round_tokens=400))  # rows of 20 tokens
     assert not certain and "about 10 hard rows, and the pool can hold 4" in sentence
-
-
-def test_lengths_are_those_of_the_responses_that_are_there():
-    rows = records.build([{"instruction": "a", "response": "12345678"}, {"instruction": "b"}])
-    assert outlook.response_tokens(rows, "response") == 2.0
-    assert outlook.response_tokens(rows, "oracle_response") == 0.0

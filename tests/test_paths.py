@@ -21,24 +21,18 @@ def shell(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("source", "rows.jsonl"),
-        ("gold", "./rows.jsonl"),
-        ("tapir.source", "data/a.jsonl"),
-        ("source", "data"),
-    ],
-)
+PRESENT = [("source", "rows.jsonl"), ("gold", "./rows.jsonl"), ("tapir.source", "data/a.jsonl")]
+PRESENT += [("source", "data")]
+
+
+@pytest.mark.parametrize(("name", "text"), PRESENT)
 def test_what_lies_in_the_shells_folder_becomes_absolute(shell, name, text):
     assert paths.from_shell(name, text) == os.path.abspath(text)
 
 
 def test_each_part_of_a_list_does(shell):
-    text = "[rows.jsonl, 'data/a.jsonl', other.jsonl]"
-    assert (
-        paths.from_shell("benchmarks", text) == f"[{shell}/rows.jsonl, '{shell}/data/a.jsonl', other.jsonl]"
-    )
+    absolute = paths.from_shell("benchmarks", "[rows.jsonl, 'data/a.jsonl', other.jsonl]")
+    assert absolute == f"[{shell}/rows.jsonl, '{shell}/data/a.jsonl', other.jsonl]"
 
 
 def test_a_pattern_finds_the_files_of_the_shells_folder(shell):
@@ -46,27 +40,17 @@ def test_a_pattern_finds_the_files_of_the_shells_folder(shell):
     assert paths.matching(pattern) == [shell / "data/a.jsonl"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("source", "gym"),  # the embedded world
-        ("split", "test"),
-        ("source", "tatsu-lab/alpaca"),
-        ("source", "nowhere/*.jsonl"),
-        ("instruction", "Sort the rows.\nThen add them."),
-        ("temperature", "0.2"),
-        ("labels", "[yes, no]"),
-        ("pool_from", "tapir/3_refinement/pool.parquet?"),
-        ("source", "/rows.jsonl"),
-        ("source", ""),
-    ],
-)
+ELSEWHERE = ["gym", "tatsu-lab/alpaca", "nowhere/*.jsonl", "/rows.jsonl", ""]  # gym: the embedded world
+OTHERS = [("split", "test"), ("instruction", "Sort the rows.\nThen add them."), ("labels", "[yes, no]")]
+OTHERS += [("temperature", "0.2"), ("pool_from", "tapir/3_refinement/pool.parquet?")]
+
+
+@pytest.mark.parametrize(("name", "text"), [*(("source", text) for text in ELSEWHERE), *OTHERS])
 def test_what_is_no_path_there_stays_as_it_is(shell, name, text):
     assert paths.from_shell(name, text) == text
 
 
 def test_a_path_below_the_root_starts_there_so_that_a_stage_is_the_same_from_everywhere(shell, monkeypatch):
     monkeypatch.chdir(paths.ROOT / "params")
-    assert (
-        paths.from_shell("tasks", "gym.yaml") == paths.from_shell("tasks", "./gym.yaml") == "params/gym.yaml"
-    )
+    for text in ("gym.yaml", "./gym.yaml"):
+        assert paths.from_shell("tasks", text) == "params/gym.yaml"

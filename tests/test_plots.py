@@ -14,11 +14,6 @@ def test_many_labels_become_the_largest_and_the_sum_of_all_others():
     assert sum(shown["pool"].values()) == pytest.approx(1) and shown["target"]["task 0"] == 0.5
 
 
-def test_few_labels_stay_as_they_are():
-    groups = {"pool": {"Math": 0.5, "Art": 0.5}}
-    assert plots.top_n_and_rest(groups) == groups
-
-
 def test_a_stacked_bar_is_full_and_its_ends_have_the_colours_of_the_arms():
     shares = {"tapir alone": {"one": 0.25, "two": 0.1}, "both right": {"one": 0.5, "two": 0.2}}
     shares |= {"both wrong": {"one": 0, "two": 0.6}, "balanced alone": {"one": 0.25, "two": 0.1}}

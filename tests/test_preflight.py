@@ -2,11 +2,10 @@
 
 import contextlib
 import re
-import sys
 
 import pytest
 
-from lib import models, paths
+from lib import paths
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner import params, preflight
@@ -164,9 +163,3 @@ def test_a_ledger_that_is_only_read_must_be_there(tmp_path, monkeypatch):
     monkeypatch.setenv("LEDGER_ONLY", "1")
     with pytest.raises(UserError, match="there is no ledger"):
         check("demo", {"oracle": OWN})
-
-
-def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"engine=ray: Ray is not installed. Run pip install -e '.\[scale\]'"):
-        models.choose("lib/gym/student", "ray")

@@ -23,9 +23,6 @@ SIGNS = [": ", ", ", " ", "\n", "(", ")", "[[", "]]", "[", "]", "**", "-", "–"
 TAGS = ["<think>", "</think>", "<instruction>", "</instruction>", "<input>", "</input>", "I'm sorry, but"]
 parts = st.sampled_from([*NAMES, *ANSWERS, *WORDS, *SIGNS, *TAGS])
 replies_of_parts = st.lists(parts | scores.map(str) | texts, max_size=12).map("".join)
-numberless = st.lists(parts | texts, max_size=12).map(
-    lambda words: "".join(c for c in "".join(words) if c not in "0123456789")
-)
 
 
 @always(300, 3000, reply=replies_of_parts)
@@ -48,12 +45,6 @@ def stands(score: float, text: str) -> bool:
     """Whether a number of this value is written in a text."""
     written = re.findall(r"[0-9]+(?:\.[0-9]*)?", text)
     return any(float(number) == score for number in written)
-
-
-@always(200, 2000, reply=numberless)
-def test_without_a_number_there_is_no_score(reply):
-    assert judge.read_scores(reply) is None and mt_bench.read_rating(reply) is None
-    assert all(judge.read_rating(reply, scale) is None for scale in judge.SCALES)
 
 
 wordy = st.text("abcdefg hijklm,.!?\n", max_size=40)
@@ -89,12 +80,6 @@ def test_a_rating_is_read_on_its_own_scale_and_no_other(rating, scale, more):
         assert judge.read_rating(form.format(rating), scale) is None
 
 
-@always(100, 1000, rating=scores, before=wordy, after=wordy)
-def test_the_rating_of_mt_bench_is_the_first_in_double_brackets(rating, before, after):
-    assert mt_bench.read_rating(f"{before}Rating: [[{rating}]]{after}[3]") == rating
-    assert mt_bench.read_rating(f"{before}[[{rating + 10.5}]]{after}") is None
-
-
 READERS = {
     "scores": judge.read_scores,
     "rating": lambda text: judge.read_rating(text, "accuracy"),
@@ -106,26 +91,9 @@ READERS = {
     "refusal": replies.is_refusal,
     "same": lambda text: replies.same(text, text),
 }
-UNITS = [
-    "(",
-    " ",
-    "*",
-    "9",
-    "9 ",
-    " 9 9 9",
-    "1.",
-    "[",
-    "[[",
-    "[[1",
-    "a",
-    "a ",
-    "-",
-    "_",
-    "\n",
-    "tuple ",
-    "not ",
-]
-UNITS += ["not-", "Code ", "Assistant 1: 8\nAssistant 2: 9\n", "Assistant 1:", "</think>", "i am so very "]
+UNITS = ["(", " ", "*", "9", "9 ", " 9 9 9", "1.", "[", "[[", "[[1", "a", "a ", "-", "_", "\n", "tuple "]
+UNITS += ["not ", "not-", "Code ", "Assistant 1: 8\nAssistant 2: 9\n", "Assistant 1:", "</think>"]
+UNITS += ["i am so very "]
 UNITS += ["<instruction>", "<instruction></instruction>\n", "<instruction></instruction><input>", "score"]
 UNITS += ["Score: ", "é\u0301", "C++", "\u202e", "\x00"]
 HEADS = ["", "score:", "tuple", "[[1", "[1", "not", "<instruction>", "<instruction></instruction>"]

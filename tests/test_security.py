@@ -2,11 +2,9 @@
 
 import json
 import pickle
-import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 from hostile import HOSTILE
 from peft import LoraConfig, get_peft_model
 from tiny import answer
@@ -15,7 +13,6 @@ from lib import corpus, models, paths, prompts, records, run
 from lib.corpus import contamination, duplicates
 from lib.errors import UserError
 from lib.models import loading
-from lib.models.types import SamplingParams
 from lib.stage import open_stage
 from lib.text import clean
 
@@ -30,16 +27,6 @@ class Taken:
 
     def __reduce__(self):
         return Path.touch, (self.mark,)
-
-
-@pytest.fixture(scope="module")
-def student_folder(tmp_path_factory):
-    return tiny.make(tmp_path_factory.mktemp("students") / "tiny")
-
-
-@pytest.fixture
-def folder(student_folder, tmp_path):
-    return shutil.copytree(student_folder, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -68,52 +55,61 @@ def test_the_pickle_of_these_tests_does_run_code_where_it_is_loaded(tmp_path):
     assert (tmp_path / "taken").exists()
 
 
-def test_pickles_beside_safetensors_are_not_loaded(folder, mark):
+def test_pickles_beside_safetensors_are_not_loaded(copy, mark):
     names = ["pytorch_model.bin", "training_args.bin", "adapter_model.bin", "optimizer.pt", "scheduler.pth"]
-    put_pickles(folder, mark, *names)
-    assert answer(models.load(folder), HI, max_new_tokens=1)
+    put_pickles(copy, mark, *names)
+    assert answer(models.load(copy), HI, max_new_tokens=1)
 
 
-def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(folder, mark):
+def test_an_adapter_in_safetensors_is_loaded_and_one_in_a_pickle_refused(copy, mark):
     adapter = get_peft_model(
-        loading.load_model(folder), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+        loading.load_model(copy), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
     )
-    adapter.save_pretrained(folder)
-    assert answer(models.load(folder), HI, max_new_tokens=1)
-    (folder / "adapter_model.safetensors").unlink()
-    put_pickles(folder, mark, "adapter_model.bin")
+    adapter.save_pretrained(copy)
+    assert answer(models.load(copy), HI, max_new_tokens=1)
+    (copy / "adapter_model.safetensors").unlink()
+    put_pickles(copy, mark, "adapter_model.bin")
     with pytest.raises(UserError, match="cannot be loaded"):
-        models.load(folder)
+        models.load(copy)
 
 
-def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(folder, mark):
+def test_an_index_of_pickles_beside_one_of_safetensors_is_not_read(copy, mark):
     """As many a folder of the hub has them: Llama 2's, for one."""
-    loading.load_model(folder).save_pretrained(folder, max_shard_size="1MB")
-    (folder / "model.safetensors").unlink()
-    put_pickles(folder, mark, "pytorch_model-00001-of-00001.bin")
+    loading.load_model(copy).save_pretrained(copy, max_shard_size="1MB")
+    (copy / "model.safetensors").unlink()
+    put_pickles(copy, mark, "pytorch_model-00001-of-00001.bin")
     index = {"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    assert (folder / "model.safetensors.index.json").is_file()
-    assert answer(models.load(folder), HI, max_new_tokens=1)
+    (copy / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert (copy / "model.safetensors.index.json").is_file()
+    assert answer(models.load(copy), HI, max_new_tokens=1)
 
 
 @pytest.mark.parametrize("named", ["evil.bin", "../evil.safetensors", "/etc/evil.safetensors", "evil.pt\nx"])
-def test_an_index_that_leads_to_other_weights_is_refused(folder, mark, named):
-    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
-    put_pickles(folder, mark, "evil.bin")
-    (folder / "model.safetensors.index.json").write_text(
+def test_an_index_that_leads_to_other_weights_is_refused(copy, mark, named):
+    (copy / "model.safetensors").rename(copy / "decoy.safetensors")
+    put_pickles(copy, mark, "evil.bin")
+    (copy / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": {"a": named}})
     )
     with pytest.raises(UserError, match="only safetensors beside it are loaded") as error:
-        models.load(folder)
+        models.load(copy)
     assert str(error.value).isprintable()
 
 
-def test_safetensors_of_another_name_do_not_let_a_pickle_in(folder, mark):
-    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
-    put_pickles(folder, mark, "pytorch_model.bin")
+def test_pickled_weights_alone_are_refused(copy, mark):
+    (copy / "model.safetensors").unlink()
+    put_pickles(copy, mark, "pytorch_model.bin")
+    with pytest.raises(
+        UserError, match=rf"{copy} has no \*.safetensors weights \(pickled weights are refused"
+    ):
+        models.load(copy)
+
+
+def test_safetensors_of_another_name_do_not_let_a_pickle_in(copy, mark):
+    (copy / "model.safetensors").rename(copy / "decoy.safetensors")
+    put_pickles(copy, mark, "pytorch_model.bin")
     with pytest.raises(UserError, match="cannot be loaded"):
-        models.load(folder)
+        models.load(copy)
 
 
 def put_code(folder: Path, mark: Path) -> None:
@@ -131,28 +127,28 @@ def no_questions(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "theirs"])
-def test_the_code_of_a_folder_is_not_run_and_nobody_is_asked_whether_to(folder, mark, monkeypatch, kind):
+def test_the_code_of_a_folder_is_not_run_and_nobody_is_asked_whether_to(copy, mark, monkeypatch, kind):
     no_questions(monkeypatch)
-    put_code(folder, mark)
+    put_code(copy, mark)
     changed(
-        folder / "config.json",
+        copy / "config.json",
         model_type=kind,
         auto_map={"AutoConfig": "theirs.C", "AutoModelForCausalLM": "theirs.M"},
     )
     if kind == "llama":  # which transformers has itself
-        assert models.load(folder)
+        assert models.load(copy)
     else:
         with pytest.raises(UserError, match="cannot be loaded"):
-            models.load(folder)
+            models.load(copy)
 
 
-def test_the_code_of_a_tokenizer_is_not_run_either(folder, mark, monkeypatch):
+def test_the_code_of_a_tokenizer_is_not_run_either(copy, mark, monkeypatch):
     no_questions(monkeypatch)
-    put_code(folder, mark)
+    put_code(copy, mark)
     settings = {"auto_map": {"AutoTokenizer": ["theirs.T", None]}, "tokenizer_class": "Theirs"}
-    changed(folder / "tokenizer_config.json", **settings)
+    changed(copy / "tokenizer_config.json", **settings)
     with pytest.raises(UserError, match="cannot be loaded"):
-        models.load(folder)
+        models.load(copy)
 
 
 TEMPLATES = [
@@ -166,20 +162,11 @@ TEMPLATES = [
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_hostile_chat_template_is_kept_in_its_sandbox_and_is_one_error(folder, mark, template):
-    (folder / "chat_template.jinja").write_text(template.replace("MARK", str(mark)))
+def test_a_hostile_chat_template_is_kept_in_its_sandbox_and_is_one_error(copy, mark, template):
+    (copy / "chat_template.jinja").write_text(template.replace("MARK", str(mark)))
     with pytest.raises(UserError, match="chat template cannot write a prompt of user") as error:
-        models.load(folder)
+        models.load(copy)
     assert str(error.value).isprintable()
-
-
-def test_rows_that_a_template_refuses_are_one_error_that_counts_and_names_them(folder):
-    whole = (folder / "chat_template.jinja").read_text()
-    refusing = "{% if 'system' in messages[-1].content %}{{ raise_exception('no system') }}{% endif %}"
-    (folder / "chat_template.jinja").write_text(refusing + whole)
-    rows = records.build([{"instruction": "Hi"}, {"instruction": "which system?"}])
-    with pytest.raises(UserError, match=f"no system.* 1 of 2 .* the first is row {rows['id'][1]}"):
-        models.respond(rows, models.load(folder), SamplingParams(max_tokens=1))
 
 
 def test_what_a_row_says_is_no_template():
@@ -198,22 +185,8 @@ def study(project):
     return project
 
 
-OUTSIDE = [
-    "../x",
-    "..",
-    "/tmp/x",
-    "a/b",
-    "a\\b",
-    "a\x00b",
-    "a\nb",
-    ".hidden",
-    "-rf",
-    "\u202ea",
-    "a" * 300,
-    "",
-    " ",
-    "*",
-]
+OUTSIDE = ["../x", "..", "/tmp/x", "a/b", "a\\b", "a\x00b", "a\nb", ".hidden", "-rf", "\u202ea", "a" * 300]
+OUTSIDE += ["", " ", "*"]
 
 
 def refused(study, text: str, *, name: str | None = None, **overrides) -> None:
@@ -246,17 +219,11 @@ def test_where_a_stage_writes_is_no_parameter(study, name):
     refused(study, f"stages: [data]\n{name}: ../x")
 
 
-NOWHERE = [
-    "../../../nowhere",
-    "/nowhere/at/all",
-    "a\x00b",
-    "data@0/../../../x",
-    "data@0//etc/passwd",
-    "data/../../x",
-]
+NOWHERE = ["../../../nowhere", "/nowhere/at/all", "a\x00b", "data@0/../../../x", "data@0//etc/passwd"]
+NOWHERE += ["data/../../x", "../notebooks/data@0/x", "x/" * 3000, "x" * 300]
 
 
-@pytest.mark.parametrize("path", [*NOWHERE, "../notebooks/data@0/x", "x/" * 3000, "x" * 300])
+@pytest.mark.parametrize("path", NOWHERE)
 def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, path):
     refused(study, f"stages: [data, train: {json.dumps({'rows_from': path})}]")
     refused(study, "stages: [data, train]", rows_from=path)
@@ -272,15 +239,8 @@ def test_a_notebook_opened_by_hand_writes_nowhere_else_either(study, name):
 # Rows
 
 SHEET = ["=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", '=HYPERLINK("https://example.com")']
-ROWS = [
-    *HOSTILE,
-    *SHEET,
-    "a\x00b",
-    "\u202ereversed\u2066 \u2069",
-    "\ud800",
-    "x" * 10_000_000,
-    "word " * 200_000,
-]
+ROWS = [*HOSTILE, *SHEET, "a\x00b", "\u202ereversed\u2066 \u2069", "\ud800"]
+ROWS += ["x" * 10_000_000, "word " * 200_000]
 
 
 def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(tmp_path):
@@ -301,12 +261,6 @@ def test_a_hostile_corpus_goes_through_selection_with_every_row_kept_or_counted(
     assert again["instruction"][:] == rows["instruction"][:]
     kept, sent = set(again["instruction"]), {clean(text) for text in ROWS}
     assert kept < sent and len(sent - kept) == 1 + len(near)
-
-
-def test_no_table_is_written_for_a_spreadsheet_where_a_formula_of_theirs_would_be_run():
-    sources = [*(paths.ROOT / "lib").rglob("*.py"), *(paths.ROOT / "notebooks").rglob("*.ipynb")]
-    writers = ("to_csv", "to_excel", "csv.writer", "DictWriter")
-    assert not [path for path in sources for name in writers if name in path.read_text()]
 
 
 @pytest.mark.parametrize("name", ["theirs", "theirs:train"])

@@ -53,12 +53,6 @@ def test_length_bounds_are_two_deviations_around_the_mean(lengths, bounds):
     assert filters.length_bounds(["a" * n for n in lengths]) == pytest.approx(bounds, abs=0.01)
 
 
-def test_what_a_demonstration_says_is_no_noise():
-    polite = Target("polite", "Reply.", tuple(Demo(f"Sure! Fine {i}", "ok") for i in range(3)))
-    assert fates(["Sure! Good 7"], polite) == ["kept"]
-    assert fates(["Of course! 7"], polite) == ["noise"]
-
-
 def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():
     texts = ["", "x" * 500, "y", "z", "w"]
     bounds = filters.bounds(filters.input_filters(TARGET))
@@ -78,12 +72,6 @@ def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
         assert not any(f"Output: {demo.output}" in turn["content"] for demo in DEMOS)
         counts.add(turn["content"].count("Input: earlier"))
     assert min(counts) == 1 and max(counts) == 10
-
-
-@pytest.mark.parametrize("name", ["self_guide_input", "self_guide_input_label", "gym_input"])
-def test_no_prompt_holds_a_stray_none_or_an_unfilled_brace(name):
-    [turn] = generate.input_prompt(TARGET, [], "yes", Random(0), prompts.template(name))
-    assert "None" not in turn["content"] and "{" not in turn["content"]
 
 
 def test_an_output_prompt_without_demonstrations_is_the_instruction_and_the_input():

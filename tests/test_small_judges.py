@@ -8,7 +8,6 @@ from chat_server import ChatServer
 from lib import records
 from lib.errors import UserError
 from lib.models.catalog import Model
-from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.oracle.llm import LLMOracle
 from lib.tapir import fitness, judge
@@ -21,11 +20,8 @@ def completion(*tokens):
         for text, others in tokens
     ]
     message = {"role": "assistant", "content": "".join(text for text, _ in tokens)}
-    return {
-        "choices": [
-            {"index": 0, "message": message, "logprobs": {"content": content}, "finish_reason": "stop"}
-        ]
-    }
+    choice = {"index": 0, "message": message, "logprobs": {"content": content}, "finish_reason": "stop"}
+    return {"choices": [choice]}
 
 
 def better_first(body):
@@ -40,19 +36,16 @@ def pairs(n):
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(ledger):
     """Judge so many pairs by a server that replies like this; returns the oracle, the server and the rows."""
-    ledger = Ledger(tmp_path / "ledger.sqlite")
 
     def score(reply, n=2, **settings):
         with ChatServer(reply) as server:
-            oracle = LLMOracle(
-                ServerBackend(Model("m", server.url, timeout_s=5), ledger, tries=2), **settings
-            )
+            backend = ServerBackend(Model("m", server.url, timeout_s=5), ledger, tries=2)
+            oracle = LLMOracle(backend, **settings)
             return oracle, server, oracle.score(pairs(n))
 
-    yield score
-    ledger.close()
+    return score
 
 
 def blind_but_expecting(body):
@@ -71,17 +64,12 @@ def test_expected_scores_are_kept_with_the_verdict_and_become_the_rows_scores(as
     assert judge.tally(judged)["read"] == 4 and server.bodies[0]["top_logprobs"] == 20
 
 
-def test_by_its_words_the_same_judge_prefers_the_first_place_and_is_refused_after_forty_verdicts(ask):
+def test_by_its_words_the_same_judge_prefers_the_first_place_and_is_refused_after_forty_verdicts(ask, ledger):
     with pytest.raises(fitness.UnfitJudge, match="first in 40 of 40 verdicts .*judge_scores=expected"):
         ask(blind_but_expecting, n=50, unfit_judge="refuse")
+    assert len(list(ledger.rows())) == 40  # no more are paid
     oracle, server, judged = ask(blind_but_expecting, n=50, judge_scores="expected", unfit_judge="refuse")
     assert not oracle.warning and len(server.bodies) == 100
-
-
-def test_only_the_first_forty_verdicts_are_paid_for_an_unfit_judge(ask, tmp_path):
-    with pytest.raises(fitness.UnfitJudge):
-        ask(lambda body: "8 6", n=50, unfit_judge="refuse")
-    assert Ledger(tmp_path / "ledger.sqlite", read_only=True).of_stage("", "")[0] == 40
 
 
 def test_a_warning_goes_on_with_an_unfit_judge_and_stands_in_its_account(ask):
@@ -102,8 +90,3 @@ def test_a_judge_that_cannot_be_read_is_refused_after_forty_verdicts(ask):
 def test_a_judge_without_log_probabilities_is_named(ask):
     with pytest.raises(UserError, match="judge_scores=expected: m gives no log-probabilities. Set"):
         ask(lambda body: "8 7", judge_scores="expected")
-
-
-def test_a_reply_that_ends_at_once_has_no_log_probabilities_and_is_unread(ask):
-    _, _, judged = ask(lambda body: "", judge_scores="expected")
-    assert judge.tally(judged)["unread"] == 4

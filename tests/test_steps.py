@@ -23,13 +23,6 @@ def test_batches_hold_rows_of_like_length_in_random_order_and_every_row_once():
     assert list(data.LengthGroupedSampler(lengths, 4, seed=0)) == first
 
 
-def test_a_pass_can_be_drawn_again_by_its_number_alone():
-    passes = iter([0, 1, 2, 1])
-    sampler = data.LengthGroupedSampler(list(range(50)), 4, seed=3, epoch=lambda: next(passes))
-    drawn = [list(sampler) for _ in range(4)]
-    assert drawn[1] == drawn[3] and len(set(map(tuple, drawn))) == 3
-
-
 def test_the_last_batch_is_completed_with_a_row_without_loss_where_batches_must_be_whole():
     sampler = data.LengthGroupedSampler([5, 6, 7], 4, seed=0, pad_row=3)
     assert len(sampler) == 4 and sorted(sampler) == [0, 1, 2, 3] and list(sampler)[3] == 3

@@ -105,16 +105,12 @@ VALUES = {"task": "", "instruction": "", "demos": [], "labels": [], "gold": "", 
 
 
 def test_a_target_can_be_written_down_with_gold_from_a_file(tmp_path):
-    (tmp_path / "gold.jsonl").write_text(
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text(
         '{"instruction": "Odd?", "input": "7", "output": "odd"}\n{"instruction": "8", "output": "even"}\n'
     )
-    given = [{"input": "3", "output": "odd"}]
-    values = {
-        "instruction": "Odd?",
-        "demos": given,
-        "labels": ["odd", "even"],
-        "gold": str(tmp_path / "gold.jsonl"),
-    }
+    values = {"instruction": "Odd?", "demos": [{"input": "3", "output": "odd"}], "labels": ["odd", "even"]}
+    values |= {"gold": str(gold)}
     material = target.from_parameters(VALUES | values)
     assert asdict(material.target)["labels"] == ("odd", "even")
     assert [(each.input, each.references) for each in material.test] == [("7", ["odd"]), ("8", ["even"])]
@@ -183,11 +179,7 @@ def test_a_recorded_file_has_its_instances_labels_and_baselines(name):
     # by hand: the rows of the test, looked up in the file by their input
     outputs = {each["input"]: each["output"] for each in whole}
     inputs = [each.input for each in material.test]
-    means = statistics.means(
-        ni.scores(
-            "copy_input", material.target, material.test, [instance.input for instance in material.test]
-        )
-    )
+    means = statistics.means(ni.scores("copy_input", material.target, material.test, inputs))
     if material.target.labels:
         most = Counter(outputs[text][0] for text in inputs).most_common(1)[0][1]
         scores = ni.scores("majority", material.target, material.test, ni.majority(material.test))

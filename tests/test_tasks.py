@@ -45,11 +45,6 @@ def test_a_taxonomy_whose_shares_do_not_sum_to_one_is_refused(tmp_path, shares):
         tasks.load_taxonomy(path)
 
 
-def test_the_mix_counts_every_label_of_the_taxonomy():
-    rows = records.build({"instruction": str(i), "task": "Arithmetic"} for i in range(3))
-    assert tasks.mix(rows, HALVES) == {"Arithmetic": 1, "Rewriting": 0}
-
-
 def test_a_label_that_the_taxonomy_lacks_is_refused():
     rows = records.build([{"instruction": "x", "task": "Poetry"}])
     with pytest.raises(UserError, match="no task named Poetry"):
@@ -107,12 +102,3 @@ def test_a_task_without_parents_stays_short_and_says_so(corpus):
     pool, account = tasks.rebalance(parents, ExactOracle(), HALVES, 10, seed=0)
     assert account["Arithmetic"] == {"parents": 0, "expanded": 0, "short": 5}
     assert Counter(pool["task"]) == {"Rewriting": 5}
-
-
-def test_a_pool_is_a_function_of_its_seeds(corpus):
-    def pool(seed):
-        oracle = ExactOracle(seed=seed, seen=instances(corpus))
-        return tasks.rebalance(corpus, oracle, HALVES, 40, seed=seed)[0]["id"][:]
-
-    assert pool(1) == pool(1)
-    assert pool(1) != pool(2)

@@ -53,13 +53,6 @@ stages:
 params:
   source: {{source}}{ASKING}
 """
-TAUGHT = f"""
-stages:
-  - tapir/1_data_selection
-  - tapir/4_training: {{{{alpha_step: 0}}}}
-params:
-  source: {{source}}{TEACHING}
-"""
 WHOLE = f"""
 stages:
   - tapir/1_data_selection
