@@ -10,6 +10,7 @@ from chat_server import ChatServer
 from lib.errors import UserError
 from lib.evaluation import mt_bench, statistics
 from lib.models.catalog import Model
+from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
