@@ -7,7 +7,7 @@ import pytest
 
 from lib import files, models, paths, records
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, mt_bench, shared
+from lib.evaluation import alpaca, ifeval, shared
 from lib.evaluation import natural_instructions as ni
 from lib.gym import questions, world
 from lib.models.types import Completion, SamplingParams
@@ -54,10 +54,7 @@ def test_each_instruction_is_shown_with_what_its_checker_says():
     ]
 
 
-def test_the_judges_prompts_can_be_shown_in_the_embedded_world():
-    question = {"question_id": 1, "category": "chain_sum", "turns": ["What is 2 + 2?", "And 3?"]}
-    needed = mt_bench.to_judge([question], {1: ["4", "7"]}, {}, mt_bench.judge_prompts(), "exact")
-    assert "[Question]\nWhat is 2 + 2?" in needed["shown"][0] and "### User:\nAnd 3?" in needed["shown"][1]
+def test_the_judges_prompt_can_be_shown_in_the_embedded_world():
     pairs = pd.DataFrame({"instruction": ["Say a."], "output_1": ["a"], "output_2": ["b"]})
     shown = alpaca.judge_prompt(pairs, "exact")
     assert "Say a." in shown["user"] and set(shown) == {"system", "user"}

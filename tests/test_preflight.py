@@ -111,6 +111,7 @@ def recorded(tmp_path, monkeypatch):
         ("mt_bench", {"benchmark_judge": "exact"}, "benchmark_judge=exact: it judges the embedded world"),
         ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
         ("mt_bench", {"reference_answers": ""}, "reference_answers is empty"),
+        ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
         ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
         ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
     ],

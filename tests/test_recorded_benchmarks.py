@@ -153,7 +153,8 @@ def test_recorded_judgments_give_the_published_scores(model):
 def test_the_judge_is_shown_what_fastchat_showed_it(model):
     answers = mt_bench.answers(f"{MT}/answers/{model}.jsonl.xz", "answers", questions())
     gold = mt_bench.answers(f"{MT}/official/reference_answer_gpt-4.jsonl", "reference_answers", questions())
-    needed = mt_bench.to_judge(questions(), answers, gold, mt_bench.judge_prompts(), "gpt-4")
+    prompts = mt_bench.judge_prompts(f"{MT}/official/judge_prompts.jsonl")
+    needed = mt_bench.to_judge(questions(), answers, gold, prompts, "gpt-4")
     verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/{model}.jsonl.xz")
     assert len(needed) == 160 and needed["shown"].tolist() == verdicts["shown"].tolist()
 

@@ -1,15 +1,13 @@
 """Answer MT-Bench's questions, and have a judge rate each turn from 1 to 10.
 
-80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats, with its prompts for
-the judge (Apache-2.0). A verdict without a rating is asked for once more and then counted as unread: FastChat
-stores it as -1 and leaves it out.
+80 questions of two turns (Zheng et al., 2023, arXiv 2306.05685), in FastChat's formats. A verdict without a
+rating is asked for once more and then counted as unread: FastChat stores it as -1 and leaves it out.
 
 A table of verdicts has a row for each turn: question_id, category, turn, judge, system and shown (what the
 judge saw), rule (which rating counts, the first or the last), reply, finish, and score, null without a reply
 or a rating.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import paths
 from lib.errors import UserError, named
 from lib.evaluation import shared
 from lib.models.backend import Backend
@@ -29,8 +26,7 @@ from lib.text import split_thoughts
 TURNS = (1, 2)
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}  # of answers; others 0
 REFERENCED = ("math", "reasoning", "coding")  # categories whose judge is shown a reference answer
-JUDGE = "params/prompts/mt_bench_judge.jsonl"
-# names of its prompts: each turn, without and with a reference answer
+# names of the judge's prompts: each turn, without and with a reference answer
 PROMPTS = (("single-v1", "single-v1-multi-turn"), ("single-math-v1", "single-math-v1-multi-turn"))
 SAMPLING = SamplingParams(max_tokens=2048)  # of a verdict
 REPLY = 250  # tokens of a verdict, about
@@ -66,10 +62,13 @@ def _check_turns(turns: object, where: str) -> None:
         raise UserError(f"{where} has no two turns of text. Correct the file.")
 
 
-def judge_prompts() -> dict[str, dict]:
-    """Read the judge's prompts by name: {"system_prompt", "prompt_template"}."""
-    lines = (paths.ROOT / JUDGE).read_text(encoding="utf-8").splitlines()
-    return {row["name"]: row for row in map(json.loads, lines)}
+def judge_prompts(source: str) -> dict[str, dict]:
+    """Load the judge's prompts by name. Raises UserError where one for single answers is missing."""
+    fields = {"name": str, "system_prompt": str, "prompt_template": str}
+    prompts = {row["name"]: row for row in shared.load_records(source, "judge_prompts", "name", **fields)}
+    if missing := {name for names in PROMPTS for name in names} - prompts.keys():
+        raise UserError(f"judge_prompts={source}: it lacks {named(missing)}. Name FastChat's file.")
+    return prompts
 
 
 def first_turn(question: dict, student: Backend, params: SamplingParams) -> dict[str, str]:

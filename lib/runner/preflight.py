@@ -42,7 +42,7 @@ OWNERS = {  # each raises UserError for a value that it does not take
     "tasks": tasks.load_taxonomy,
 }
 BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
-BENCHMARK_FILES += ("questions", "reference_answers", "answers", "judgments")
+BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
 SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
@@ -137,8 +137,10 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
                 )
         if not values.get("reference_from", "unused"):
             raise UserError("reference_from is empty. Name a student to compare with.")
-    elif not values.get("reference_answers", "unused") and not values["judgments"]:
-        raise UserError("reference_answers is empty, but the judge needs it. Name FastChat's file.")
+    elif "judge_prompts" in values and not values["judgments"]:
+        for name in ("reference_answers", "judge_prompts"):
+            if not values[name]:
+                raise UserError(f"{name} is empty, but the judge needs it. Name FastChat's file.")
 
 
 # --- models that cost money
