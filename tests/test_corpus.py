@@ -128,12 +128,30 @@ def test_answers_and_scores_that_a_corpus_carries_are_kept(tmp_path):
 
 
 def test_rows_of_our_own_come_back_unchanged(tmp_path):
-    refined = {"instruction": "Add.", "response": "5", "response_from": "refined", "task": "Math"}
-    refined |= {"hard": True}
+    refined = {
+        "instruction": "Add.",
+        "response": "5",
+        "response_from": "refined",
+        "task": "Math",
+        "hard": True,
+    }
     pending = {"instruction": "Add.", "input": "2, 3", "turns": TURNS, "meta": '{"level": 2}', "mfd": 2.5}
     rows = records.build([refined, refined, pending | {"round": 1}])
     assert corpus.load(str(records.write(rows, tmp_path / "rows.parquet"))).to_dict() == rows.to_dict()
     assert corpus.load(save(tmp_path / "a.jsonl", lines(*rows))).to_dict() == rows.to_dict()
+
+
+@pytest.mark.parametrize("wrong", [{"oracle_score": "9"}, {"hard": 1}, {"turns": [{"role": "user"}]}])
+def test_rows_of_our_own_must_have_the_types_of_their_columns(tmp_path, wrong):
+    [row] = records.build([{"instruction": "Add."}])
+    assert f"row 1: `{[*wrong][0]}" in refusal(save(tmp_path / "a.json", [row | wrong]))
+
+
+def test_null_bytes_and_lone_surrogates_survive_the_hash_and_parquet(tmp_path):
+    text = '[{"instruction": "a\\u0000b \\ud800!", "output": "\\udc00", "note": "\\ud800"}]'
+    rows = corpus.load(save(tmp_path / "a.json", text))
+    assert rows[0]["instruction"] == "a\0b \ufffd!" and rows[0]["response"] == "\ufffd"
+    assert records.read(records.write(rows, tmp_path / "rows.parquet"))[0] == rows[0]
 
 
 def test_a_hub_name_is_read_as_a_data_set_and_its_split_chosen(monkeypatch):
@@ -201,6 +219,14 @@ def test_rows_taken_by_position_are_in_the_order_of_the_positions_and_may_be_non
     turned = rows.select([4, 3, 2, 1, 0])
     assert records.take_rows(turned, [0, 4])["instruction"][:] == ["Count to 4.", "Count to 0."]
     assert len(records.take_rows(rows, [])) == 0 and records.take_rows(rows, []).features == records.FEATURES
+
+
+def test_a_column_may_come_as_an_iterator_but_not_too_short():
+    rows = records.build({"instruction": f"Count to {i}."} for i in range(12_000))
+    numbered = records.update(rows, mfd=(float(i) for i in range(len(rows))))
+    assert numbered["mfd"][:] == list(range(12_000))
+    with pytest.raises(ValueError):
+        records.update(rows, mfd=iter([1.0]))
 
 
 @pytest.fixture

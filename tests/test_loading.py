@@ -38,21 +38,30 @@ SHAREGPT = [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello."
 PARTS = [{"type": "text", "text": "Say "}, {"type": "text", "text": "hi."}]
 FORMATS = {
     "Dolly": ({"instruction": "Who?", "context": PASSAGE, "response": "Ada"}, f"Who? | {PASSAGE} | Ada"),
+    "Alpaca with a context": (ROW | {"context": "Sums"}, "Add the numbers. | Sums\n\n2 and 3 | 5"),
+    "a context of passages": (
+        {"instruction": "Who?", "context": ["a", "b"], "response": "A"},
+        "Who? | a\n\nb | A",
+    ),
     "an answer": ({"instruction": "Q", "answer": "A"}, "Q |  | A"),
     "LLaMA-Factory": (
         ROW | {"system": "Be brief.", "history": [["a", "b"], ["c", "d"]]},
         "system: Be brief. | user: a | assistant: b | user: c | assistant: d | Add the numbers. | 2 and 3 | 5",
     ),
+    "LLaMA-Factory without either": (ROW | {"system": "", "history": []}, "Add the numbers. | 2 and 3 | 5"),
     "ShareGPT": ({"conversations": SHAREGPT, "system": "Be brief."}, "system: Be brief. | Hi. |  | Hello."),
     "several turns": (talk(Q, A, Q, A), "user: Hi. | assistant: Hello. | Hi. |  | Hello."),
     "two different system messages": (
         talk(("system", "Be kind."), Q, A, system="Be brief."),
         "system: Be brief.\n\nBe kind. | Hi. |  | Hello.",
     ),
+    "one system message twice": (talk(("system", "S."), Q, A, system="S."), "system: S. | Hi. |  | Hello."),
     "a list of system messages": (talk(Q, A, system=["S", "T"]), "system: S\n\nT | Hi. |  | Hello."),
     "both names of a conversation": (talk(Q, A, conversations=None), "Hi. |  | Hello."),
+    "both names in a turn": (talk(("user", "Hi.", {"from": None, "value": None})), "Hi. |  | None"),
     "prompt and completion": ({"prompt": "The sky is", "completion": " blue."}, "The sky is |  |  blue."),
     "with a context": ({"prompt": "Q", "context": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
+    "with an input": ({"prompt": "Q", "input": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
     "as messages": (
         {"prompt": talk(("system", "S."), Q)["messages"], "completion": talk(A)["messages"]},
         "system: S. | Hi. |  | Hello.",
@@ -157,9 +166,19 @@ def test_a_field_that_is_not_known_is_kept_in_meta_and_named_with_its_count(tmp_
     assert line in account.sentences() and account.metrics()["corpus.fields_in_meta"] == 3
 
 
+def test_a_meta_of_the_sources_own_loses_nothing_to_a_field_of_the_same_name(tmp_path):
+    _, metas, _ = load(tmp_path, ROW | {"meta": {"a": 1}, "b": 2}, ROW | {"meta": {"b": 1}, "b": 2})
+    assert metas == [{"a": 1, "b": 2}, {"meta": {"b": 1}, "b": 2}]
+
+
 STRANGE = {"task": 3, "round": "one", "hard": "yes", "turns": 7, "id": "x", "mfd": 2.0, "response_from": 1}
-STRANGE |= {"verdicts": ["good"], "oracle_score": 87, "references": "see 1", "source": ["a"]}
-STRANGE |= {"license": [None]}
+STRANGE |= {
+    "verdicts": ["good"],
+    "oracle_score": 87,
+    "references": "see 1",
+    "source": ["a"],
+    "license": [None],
+}
 
 
 @pytest.mark.parametrize("record", [ROW, talk(Q, A)], ids=["alpaca", "messages"])
@@ -173,8 +192,23 @@ def test_columns_named_like_ours_that_are_not_are_kept_in_meta(tmp_path, record)
 def test_source_and_references_of_a_record_are_its_own(tmp_path):
     [row], [meta], account = load(tmp_path, ROW | {"source": "flan", "references": ["5", "five"]})
     assert (row["source"], row["references"], meta) == ("flan", ["5", "five"], {})
-    line = "Read: `references` as the row's `references` (1), `source` as the row's `source` (1)."
-    assert line in account.sentences()
+    assert (
+        "Read: `references` as the row's `references` (1), `source` as the row's `source` (1)."
+        in account.sentences()
+    )
+
+
+@pytest.mark.parametrize("record", [ROW, records.EMPTY | ROW], ids=["another's", "ours"])
+def test_a_verdict_needs_no_expected_scores(tmp_path, record):
+    verdict = {"order": "oracle_first", "attempt": 1, "reply": "9 8", "finish": "stop"}
+    [row], [meta], _ = load(tmp_path, record | {"verdicts": [verdict]})
+    assert row["verdicts"] == [verdict | {"expected": None}] and "verdicts" not in meta
+
+
+def test_a_file_whose_name_is_no_text_is_read(tmp_path):
+    name = b"caf\xe9.jsonl".decode("utf-8", "surrogateescape")
+    [row] = corpus.load(save(tmp_path, ROW, name=name))
+    assert row["source"] == "caf\ufffd.jsonl"
 
 
 # A column that repeats prompt and response
@@ -201,16 +235,20 @@ def test_a_column_that_repeats_prompt_and_response_is_dropped_and_named(tmp_path
 
 
 def test_a_repeating_column_of_a_conversation_has_any_name(tmp_path):
-    begun = [[("user", f"Count to {i}."), ("assistant", f"1 to {i}.")] for i in range(3)]
-    talks = [talk(*turns, *more) for turns in begun for more in ((), (Q, A))]
+    talks = [
+        talk(("user", f"Count to {i}."), ("assistant", f"1 to {i}."), *more)
+        for i in range(3)
+        for more in ((), (Q, A))
+    ]
     for record in talks:
         record["rendered"] = "".join(f"<{turn['role']}>{turn['content']}</s>" for turn in record["messages"])
     _, metas, _ = load(tmp_path, *talks)
     assert not any(metas)
 
 
-def test_a_column_that_says_more_than_prompt_and_response_is_kept(tmp_path):
-    rows = [ROW | {"note": f"{i}: Add the numbers. 2 and 3 5, seen on day {i}"} for i in range(3)]
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_a_column_that_says_more_than_prompt_and_response_is_kept(tmp_path, n):
+    rows = [ROW | {"note": f"{i}: Add the numbers. 2 and 3 5, seen on day {i}"} for i in range(n)]
     _, metas, _ = load(tmp_path, *rows)
     assert metas == [{"note": row["note"]} for row in rows]
 
@@ -237,12 +275,17 @@ BAD = {
     "a number for a response": (ROW | {"output": 4}, f"`output` {NO_TEXT}"),
     "a list for an input": (ROW | {"input": ["b", "a"]}, f"`input` {NO_TEXT}"),
     "an object for a context": (ROW | {"context": {"a": 1}}, f"`context` {NO_TEXT}"),
+    "a list for a response": (ROW | {"output": ["5", "6"]}, f"`output` {NO_TEXT}"),
     "an empty instruction": (ROW | {"instruction": " "}, NO_INSTRUCTION),
+    "a null instruction": (ROW | {"instruction": None}, NO_INSTRUCTION),
     "NaN for an instruction": ('{"instruction": NaN, "output": "5"}', NO_INSTRUCTION),
     "no user turn": (talk(("system", "S.")), NO_INSTRUCTION),
+    "no turns": (talk(), NO_INSTRUCTION),
     "no list of turns": ({"messages": "Hi."}, "`messages` must be a list of turns"),
+    "a number for a content": (talk(("user", 5)), f"`content` {NO_TEXT}"),
     "a user turn without content": (talk(("user", None), A), "a turn without content"),
     "a call of a tool": (talk(Q, ("assistant", None, TOOL)), TOOLS),
+    "an earlier call of a tool": (talk(Q, ("assistant", "", TOOL), ("tool", "5"), A), TOOLS),
     "tools": (ROW | {"tools": [{"name": "add"}]}, f"`tools`: {TOOLS}"),
     "an image": (talk(("user", IMAGE), A), PART),
     "images": (ROW | {"images": ["a.png"]}, "`images`: only texts are trained"),
@@ -250,6 +293,7 @@ BAD = {
     "a system turn at the end": (talk(Q, ("system", "S.")), END),
     "an assistant who begins": (talk(A, Q, A), "the conversation begins with the assistant"),
     "an unknown role": (talk(("narrator", "x"), Q, A), "unknown role"),
+    "a list for a role": (talk((["user"], "x")), f"`role` {NO_TEXT}"),
     "a part that is markup": (talk(("user", [{"type": "<b>"}])), PART),
     "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
     "a history that is a text": (ROW | {"history": "q\na"}, f"`history` {NO_PLACE}"),
@@ -260,6 +304,9 @@ BAD = {
     "a row of ours with a silent turn": (OURS | {"turns": [SILENT]}, "`turns` must have the type"),
     "a row of ours with nothing for a reference": (OURS | {"references": [None]}, "`references` must have"),
     "a row of ours with nothing for a verdict": (OURS | {"verdicts": [None]}, "`verdicts` must have"),
+    "a list": ('["x"]', "expected an object with named fields"),
+    "half a line": ('{"instruction": "a"', "broken JSON"),
+    "unknown keys": ({"question": "?"}, "unknown format"),
 }
 
 
@@ -292,6 +339,12 @@ def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_sta
 
 
 def test_a_file_without_a_row_that_can_be_used_is_refused_with_its_causes(tmp_path):
-    message = r"none of its records can be used \(`output` must be a text: 2\)"
-    with pytest.raises(corpus.BadInput, match=message):
+    with pytest.raises(
+        corpus.BadInput, match=r"none of its records can be used \(`output` must be a text: 2\)"
+    ):
         load(tmp_path, ROW | {"output": 4}, ROW | {"output": 5}, bad_rows="skip")
+
+
+def test_a_text_that_stands_elsewhere_in_the_row_needs_no_place(tmp_path):
+    [row], [meta], _ = load(tmp_path, talk(Q, A, prompt="Hi."))
+    assert text_of(row) == "Hi. |  | Hello." and meta == {"prompt": "Hi."}
