@@ -71,7 +71,7 @@ def test_another_file_is_no_ledger(tmp_path):
 
 
 def test_a_ledger_that_is_not_there_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="there is no ledger"):
+    with pytest.raises(UserError, match="there is no such file"):
         Ledger(tmp_path / "none.sqlite", read_only=True)
     assert not list(tmp_path.iterdir())
 

@@ -162,5 +162,5 @@ def test_a_ledger_that_is_only_read_must_be_there(tmp_path, monkeypatch):
     monkeypatch.setenv("LEDGER", str(tmp_path / "none.sqlite"))
     check("demo", {"oracle": OWN})
     monkeypatch.setenv("LEDGER_ONLY", "1")
-    with pytest.raises(UserError, match="there is no ledger"):
+    with pytest.raises(UserError, match="there is no such file"):
         check("demo", {"oracle": OWN})

@@ -82,7 +82,7 @@ class Ledger:
         self.path, self.read_only = Path(path), read_only
         self._lock = threading.Lock()
         if read_only and not self.path.is_file():
-            raise UserError(f"--ledger-only: there is no ledger {path}. Name another with --ledger.")
+            raise UserError(f"ledger={path}: there is no such file, and it is only read. Name another.")
         try:
             self._db = self._reader() if read_only else self._writer()
         except (sqlite3.DatabaseError, OSError) as error:
