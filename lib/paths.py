@@ -57,6 +57,6 @@ def matching(pattern: str) -> list[Path]:
     return []
 
 
-def short(path: Path) -> str:
+def short(path: Path | str) -> str:
     """Return the path to show: from the project on, where it lies inside."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    return str(path).removeprefix(f"{ROOT}/")

@@ -51,7 +51,7 @@ def write(run: Path, to: Path) -> None:
         notebook = tables.notebook_of(folders.record(stages[name])) if name in stages else name
         further = Markup(NEXT).format(following) if following else ""
         links = Markup(LINKS).format(f"../../notebooks/{notebook}.ipynb", further)
-        texts[name] = texts[name].replace("<main>\n", links, 1)
+        texts[name] = texts[name].replace("<main>\n", links, 1).replace(f"{paths.ROOT}/", "")
     figure = _headline(summary)
     body = _index(summary, stages, figure.alt)
     texts["index"] = render.page("notebook.html.j2", title=f"The run {run.name}", body=body)
