@@ -83,8 +83,8 @@ def test_the_pages_show_commands():
 def test_a_run_that_is_shown_is_accepted_with_every_setting(command, reader, capsys):
     words = shlex.split(command)[3:]
     given = ROOT / words[0]
-    made = ["-p", "student=FOLDER"] if given.stem == "smollm2" else []  # which make smollm2 makes
-    assert run.main([str(given), *words[1:], *made, "--plan"]) == 0, capsys.readouterr().err
+    student = ["-p", "student=FOLDER"] if given.stem == "smollm2" else []  # which make smollm2 makes
+    assert run.main([str(given), *words[1:], *student, "--plan"]) == 0, capsys.readouterr().err
     assert " · s0" in capsys.readouterr().out
 
 
