@@ -13,7 +13,6 @@ from lib import files, paths
 from lib.errors import UserError, one_line
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
-PROFILES = paths.ROOT / "params/hardware"
 HARDWARE = ("device_rows", "checkpointing", "packing", "save_steps", "report_to", "launch")
 
 
@@ -37,7 +36,7 @@ class TrainingConfig:
     @classmethod
     def from_parameters(cls, parameters: dict) -> "TrainingConfig":
         """Take the fields from a notebook's parameters, and those of HARDWARE from its profile."""
-        settings = profile(parameters.get("hardware", "cpu"))
+        settings = profile(parameters["hardware"]) if "hardware" in parameters else {}
         settings |= {field.name: parameters[field.name] for field in fields(cls) if field.name in parameters}
         if settings.get("device_rows") and "batch_size" in settings:  # a profile fits any batch
             settings["device_rows"] = math.gcd(settings["device_rows"], settings["batch_size"])
@@ -74,14 +73,19 @@ class TrainingConfig:
         return [path, *words]
 
 
+def profiles() -> dict[str, Path]:
+    """List the files of params/hardware by their names."""
+    return {file.stem: file for file in sorted((paths.ROOT / "params/hardware").glob("*.yaml"))}
+
+
 def profile(hardware: str) -> dict:
     """Read params/hardware/<hardware>.yaml, or a YAML file: settings of HARDWARE, which change no result.
 
     Raises UserError for a profile that is not there, and for other settings or types.
     """
-    path = PROFILES / f"{hardware}.yaml" if hardware.isidentifier() else paths.local(hardware)
+    path = profiles().get(hardware) or paths.local(hardware)
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
+        names = ", ".join(profiles())
         raise UserError(f"hardware={hardware}: there is no such profile. Name {names}, or a YAML file.")
     settings = files.load_yaml(path.read_text(encoding="utf-8"), str(path))
     kinds = {field.name: type(field.default) for field in fields(TrainingConfig) if field.name in HARDWARE}
