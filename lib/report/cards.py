@@ -124,7 +124,7 @@ def _base(made_from: facts.Records) -> str:
     for record in made_from.values():
         path = record["inputs"].get("student_from")
         name = path or record["parameters"].get("student")
-        if name and not (path and summaries.stage_of(Path(path))):
+        if name and not (path and folders.stage_of(Path(path))):
             return catalog.split(name)[0]
     return ""
 

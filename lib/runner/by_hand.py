@@ -41,7 +41,8 @@ class Opened:
     @property
     def part(self) -> Path:
         """The folder to work in; a changed notebook has another one."""
-        return self.final.with_name(f"{self.final.name}.{self.plan['key'][: folders.KEY_LENGTH]}.part")
+        key = self.plan["key"][: folders.KEY_LENGTH]
+        return folders.part_of(self.final.with_name(f"{self.final.name}.{key}"))
 
     def difference(self) -> str:
         """Say what differs now from what was opened, in one sentence; empty if nothing does."""
@@ -208,7 +209,8 @@ def _outdated(inputs: Iterable[Path | None]) -> list[str]:
 
 def _record(path: Path) -> dict | None:
     """Return the record of the stage that a path lies in."""
-    return next(filter(None, map(folders.record, (path, *path.parents))), None)
+    folder = folders.stage_of(path)
+    return folder and folders.record(folder)
 
 
 # --- code

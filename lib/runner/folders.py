@@ -66,6 +66,11 @@ def record(folder: Path) -> dict | None:
     return data if data and "key" in data else None
 
 
+def stage_of(path: Path) -> Path | None:
+    """Return the folder of the stage that wrote a file or folder, or None."""
+    return next((folder for folder in (path, *path.parents) if record(folder)), None)
+
+
 def metrics(folder: Path) -> dict[str, float | None]:
     """Return the metrics that a stage wrote."""
     return files.read_json(folder / "metrics.json") or {}

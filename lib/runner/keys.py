@@ -97,9 +97,9 @@ def _counts(name: str, cells: list[Source]) -> bool:
 
 def input_key(path: Path) -> str:
     """Return the key of the stage that holds an input and the path in it, else a hash."""
-    for folder in (path, *path.parents):
-        if (record := folders.record(folder)) and folders.is_complete(folder):
-            return f"{record['key']}/{path.relative_to(folder)}"
+    folder = folders.stage_of(path)
+    if folder and folders.is_complete(folder):
+        return f"{folders.record(folder)['key']}/{path.relative_to(folder)}"
     return folders.digest(path)
 
 

@@ -88,7 +88,10 @@ def comparisons(names: list[str], primary: list[str], done: list[tuple[Planned, 
     number, metric by metric. What cannot be compared is empty, and `apart` says why. The result, which takes
     many resamples, is kept in `cache` as long as the stages and the comparing code stay the same.
     """
-    used = [(stage.arm, stage.seed, stage.name, folders.record(folder)["key"]) for stage, folder in done]
+    used = []
+    for stage, folder in done:
+        record = folders.record(folder)  # by hand, a stage may be run again with the same key
+        used.append((stage.arm, stage.seed, stage.name, record["key"], record.get("started_at")))
     key = keys.stage_key(COMPARING, {}, {}, also=[names, primary, used])
     kept = files.read_json(cache) or {}
     if kept.get("key") == key:
@@ -172,9 +175,7 @@ def by_hand() -> dict:
     done = [(stage, stage.folder) for stage in _by_round(_opened(top))]
     first, *others = dict.fromkeys(stage.arm for stage, _ in done if not stage.once) or [""]
     contrasts = [f"{arm}_vs_{first}" for arm in reversed(others)]
-    cache = top / "comparisons.json"
-    cache.unlink(missing_ok=True)  # a stage that ran again by hand may have another result under its key
-    together = comparisons(contrasts, [], done, cache) if done else {}
+    together = comparisons(contrasts, [], done, top / "comparisons.json") if done else {}
     about = {"title": "What was done by hand", "command": f"python -m lib.report {folders.BY_HAND}"}
     return content(folders.BY_HAND, "complete", [stage for stage, _ in done], done, together) | about
 
@@ -225,12 +226,7 @@ def ancestry(folder: Path, seen: dict[Path, None] | None = None) -> list[Path]:
     """List the stages that a stage was made from, by the inputs in their records, itself last."""
     seen = {} if seen is None else seen
     for path in filter(None, folders.record(folder)["inputs"].values()):
-        if (stage := stage_of(Path(path))) and stage not in seen:
+        if (stage := folders.stage_of(Path(path))) and stage not in seen:
             ancestry(stage, seen)
     seen[folder] = None
     return list(seen)
-
-
-def stage_of(path: Path) -> Path | None:
-    """Return the folder of the stage that wrote a file, or None."""
-    return next((folder for folder in (path, *path.parents) if folders.record(folder)), None)
