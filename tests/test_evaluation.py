@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib import files, records, show
+from lib import records, show
 from lib.evaluation import shared
 
 PROMPTS = [{"key": 1, "prompt": "Write a poem about the sea."}, {"key": 2, "prompt": "Name three rivers."}]
@@ -16,11 +16,10 @@ class Stage:
 
     def __init__(self, folder, **inputs):
         paths = {name: str(records.write(rows, folder / f"{name}.parquet")) for name, rows in inputs.items()}
-        files.write_json(folder / "stage.json", {"inputs": paths | {"student_from": None}})
-        self.student = folder / "student"
+        self.records = {"student_from": {"inputs": paths | {"student_from": None}}}
 
-    def input(self, name):
-        return self.student if name == "student_from" else None
+    def record_of(self, name):
+        return self.records[name]
 
 
 def test_prompts_in_the_corpus_or_the_pool_are_counted_and_left_out(tmp_path):

@@ -125,8 +125,8 @@ def judge_prompt(pairs: pd.DataFrame, annotator: str) -> dict[str, str]:
 
 
 def ask_first(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> pd.DataFrame:
-    """Ask for one verdict before the others; for none where a read-only ledger has to count what it lacks."""
-    first = _to_judge(pairs).head(0 if endpoint.ledger_only else 1)
+    """Ask for one verdict before the others (`shared.one_to_ask`)."""
+    first = shared.one_to_ask(_to_judge(pairs), endpoint)
     return ask(first, annotator, endpoint, lambda done: None) if len(first) else first
 
 

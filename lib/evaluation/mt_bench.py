@@ -136,8 +136,8 @@ def expected(verdicts: pd.DataFrame, judge: ServerBackend) -> str:
 
 
 def ask_first(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
-    """Ask for one verdict before the others; for none where a read-only ledger has to count what it lacks."""
-    first = verdicts.dropna(subset=["shown"]).head(0 if judge.ledger_only else 1)
+    """Ask for one verdict before the others (`shared.one_to_ask`)."""
+    first = shared.one_to_ask(verdicts.dropna(subset=["shown"]), judge)
     return ask(first, judge, lambda done: None) if len(first) else first
 
 

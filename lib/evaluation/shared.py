@@ -134,6 +134,11 @@ def counts(benchmark: str, tally: dict[str, int], no_response: int) -> dict[str,
     return {f"{benchmark}.{name}": value for name, value in metrics.items()}
 
 
+def one_to_ask(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
+    """Take one line to ask about before the others; none where a read-only ledger has to count its gaps."""
+    return verdicts.head(0 if judge.ledger_only else 1)
+
+
 def write_judges(stage, judges: Iterable[str]) -> str:
     """Note who judged, for the report; returns the names as they can be shown."""
     names = sorted(set(filter(None, judges)))
@@ -152,7 +157,8 @@ def overlap(
     if "about" in prompts[0]:
         return "The embedded world holds out these instances by a hash: no training row is about them.", {}
     unknown = "What it had read in its pre-training is not known."
-    paths = _training_rows(stage.input("student_from"))
+    inputs = stage.record_of("student_from")["inputs"]
+    paths = [inputs[name] for name in TRAINING_ROWS if inputs.get(name) and Path(inputs[name]).is_file()]
     if not paths:
         return f"The student's training rows are not known here: no overlap was checked. {unknown}", {}
     rows = concatenate_datasets(list(map(records.read, paths)))
@@ -164,13 +170,6 @@ def overlap(
         sentence += f"; `{headline}` without them: {clean:.4g}"
     metrics = {f"{headline.partition('.')[0]}.touched": len(touched), f"{headline}_untouched": clean}
     return f"{sentence}. {unknown}", metrics
-
-
-def _training_rows(student: Path | None) -> list[str]:
-    """List the files of rows that the record of a student's training stage names."""
-    record = student and files.read_json(student.parent / "stage.json")
-    inputs = (record or {}).get("inputs", {})
-    return [inputs[name] for name in TRAINING_ROWS if inputs.get(name) and Path(inputs[name]).is_file()]
 
 
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
