@@ -13,9 +13,7 @@ def choose(stage, labels: Iterable[str]):
     """
     values = stage.parameters
     if values["oracle"] == "exact":
-        seed = values["seed"] * 1000 + values["round"]
-        fallible = {name: values[name] for name in ("judge_noise", "oracle_error") if name in values}
-        return ExactOracle(seed=seed, **fallible)
+        return ExactOracle(seed=values["seed"] * 1000 + values["round"])
     from lib.oracle.llm import LLMOracle
 
     return LLMOracle(

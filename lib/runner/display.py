@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from lib import paths
 from lib.runner import folders
@@ -13,7 +12,7 @@ from lib.runner import folders
 # --- in a notebook
 
 
-def header(plan: dict, folder: Path, origins: Mapping[str, str] = MappingProxyType({})) -> str:
+def header(plan: dict, folder: Path, origins: Mapping[str, str]) -> str:
     """Return a small table: what runs, with which parameters, commit and versions.
 
     `origins` say where values come from that are no defaults: a params file, or by hand.

@@ -19,7 +19,7 @@ from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
-SHARES = ("least_share", "max_unread", "oracle_error")
+SHARES = ("least_share", "max_unread")
 AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
 AT_LEAST_0 += ("samples", "test_rows", "validated_rows")  # samples: 0 for as many as the judge reads
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "output_samples", "per_cell", "pool_rows")
