@@ -42,7 +42,7 @@ def label(
     missing = [i for i, task in enumerate(tasks) if task is None]
     if not size or size >= len(missing):
         return oracle.classify(rows), None
-    check_size(len(missing), len(tasks), size)
+    check_size(tasks, size)
     sample = sorted(Random(f"labels {seed}").sample(missing, size))
     for i, task in zip(sample, oracle.classify(rows.select(sample))["task"], strict=True):
         tasks[i] = task
@@ -57,9 +57,10 @@ def label(
     return records.update(rows, task=tasks), predicted
 
 
-def check_size(missing: int, rows: int, size: int) -> None:
-    """Raise UserError where `size` labels are too few to learn from; `missing` is how many rows have none."""
-    if 0 < size < missing and rows - missing + size < FEW:
+def check_size(tasks: list[str | None], size: int) -> None:
+    """Raise UserError where `size` more labels, beside those that rows have, are too few to learn from."""
+    missing = tasks.count(None)
+    if 0 < size < missing and len(tasks) - missing + size < FEW:
         raise UserError(
             f"labelled_rows={size}: too few to learn from. Set it to {FEW} or above, or to 0 for all."
         )
