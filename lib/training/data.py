@@ -91,4 +91,7 @@ def check_packing(model: torch.nn.Module, encoded: Dataset) -> None:
     )
     difference = (logits - changed)[0, len(row) :].abs().max()
     if difference > LEAK * logits.abs().max():
-        raise UserError("packing=true: in this student, packed rows influence each other. Set packing=false.")
+        raise UserError(
+            "packing=true: in this student, packed rows influence each other. Choose a hardware profile "
+            "without packing."
+        )
