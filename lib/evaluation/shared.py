@@ -31,9 +31,9 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
     """Load all records of a file or hub data set, with these fields of these types.
 
     `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
-    `unique_key` of another.
+    `unique_key`, one of the fields, of another.
     """
-    loaded, keys = [], Counter()
+    loaded = []
     for _, where, record in sources.read(source):
         values = record if isinstance(record, dict) else {}
         for field, kind in fields.items():
@@ -41,10 +41,10 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
                 problem = f"`{field}` must be {KINDS[kind]}, not {value!r:.60}"
                 raise BadInput(f"{parameter}: {where}: {problem}. Correct the file.")
         loaded.append(values)
-        keys[values.get(unique_key)] += 1
-    if unique_key and len(keys) < len(loaded):
-        [(key, _)] = keys.most_common(1)
-        raise BadInput(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
+    keys = Counter(record[unique_key] for record in loaded) if unique_key else Counter()
+    for key, count in keys.most_common(1):
+        if count > 1:
+            raise BadInput(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
     return loaded
 
 
