@@ -38,17 +38,16 @@ def test_a_near_repeat_goes_and_the_first_in_file_order_stays():
     assert dropped == [(data["id"][2], data["id"][0], pytest.approx(20 / 21))]
 
 
-def test_similarity_at_the_threshold_drops_and_just_below_it_keeps():
-    data = rows("a b c d e f g", "a b c d e f", "x y z")  # the first two share 4 of 5 word 3-grams
-    assert len(duplicates.drop_near(data, 0.8)[0]) == 2
-    assert len(duplicates.drop_near(data, 0.81)[0]) == 3
+@pytest.mark.parametrize(("shared", "grams", "kept"), [(16, 20, 1), (15, 19, 2)])
+def test_similarity_at_the_threshold_drops_and_just_below_it_keeps(shared, grams, kept):
+    long, short = (" ".join("abcdefghijklmnopqrstuvw"[: n + 2]) for n in (grams, shared))
+    assert len(duplicates.drop_near(rows(long, short))[0]) == kept
 
 
 def test_a_chain_of_small_changes_is_compared_with_kept_rows_only():
-    # neighbours share 5 of 7, the ends 4 of 8
-    data = rows("a b c d e f g h", "b c d e f g h i", "c d e f g h i j")
-    kept, _ = duplicates.drop_near(data, threshold=0.7)
-    assert kept["instruction"][:] == ["a b c d e f g h", "c d e f g h i j"]
+    # neighbours share 9 of 11, the ends 8 of 12
+    first, between, last = "a b c d e f g h i j k l", "b c d e f g h i j k l m", "c d e f g h i j k l m n"
+    assert duplicates.drop_near(rows(first, between, last))[0]["instruction"][:] == [first, last]
 
 
 def test_the_index_finds_every_near_pair_that_a_full_comparison_finds():

@@ -11,8 +11,9 @@ from rensa import RMinHash, RMinHashLSH
 
 from lib import records
 
-WORDS, PERMUTATIONS = 3, 128
-MOST_MISSED = 1e-4  # share of pairs at the threshold that the index may not find
+NEAR = 0.8  # Jaccard similarity of word 3-grams, from which on a text is a near-duplicate
+WORDS = 3
+PERMUTATIONS, BANDS = 128, 32  # of MinHash: one in 20 million pairs at NEAR is not proposed
 
 
 def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[str, str]]]:
@@ -27,17 +28,17 @@ def drop_exact(rows: Dataset, key: str = "text") -> tuple[Dataset, list[tuple[st
     return kept, [(ids[i], ids[j]) for i, j in enumerate(firsts) if i != j]
 
 
-def drop_near(rows: Dataset, threshold: float = 0.8) -> tuple[Dataset, list[tuple[str, str, float]]]:
+def drop_near(rows: Dataset) -> tuple[Dataset, list[tuple[str, str, float]]]:
     """Drop near-duplicates; return the other rows, and what was dropped.
 
     The second is a list of (dropped id, kept id, similarity). A row is dropped when the Jaccard similarity of
-    its word 3-grams to those of an earlier kept row reaches the threshold (0 to 1); so which rows stay
-    depends on their order and on nothing else.
+    its word 3-grams to those of an earlier kept row reaches NEAR; so which rows stay depends on their order
+    and on nothing else.
     """
-    ids, kept, dropped, index = rows["id"][:], [], [], NearIndex(threshold)
+    ids, kept, dropped, index = rows["id"][:], [], [], NearIndex()
     for i, (grams, sketch) in enumerate(sketches(keys(rows))):
         similarity, number = index.nearest(grams, sketch)
-        if similarity >= threshold:
+        if similarity >= NEAR:
             dropped.append((ids[i], ids[kept[number]], similarity))
         else:
             index.add(grams, sketch)
@@ -48,10 +49,8 @@ def drop_near(rows: Dataset, threshold: float = 0.8) -> tuple[Dataset, list[tupl
 class NearIndex:
     """Texts by their word 3-grams: MinHash proposes, Jaccard similarity decides."""
 
-    def __init__(self, threshold: float):
-        missed = {bands: (1 - threshold ** (PERMUTATIONS // bands)) ** bands for bands in (8, 16, 32, 64)}
-        bands = next((bands for bands, share in missed.items() if share <= MOST_MISSED), PERMUTATIONS)
-        self.candidates = RMinHashLSH(threshold, PERMUTATIONS, bands)
+    def __init__(self):
+        self.candidates = RMinHashLSH(NEAR, PERMUTATIONS, BANDS)
         self.grams: list[array] = []  # of each text
 
     def add(self, grams: array, sketch: RMinHash) -> None:

@@ -12,7 +12,6 @@ from lib import prompts, records
 from lib.corpus import contamination, duplicates
 
 ROUGE_L = 0.7  # above this a text is too similar: Self-Instruct's bound, also used in TAPIR's expansion
-NEAR = 0.8  # Jaccard similarity of word 3-grams, as for the corpus
 ALIKE = ("duplicate", "near-duplicate", "too similar")  # causes that name a known row
 
 
@@ -32,7 +31,7 @@ class NoveltyFilter:
         self.texts: set[str] = set()
         self.numbers: dict[str, int] = {}  # of each word
         self.encoded: list[str] = []  # texts with a character for each word
-        self.near = duplicates.NearIndex(NEAR)
+        self.near = duplicates.NearIndex()
         self.benchmarks = contamination.Index(benchmarks or {})
 
     def add(self, text: str) -> None:
@@ -56,7 +55,7 @@ class NoveltyFilter:
         if self.rouge_l(text) > ROUGE_L:
             return "too similar"
         similarity, _ = self.near.nearest(*next(duplicates.sketches([normal])))
-        return "near-duplicate" if similarity >= NEAR else ""
+        return "near-duplicate" if similarity >= duplicates.NEAR else ""
 
     def rouge_l(self, text: str) -> float:
         """Return ROUGE-L to the nearest text; 0 where it is not above ROUGE_L.
