@@ -58,19 +58,19 @@ def check(format: str, bad_rows: str) -> None:
 
 
 def _rows(source: str, format: str, account: Account) -> Iterator[dict]:
-    for name, drafts in itertools.groupby(_drafts(source, format, account), key=lambda draft: draft[0]):
+    for file, drafts in itertools.groupby(_drafts(source, format, account), key=lambda draft: draft[0]):
         head = list(itertools.islice(drafts, HEAD))
         repeats = Repeats([(row, fields) for _, row, fields in head])
         for _, row, fields in itertools.chain(head, drafts):
             repeats.drop(row, fields)
-            fields.notes.update(("meta", field) for field in _names(fields))
+            fields.notes.update(("meta", name) for name in fields if name != "turn_fields")
             response = row["response"]
             if not response or not response.strip():
                 fields.notes.add(("note", "without_response"))
             if response is not None and row.setdefault("response_from", "corpus") == "corpus":
                 row.setdefault("corpus_response", response)
             account.counts.update(fields.notes)
-            yield {"source": name, "meta": _meta(fields)} | row
+            yield {"source": file, "meta": _meta(fields)} | row
 
 
 def _drafts(source: str, format: str, account: Account) -> Iterator[tuple[str, dict, Fields]]:
@@ -81,12 +81,6 @@ def _drafts(source: str, format: str, account: Account) -> Iterator[tuple[str, d
                 yield name, *formats.read(instance, format)
             except BadRow as error:
                 account.on_bad_row(where, error.cause, error.detail)
-
-
-def _names(rest: Fields) -> list[str]:
-    """List the fields that go to `meta`, those of turns as "name of a turn"."""
-    names = [name for name in rest if name != "turn_fields"]
-    return names + [f"{key} of a turn" for extra in rest.get("turn_fields", ()) for key in extra]
 
 
 def _meta(rest: dict) -> str:

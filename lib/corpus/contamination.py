@@ -33,17 +33,16 @@ def prompts(path: str) -> list[Prompt]:
 
     They are AlpacaEval's `instruction`, IFEval's `prompt` and MT-Bench's `turns`.
     """
-    return [_prompt(record, where) for _, where, record in sources.read(path)]
-
-
-def _prompt(record: object, where: str) -> Prompt:
-    fields = record if isinstance(record, dict) else {}
-    prompt = next((fields[name] for name in ("instruction", "prompt", "turns") if name in fields), None)
-    turns = prompt if isinstance(prompt, list) else [prompt]
-    if not turns or not all(isinstance(turn, str) for turn in turns):
-        message = f"{where}: no benchmark prompt, found {prompt!r:.60}."
-        raise sources.BadInput(f"{message} Name a file with instruction, prompt or turns, of text.")
-    return prompt
+    listed = []
+    for _, where, record in sources.read(path):
+        fields = record if isinstance(record, dict) else {}
+        prompt = next((fields[name] for name in ("instruction", "prompt", "turns") if name in fields), None)
+        turns = prompt if isinstance(prompt, list) else [prompt]
+        if not turns or not all(isinstance(turn, str) for turn in turns):
+            message = f"{where}: no benchmark prompt, found {prompt!r:.60}."
+            raise sources.BadInput(f"{message} Name a file with instruction, prompt or turns, of text.")
+        listed.append(prompt)
+    return listed
 
 
 def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
@@ -99,42 +98,34 @@ class Index:
     """Benchmark prompts by their parts; each turn of a prompt is a text of its own."""
 
     def __init__(self, prompts: dict[str, Sequence[Prompt]]):
-        texts = [
-            ((name, position), text)
-            for name, listed in prompts.items()
-            for position, prompt in enumerate(listed)
-            for text in ([prompt] if isinstance(prompt, str) else prompt)
-        ]
-        self.locations = [location for location, _ in texts]
-        parts = [_parts([text]) for _, text in texts]
-        self.tables = {cause: _Table([part[cause] for part in parts], SHARES[cause]) for cause in CAUSES}
+        self.locations, parts = [], []
+        for name, listed in prompts.items():
+            for position, prompt in enumerate(listed):
+                for text in [prompt] if isinstance(prompt, str) else prompt:
+                    self.locations.append((name, position))
+                    parts.append(_parts([text]))
+        self.numbers, self.needed = (
+            {},
+            {},
+        )  # by cause: the texts that have a part, and how many a row must have
+        for cause, share in SHARES.items():
+            numbers = defaultdict(list)
+            for number, part in enumerate(parts):
+                for element in part[cause]:
+                    numbers[element].append(number)
+            self.numbers[cause] = {element: np.array(listed) for element, listed in numbers.items()}
+            self.needed[cause] = np.array([max(1, ceil(share * len(part[cause]) - 1e-9)) for part in parts])
 
     def causes(self, turns: list[dict], instruction: str, input: str) -> dict[tuple[str, int], str]:
         """Return the first cause of each prompt (benchmark, position) that a row touches."""
         parts = _parts([*(turn["content"] for turn in turns), instruction, input])
         first = {}
-        for cause, table in self.tables.items():
-            for number in table.matches(parts[cause]):
+        for cause, numbers in self.numbers.items():
+            shared = [numbers[element] for element in parts[cause] & numbers.keys()]
+            counts = np.bincount(np.concatenate(shared)) if shared else np.array([])
+            for number in np.flatnonzero(counts >= self.needed[cause][: len(counts)]):
                 first.setdefault(self.locations[number], cause)
         return first
-
-
-class _Table:
-    """Sets by element, to find those that share enough with another set."""
-
-    def __init__(self, sets: list[set[str]], share: float):
-        numbers = defaultdict(list)
-        for number, elements in enumerate(sets):
-            for element in elements:
-                numbers[element].append(number)
-        self.numbers = {element: np.array(listed) for element, listed in numbers.items()}
-        self.needed = np.array([max(1, ceil(share * len(elements) - 1e-9)) for elements in sets])
-
-    def matches(self, elements: set[str]) -> Iterable[int]:
-        """Return the numbers of these sets, in order."""
-        shared = [self.numbers[element] for element in elements & self.numbers.keys()]
-        counts = np.bincount(np.concatenate(shared)) if shared else np.array([])
-        return np.flatnonzero(counts >= self.needed[: len(counts)])
 
 
 def _parts(texts: list[str]) -> dict[str, set[str]]:

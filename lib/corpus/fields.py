@@ -8,9 +8,8 @@ from lib import records
 from lib.text import split_thoughts
 
 EMPTY = ("", "[]", [], {})
-MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-REFUSED = dict.fromkeys(("tools", "functions"), "tool calls are not trained")
-REFUSED |= dict.fromkeys(MEDIA, "only texts are trained")
+REFUSED = dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "only texts are trained")
+REFUSED |= dict.fromkeys(("tools", "functions"), "tool calls are not trained")
 # whether a response is trained on: 0 or false, 1 or true; label and kto_tag say whether it is a desirable one
 TRAINED = ("weight", "train", "trainable", "training", "loss", "kto_tag", "label")
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -18,7 +17,6 @@ FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 SCORES = ("oracle_score", "student_score")  # 1 to 10
 CARRIED = ("source", "references", "oracle_response", "student_response", "verdicts", *SCORES)
 FILLS = {"licence": "licence", "license": "licence"} | {name: name for name in CARRIED}
-COMMON = {*REFUSED, *TRAINED, *FILLS, "reasoning_content"}
 # fields that hold a part of a prompt, and must have found their place in the row
 PROMPTS = ("context", "input", "inputs", "prompt", "question", "instruction", "history")
 
@@ -116,8 +114,6 @@ def settle(row: dict, fields: Fields) -> None:
     """Move fields that all formats share into the row. Raises BadRow."""
     _drop_thoughts(row, fields)
     _check_prompts(row, fields)
-    if COMMON.isdisjoint(fields):
-        return
     for name in fields.drop(REFUSED):
         raise BadRow(f"`{name}`: {REFUSED[name]}")
     fields.notes.update(("thoughts", name) for name in fields.drop(["reasoning_content"]))

@@ -222,6 +222,7 @@ def _conversation(items: list, fields: Fields) -> dict:
     row["response"] = turns[-1]["content"] if after else None
     if any(parts):
         fields["turn_fields"] = [dict(part) for part in parts]
+        fields.notes.update(("meta", f"{name} of a turn") for part in parts for name in part)
     if not flags[-1]:
         fields.withhold(row)
     return row

@@ -8,7 +8,7 @@ LONG = 40  # characters from which a text does not hold a prompt and its respons
 
 
 class Repeats:
-    """Columns that repeat prompt and response in a frame of words, by the first rows.
+    """Columns that repeat prompt and response in a frame of words, in more than half of the first rows.
 
     A frame depends on which texts a row has: Alpaca's `text` has one for rows with an input.
     """
@@ -20,11 +20,11 @@ class Repeats:
                 if isinstance(value, str) and len(value) >= LONG and row["response"]:
                     parts, frame = _frame(value, row)
                     counts[name][parts][frame] += 1
-        self.frames = {
-            name: {parts: frames.most_common(1)[0][0] for parts, frames in by_parts.items()}
-            for name, by_parts in counts.items()
-            if all(map(_is_usual, by_parts.values()))
-        }
+        self.frames = {}
+        for name, by_parts in counts.items():
+            usual = {parts: frames.most_common(1)[0] for parts, frames in by_parts.items()}
+            if all(frame and 2 * n > by_parts[parts].total() for parts, (frame, n) in usual.items()):
+                self.frames[name] = {parts: frame for parts, (frame, _) in usual.items()}
 
     def drop(self, row: dict, fields: Fields) -> None:
         """Drop the fields that repeat prompt and response, and note their names."""
@@ -34,12 +34,6 @@ class Repeats:
             if frame and self.frames[name].setdefault(parts, frame) == frame:
                 del fields[name]
                 fields.notes.add(("repeated", name))
-
-
-def _is_usual(frames: Counter) -> bool:
-    """Return whether more than half of the values have one frame."""
-    frame, count = frames.most_common(1)[0]
-    return frame is not None and 2 * count > frames.total()
 
 
 def _frame(value: object, row: dict) -> tuple[tuple[bool, ...], tuple[str, ...] | None]:
