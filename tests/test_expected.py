@@ -7,6 +7,7 @@ from math import log
 import pytest
 
 from lib import paths
+from lib.models.types import Completion
 from lib.oracle import expected
 from lib.tapir import judge
 
@@ -17,8 +18,9 @@ def token(text, **others):
     return {"token": text, "top_logprobs": candidates}
 
 
-def scores(*tokens):
-    return expected.scores("".join(each["token"] for each in tokens), list(tokens))
+def scores(*tokens, text=""):
+    text = text or "".join(each["token"] for each in tokens)
+    return expected.scores(Completion(text, logprobs=list(tokens)), "a judge")
 
 
 SPACE = token(" ", **{" ": 1.0})
@@ -50,18 +52,18 @@ def test_a_reply_that_states_no_two_scores_has_none(text):
     assert scores(*(token(part, **{part: 1.0}) for part in text)) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["8.5 7", "0 8", "8/10 10/10", "Assistant 1: 1\nAssistant 2: 1", '{"assistant_1": 8, "assistant_2": 7}'],
-)
+OTHER_FORMS = ["8.5 7", "0 8", "8/10 10/10", "Assistant 1: 1\nAssistant 2: 1"]
+
+
+@pytest.mark.parametrize("text", [*OTHER_FORMS, '{"assistant_1": 8, "assistant_2": 7}'])
 def test_scores_in_another_form_than_asked_for_have_no_expectation(text):
     assert judge.read_scores(text) and scores(*(token(part, **{part: 1.0}) for part in text)) is None
 
 
 def test_a_sentencepiece_token_and_a_token_without_candidates_are_read():
     first, second = token("▁8", **{"▁8": 0.5, "▁6": 0.5}), token("▁7", **{"▁7": 1.0})
-    assert expected.scores("8 7", [first, second]) == (7, 7)
-    assert expected.scores("8 7", [first | {"top_logprobs": None}, second]) is None
+    assert scores(first, second, text="8 7") == (7, 7)
+    assert scores(first | {"top_logprobs": None}, second, text="8 7") is None
 
 
 def test_recorded_preferences_of_alpaca_eval_are_their_log_probabilities():
@@ -72,6 +74,7 @@ def test_recorded_preferences_of_alpaca_eval_are_their_log_probabilities():
     assert len(recorded) > 700
     for row in recorded:
         candidates = row["raw_completion"]["logprobs"]["content"][0]["top_logprobs"]
-        mean = expected.expectation(candidates, {"m": 1.0, "M": 2.0})
+        values = {"m": 1.0, "M": 2.0}
+        mean = expected.expectation(expected.weights_of(candidates, values), values)
         shown = row["preference"], 3 - row["preference"]  # half of the pairs were shown the other way round
         assert min(abs(mean - preference) for preference in shown) < 1e-7  # " M" counts here, not there

@@ -104,15 +104,12 @@ def describe(ahead: list[Ahead], backend) -> str:
     time = f"{minutes:,.0f} min" if minutes >= 1 else "less than a minute"
     time = "in batches, each within a day" if minutes == float("inf") else time
     calls, tokens = sum(cost.calls for cost in ahead), sum(sum(cost[3:5]) for cost in ahead)
-    sentence = f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), backend)}"
-    rows = "\n".join(map(_line, ahead))
-    return f"{sentence}\n\n{HEAD}\n{rows}\n\nWhat the ledger holds already is not asked again."
-
-
-def _line(cost: Ahead) -> str:
-    usd = "unknown" if cost.usd is None else f"{cost.usd:,.2f}"
-    sizes = f"{cost.calls:,} | {cost.prompt_tokens:,.0f} | {cost.completion_tokens:,.0f}"
-    return f"| {cost.purpose} | {cost.model} | {sizes} | {usd} |"
+    lines = [f"About {calls:,} calls, {tokens:,.0f} tokens, {money}, {time}{_budget(sum(priced), backend)}"]
+    lines += ["", HEAD]
+    for purpose, model, count, prompt, completion, usd, _ in ahead:
+        price = "unknown" if usd is None else f"{usd:,.2f}"
+        lines.append(f"| {purpose} | {model} | {count:,} | {prompt:,.0f} | {completion:,.0f} | {price} |")
+    return "\n".join([*lines, "", "What the ledger holds already is not asked again."])
 
 
 def _budget(usd: float, backend) -> str:

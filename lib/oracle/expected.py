@@ -4,7 +4,6 @@ import math
 import re
 
 from lib.errors import UserError
-from lib.models.backend import Backend
 from lib.models.types import Completion, SamplingParams
 from lib.tapir.judge import read_scores
 
@@ -12,14 +11,19 @@ SAMPLING = SamplingParams(max_tokens=8, logprobs=20)  # "10 10" is 5 tokens
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
-def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
+def scores(reply: Completion, judge: str) -> tuple[float, float] | None:
     """Return the two expected scores of a reply such as "8 7", 1 to 10, as shown.
 
-    `tokens` are its log-probabilities: {"token", "top_logprobs"} in the order written. None where the text
-    states no two scores, or states them in another form than its first two numbers, whole and with no word
-    before them.
+    None where its text states no two scores, or states them in another form than its first two numbers,
+    whole and with no word before them. Raises UserError where `judge` gives no log-probabilities.
     """
-    stated, numbers = read_scores(text), _numbers(tokens)[:2]
+    tokens = reply.logprobs or []  # {"token", "top_logprobs"} in the order written
+    if not tokens and reply.text:
+        raise UserError(
+            f"judge_scores=expected: {judge} gives no log-probabilities. Set judge_scores=text, or "
+            "serve the judge with them."
+        )
+    stated, numbers = read_scores(reply.text), _numbers(tokens)[:2]
     if stated is None or [float(number) for _, number in numbers] != list(stated) or min(stated) < 1:
         return None
     (start, _), (second, _) = numbers
@@ -30,33 +34,17 @@ def scores(text: str, tokens: list[dict]) -> tuple[float, float] | None:
     return None if None in both else both
 
 
-def expected(reply: Completion, judge: Backend) -> list[float] | None:
-    """Return the expected scores of a verdict. Raises UserError without log-probabilities."""
-    if not reply.logprobs and reply.text:
-        raise UserError(
-            f"judge_scores=expected: {judge.name} gives no log-probabilities. Set judge_scores=text, or "
-            "serve the judge with them."
-        )
-    both = scores(reply.text, reply.logprobs or [])
-    return both and list(both)
-
-
-def expectation(candidates: list[dict], values: dict[str, float]) -> float | None:
-    """Return the mean of `values` (by token) under a token's candidates.
-
-    `candidates` are {"token", "logprob"}. Tokens without a value are left out; None where no candidate has
-    one.
-    """
-    return _mean(_weights(candidates, values), values)
-
-
-def _mean(weights: dict[str, float], values: dict[str, float]) -> float | None:
+def expectation(weights: dict[str, float], values: dict[str, float]) -> float | None:
+    """Return the mean of `values` (by token) under these weights; None without any."""
     total = sum(weights.values())
     return sum(values[token] * weight for token, weight in weights.items()) / total if total else None
 
 
-def _weights(candidates: list[dict] | None, values: dict[str, float]) -> dict[str, float]:
-    """Sum the probabilities by token that has a value, spaces and brackets stripped."""
+def weights_of(candidates: list[dict] | None, values: dict[str, float]) -> dict[str, float]:
+    """Sum the probabilities of a token's candidates by token that has a value.
+
+    `candidates` are {"token", "logprob"}; spaces and brackets around a token do not count.
+    """
     weights: dict[str, float] = {}
     for candidate in candidates or ():
         token = _bare(candidate["token"])
@@ -91,10 +79,10 @@ def _score(tokens: list[dict], start: int) -> float | None:
     Where 10 is two tokens, "1" may begin it: the token after a written "1" says how much of its probability
     means 10. A "1" that was not written means either, and is left out.
     """
-    weights = _weights(tokens[start]["top_logprobs"], SCORES)
+    weights = weights_of(tokens[start]["top_logprobs"], SCORES)
     if "1" in weights and "10" not in weights:
         written = weights.pop("1")
         if _bare(tokens[start]["token"])[:1] == "1" and start + 1 < len(tokens):
-            ten = _weights(tokens[start + 1]["top_logprobs"], {"0": 0.0}).get("0", 0.0)
+            ten = weights_of(tokens[start + 1]["top_logprobs"], {"0": 0.0}).get("0", 0.0)
             weights |= {"1": written * (1 - ten), "10": written * ten}
-    return _mean(weights, SCORES)
+    return expectation(weights, SCORES)

@@ -172,14 +172,13 @@ class LLMOracle:
 
     def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
         """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
-        if self.judge_scores == "text":
-            return [*map(_verdict, self._ask("judge", chats, total, repeat(attempt), at_once))]
-        verdicts: list[dict | None] = []
-        for part in records.batched(chats, CHUNK):
-            replies = self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts))
-            for reply in replies:
-                verdict = _verdict(reply)
-                verdicts.append(verdict and verdict | {"expected": expected.expected(reply, self.judge)})
+        by_probability, verdicts = self.judge_scores == "expected", []
+        for part in records.batched(chats, CHUNK) if by_probability else [chats]:
+            for reply in self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts)):
+                verdict = {"reply": reply.text, "finish": reply.finish_reason}
+                if by_probability and not reply.failed:
+                    verdict["expected"] = expected.scores(reply, self.judge.name)
+                verdicts.append(None if reply.failed else verdict)
         return verdicts
 
     def know(self, rows: Dataset, benchmarks: dict[str, list] | None = None) -> None:
@@ -253,7 +252,3 @@ class LLMOracle:
             seed=max(self.expanded.values(), default=0),  # another expansion is another draw
             extra_args={"response_format": judge.JSON_SCORES} if is_json else {},
         )
-
-
-def _verdict(reply: Completion) -> dict | None:
-    return None if reply.failed else {"reply": reply.text, "finish": reply.finish_reason}

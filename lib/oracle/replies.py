@@ -38,13 +38,10 @@ def label(reply: str, labels: Sequence[str]) -> str | None:
 
 def _labels_in(text: str, labels: Sequence[str]) -> set[str]:
     """Find labels that are not part of longer ones: "Code Debug" is not "Code"."""
-    stated = set()
-    for name in sorted(labels, key=len, reverse=True):
-        pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-        if pattern.search(text):
-            stated.add(name)
-            text = pattern.sub(" ", text)
-    return stated
+    longest_first = sorted(labels, key=len, reverse=True)
+    names = "|".join(f"({re.escape(name)})" for name in longest_first)
+    matches = re.finditer(rf"(?<!\w)(?:{names})(?!\w)", text, re.IGNORECASE)
+    return {longest_first[match.lastindex - 1] for match in matches}
 
 
 def new_instruction(reply: str) -> tuple[str, str] | None:
