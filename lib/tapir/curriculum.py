@@ -51,7 +51,9 @@ def draw_round(hard: Side, rest: Side, share: float, rows: int, tokens: int, see
     hard_order, rest_order = _shuffled(hard, f"{seed} hard"), _shuffled(rest, f"{seed} rest")
     size = rows
     if tokens:
-        size = _size_for(tokens, share, _token_sums(hard, hard_order), _token_sums(rest, rest_order))
+        drawn = (hard[1], hard_order), (rest[1], rest_order)
+        sums = [np.cumsum([0, *(counts[i] for i in order)]) for counts, order in drawn]
+        size = _size_for(tokens, share, *sums)
     hard_rows = round(size * share)
     parts = (hard, hard_order, hard_rows, "hard"), (rest, rest_order, size - hard_rows, "other")
     return concatenate_datasets([_take(*part) for part in parts])
@@ -61,11 +63,6 @@ def _shuffled(side: Side, seed: str) -> list[int]:
     positions = list(range(len(side[1])))
     Random(seed).shuffle(positions)
     return positions
-
-
-def _token_sums(side: Side, order: list[int]) -> np.ndarray:
-    """Return the response tokens of the first 0, 1, 2, … rows in this order."""
-    return np.cumsum([0, *(side[1][i] for i in order)])
 
 
 def _take(side: Side, order: list[int], count: int, name: str) -> Dataset:
@@ -79,7 +76,10 @@ def _take(side: Side, order: list[int], count: int, name: str) -> Dataset:
 
 
 def _size_for(tokens: int, share: float, hard_sums: np.ndarray, rest_sums: np.ndarray) -> int:
-    """Return the number of rows whose tokens come nearest to `tokens`."""
+    """Return the number of rows whose tokens come nearest to `tokens`.
+
+    The sums are the response tokens of a side's first 0, 1, 2, … rows.
+    """
     sizes = np.arange(len(hard_sums) + len(rest_sums))
     hard = np.rint(sizes * share).astype(int)
     enough = (hard < len(hard_sums)) & (sizes - hard < len(rest_sums))

@@ -15,7 +15,6 @@ PILOT = 20  # pairs that are judged in both orders before all others: forty verd
 ONE_PLACE = 0.9  # share of the verdicts with a winner from which on the place decides
 FEWEST = 10  # verdicts with a winner that this share is computed from
 THRESHOLDS = (1, 2, 3)  # of MFD, at which the hard rows of the two orders are compared
-UNREAD = (float("nan"), float("nan"))
 
 
 class UnfitJudge(UserError):
@@ -73,7 +72,7 @@ def agreement(
 def _scores(rows: Dataset) -> np.ndarray:
     """Return scores of shape (rows, orders, (oracle, student)), NaN where unread."""
     latest = [judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts")]
-    scores = [[by_order.get(order, UNREAD) for order in judge.ORDERS] for by_order in latest]
+    scores = [[by_order.get(order, (np.nan, np.nan)) for order in judge.ORDERS] for by_order in latest]
     return np.array(scores, float).reshape(-1, 2, 2)
 
 
