@@ -3,8 +3,6 @@
 import contextlib
 import doctest
 import itertools
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -13,6 +11,7 @@ from scripted import Script, unlike
 
 from lib import models, paths, records
 from lib.corpus import novelty
+from lib.models.__main__ import main
 from lib.models.catalog import Model
 from lib.models.server import ServerBackend
 from lib.oracle import replies
@@ -43,9 +42,8 @@ def rows(n: int = 2, **columns):
 
 def test_a_row_that_lacks_an_answer_gets_one_and_another_keeps_its_own(make):
     oracle, server = make(answer=lambda text: f"answered {text}")
-    mixed = records.build(
-        [{"instruction": "a", "oracle_response": "mine"}, {"instruction": "b", "input": "c"}]
-    )
+    answered = {"instruction": "a", "oracle_response": "mine"}
+    mixed = records.build([answered, {"instruction": "b", "input": "c"}])
     assert oracle.answer(mixed)["oracle_response"][:] == ["mine", "answered b\n\nc"]
     assert sum(server.counts.values()) == oracle.account()["oracle.calls"] == 1
 
@@ -59,9 +57,9 @@ def test_a_call_without_a_reply_leaves_the_row_null_and_is_counted(make):
 def test_an_oracle_may_be_a_model_in_this_process(tmp_path):
     student = models.load(paths.ROOT / "lib/gym/student")
     oracle = LLMOracle(student, labels=LABELS, max_tokens=8, judge_max_tokens=8)
-    answered = oracle.answer(rows(3, student_response="b"))
+    answered = oracle.answer(rows(1, student_response="b"))
     judged = oracle.score(oracle.classify(answered))
-    assert len(judged) == 3 and oracle.account()["oracle.calls"] == 0
+    assert len(judged) == 1 and oracle.account()["oracle.calls"] == 0
     assert oracle.cut == answered["oracle_response"][:].count(None)
     assert oracle.estimate(judged, answer=3) == "" and "0 oracle calls" in oracle.describe()
 
@@ -111,12 +109,8 @@ def test_rows_with_verdicts_are_not_judged_again(make):
 
 
 def test_a_response_cut_at_the_token_limit_is_not_used_but_counted_and_its_row_not_judged(make):
-    oracle, server = make(
-        lambda body, nth: "length" if "0 + 0" in str(body) else None,
-        answer="a beginning",
-        refine="Step one,",
-        judge="9 3",
-    )
+    script = {"answer": "a beginning", "refine": "Step one,", "judge": "9 3"}
+    oracle, _ = make(lambda body, nth: "length" if "0 + 0" in str(body) else None, **script)
     answered = oracle.answer(rows(student_response="b"))
     assert answered["oracle_response"][:] == [None, "a beginning"]
     assert [len(given) for given in oracle.score(answered)["verdicts"]] == [0, 2]
@@ -141,9 +135,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("cause", HOSTILE)
 def test_a_hostile_expansion_is_dropped_and_counted_once_by_its_cause(make, cause):
-    oracle, _ = make(
-        expand=HOSTILE[cause], classify=lambda t: "Code" if "program" in t else "Math", answer="4"
-    )
+    tasks = {"classify": lambda text: "Code" if "program" in text else "Math"}
+    oracle, _ = make(expand=HOSTILE[cause], answer="4", **tasks)
     children, drops = oracle.expand(rows(1, task="Math"))
     assert len(children) == 0 and drops == {cause: 1}
 
@@ -167,23 +160,20 @@ def test_what_is_known_is_not_expanded_to_again_and_a_second_try_is_another_call
     assert [n for text, n in server.counts.items() if "Here is an" in text] == [2]
 
 
-@pytest.mark.parametrize(
-    "script, kept", [("Two and two.", True), ("", False), ("4.", False), ("I cannot help.", False)]
-)
-def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, script, kept):
+@pytest.mark.parametrize("script", ["Two and two.", "", "4.", "I cannot help."])
+def test_a_rewrite_that_is_nothing_a_copy_or_a_refusal_is_none(make, script):
     oracle, _ = make(refine=script)
     changed = rows(2, task="Math", oracle_response="4")
-    assert oracle.refine(changed, {"Math": "worked"}) == [script if kept else None] * 2
+    assert oracle.refine(changed, {"Math": "worked"}) == [script if "two" in script else None] * 2
     assert oracle.refine(changed, {"Math": "none"}) == [None, None]
 
 
 def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_forth(make):
     script = iter(["Name three big rivers in France.", "What is the meaning of life?"])
-    oracle, _ = make(
-        expand=lambda text: f"<instruction>{next(script)}</instruction>", classify="Math", answer="a"
-    )
+    new = {"expand": lambda text: f"<instruction>{next(script)}</instruction>"}
+    oracle, _ = make(classify="Math", answer="a", **new)
     corpus = records.build(
-        {"instruction": text} for text in ("Write a poem.", "Name three rivers in France.")
+        [{"instruction": "Write a poem."}, {"instruction": "Name three rivers in France."}]
     )
     oracle.know(corpus, {"life": ["What is the meaning of life?"]})
     oracle.backend.concurrency = 1
@@ -194,17 +184,14 @@ def test_what_is_too_like_a_known_instruction_or_in_a_benchmark_is_not_brought_f
 
 def test_a_few_parents_bring_forth_many_children_and_none_is_paid_again(make):
     count = itertools.count()
-    script = {
-        "expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>",
-        "classify": "Math",
-    }
-    oracle, server = make(answer="14", **script)
+    new = {"expand": lambda text: f"<instruction>{unlike(next(count))}</instruction>"}
+    oracle, server = make(classify="Math", answer="14", **new)
     taxonomy = {"Math": Task(1.0, "none")}
-    pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
-    assert len(pool) == 100 and account["Math"] == {"parents": 3, "expanded": 97, "short": 0}
+    pool, account = rebalance(rows(3, task="Math"), oracle, taxonomy, 40, seed=0)
+    assert len(pool) == 40 and account["Math"] == {"parents": 3, "expanded": 37, "short": 0}
     total = sum(server.counts.values())
     oracle.know(records.build([]))  # as in another start
-    again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 100, seed=0)
+    again, _ = rebalance(rows(3, task="Math"), oracle, taxonomy, 40, seed=0)
     assert again["id"][:] == pool["id"][:] and sum(server.counts.values()) == total
 
 
@@ -233,20 +220,12 @@ def test_an_expansion_that_did_not_end_by_itself_is_dropped_by_its_cause(make, f
     assert oracle.expand(rows(1, task="Math"))[1] == {cause: 1}
 
 
-@pytest.mark.parametrize(
-    "text, finish, kept",
-    [
-        ("four", "stop", "four"),
-        ("four", "end_turn", "four"),
-        ("<think>hm</think> four", "stop", "four"),
-        ("<think>hm</think>", "stop", None),
-        ("  \n", "stop", None),
-        ("four", "length", None),
-        ("four", "max_tokens", None),
-        ("four", "abort", None),
-        ("four", "content_filter", None),
-    ],
-)
+ENDED = [("four", "stop", "four"), ("four", "end_turn", "four"), ("<think>hm</think> four", "stop", "four")]
+ENDED += [("<think>hm</think>", "stop", None), ("  \n", "stop", None)]
+ENDED += [("four", reason, None) for reason in ("length", "max_tokens", "abort", "content_filter")]
+
+
+@pytest.mark.parametrize("text, finish, kept", ENDED)
 def test_only_a_response_with_a_text_that_ended_by_itself_is_taught(make, text, finish, kept):
     oracle, _ = make(answer={"choices": [{"message": {"content": text}, "finish_reason": finish}]})
     assert oracle.answer(rows(1))["oracle_response"][:] == [kept]
@@ -298,38 +277,31 @@ def test_the_account_of_a_stage_outlives_its_restart(make, monkeypatch):
     assert again.account() | {"oracle.usd": 0} == expected
 
 
-@pytest.mark.parametrize(
-    "text, refuses",
-    [
-        ("I'm sorry, but I can't help with that.", True),
-        ("As an AI, I have no opinion.", True),
-        ("I’m afraid I can’t.", True),
-        ("Sorry is a board game for four.", False),
-        ("I am afraid of spiders, said the king.", False),
-        ("I can't believe it: 4.", False),
-    ],
-)
-def test_a_refusal_is_told_from_a_response_that_begins_like_one(text, refuses):
-    assert replies.is_refusal(text) is refuses
+REFUSALS = ["I'm sorry, but I can't help with that.", "As an AI, I have no opinion.", "I’m afraid I can’t."]
+RESPONSES = [
+    "Sorry is a board game for four.",
+    "I am afraid of spiders, said the king.",
+    "I can't believe it.",
+]
+
+
+@pytest.mark.parametrize("text", [*REFUSALS, *RESPONSES])
+def test_a_refusal_is_told_from_a_response_that_begins_like_one(text):
+    assert replies.is_refusal(text) is (text in REFUSALS)
 
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(replies).failed == 0
 
 
-def test_the_command_shows_exports_and_checks_a_ledger(make, tmp_path):
+def test_the_command_shows_exports_and_checks_a_ledger(make, tmp_path, capsys):
     oracle, _ = make(answer="four")
     oracle.answer(rows())
-    script = {}
+    printed = {}
     for what in ("stats", "export", "check"):
-        words = [sys.executable, "-m", "lib.models", what, str(tmp_path / "ledger.sqlite")]
-        script[what] = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert "answer" in script["stats"] and "unknown" in script["stats"]
-    assert script["export"].count("\n") == 2 and script["check"].startswith("whole")
-    words = [sys.executable, "-m", "lib.models", "stats", str(tmp_path / "none.sqlite")]
-    failed = subprocess.run(words, capture_output=True, text=True)
-    assert (
-        failed.returncode == 1
-        and "Traceback" not in failed.stderr
-        and "there is no such file" in failed.stderr
-    )
+        assert main([what, str(tmp_path / "ledger.sqlite")]) == 0
+        printed[what] = capsys.readouterr().out
+    assert "answer" in printed["stats"] and "unknown" in printed["stats"]
+    assert printed["export"].count("\n") == 2 and printed["check"].startswith("whole")
+    assert main(["stats", str(tmp_path / "none.sqlite")]) == 1
+    assert "there is no such file" in capsys.readouterr().err

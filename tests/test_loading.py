@@ -39,10 +39,7 @@ PARTS = [{"type": "text", "text": "Say "}, {"type": "text", "text": "hi."}]
 FORMATS = {
     "Dolly": ({"instruction": "Who?", "context": PASSAGE, "response": "Ada"}, f"Who? | {PASSAGE} | Ada"),
     "Alpaca with a context": (ROW | {"context": "Sums"}, "Add the numbers. | Sums\n\n2 and 3 | 5"),
-    "a context of passages": (
-        {"instruction": "Who?", "context": ["a", "b"], "response": "A"},
-        "Who? | a\n\nb | A",
-    ),
+    "passages": ({"instruction": "Who?", "context": ["a", "b"], "response": "A"}, "Who? | a\n\nb | A"),
     "an answer": ({"instruction": "Q", "answer": "A"}, "Q |  | A"),
     "LLaMA-Factory": (
         ROW | {"system": "Be brief.", "history": [["a", "b"], ["c", "d"]]},
@@ -109,9 +106,10 @@ def test_a_response_that_is_marked_is_not_taught(tmp_path, mark):
     assert account.metrics()["corpus.not_trained"] == 2
 
 
-@pytest.mark.parametrize(
-    "other", [{"weight": 0.5}, {"weight": 70}, {"weight": "no"}, {"train": [0]}, {"label": 0}]
-)
+NO_MARKS = [{"weight": 0.5}, {"weight": 70}, {"weight": "no"}, {"train": [0]}, {"label": 0}]
+
+
+@pytest.mark.parametrize("other", NO_MARKS)
 def test_a_weight_that_is_neither_0_nor_1_or_a_label_that_is_a_class_is_no_mark(tmp_path, other):
     [row], [meta], _ = load(tmp_path, ROW | other)
     assert row["response"] == "5" and meta == other
@@ -172,13 +170,8 @@ def test_a_meta_of_the_sources_own_loses_nothing_to_a_field_of_the_same_name(tmp
 
 
 STRANGE = {"task": 3, "round": "one", "hard": "yes", "turns": 7, "id": "x", "mfd": 2.0, "response_from": 1}
-STRANGE |= {
-    "verdicts": ["good"],
-    "oracle_score": 87,
-    "references": "see 1",
-    "source": ["a"],
-    "license": [None],
-}
+STRANGE |= {"verdicts": ["good"], "oracle_score": 87, "references": "see 1"}
+STRANGE |= {"source": ["a"], "license": [None]}
 
 
 @pytest.mark.parametrize("record", [ROW, talk(Q, A)], ids=["alpaca", "messages"])
@@ -192,10 +185,8 @@ def test_columns_named_like_ours_that_are_not_are_kept_in_meta(tmp_path, record)
 def test_source_and_references_of_a_record_are_its_own(tmp_path):
     [row], [meta], account = load(tmp_path, ROW | {"source": "flan", "references": ["5", "five"]})
     assert (row["source"], row["references"], meta) == ("flan", ["5", "five"], {})
-    assert (
-        "Read: `references` as the row's `references` (1), `source` as the row's `source` (1)."
-        in account.sentences()
-    )
+    line = "Read: `references` as the row's `references` (1), `source` as the row's `source` (1)."
+    assert line in account.sentences()
 
 
 @pytest.mark.parametrize("record", [ROW, records.EMPTY | ROW], ids=["another's", "ours"])
@@ -235,11 +226,8 @@ def test_a_column_that_repeats_prompt_and_response_is_dropped_and_named(tmp_path
 
 
 def test_a_repeating_column_of_a_conversation_has_any_name(tmp_path):
-    talks = [
-        talk(("user", f"Count to {i}."), ("assistant", f"1 to {i}."), *more)
-        for i in range(3)
-        for more in ((), (Q, A))
-    ]
+    first = [(("user", f"Count to {i}."), ("assistant", f"1 to {i}.")) for i in range(3)]
+    talks = [talk(*turns, *more) for turns in first for more in ((), (Q, A))]
     for record in talks:
         record["rendered"] = "".join(f"<{turn['role']}>{turn['content']}</s>" for turn in record["messages"])
     _, metas, _ = load(tmp_path, *talks)
@@ -339,9 +327,8 @@ def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_sta
 
 
 def test_a_file_without_a_row_that_can_be_used_is_refused_with_its_causes(tmp_path):
-    with pytest.raises(
-        corpus.BadInput, match=r"none of its records can be used \(`output` must be a text: 2\)"
-    ):
+    reason = r"none of its records can be used \(`output` must be a text: 2\)"
+    with pytest.raises(corpus.BadInput, match=reason):
         load(tmp_path, ROW | {"output": 4}, ROW | {"output": 5}, bad_rows="skip")
 
 

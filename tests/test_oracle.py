@@ -58,10 +58,8 @@ def test_a_single_student_response_is_right_or_wrong():
 
 def test_a_verdict_shows_the_response_of_its_order_first():
     judged = ExactOracle(judge_noise=0).score(with_samples(rows_of("chain_sum", n=1), 2))
-    assert [(v["order"], v["reply"]) for v in judged["verdicts"][0]] == [
-        ("oracle_first", "10 5.5"),
-        ("student_first", "5.5 10"),
-    ]
+    replies = {verdict["order"]: verdict["reply"] for verdict in judged["verdicts"][0]}
+    assert replies == {"oracle_first": "10 5.5", "student_first": "5.5 10"}
 
 
 def test_the_noise_is_the_fitted_one_and_scores_are_whole_points():

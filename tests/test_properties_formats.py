@@ -44,27 +44,14 @@ talks = st.builds(
     plain,
     st.sampled_from([("messages", "role", "content"), ("conversations", "from", "value")]),
 )
-tasks = fields(
-    {
-        "Definition": st.lists(plain, min_size=1, max_size=1),
-        "Positive Examples": st.lists(fields({"input": plain, "output": plain}), max_size=3),
-        "Instances": st.lists(
-            fields({"input": plain, "output": st.lists(plain, min_size=1, max_size=2)}),
-            min_size=1,
-            max_size=4,
-        ),
-    }
-)
-KINDS = {
-    "alpaca": alpaca_rows,
-    "prompt_completion": fields({"prompt": plain, "completion": texts}),
-    "auto": alpaca_rows | talks,
-    "messages": talks,
-    "cherry_llm:first": fields(
-        {"prompt": plain} | dict.fromkeys(["Answer1", "Answer2", "review", "review_reverse"], texts)
-    ),
-    "natural_instructions": tasks,
-}
+instances = fields({"input": plain, "output": st.lists(plain, min_size=1, max_size=2)})
+task = {"Definition": st.lists(plain, min_size=1, max_size=1)}
+task |= {"Positive Examples": st.lists(fields({"input": plain, "output": plain}), max_size=3)}
+tasks = fields(task | {"Instances": st.lists(instances, min_size=1, max_size=4)})
+pair = {"prompt": plain} | dict.fromkeys(["Answer1", "Answer2", "review", "review_reverse"], texts)
+KINDS = {"alpaca": alpaca_rows, "prompt_completion": fields({"prompt": plain, "completion": texts})}
+KINDS |= {"auto": alpaca_rows | talks, "messages": talks, "cherry_llm:first": fields(pair)}
+KINDS |= {"natural_instructions": tasks}
 
 
 @st.composite
@@ -142,7 +129,7 @@ kinds_and_rows = st.sampled_from(list(KINDS)).flatmap(
 )
 
 
-@always(250, 3000, kind_and_rows=kinds_and_rows, skip=st.booleans(), **file)
+@always(150, 3000, kind_and_rows=kinds_and_rows, skip=st.booleans(), **file)
 def test_of_half_valid_records_each_is_a_row_or_counted_or_the_file_refused(
     kind_and_rows, skip, name, end, mark
 ):
@@ -159,9 +146,10 @@ def test_of_half_valid_records_each_is_a_row_or_counted_or_the_file_refused(
         assert account.rows == len(loaded) and "\n".join(account.sentences()).encode()
 
 
-@always(
-    100, 1000, rows=st.lists(alpaca_rows | values, min_size=1, max_size=3), pack=st.sampled_from(["", ".gz"])
-)
+any_rows = st.lists(alpaca_rows | values, min_size=1, max_size=3)
+
+
+@always(100, 1000, rows=any_rows, pack=st.sampled_from(["", ".gz"]))
 def test_a_parquet_file_of_any_columns_is_read_whole_or_refused(rows, pack):
     try:
         table = pa.Table.from_pylist([row if isinstance(row, dict) else {"instruction": row} for row in rows])
@@ -175,9 +163,8 @@ def test_a_parquet_file_of_any_columns_is_read_whole_or_refused(rows, pack):
         check_whole(loaded, len(rows))
 
 
-injuries = st.tuples(
-    st.sampled_from(["cut", "flip", "put"]), st.floats(0, 1), st.binary(min_size=1, max_size=4)
-)
+kinds_of_injury, some_bytes = st.sampled_from(["cut", "flip", "put"]), st.binary(min_size=1, max_size=4)
+injuries = st.tuples(kinds_of_injury, st.floats(0, 1), some_bytes)
 
 
 def injured(content: bytes, kind: str, share: float, new: bytes) -> bytes:
@@ -186,14 +173,10 @@ def injured(content: bytes, kind: str, share: float, new: bytes) -> bytes:
     return content[:at] + rest[kind]
 
 
-@always(
-    150,
-    3000,
-    rows=st.lists(alpaca_rows, min_size=1, max_size=3),
-    injury=injuries,
-    parquet=st.booleans(),
-    **file,
-)
+few_rows = st.lists(alpaca_rows, min_size=1, max_size=3)
+
+
+@always(150, 3000, rows=few_rows, injury=injuries, parquet=st.booleans(), **file)
 def test_a_file_with_damaged_bytes_is_read_or_refused(rows, injury, parquet, name, end, mark):
     content, stream = packed(name, rows, end, mark), io.BytesIO()
     if parquet:
@@ -218,31 +201,19 @@ rules = {"instruction_id_list": st.just(["punctuation:no_comma"]), "kwargs": st.
 QUESTIONS = [{"question_id": n, "category": "writing", "turns": ["a", "b"]} for n in range(100)]
 PROMPTS = [{"key": 1, "prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}]
 ROWS = records.build([{"instruction": "a"}])
+judgments = {"question_id": number, "turn": st.sampled_from([1, 2]), "judgment": texts}
+judgments["score"] = st.integers(-1, 10)
+prompts = {"instruction": plain, "turns": two}
+answers = {"question_id": number, "choices": choices}
+outputs = {"instruction": plain, "output": texts, "generator": scalars}
 READERS = {  # each with the fields of its records
     "questions": (mt_bench.questions, {"question_id": number, "category": plain, "turns": two}),
-    "answers": (
-        lambda path: mt_bench.answers(path, "answers", QUESTIONS),
-        {"question_id": number, "choices": choices},
-    ),
-    "judgments": (
-        lambda path: mt_bench.recorded(QUESTIONS, path),
-        {
-            "question_id": number,
-            "turn": st.sampled_from([1, 2]),
-            "judgment": texts,
-            "score": st.integers(-1, 10),
-        },
-    ),
-    "outputs": (
-        lambda path: alpaca.outputs(path, "model_outputs"),
-        {"instruction": plain, "output": texts, "generator": scalars},
-    ),
+    "answers": (lambda path: mt_bench.answers(path, "answers", QUESTIONS), answers),
+    "judgments": (lambda path: mt_bench.recorded(QUESTIONS, path), judgments),
+    "outputs": (lambda path: alpaca.outputs(path, "model_outputs"), outputs),
     "prompts": (ifeval.prompts, {"key": number, "prompt": plain, **rules}),
     "responses": (lambda path: ifeval.responses(path, PROMPTS), {"prompt": st.just("a"), "response": texts}),
-    "contamination": (
-        lambda path: contamination.find(ROWS, contamination.load([path])),
-        {"instruction": plain, "turns": two},
-    ),
+    "contamination": (lambda path: contamination.find(ROWS, contamination.load([path])), prompts),
 }
 readers_and_rows = st.sampled_from(list(READERS)).flatmap(
     lambda name: st.tuples(st.just(name), st.lists(mangled(fields(READERS[name][1])) | values, max_size=3))

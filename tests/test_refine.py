@@ -46,11 +46,8 @@ def test_an_exact_judge_keeps_every_right_rewrite(rows):
 def test_an_exact_judge_rejects_every_rewrite_that_loses_the_answer(rows):
     refined, counts, _ = refine.refine(rows, Spoiled(judge_noise=0), TAXONOMY)
     able = sum(map(can_be_refined, rows))
-    assert counts == refine.NOTHING | {
-        "refined": able,
-        "rejected": able,
-        "unusable": count_worked(rows) - able,
-    }
+    unusable = count_worked(rows) - able
+    assert counts == refine.NOTHING | {"refined": able, "rejected": able, "unusable": unusable}
     assert refined["response"][:] == rows["oracle_response"][:]
     assert set(refined["response_from"]) == {"oracle"} and set(refined["refined_response"]) == {None}
 
@@ -77,9 +74,8 @@ def test_a_comparison_without_a_reply_is_unread_whatever_the_row_was_scored_befo
 
 def test_what_the_row_was_judged_on_before_stays(rows):
     sampled = [json.dumps(json.loads(meta) | {"samples": ["Answer: a"]}) for meta in rows["meta"]]
-    judged = ExactOracle(judge_noise=0).score(
-        records.update(rows, meta=sampled, student_response=["Answer: a"] * len(rows))
-    )
+    responded = records.update(rows, meta=sampled, student_response=["Answer: a"] * len(rows))
+    judged = ExactOracle(judge_noise=0).score(responded)
     refined, _, _ = refine.refine(judged, ExactOracle(judge_noise=0), TAXONOMY)
     for name in ("id", "meta", "verdicts", "student_response", "student_score", "oracle_score"):
         assert refined[name][:] == judged[name][:]

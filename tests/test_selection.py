@@ -27,7 +27,7 @@ def test_mfd_selects_the_rows_that_reach_the_threshold_and_no_unread_one():
 
 
 def test_chance_draws_as_many_rows_as_mfd_finds_hard_from_all_of_them():
-    drawn = [selection.select(JUDGED, "random", seed)["instruction"][:] for seed in range(60)]
+    drawn = [selection.select(JUDGED, "random", seed)["instruction"][:] for seed in range(20)]
     assert all(len(set(texts)) == 2 for texts in drawn)
     assert set().union(*drawn) == set("012345")
 
@@ -52,12 +52,9 @@ def test_what_cannot_be_selected_is_refused_with_its_reason(judged, name, reason
 
 def with_lengths(*lengths, mfd=None):
     """Rows whose responses have so many letters; half of them are hard."""
-    values = mfd or [9.0, 0.0] * len(lengths)
-    pairs = enumerate(zip(lengths, values, strict=False))
-    rows = [
-        {"instruction": f"Say {i}", "response": "b" * length, "mfd": value} for i, (length, value) in pairs
-    ]
-    return records.build(row | {"hard": curriculum.is_hard(row["mfd"], 2.0)} for row in rows)
+    judged, numbered = rows(*(mfd or [9.0, 0.0] * len(lengths))[: len(lengths)]), range(len(lengths))
+    texts = {"instruction": [f"Say {i}" for i in numbered], "response": ["b" * length for length in lengths]}
+    return records.update(judged, **texts)
 
 
 def chosen(rows, name, **signals):
@@ -147,23 +144,20 @@ def test_ratings_most_of_which_could_not_be_read_are_refused():
         selection.rate(with_lengths(1, 2, 3, 4), "score", Rater(accuracy=[None, None, 5.0, 1.0]))
 
 
-@pytest.mark.parametrize(
-    ("reply", "scale", "rating"),
-    [
-        ("4.5", "accuracy", 4.5),
-        ("Rating: 5 (excellent)", "accuracy", 5.0),
-        ("4 (out of 5)", "accuracy", 4.0),
-        ("Score: 4.5 (/5) - fine but for the end", "accuracy", 4.5),
-        ("4 (out of 10)", "accuracy", None),
-        ("4 (often right)", "accuracy", 4.0),
-        ("4/10", "accuracy", None),
-        ("**Accuracy score: 3/5**.", "accuracy", 3.0),
-        ("7", "complexity", None),
-        ("On a scale of 0 to 5 I say 4", "accuracy", None),
-    ],
-)
-def test_a_rating_is_read_from_the_first_line_alone_or_not_at_all(reply, scale, rating):
-    assert judge.read_rating(reply, scale) == rating
+RATINGS = {
+    "4.5": 4.5,
+    "Rating: 5 (excellent)": 5,
+    "4 (out of 5)": 4,
+    "4 (often right)": 4,
+    "4 (out of 10)": None,
+}
+RATINGS |= {"Score: 4.5 (/5) - fine but for the end": 4.5, "4/10": None, "**Accuracy score: 3/5**.": 3}
+RATINGS |= {"7": None, "On a scale of 0 to 5 I say 4": None}
+
+
+@pytest.mark.parametrize("reply", RATINGS)
+def test_a_rating_is_read_from_the_first_line_alone_or_not_at_all(reply):
+    assert judge.read_rating(reply, "accuracy") == RATINGS[reply]
 
 
 def test_the_examples_in_the_docstring_hold():
