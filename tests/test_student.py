@@ -137,6 +137,19 @@ def test_a_restart_continues_with_the_batches_it_finds(student, tmp_path):
     assert sorted(tmp_path.iterdir()) == stored
 
 
+def test_one_row_before_all_others_has_the_response_that_it_has_among_them(student, tmp_path):
+    rows = records.build({"instruction": text} for text in TEXTS)
+    rows = records.update(rows, student_response=[None, "said before", None, None, None])
+    options = {"params": SamplingParams(n=2, temperature=1.0, max_tokens=8, seed=3), "batch_size": 2}
+    alone, counts = models.respond(rows, student, only=4, folder=tmp_path, **options)
+    assert alone["id"] == [rows["id"][4]] and counts["responses"] == 2
+    assert len(list(tmp_path.iterdir())) == 1  # its batch, which the others' start with
+    together, _ = models.respond(rows, student, folder=tmp_path, **options)
+    assert alone[0] == together[4] and alone[0] == models.respond(rows, student, **options)[0][4]
+    recorded, counts = models.respond(rows, student, only=1, **options)
+    assert recorded[0]["student_response"] == "said before" and counts["responses"] == 0
+
+
 def test_replies_of_a_file_that_was_cut_are_asked_for_again(student, tmp_path):
     options = {"samples": 2, "temperature": 0.8, "max_new_tokens": 4, "folder": tmp_path}
     whole = answer(student, PROMPTS, **options)

@@ -124,20 +124,25 @@ def at_server_of(student: str | Path | None, named: str) -> str | Path | None:
     return f"{student}@{url}" if url and student and not catalog.split(student)[1] else student
 
 
-def respond(rows, backend, params: SamplingParams, **options) -> tuple:
+def respond(rows, backend, params: SamplingParams, only: int | None = None, **options) -> tuple:
     """Add student_response to the rows that lack one; with several samples all of them to `meta.samples`.
 
-    `options` go to `generate`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was
-    generated; `unanswered` hold thoughts alone.
+    `only` is the position of one row to return, with the response that it has among all. `options` go to
+    `generate`. Returns the rows and {"responses", "cut", "unanswered", "tokens"} of what was generated;
+    `unanswered` hold thoughts alone.
     """
     from lib import records  # datasets takes a second, which a ledger can do without
 
     walked = enumerate(records.iter_rows(rows, "id", "student_response", *records.PROMPT_COLUMNS))
     missing = {i: row for i, row in walked if row["student_response"] is None}
     prompts, ids = list(map(records.messages, missing.values())), [row["id"] for row in missing.values()]
+    positions = list(missing)
+    if only is not None:
+        options["only"] = [number for number, i in enumerate(positions) if i == only]
+        rows, positions = rows.select([only]), [0] * len(options["only"])
     completions = backend.generate(prompts, params, names=ids, **options)
     texts, metas = rows["student_response"][:], rows["meta"][:]
-    for i, samples in zip(missing, completions, strict=True):
+    for i, samples in zip(positions, completions, strict=True):
         texts[i] = samples[0].text
         if params.n > 1:
             metas[i] = json.dumps(json.loads(metas[i] or "{}") | {"samples": [each.text for each in samples]})

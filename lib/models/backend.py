@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +49,7 @@ class Backend(ABC):
         names: Sequence[str] = (),
         batch_size: int | None = None,
         skip_long: bool = False,
+        only: Sequence[int] | None = None,
         purpose: str = "",
         attempts: Iterable[int] = (),
         at_once: bool = False,
@@ -58,8 +58,10 @@ class Backend(ABC):
 
         Batches are a fixed function of the prompts, each with a seed of its own: a restart that finds batches
         of an earlier start in `folder` ends with the same completions. With `skip_long` a prompt without room
-        for max_tokens more in the model's context is not sent: its completions are empty and say so. Raises
-        UserError before anything is generated where a prompt cannot be rendered; `names` are the rows' ids.
+        for max_tokens more in the model's context is not sent: its completions are empty and say so. `only`
+        are the positions of prompts to return, each from the batch that it has among all: of the others none
+        is generated. Raises UserError before anything is generated where a prompt cannot be rendered;
+        `names` are the rows' ids.
         `purpose`, `attempts` and `at_once` are of a ledger's calls (see ServerBackend.generate).
         """
         texts = self.render(list(prompts), names)
@@ -67,14 +69,21 @@ class Backend(ABC):
         sent.sort(key=lambda i: -len(texts[i]))  # texts of similar length need little padding
         size = batch_size or self.batch_size
         parts = [sent[start : start + size] for start in range(0, len(sent), size)]
-        batches = [
-            Batch([texts[i] for i in part], params.seed * 1_000_003 + number)
+        returned = range(len(texts)) if only is None else only
+        wanted = set(returned)
+        batches = {
+            number: Batch([texts[i] for i in part], params.seed * 1_000_003 + number)
             for number, part in enumerate(parts)
-        ]
+            if not wanted.isdisjoint(part)
+        }
         completed = self._complete_missing(batches, params, report, folder)
-        by_prompt = dict(zip(chain.from_iterable(parts), chain.from_iterable(completed), strict=True))
+        by_prompt = {
+            i: completions
+            for number, whole in completed.items()
+            for i, completions in zip(parts[number], whole, strict=True)
+        }
         no_room = [Completion("", "", NO_ROOM, None, 0)] * params.n
-        return [by_prompt.get(i, no_room) for i in range(len(texts))]
+        return [by_prompt.get(i, no_room) for i in returned]
 
     def _fitting(self, texts: list[str], max_tokens: int) -> list[int]:
         """List the prompts that leave room for `max_tokens` more in the context."""
@@ -84,13 +93,13 @@ class Backend(ABC):
         return [i for i, row in enumerate(ids) if len(row) + max_tokens <= self.context]
 
     def _complete_missing(
-        self, batches: list[Batch], params: SamplingParams, report: Report | None, folder: Path | None
-    ) -> list[list[list[Completion]]]:
+        self, batches: dict[int, Batch], params: SamplingParams, report: Report | None, folder: Path | None
+    ) -> dict[int, list[list[Completion]]]:
         """Complete the batches that `folder` does not hold, and store them there."""
-        paths = [_path(folder, i, batch, params) for i, batch in enumerate(batches)] if folder else []
-        stored = map(_read, paths, batches)
-        completions = {number: replies for number, replies in enumerate(stored) if replies}
-        total = sum(len(batch.prompts) for batch in batches)
+        paths = {n: _path(folder, n, batch, params) for n, batch in batches.items()} if folder else {}
+        stored = {number: _read(path, batches[number]) for number, path in paths.items()}
+        completions = {number: replies for number, replies in stored.items() if replies}
+        total = sum(len(batch.prompts) for batch in batches.values())
 
         def store(number: int, replies: list[list[Completion]]) -> None:
             if folder:
@@ -99,10 +108,10 @@ class Backend(ABC):
             if report:
                 report(sum(map(len, completions.values())), total)
 
-        missing = {number: batch for number, batch in enumerate(batches) if number not in completions}
+        missing = {number: batch for number, batch in batches.items() if number not in completions}
         if missing:
             self.complete(missing, params, store)
-        return [completions[number] for number in range(len(batches))]
+        return completions
 
     def render(self, prompts: list[Chat], names: Sequence[str] = ()) -> list[str]:
         """Return prompts as they are sent: the text of the chat template."""

@@ -204,9 +204,11 @@ class TaskPrompter:
         replies = self.samples(inputs, **sampling)
         return [choose_output(self.target, each, filters, least_share) for each in replies]
 
-    def samples(self, inputs: list[str], **sampling) -> list[list[Completion]]:
-        """Sample responses to each input behind the target's demonstrations."""
-        return self._answer([self.prompt(text, self.target.demos) for text in inputs], **sampling)
+    def samples(
+        self, inputs: list[str], only: Sequence[int] | None = None, **sampling
+    ) -> list[list[Completion]]:
+        """Sample responses to each input behind the target's demonstrations; `only`: see Backend.generate."""
+        return self._answer([self.prompt(text, self.target.demos) for text in inputs], only, **sampling)
 
     def new_inputs(self, texts: list[str], template: Callable, **sampling) -> list[list[str]]:
         """Write up to `n` inputs similar to each text: no repeats, none empty."""
@@ -217,7 +219,9 @@ class TaskPrompter:
         pairs = zip(texts, written, strict=True)
         return [[new for new in each if new not in ("", text)] for text, each in pairs]
 
-    def _answer(self, requests: list[list[dict]], **sampling) -> list[list[Completion]]:
+    def _answer(
+        self, requests: list[list[dict]], only: Sequence[int] | None = None, **sampling
+    ) -> list[list[Completion]]:
         """Generate with `params`, but for these fields of SamplingParams."""
         params = replace(self.params, **sampling)
-        return self.student.generate(requests, params, skip_long=True, **self.options)
+        return self.student.generate(requests, params, skip_long=True, only=only, **self.options)
