@@ -63,6 +63,11 @@ class Stage:
         return self._plan["parameters"]
 
     @property
+    def is_by_hand(self) -> bool:
+        """Whether a reader opened it, who may set other parameters in later notebooks."""
+        return self._opened is not None
+
+    @property
     def folder(self) -> Path:
         """The place to write to. Raises UserError once a stage opened by hand is closed."""
         if self._closed:
@@ -111,8 +116,9 @@ class Stage:
         return models.at_server_of(trained, named) or named or None
 
     def later(self, notebook: str) -> list[dict]:
-        """Return the parameters of each later stage of a notebook in this arm."""
-        return [later["parameters"] for later in self._plan.get("later", ()) if later["notebook"] == notebook]
+        """Return the parameters of each later stage of a notebook in this arm; by hand of its params_file."""
+        stages = self._opened.later if self._opened else self._plan.get("later", ())
+        return [later["parameters"] for later in stages if later["notebook"] == notebook]
 
     def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
         """Yield the items and report how many of `total`, or of all, are done."""

@@ -68,6 +68,16 @@ def test_an_evaluation_takes_its_entry_in_whatever_round_it_is_opened(study):
     assert [opened("score", round=number)["beam"] for number in (0, 1, 2)] == [4, 4, 4]
 
 
+def test_the_later_stages_of_the_file_are_known_as_in_a_run(study):
+    stage = open_stage("data", {"params_file": "params/demo.yaml", "arm": "random"})
+    assert [(later["round"], later["selection"]) for later in stage.later("train")] == [
+        (number, "random") for number in (0, 1, 2)
+    ]
+    later_rounds = open_stage("train", {"params_file": "params/demo.yaml", "round": 1}).later("train")
+    assert [later["rate"] for later in later_rounds] == [0.2]
+    assert open_stage("train", {}).later("score") == []
+
+
 def test_a_notebook_that_the_file_has_no_stage_of_takes_its_params(study):
     study.notebook("other", FROM_FILE + TRAIN, "")
     assert opened("other", arm="random") | {"rate": 0.2, "selection": "random"} == opened(
@@ -438,6 +448,10 @@ def test_any_cell_can_be_run_again(session, monkeypatch, tmp_path):  # d to g, p
             [folder] = (tmp_path / "outputs/interactive/main/s0").glob(f"{notebook}@*")
             metrics = files.read_json(folder / "metrics.json")
             results.append({name: value for name, value in metrics.items() if name != "oracle.calls"})
+            if notebook == "tapir/2_oracle_judging":  # p
+                example, row = session.shell.user_ns["example"], records.read(folder / "rows.parquet")[0]
+                for name in ("id", "student_response", "oracle_response", "verdicts"):
+                    assert example[name] == row[name], name
         assert results[0] == results[1], notebook
 
 

@@ -36,6 +36,7 @@ class Opened:
     final: Path  # where its result will lie
     origins: dict[str, str]  # of values that are no defaults
     notes: list[str]  # what the reader should know
+    later: list[dict]  # stages that the params file has after this one: {"notebook", "parameters"}
     edited: dict[str, str] = field(default_factory=dict)  # first lines of cells that ran, but were not saved
 
     @property
@@ -100,7 +101,7 @@ def prepare(notebook: str, values: dict) -> Opened:
     declared = params.declared(content, path)
     _check_saved(declared)
     _check_imported(keys.modules(keys.code_cells(content)))
-    parameters, origins, notes = _values(notebook, declared, values)
+    parameters, origins, notes, later = _values(notebook, declared, values)
     where = {"run": folders.BY_HAND, "arm": "main", "seed": 0, "round": 0}
     where |= {name: parameters[name] for name in where if name in parameters}
     for name in ("run", "arm"):
@@ -121,14 +122,14 @@ def prepare(notebook: str, values: dict) -> Opened:
         )
     values.update(copy.deepcopy(parameters))
     _filled[:] = [(values, {n: parameters[n] for n, origin in origins.items() if origin != BY_HAND})]
-    return Opened(values, content, new, final, origins, notes)
+    return Opened(values, content, new, final, origins, notes, later)
 
 
 # --- values
 
 
-def _values(notebook: str, declared: dict[str, params.Parameter], values: dict) -> tuple[dict, dict, list]:
-    """Return the effective values, the origins of those that are no defaults, and notes."""
+def _values(notebook: str, declared: dict[str, params.Parameter], values: dict) -> tuple:
+    """Return the effective values, the origins of those that are no defaults, notes, and the later stages."""
     given = {n: params.coerce(values.get(n, p.default), p.kind, n) for n, p in declared.items()}
     defaults = {name: parameter.default for name, parameter in declared.items()}
     # an edit of the parameters cell is by hand, though it was saved in the meantime
@@ -137,16 +138,16 @@ def _values(notebook: str, declared: dict[str, params.Parameter], values: dict) 
     given = {n: defaults[n] if n in before and value == before[n] else value for n, value in given.items()}
     by_hand = {name: value for name, value in given.items() if value != unedited[name]}
     file, notes = given.get("params_file", ""), []
-    from_file = {}
+    from_file, later = {}, []
     if file:
-        from_file, notes = _from_params_file(file, notebook, given, declared)
+        from_file, notes, later = _from_params_file(file, notebook, given, declared)
         from_file = {n: v for n, v in from_file.items() if n not in by_hand and v != defaults[n]}
     parameters = references.with_hub_student(given | from_file)
-    return parameters, dict.fromkeys(from_file, file) | dict.fromkeys(by_hand, BY_HAND), notes
+    return parameters, dict.fromkeys(from_file, file) | dict.fromkeys(by_hand, BY_HAND), notes, later
 
 
-def _from_params_file(file: str, notebook: str, given: dict, declared: dict) -> tuple[dict, list[str]]:
-    """Return the values that a params file has for a notebook, in its arm and round, and notes."""
+def _from_params_file(file: str, notebook: str, given: dict, declared: dict) -> tuple[dict, list, list]:
+    """Return the values that a params file has for a notebook in its arm and round, notes, later stages."""
     path, arm, round = paths.local(file), given.get("arm", "main"), given.get("round", 0)
     if not path.is_file():
         raise UserError(f"params_file={file}: there is no such file. Correct the path.")
@@ -156,14 +157,18 @@ def _from_params_file(file: str, notebook: str, given: dict, declared: dict) -> 
         arms = ", ".join(study.arms)
         notes.append(f"arm={arm} is none of {file} ({arms}): what it sets for all arms holds.")
     own = replace(study, text=study.text | {"arms": {arm: study.arms.get(arm, {})}})
-    stages = [stage for stage in plan(own, "by_hand") if stage.notebook == notebook]
+    planned, later = plan(own, "by_hand"), []
+    stages = [stage for stage in planned if stage.notebook == notebook]
     if stages:
         so_far = [stage for stage in stages if stage.round <= round]
-        values = (max(so_far, key=_round) if so_far else min(stages, key=_round)).values
+        stage = max(so_far, key=_round) if so_far else min(stages, key=_round)
+        values, after = stage.values, planned[planned.index(stage) + 1 :]
+        same_arm = [each for each in after if (each.arm, each.seed) == (stage.arm, stage.seed)]
+        later = [{"notebook": each.notebook, "parameters": each.values} for each in same_arm]
     else:
         values = {name: v for name, v in (own.params | own.arms[arm]).items() if name in declared}
         values = {n: params.coerce(v, declared[n].kind, f"{file}: {n}") for n, v in values.items()}
-    return {name: value for name, value in values.items() if name not in keys.RESERVED}, notes
+    return {name: value for name, value in values.items() if name not in keys.RESERVED}, notes, later
 
 
 def _round(stage: Planned) -> int:
