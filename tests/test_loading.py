@@ -292,6 +292,12 @@ BAD = {
     "a row of ours with a silent turn": (OURS | {"turns": [SILENT]}, "`turns` must have the type"),
     "a row of ours with nothing for a reference": (OURS | {"references": [None]}, "`references` must have"),
     "a row of ours with nothing for a verdict": (OURS | {"verdicts": [None]}, "`verdicts` must have"),
+    "a row of ours with a text for a score": (
+        OURS | {"oracle_score": "9"},
+        "`oracle_score` must have the type",
+    ),
+    "a row of ours with a number for a flag": (OURS | {"hard": 1}, "`hard` must have the type"),
+    "a row of ours with half a turn": (OURS | {"turns": [{"role": "user"}]}, "`turns` must have the type"),
     "a list": ('["x"]', "expected an object with named fields"),
     "half a line": ('{"instruction": "a"', "broken JSON"),
     "unknown keys": ({"question": "?"}, "unknown format"),

@@ -66,25 +66,20 @@ def test_expected_scores_are_kept_with_the_verdict_and_become_the_rows_scores(as
 
 def test_by_its_words_the_same_judge_prefers_the_first_place_and_is_refused_after_forty_verdicts(ask, ledger):
     with pytest.raises(fitness.UnfitJudge, match="first in 40 of 40 verdicts .*judge_scores=expected"):
-        ask(blind_but_expecting, n=50, unfit_judge="refuse")
+        ask(blind_but_expecting, n=25, unfit_judge="refuse")
     assert len(list(ledger.rows())) == 40  # no more are paid
-    oracle, server, judged = ask(blind_but_expecting, n=50, judge_scores="expected", unfit_judge="refuse")
-    assert not oracle.warning and len(server.bodies) == 100
+    oracle, server, _ = ask(blind_but_expecting, n=25, judge_scores="expected", unfit_judge="refuse")
+    assert not oracle.warning and len(server.bodies) == 50
 
 
 def test_a_warning_goes_on_with_an_unfit_judge_and_stands_in_its_account(ask):
-    oracle, _, judged = ask(lambda body: "8 6", n=50, unfit_judge="warn")
-    assert judge.tally(judged)["read"] == 100 and "m is unfit to choose rows by" in oracle.describe()
+    oracle, _, judged = ask(lambda body: "8 6", n=25, unfit_judge="warn")
+    assert judge.tally(judged)["read"] == 50 and "m is unfit to choose rows by" in oracle.describe()
 
 
 def test_a_judge_with_few_pairs_or_without_the_check_is_not_refused(ask):
     assert judge.tally(ask(lambda body: "8 6", n=19, unfit_judge="refuse")[2])["read"] == 38
     assert judge.tally(ask(lambda body: "8 6", n=21)[2])["read"] == 42
-
-
-def test_a_judge_that_cannot_be_read_is_refused_after_forty_verdicts(ask):
-    with pytest.raises(fitness.UnfitJudge, match="0 of 40 verdicts read"):
-        ask(lambda body: "Both are fine.", n=50, unfit_judge="refuse")
 
 
 def test_a_judge_without_log_probabilities_is_named(ask):
