@@ -50,7 +50,7 @@ def pairs():
 def ask(pairs, ledger):
     def ask(server: ChatServer, annotator: str = annotators.PUBLISHED, asked_pairs=pairs, **options):
         endpoint = ServerBackend(Model("judge", server.url), ledger, **options)
-        return alpaca.ask(asked_pairs, annotator, endpoint, lambda done: None)
+        return alpaca.ask(asked_pairs, annotator, endpoint)
 
     return ask
 
@@ -113,10 +113,10 @@ def test_a_verdict_without_either_letter_is_asked_for_once_more_and_then_counted
     assert len(alpaca.scores(verdicts)) == 6
 
 
-def test_a_judge_without_logprobs_is_named_after_one_call(ask):
+def test_a_judge_without_logprobs_is_named_after_the_first_call(ask, pairs):
     with ChatServer(lambda body: "m") as server:
         with pytest.raises(UserError, match="judge at .* gives no logprobs"):
-            ask(server)
+            ask(server, asked_pairs=pairs.head(1))
         assert len(server.bodies) == 1
 
 

@@ -8,9 +8,8 @@ import pytest
 from chat_server import ChatServer
 
 from lib.errors import UserError
-from lib.evaluation import mt_bench, statistics
+from lib.evaluation import mt_bench, shared, statistics
 from lib.models.catalog import Model
-from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
@@ -87,19 +86,18 @@ def test_a_student_answers_both_turns_at_the_temperature_of_the_category():
 def ask(ledger):
     def ask(server: ChatServer, verdicts: pd.DataFrame | None = None, **options):
         judge = ServerBackend(Model("judge", server.url), ledger, **options)
-        return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge, lambda done: None)
+        return mt_bench.ask(to_judge() if verdicts is None else verdicts, judge)
 
     return ask
 
 
-def test_one_verdict_is_asked_for_before_the_others_but_not_where_the_ledger_is_read_only(tmp_path):
+def test_one_verdict_is_asked_for_before_the_others_but_not_where_the_ledger_is_read_only(ledger):
     with ChatServer(lambda body: "Rating: [[6]]") as server:
-        judge = ServerBackend(Model("judge", server.url), Ledger(tmp_path / "ledger.sqlite"))
-        assert mt_bench.ask_first(to_judge({}), judge).empty  # nobody answered
-        [first] = mt_bench.ask_first(to_judge(), judge).itertuples()
-        assert (first.question_id, first.turn, first.score) == (1, 1, 6)
+        judge = ServerBackend(Model("judge", server.url), ledger)
+        first = shared.first_to_ask(to_judge(), judge)
+        assert mt_bench.ask(first, judge)[["question_id", "turn", "score"]].values.tolist() == [[1, 1, 6]]
         judge.ledger_only = True
-        assert mt_bench.ask_first(to_judge(), judge).empty
+        assert mt_bench.ask(shared.first_to_ask(to_judge(), judge), judge).empty
         assert len(server.bodies) == 1
 
 

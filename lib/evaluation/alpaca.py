@@ -124,33 +124,20 @@ def judge_prompt(pairs: pd.DataFrame, annotator: str) -> dict[str, str]:
     return {message["role"]: message["content"] for message in messages}
 
 
-def ask_first(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> pd.DataFrame:
-    """Ask for one verdict before the others (`shared.one_to_ask`)."""
-    first = shared.one_to_ask(_to_judge(pairs), endpoint)
-    return ask(first, annotator, endpoint, lambda done: None) if len(first) else first
-
-
-def ask(
-    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, report: Callable[[int], None]
-) -> pd.DataFrame:
-    """Ask a judge for the verdicts, twice where a reply cannot be read; equal outputs are a tie."""
-    shown = _to_judge(pairs)
-    replies = annotators.ask(shown, annotator, endpoint, 1, report)
-    unread = shown[annotators.read(shown, annotator, replies).isna() & replies.notna()]
-    replies = annotators.ask(unread, annotator, endpoint, 2, report).combine_first(replies)
-    preference = annotators.read(shown, annotator, replies).reindex(pairs.index)
-    preference = preference.mask(pairs["output_1"] == pairs["output_2"], TIE)
-    return pairs.assign(preference=preference, judge=endpoint.name, raw_completion=replies)
-
-
-def _to_judge(pairs: pd.DataFrame) -> pd.DataFrame:
+def to_judge(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Select the pairs that a judge is asked about: those of two outputs that differ."""
     return pairs[pairs["output_2"].notna() & (pairs["output_1"] != pairs["output_2"])]
 
 
-def expected(pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend) -> str:
-    """Describe the calls, tokens and money that the judge will take, as markdown."""
-    prompts = annotators.prompts(_to_judge(pairs), annotator)
-    return shared.expected_calls(endpoint, "alpaca_eval", prompts, annotators.limit(annotator))
+def ask(
+    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, report: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Ask a judge for the verdicts, twice where a reply cannot be read; equal outputs are a tie."""
+    shown = to_judge(pairs)
+    replies = annotators.ask(shown, annotator, endpoint, report)
+    preference = annotators.read(shown, annotator, replies).reindex(pairs.index)
+    preference = preference.mask(pairs["output_1"] == pairs["output_2"], TIE)
+    return pairs.assign(preference=preference, judge=endpoint.name, raw_completion=replies)
 
 
 def tally(verdicts: pd.DataFrame, limit: int = 1) -> dict[str, int]:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import yaml
 
 from lib.corpus.sources import cleaned
 from lib.errors import UserError
+from lib.evaluation import shared
 from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 from lib.prompts import filled
@@ -60,29 +60,27 @@ def limit(annotator: str) -> int:
 
 
 def ask(
-    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, attempt: int, report: Callable[[int], None]
+    pairs: pd.DataFrame, annotator: str, endpoint: ServerBackend, report: Callable[[int], None] | None
 ) -> pd.Series:
-    """Ask a judge about pairs; None where a call got no reply.
+    """Ask a judge about pairs (`shared.ask`); None where a call got no reply.
 
-    Raises UserError after a single call where the judge gives no logprobs, but the annotator reads them.
+    Raises UserError where the first reply has no logprobs, but the annotator reads them.
     """
-    settings = config(annotator)["completions_kwargs"]
+    judge, settings = _judge(annotator), config(annotator)["completions_kwargs"]
     sampling = DEFAULTS | {name: value for name, value in settings.items() if name in SENT}
     params = SamplingParams(max_tokens=sampling.pop("max_tokens"), extra_args=sampling)
-    chats = prompts(pairs, annotator)
-    alone = 0 if endpoint.ledger_only else 1  # a read-only ledger names all calls that it lacks
-    replies: list[Completion] = []
-    for part in (chats[:alone], chats[alone:]):
-        count = partial(_count, report, len(replies))
-        attempts = [attempt] * len(part)
-        answers = endpoint.generate(part, params, count, purpose="alpaca_eval", attempts=attempts)
-        replies += [reply for (reply,) in answers]
-        _check_logprobs(replies[:alone], sampling, endpoint)
+
+    def unread(replies: list[Completion]) -> list[bool]:
+        # a reply that ended at once has no logprobs from any server
+        if sampling.get("logprobs") and any(each.text and each.logprobs is None for each in replies[:1]):
+            raise UserError(
+                f"{endpoint.name} at {endpoint.model.url} gives no logprobs, which this annotator reads. "
+                "Serve it with logprobs, or choose one that reads text, such as alpaca_eval_gpt4_turbo_fn."
+            )
+        return [pd.isna(_preference(judge, _choice(reply))) for reply in replies]
+
+    replies = shared.ask(endpoint, "alpaca_eval", prompts(pairs, annotator), params, unread, report)
     return pd.Series([_choice(reply) for reply in replies], pairs.index, dtype=object)
-
-
-def _count(report: Callable[[int], None], before: int, done: int, total: int | None) -> None:
-    report(before + done)
 
 
 def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
@@ -91,8 +89,7 @@ def read(pairs: pd.DataFrame, annotator: str, replies: pd.Series) -> pd.Series:
     A reply is a chat choice with its "text", or whatever alpaca_eval stored.
     """
     judge = _judge(annotator)
-    with quiet():
-        preferences = pd.Series([_preference(judge, reply) for reply in replies], pairs.index, dtype=float)
+    preferences = pd.Series([_preference(judge, reply) for reply in replies], pairs.index, dtype=float)
     swapped = _shown(pairs, judge)["output_1"] != pairs["output_1"]
     return preferences.where(~swapped, 3 - preferences)
 
@@ -101,7 +98,8 @@ def _preference(judge, reply: object) -> float | None:
     """Read one reply by the annotator's parser, which raises at what it cannot read."""
     try:
         whole = judge.completion_key == "completions_all" or not isinstance(reply, dict)
-        [preference] = judge.fn_completion_parser(reply if whole else reply["text"])
+        with quiet():
+            [preference] = judge.fn_completion_parser(reply if whole else reply["text"])
     except Exception:
         return None
     return preference
@@ -132,15 +130,6 @@ def _shown(pairs: pd.DataFrame, judge) -> pd.DataFrame:
     for processor in judge.processors if len(pairs) else ():
         pairs = processor.preprocess(pairs)
     return pairs
-
-
-def _check_logprobs(replies: list[Completion], sampling: dict, endpoint: ServerBackend) -> None:
-    # a reply that ended at once has none from any server
-    if sampling.get("logprobs") and any(reply.text and reply.logprobs is None for reply in replies):
-        raise UserError(
-            f"{endpoint.name} at {endpoint.model.url} gives no logprobs, which this annotator reads. Serve "
-            "it with logprobs, or choose an annotator that reads text, such as alpaca_eval_gpt4_turbo_fn."
-        )
 
 
 def _choice(reply: Completion) -> dict | None:

@@ -34,7 +34,6 @@ NUMBER = r"([0-9]+(?:\.[0-9]*)?)"
 DOUBLE, SINGLE = re.compile(rf"\[\[ *+{NUMBER} *\]\]"), re.compile(rf"\[ *+{NUMBER} *\]")  # of a rating
 # of FastChat's judgments
 FIELDS = ["question_id", "turn", "user_prompt", "judgment", "judge", "rule", "finish", "score"]
-UNASKED = {"reply": None, "finish": "", "score": float("nan")}
 
 
 def questions(source: str) -> list[dict]:
@@ -127,45 +126,33 @@ def to_judge(
             shown = filled(prompts[name]["prompt_template"], parts) if number in answers else None
             row = {"question_id": number, "category": question["category"], "turn": turn, "shown": shown}
             rows.append(row | {"system": prompts[name]["system_prompt"]})
-    return pd.DataFrame(rows).assign(judge=judge, rule="last", **UNASKED)
+    return pd.DataFrame(rows).assign(judge=judge, rule="last")
 
 
-def expected(verdicts: pd.DataFrame, judge: ServerBackend) -> str:
-    """Describe the calls, tokens and money that the judge will take, as markdown."""
-    return shared.expected_calls(judge, "mt_bench", _prompts(verdicts.dropna(subset=["shown"])), REPLY)
-
-
-def ask_first(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
-    """Ask for one verdict before the others (`shared.one_to_ask`)."""
-    first = shared.one_to_ask(verdicts.dropna(subset=["shown"]), judge)
-    return ask(first, judge, lambda done: None) if len(first) else first
-
-
-def ask(verdicts: pd.DataFrame, judge: ServerBackend, report: Callable[[int], None]) -> pd.DataFrame:
-    """Ask a judge for the verdicts: twice where a reply cannot be read."""
-    pending = verdicts.dropna(subset=["shown"])
-    for attempt in (1, 2):
-        answers = judge.generate(
-            _prompts(pending),
-            SAMPLING,
-            lambda done, total: report(done),
-            purpose="mt_bench",
-            attempts=[attempt] * len(pending),
-        )
-        texts = [None if reply.failed else reply.text for (reply,) in answers]
-        replies = pd.Series(texts, pending.index, dtype=object)
-        read = rated(pending.assign(reply=replies, finish=[reply.finish_reason for (reply,) in answers]))
-        read = read.dropna(subset=["reply"])  # an earlier reply stays where the second call fails
-        verdicts = pd.concat([verdicts.drop(read.index), read]).sort_index()
-        pending = read[read["score"].isna() & (read["finish"] != "length")]  # it would be cut again
-    return verdicts
-
-
-def _prompts(verdicts: pd.DataFrame) -> list[list[dict]]:
+def messages(verdicts: pd.DataFrame) -> list[list[dict]]:
+    """Return the messages that a judge is sent for each line of `to_judge` with an answer."""
     return [
         [{"role": "system", "content": row.system}, {"role": "user", "content": row.shown}]
-        for row in verdicts.itertuples()
+        for row in verdicts.dropna(subset=["shown"]).itertuples()
     ]
+
+
+def ask(
+    verdicts: pd.DataFrame, judge: ServerBackend, report: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Ask a judge for the verdicts, twice where a reply cannot be read, unless it would be cut again."""
+
+    def unread(replies: list[Completion]) -> list[bool]:
+        return [
+            reply.finish_reason != "length" and read_rating(reply.text, last=True) is None
+            for reply in replies
+        ]
+
+    replies = shared.ask(judge, "mt_bench", messages(verdicts), SAMPLING, unread, report)
+    answered = verdicts.index[verdicts["shown"].notna()]
+    texts = [None if reply.failed else reply.text for reply in replies]
+    finish = pd.Series([reply.finish_reason for reply in replies], answered, dtype=object)
+    return rated(verdicts.assign(reply=pd.Series(texts, answered, dtype=object), finish=finish))
 
 
 def rated(verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from lib.evaluation.registry import JUDGES
 from lib.models import catalog
 from lib.models.backend import Backend
 from lib.models.server import ServerBackend
-from lib.models.types import Ended, SamplingParams, ended
+from lib.models.types import Completion, Ended, SamplingParams, ended
 from lib.oracle import estimate
 
 REMEDIES = {  # of a benchmark's judge, by what its verdicts lack
@@ -134,9 +134,34 @@ def counts(benchmark: str, tally: dict[str, int], no_response: int) -> dict[str,
     return {f"{benchmark}.{name}": value for name, value in metrics.items()}
 
 
-def one_to_ask(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
+def first_to_ask(verdicts: pd.DataFrame, judge: ServerBackend) -> pd.DataFrame:
     """Take one line to ask about before the others; none where a read-only ledger has to count its gaps."""
     return verdicts.head(0 if judge.ledger_only else 1)
+
+
+def ask(
+    judge: ServerBackend,
+    purpose: str,
+    prompts: list[list[dict]],
+    params: SamplingParams,
+    unread: Callable[[list[Completion]], list[bool]],
+    report: Callable[[int], None] | None = None,
+) -> list[Completion]:
+    """Ask a judge, once more where `unread` says that a reply states no verdict.
+
+    The first reply stays where the second call fails.
+    """
+
+    def generate(chats: list[list[dict]], attempt: int) -> list[Completion]:
+        options = {"purpose": purpose, "attempts": [attempt] * len(chats)}
+        count = report and (lambda done, total: report(done))
+        return [reply for (reply,) in judge.generate(chats, params, count, **options)]
+
+    replies = generate(prompts, 1)
+    again = [i for i, is_unread in enumerate(unread(replies)) if is_unread and not replies[i].failed]
+    for i, reply in zip(again, generate([prompts[i] for i in again], 2), strict=True):
+        replies[i] = replies[i] if reply.failed else reply
+    return replies
 
 
 def write_judges(stage, judges: Iterable[str]) -> str:
