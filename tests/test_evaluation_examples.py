@@ -5,10 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from lib import files, models, paths, records
+from lib import models, paths, records
 from lib.errors import UserError
 from lib.evaluation import alpaca, ifeval, shared
-from lib.evaluation import natural_instructions as ni
 from lib.gym import questions, world
 from lib.models.types import Completion, SamplingParams
 from lib.training import encoding
@@ -66,10 +65,3 @@ def test_the_exact_judge_has_no_length_controlled_win_rate_and_says_why():
     pairs = pairs.assign(output_1="no", output_2=["no", None], generator_1="reference", generator_2="student")
     lc = alpaca.length_control(questions.prefer(pairs.fillna("no"), prompts), "exact", "", seed=0)
     assert "fitted with the annotator" in lc.reason and str(lc) == "none" and lc.low is None
-
-
-def test_sampling_is_read_from_the_record_of_the_stage_that_wrote_the_pairs(tmp_path):
-    with pytest.raises(UserError, match="it has no stage.json. Name the folder of a SELF-GUIDE stage"):
-        ni.settings(tmp_path)
-    files.write_json(tmp_path / "stage.json", {"parameters": {"output_samples": 4}})
-    assert ni.settings(tmp_path) == {"output_samples": 4}

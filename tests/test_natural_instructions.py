@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lib import models, paths, prompts, records
+from lib.errors import UserError
 from lib.evaluation import natural_instructions as ni
 from lib.evaluation import statistics
 from lib.gym import operations
@@ -18,7 +19,24 @@ DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
 REVERSE = Target("reverse", "Reverse it.", DEMOS, exact=True)
 CHOICE = Target("reverse", "Reverse it.", DEMOS, labels=("tar", "rat", "not_tar"))
 TEMPLATE = prompts.template("self_guide_output")
-SAMPLING = {"n": 4, "temperature": 0.2, "top_k": 10}
+WRITTEN = {
+    "input_prompt": "gym_input",
+    "input_temperature": 1.0,
+    "output_samples": 4,
+    "output_temperature": 0.2,
+}
+
+
+class Stage:
+    """A stage whose inputs were written by stages with these parameters."""
+
+    parameters = {"seed": 0, "max_length": 1024}
+
+    def __init__(self, **written):
+        self.written = written
+
+    def record_of(self, name):
+        return {"parameters": self.written}
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +44,25 @@ def embedded():
     return models.load(paths.ROOT / "lib/gym/student")
 
 
-def asking(embedded, target=REVERSE):
-    return TaskPrompter(embedded, target, TEMPLATE, SamplingParams(max_tokens=16))
+def asking(student, target=REVERSE):
+    return TaskPrompter(student, target, TEMPLATE, SamplingParams(max_tokens=16))
+
+
+def baselines(student, target=REVERSE):
+    return ni.prompting_baselines(Stage(**WRITTEN), asking(student, target), [Demo("owl", "lwo")])
 
 
 def test_every_way_of_asking_gives_a_response_for_each_input(embedded):
-    who, inputs = asking(embedded), ["rat", "mouse"]
-    assert ni.self_consistency(who, inputs, **SAMPLING) == ["tar", "esuom"]
-    assert ni.synthetic_in_context(who, inputs, [Demo("owl", "lwo")], 3, seed=0) == ["tar", "esuom"]
-    alike = ni.self_icl(who, inputs, prompts.template("gym_input"), 2, temperature=1.0, top_k=40)
-    assert len(alike) == 2 and all(alike)
+    responses = {name: respond(["rat", "mouse"]) for name, respond in baselines(embedded).items()}
+    for name in ("few_shot", "self_consistency", "synthetic_in_context"):
+        assert responses.pop(name) == ["tar", "esuom"]
+    assert responses.keys() == {"zero_shot", "self_icl"} and len(responses["zero_shot"]) == 2
+    assert len(responses["self_icl"]) == 2 and all(responses["self_icl"])
+
+
+def test_sampling_is_that_of_the_stages_that_wrote_the_pairs_and_without_them_it_is_not_known(embedded):
+    with pytest.raises(UserError, match="target_from, pairs_from: no stage wrote both"):
+        ni.prompting_baselines(Stage(), asking(embedded), [])
 
 
 def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
@@ -44,20 +71,19 @@ def test_pseudo_inputs_are_neither_empty_nor_repeats(embedded):
     assert 1 < len(new) == len(set(new)) <= 9 and "" not in new and "rat" not in new
 
 
-def test_constrained_decoding_says_a_label_and_nothing_else(embedded):
-    assert ni.constrained(asking(embedded, CHOICE), ["rat", "tar"], 1024) == ["tar", "rat"]
+def test_constrained_decoding_says_a_label_where_the_prompt_leaves_room(embedded):
+    inputs = ["rat", "tar", "x" * 2000]
+    assert baselines(embedded, CHOICE)["constrained"](inputs) == ["tar", "rat", ""]
 
 
 def test_only_a_student_that_is_loaded_here_can_be_held_to_labels(embedded):
-    assert ni.can_constrain(asking(embedded, CHOICE)) and not ni.can_constrain(asking(embedded))
     served = ServerBackend(catalog.find("m@http://localhost:1/v1"))
-    assert not ni.can_constrain(asking(served, CHOICE))
+    assert "constrained" not in baselines(embedded) | baselines(served, CHOICE)
 
 
 def test_a_prompt_without_room_is_not_asked_and_scores_nothing(embedded):
-    long, who = ["x" * 2000, "rat"], asking(embedded)
-    assert who.responses(long, DEMOS) == ["", "tar"] and who.unanswered == {"no room": 1}
-    assert ni.constrained(asking(embedded, CHOICE), long, 1024) == ["", "tar"]
+    who = asking(embedded)
+    assert who.responses(["x" * 2000, "rat"], DEMOS) == ["", "tar"] and who.unanswered == {"no room": 1}
 
 
 TEST = [Instance("1", "rat", ["tar"]), Instance("2", "pot", ["top", "opt"])]
@@ -73,6 +99,12 @@ def test_a_generation_is_scored_against_the_nearest_reference_and_by_characters_
     assert means["ni.copy_input.rouge_l"] == means["ni.copy_input.exact_match"] == 1
     char = means["ni.copy_input.rouge_l_char"]
     assert char == pytest.approx((1 + 2 / 3) / 2)  # "op" of "opt" against "top"
+
+
+def test_rouge_l_stems_words_and_takes_the_nearest_reference_but_for_characters_the_first():
+    assert ni.rouge_l("the cats ran", ["a dog", "The cat ran"]) == 1
+    assert ni.rouge_l("one two three four", ["one three"]) == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert ni.rouge_l_char("abcd", ["abxd", "abcd"]) == 0.75 and ni.rouge_l_char("", ["ab"]) == 0
 
 
 def test_a_gain_is_paired_row_by_row():

@@ -3,16 +3,18 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pandas as pd
+from rapidfuzz.distance import LCSseq
 
-from lib import files, prompts, records
+from lib import prompts, records
 from lib.corpus import contamination
 from lib.errors import UserError
-from lib.evaluation import metrics, shared
+from lib.evaluation import shared
 from lib.models.local import LocalBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import generate, labels
@@ -21,14 +23,6 @@ from lib.self_guide.target import Demo, Instance, Target
 from lib.training import encoding
 
 CONTEXT_PAIRS = 6  # synthetic pairs that are shown in the prompt instead of trained on
-
-
-def settings(folder: Path) -> dict:
-    """Return the parameters of the SELF-GUIDE stage that wrote a folder; UserError without its record."""
-    record = files.read_json(folder / "stage.json")
-    if not record:
-        raise UserError(f"{folder}: it has no stage.json. Name the folder of a SELF-GUIDE stage.")
-    return record["parameters"]
 
 
 def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
@@ -42,29 +36,33 @@ def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
 
 
 def prompting_baselines(
-    asking: TaskPrompter, pairs: list[Demo], written: dict, answered: dict, max_length: int, seed: int
+    stage, asking: TaskPrompter, pairs: list[Demo]
 ) -> dict[str, Callable[[list[str]], list[str]]]:
     """Return the ways to ask the untrained student, by name: functions of inputs that return responses.
 
-    `written` and `answered` are the `settings` of the stages that wrote the inputs and their outputs.
+    Samples are drawn as in the stages that wrote the inputs and their outputs (`pairs`): raises UserError
+    where no stage did. `constrained` needs labels, and a student that says here how likely each of them is.
     """
-    demos = asking.target.demos
+    target, values = asking.target, stage.parameters
+    written, answered = (stage.record_of(name)["parameters"] for name in ("target_from", "pairs_from"))
+    if not (written and answered):
+        raise UserError("target_from, pairs_from: no stage wrote both. Name files of SELF-GUIDE's stages.")
     votes = {"n": answered["output_samples"], "temperature": answered["output_temperature"]}
     votes["top_k"] = generate.OUTPUT_TOP_K
-    alike = {"temperature": generate.input_temperature(asking.target, written["input_temperature"])}
-    alike["top_k"] = generate.INPUT_TOP_K
+    alike = {"temperature": generate.input_temperature(target, written["input_temperature"])}
+    alike |= {"n": len(target.demos), "top_k": generate.INPUT_TOP_K}
     template = prompts.template(written["input_prompt"])
+    context = Random(f"context {values['seed']}").sample(pairs, min(CONTEXT_PAIRS, len(pairs)))
     baselines = {
         "zero_shot": lambda inputs: asking.responses(inputs, ()),
-        "few_shot": lambda inputs: asking.responses(inputs, demos),
-        "self_consistency": lambda inputs: self_consistency(asking, inputs, **votes),
-        "constrained": lambda inputs: constrained(asking, inputs, max_length),
-        "self_icl": lambda inputs: self_icl(asking, inputs, template, len(demos), **alike),
-        "synthetic_in_context": lambda inputs: synthetic_in_context(
-            asking, inputs, pairs, CONTEXT_PAIRS, seed
-        ),
+        "few_shot": lambda inputs: asking.responses(inputs, target.demos),
+        # a winner with too small a share for training is still the student's response
+        "self_consistency": lambda inputs: [vote.output or "" for vote in asking.label(inputs, 0.0, **votes)],
+        "constrained": lambda inputs: constrained(asking, inputs, values["max_length"]),
+        "self_icl": lambda inputs: self_icl(asking, inputs, template, **alike),
+        "synthetic_in_context": lambda inputs: asking.responses(inputs, (*target.demos, *context)),
     }
-    if not can_constrain(asking):
+    if not (target.labels and isinstance(asking.student, LocalBackend)):
         del baselines["constrained"]
     return baselines
 
@@ -75,25 +73,6 @@ def trained_students(stage) -> dict[str, Path]:
     paths = {"": stage.input("student_from"), "tapir": stage.input("tapir_from")}
     paths |= {folder.name: folder / "student" for folder in sorted(others.iterdir())} if others else {}
     return {name: path for name, path in paths.items() if path}
-
-
-def ask_trained(stage, path: Path, target: Target, name: str, inputs: list[str]) -> tuple[list[str], Counter]:
-    """Ask one trained student: its responses, and how many have no answer, by cause."""
-    asking = prompter(stage, path, target, name or "self_guide")
-    return asking.responses(inputs, target.demos), asking.unanswered
-
-
-def self_consistency(asking: TaskPrompter, inputs: list[str], **sampling) -> list[str]:
-    """Vote on each test input, as on synthetic ones; empty if no sample is left.
-
-    A winner with too small a share for training is still the student's response: it counts here.
-    """
-    return [labelled.output or "" for labelled in asking.label(inputs, 0.0, **sampling)]
-
-
-def can_constrain(asking: TaskPrompter) -> bool:
-    """Whether a student can be held to labels: it must say here how likely each of them is."""
-    return bool(asking.target.labels) and isinstance(asking.student, LocalBackend)
 
 
 def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
@@ -110,24 +89,16 @@ def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> lis
     return [choices[loss.argmin()] if np.isfinite(loss).any() else "" for loss in by_input]
 
 
-def self_icl(asking: TaskPrompter, inputs: list[str], template, shots: int, **sampling) -> list[str]:
-    """Run Self-ICL (Chen et al., 2023): the student writes its own demonstrations.
+def self_icl(asking: TaskPrompter, inputs: list[str], template, **sampling) -> list[str]:
+    """Run Self-ICL (Chen et al., 2023): the student writes `n` demonstrations of its own for each input.
 
-    `sampling` is that of their inputs.
+    `sampling` is that of their inputs, `n` included.
     """
-    alike = asking.new_inputs(inputs, template, n=shots, **sampling)
+    alike = asking.new_inputs(inputs, template, **sampling)
     flat = [text for texts in alike for text in texts]
     pairs = iter(zip(flat, asking.responses(flat, ()), strict=True))
     demos = [tuple(Demo(*next(pairs)) for _ in texts) for texts in alike]
     return asking.responses_each(inputs, demos)
-
-
-def synthetic_in_context(
-    asking: TaskPrompter, inputs: list[str], pairs: list[Demo], n: int, seed: int
-) -> list[str]:
-    """Show the demonstrations and n random synthetic pairs in the prompt."""
-    shown = Random(f"context {seed}").sample(pairs, min(n, len(pairs)))
-    return asking.responses(inputs, (*asking.target.demos, *shown))
 
 
 def majority(test: list[Instance]) -> list[str]:
@@ -143,27 +114,40 @@ def scores(name: str, target: Target, test: list[Instance], responses: list[str]
     exact_match_substring (as SELF-GUIDE's code reads it) and parsable (a label is named). A generation has
     rouge_l, rouge_l_char, exact_match of the text, and parsable (not empty).
     """
-    score = _label_scores if target.labels else _text_scores
-    pairs = zip(test, responses, strict=True)
-    rows = [score(target, instance, response) | {"id": instance.id} for instance, response in pairs]
+    rows = []
+    for instance, response in zip(test, responses, strict=True):
+        gold = instance.references
+        if target.labels:
+            label = labels.read(response, target.labels)
+            substring = labels.read_substring(response, target.labels)
+            marks = {"exact_match": label in gold, "exact_match_substring": substring in gold}
+            marks["parsable"] = label is not None
+        else:
+            marks = {"rouge_l": rouge_l(response, gold), "rouge_l_char": rouge_l_char(response, gold)}
+            marks |= {"exact_match": response.strip() in map(str.strip, gold), "parsable": bool(response)}
+        rows.append(marks | {"id": instance.id})
     long = pd.DataFrame(rows).melt(id_vars="id", var_name="metric", value_name="score")
     prefix = f"ni.{name}." if name else "ni."
-    return long.assign(metric=prefix + long["metric"], stratum=target.name, weight=1.0)
+    columns = {"metric": prefix + long["metric"], "score": long["score"].astype(float)}
+    return long.assign(**columns, stratum=target.name, weight=1.0)
 
 
-def _label_scores(target: Target, instance: Instance, response: str) -> dict[str, float]:
-    label, substring = labels.read(response, target.labels), labels.read_substring(response, target.labels)
-    return {
-        "exact_match": float(label in instance.references),
-        "exact_match_substring": float(substring in instance.references),
-        "parsable": float(label is not None),
-    }
+def rouge_l(response: str, references: list[str]) -> float:
+    """Compute ROUGE-L F1 of stemmed words, 0 to 1, with the nearest reference."""
+    return _rouge().score_multi(references, response)["rougeL"].fmeasure
 
 
-def _text_scores(target: Target, instance: Instance, response: str) -> dict[str, float]:
-    measures = (metrics.rouge_l, metrics.rouge_l_char, metrics.exact_match)
-    values = {measure.__name__: measure([response], [instance.references]) for measure in measures}
-    return values | {"parsable": float(bool(response))}
+@cache
+def _rouge():
+    from rouge_score.rouge_scorer import RougeScorer  # imports NLTK, which takes seconds
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def rouge_l_char(response: str, references: list[str]) -> float:
+    """Compute ROUGE-L F1 of characters, 0 to 1, with the first reference (SELF-GUIDE's)."""
+    length = len(response) + len(references[0])
+    return 2 * LCSseq.similarity(response, references[0]) / max(length, 1)
 
 
 def touched(pairs: list[Demo], target: Target, test: list[Instance]) -> list[str]:
