@@ -24,7 +24,7 @@ def test_a_prompt_is_shown_as_the_student_receives_it(student):
 
 
 def test_replies_to_an_evaluation_set_are_graded_row_by_row():
-    rows = world.taught_set("dev", 1).select(range(3))
+    rows = world.evaluation_set("dev", 1, trained_only=True).select(range(3))
     answers = [json.loads(meta)["answer"] for meta in rows["meta"]]
     replies = [Completion(f"Answer: {answers[0]}"), Completion("banana"), Completion("Ans", "", "length")]
     graded = world.graded(rows, replies)

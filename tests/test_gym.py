@@ -270,7 +270,7 @@ from lib.gym.oracle import ExactOracle
 corpus, oracle = world.corpus(300, seed=SEED), ExactOracle(oracle_error=0.3, seed=SEED)
 drawn = {
     "corpus": [corpus[name][:] for name in ("id", "instruction", "response", "meta")],
-    "held out": world.taught_set("test", 2).to_list(),
+    "held out": world.evaluation_set("test", 2, trained_only=True).to_list(),
     "verdicts": oracle.score(oracle.answer(corpus), "corpus_response")["verdicts"][:],
     "expansion": oracle.expand(corpus)[0]["id"][:],
     "ratings": oracle.rate(corpus, "quality"),

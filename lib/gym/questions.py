@@ -15,7 +15,7 @@ from lib.gym.families import parse_constraints
 
 def instructions(split: str, per_cell: int) -> list[dict]:
     """Draw prompts: {"instruction", "dataset": the family, "about": the instance}."""
-    rows = world.taught_set(split, per_cell)
+    rows = world.evaluation_set(split, per_cell, trained_only=True)
     instances = zip(rows["instruction"], map(json.loads, rows["meta"]), strict=True)
     return [{"instruction": text, "dataset": about["family"], "about": about} for text, about in instances]
 
@@ -58,19 +58,16 @@ def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
 def constrained(split: str, per_cell: int) -> list[dict]:
     """Draw prompts whose constraints IFEval's checkers know."""
     rows = [row for row in instructions(split, per_cell) if row["dataset"] == "format_constraints"]
-    return [
-        {"key": n, "prompt": row["instruction"], "about": row["about"]} | _checks(row["about"]["payload"])
-        for n, row in enumerate(rows)
-    ]
-
-
-def _checks(payload: str) -> dict:
-    """Translate a payload's constraints for IFEval's checkers."""
-    rules, words, count, prefix = parse_constraints(payload)
-    extra = 2 if prefix else 1  # words of a right answer beside those listed: "Answer:", and the prefix
-    limit = {"relation": "less than", "num_words": (count or len(words)) + extra + 1}
-    checks = [("length_constraints:number_words", limit)]
-    checks += [] if count else [("keywords:existence", {"keywords": words})]
-    checks += [("keywords:existence", {"keywords": [prefix]})] if prefix else []
-    checks += [] if "commas" in rules else [("punctuation:no_comma", {})]
-    return {"instruction_id_list": [name for name, _ in checks], "kwargs": [kwargs for _, kwargs in checks]}
+    prompts = []
+    for n, row in enumerate(rows):
+        rules, words, count, prefix = parse_constraints(row["about"]["payload"])
+        extra = 2 if prefix else 1  # words of a right answer beside those listed: "Answer:", and the prefix
+        limit = {"relation": "less than", "num_words": (count or len(words)) + extra + 1}
+        checks = [("length_constraints:number_words", limit)]
+        checks += [] if count else [("keywords:existence", {"keywords": words})]
+        checks += [("keywords:existence", {"keywords": [prefix]})] if prefix else []
+        checks += [] if "commas" in rules else [("punctuation:no_comma", {})]
+        names, kwargs = map(list, zip(*checks, strict=True))
+        texts = {"key": n, "prompt": row["instruction"], "about": row["about"]}
+        prompts.append(texts | {"instruction_id_list": names, "kwargs": kwargs})
+    return prompts

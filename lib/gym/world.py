@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lib import records
 from lib.errors import UserError
-from lib.gym import check_split, families, operations
+from lib.gym import families, operations
 from lib.gym.families import FAMILIES, WORLD, Exercise, obeys
 
 CORPUS_MIX: dict[str, float] = WORLD["corpus_mix"]  # share of each family
@@ -61,27 +61,29 @@ def wrong_answer(family: str, level: int, answer: str, rng: Random) -> str:
     return next(other for other in answers if other != answer)
 
 
-def evaluation_set(split: str, per_cell: int) -> Dataset:
-    """Draw held-out instances of `split`, "dev" or "test", for every student alike.
+def evaluation_set(split: str, per_cell: int, trained_only: bool = False) -> Dataset:
+    """Draw held-out instances of `split`, "dev" (to choose settings) or "test", for every student alike.
 
     `meta.kind` names the set of a row: "trained" cells, "unseen_level", "unseen_family",
-    "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word).
+    "unseen_phrasing", and "forgetting" (what pre-training taught: named operations on a word). With
+    `trained_only` the rows are those of the first set.
     """
-    rng, half = Random(f"evaluation {split}"), max(1, per_cell // 2)
-    trained, unseen = families.cells(), families.cells(trained=False)
-    sets = {
-        "trained": (trained, per_cell),
-        "unseen_level": ([cell for cell in unseen if FAMILIES[cell[0]].trained], half),
-        "unseen_family": ([cell for cell in unseen if not FAMILIES[cell[0]].trained], per_cell),
-        "unseen_phrasing": (trained, half),
-    }
-    return records.build(_held_out(sets, split, rng) + [_operation(split, rng) for _ in range(4 * per_cell)])
-
-
-def taught_set(split: str, per_cell: int) -> Dataset:
-    """Draw the "trained" rows of `evaluation_set` alone."""
-    sets = {"trained": (families.cells(), per_cell)}
-    return records.build(_held_out(sets, split, Random(f"evaluation {split}")))
+    if split not in ("dev", "test"):
+        raise UserError(f"split={split}: no such split. Use dev to choose settings, or test to report.")
+    trained, unseen, half = families.cells(), families.cells(trained=False), max(1, per_cell // 2)
+    sets = [("trained", trained, per_cell)]
+    if not trained_only:
+        sets += [
+            ("unseen_level", [cell for cell in unseen if FAMILIES[cell[0]].trained], half),
+            ("unseen_family", [cell for cell in unseen if not FAMILIES[cell[0]].trained], per_cell),
+            ("unseen_phrasing", trained, half),
+        ]
+    rng, rows, seen = Random(f"evaluation {split}"), [], set()
+    for kind, cells, n in sets:
+        instances = [x for cell in cells for x in families.distinct(*cell, rng, split, n, seen)]
+        rows += [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
+    rows += [] if trained_only else [_operation(split, rng) for _ in range(4 * per_cell)]
+    return records.build(rows)
 
 
 def pick_example(judged: Dataset, family: str) -> int:
@@ -104,7 +106,7 @@ def unseen_siblings(row: dict, split: str, per_cell: int, trained: Dataset) -> D
 
     Raises ValueError where a row of `trained` has the same instance.
     """
-    about, held_out = json.loads(row["meta"]), taught_set(split, per_cell)
+    about, held_out = json.loads(row["meta"]), evaluation_set(split, per_cell, trained_only=True)
     facts = [json.loads(meta) for meta in held_out["meta"]]
     cell = (about["family"], about["level"])
     places = [i for i, fact in enumerate(facts) if (fact["family"], fact["level"]) == cell]
@@ -114,19 +116,9 @@ def unseen_siblings(row: dict, split: str, per_cell: int, trained: Dataset) -> D
     return held_out.select(places)
 
 
-def _held_out(sets: dict[str, tuple[list[tuple[str, int]], int]], split: str, rng: Random) -> list[dict]:
-    """Draw n different instances of each cell of a set {kind: (cells, n)}, then phrase them all."""
-    check_split(split)
-    rows, seen = [], set()
-    for kind, (cells, n) in sets.items():
-        instances = [x for cell in cells for x in families.distinct(*cell, rng, split, n, seen)]
-        rows += [row(x, families.phrase(x, rng, kind == "unseen_phrasing"), None, kind) for x in instances]
-    return rows
-
-
 def _operation(split: str, rng: Random) -> dict:
     """Draw a pre-trained pair of operations on a word of the split, as pre-training asks it."""
-    names = rng.choice(operations.trained_pairs())
+    names = rng.choice(operations.TRAINED_PAIRS)
     text, output = next(operations.pairs_of_split(" ".join(names), rng, split))
     system = {"role": "system", "content": operations.describe(names)}
     instance = Exercise("operations", 1, f"{' '.join(names)} {text}", {}, output)
