@@ -89,7 +89,8 @@ def test_a_judge_of_one_token_is_asked_as_by_the_package_and_read_by_its_probabi
     assert server.bodies[0].items() >= sampling.items()
     assert verdicts["preference"].tolist() == pytest.approx([1.9] * 6)
     assert alpaca.tally(verdicts) == {"read": 6, "unread": 0, "cut": 0, "missing": 0, "total": 6}
-    assert alpaca.win_rate(verdicts)["win_rate"] == pytest.approx(alpaca.scores(verdicts)["score"].mean())
+    assert alpaca.scores(verdicts)["score"].tolist() == pytest.approx([90] * 6)
+    assert alpaca.discrete_win_rate(verdicts) == 100
 
 
 def test_equal_outputs_are_a_tie_that_nobody_is_asked_about(ask):

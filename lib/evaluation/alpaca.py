@@ -158,12 +158,10 @@ def scores(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns | {"id": verdicts["instruction"], "score": wins})
 
 
-def win_rate(verdicts: pd.DataFrame) -> dict[str, float]:
-    """Compute the package's own win_rate and discrete_win_rate, in percent."""
-    with annotators.quiet():
-        from alpaca_eval.metrics import get_winrate
-
-        return get_winrate(verdicts.dropna(subset=["preference"]))
+def discrete_win_rate(verdicts: pd.DataFrame) -> float:
+    """Compute the share of verdicts for the model, in percent; a tie is half of one."""
+    read = verdicts["preference"].dropna()
+    return float(100 * ((read > TIE).sum() + (read == TIE).sum() / 2) / len(read))
 
 
 def why_no_lc(pairs: pd.DataFrame, annotator: str, judge: str) -> str:

@@ -73,7 +73,7 @@ def student(student: object, parameters: dict) -> Backend:
 
 def message(prompt: str) -> list[dict]:
     """Return a prompt of one turn as messages."""
-    return records.messages({"turns": [], "instruction": prompt, "input": ""})
+    return [{"role": "user", "content": prompt}]
 
 
 def ask_one(student: Backend, messages: list[dict], params: SamplingParams, **options) -> dict[str, str]:
