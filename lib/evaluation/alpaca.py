@@ -113,8 +113,9 @@ def recorded(pairs: pd.DataFrame, annotator: str, source: str) -> pd.DataFrame:
     stated = verdicts["preference"].astype(float).replace(0, TIE)  # older files have 0, and -1 for none
     replies = verdicts["raw_completion"].dropna()
     read = annotators.read(verdicts.loc[replies.index], annotator, replies).reindex(verdicts.index)
+    judge = annotators.settings(annotator)["model_name"]
     preference = read.where(verdicts["raw_completion"].notna(), stated.where(stated.between(1, 2)))
-    return verdicts.assign(preference=preference, judge=verdicts["judge"].fillna(annotators.model(annotator)))
+    return verdicts.assign(preference=preference, judge=verdicts["judge"].fillna(judge))
 
 
 def judge_prompt(pairs: pd.DataFrame, annotator: str) -> dict[str, str]:
@@ -168,7 +169,7 @@ def why_no_lc(pairs: pd.DataFrame, annotator: str, judge: str) -> str:
     """Say why there is no length-controlled win rate; empty where there is one."""
     conditions = (
         ("annotator", annotator, annotators.PUBLISHED),
-        ("judge", judge, annotators.model(annotators.PUBLISHED)),
+        ("judge", judge, annotators.settings(annotators.PUBLISHED)["model_name"]),
         ("reference", pairs["generator_1"].iloc[0], REFERENCE),
         ("number of instructions", len(pairs), INSTRUCTIONS),
     )

@@ -49,14 +49,9 @@ def _can_be_asked(settings: dict) -> bool:
     return chat and served and settings.get("fn_completion_parser") != "lmsys_parser"
 
 
-def model(annotator: str) -> str:
-    """Return the name of the judge that an annotator asks."""
-    return config(annotator)["completions_kwargs"]["model_name"]
-
-
-def limit(annotator: str) -> int:
-    """Return the token limit of a verdict; 1 where one token's probability is read."""
-    return config(annotator)["completions_kwargs"].get("max_tokens", DEFAULTS["max_tokens"])
+def settings(annotator: str) -> dict:
+    """Return a judge's model_name, max_tokens (1 where the probability of one is read) and other settings."""
+    return DEFAULTS | config(annotator)["completions_kwargs"]
 
 
 def ask(
@@ -66,8 +61,8 @@ def ask(
 
     Raises UserError where the first reply has no logprobs, but the annotator reads them.
     """
-    judge, settings = _judge(annotator), config(annotator)["completions_kwargs"]
-    sampling = DEFAULTS | {name: value for name, value in settings.items() if name in SENT}
+    judge = _judge(annotator)
+    sampling = {name: value for name, value in settings(annotator).items() if name in SENT}
     params = SamplingParams(max_tokens=sampling.pop("max_tokens"), extra_args=sampling)
 
     def unread(replies: list[Completion]) -> list[bool]:

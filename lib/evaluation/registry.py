@@ -42,10 +42,15 @@ class Benchmark:
         return self.stand_in is not None and values.get(self.stand_in[0]) == self.stand_in[1]
 
     @property
-    def metrics(self) -> list[str]:
-        """The names of all metrics that can be compared."""
-        others = [f"{self.prefix}.{end}" for end in self.others.split()]
-        return [metric.name for metric in self.headlines] + others
+    def metrics(self) -> dict[str, Metric]:
+        """All metrics that can be compared, by name."""
+        first = self.headlines[0]
+        percent = ", %" if first.label.endswith("%") else ""
+        others = [
+            replace(first, name=f"{self.prefix}.{end}", label=f"{self.name}, {end}{percent}")
+            for end in self.others.split()
+        ]
+        return {metric.name: metric for metric in (*self.headlines, *others)}
 
 
 GYM = Metric("gym.accuracy", "embedded world, accuracy, %", 100)
@@ -83,14 +88,8 @@ def headlines() -> dict[str, Metric]:
 
 def metric(name: str) -> Metric:
     """Return a metric by name; an undeclared one has its name alone."""
-    writer = next((each for each in BENCHMARKS if name in each.metrics), None)
-    if not writer:
-        return Metric(name, name, decimals=3, unit="")
-    if name in headlines():
-        return headlines()[name]
-    headline = writer.headlines[0]
-    percent = ", %" if headline.label.endswith("%") else ""
-    return replace(headline, name=name, label=f"{writer.name}, {name.partition('.')[2]}{percent}")
+    declared = (each.metrics[name] for each in BENCHMARKS if name in each.metrics)
+    return next(declared, Metric(name, name, decimals=3, unit=""))
 
 
 def benchmark(notebook: str) -> Benchmark | None:
