@@ -34,10 +34,9 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         rows = pd.DataFrame({"id": [str(i) for i in range(len(marks))], "stratum": "all", "weight": 1.0})
         rows = rows.assign(metric=METRICS[notebook], score=[float(mark) for mark in marks])
         rows.to_parquet(part / "scores.parquet")
-        mean, ends = statistics.means(rows), statistics.bootstrap_interval(rows)
-        metrics |= {name: value for name, value in mean.items() if value == value}
-        for end, at in (("low", 0), ("high", 1)):
-            metrics |= {f"{name}_{end}": ends[name][at] for name in mean if mean[name] == mean[name]}
+        metric, (mean, low, high) = METRICS[notebook], statistics.intervals(rows).iloc[0]
+        if mean == mean:
+            metrics |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
     if notebook == GYM:
         answers = {"instruction": "Say", "answer": "a", "response": "b", "family": "spell", "level": 1}
         answers |= {"kind": "trained"}

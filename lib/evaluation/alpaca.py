@@ -88,8 +88,7 @@ def pair(references: list[dict], outputs: list[dict]) -> pd.DataFrame:
     """
     texts = {row["instruction"]: row["output"] for row in outputs}
     shared.check_known(texts, (row["instruction"] for row in references), "model_outputs")
-    table = pd.DataFrame(references)[["instruction", "dataset", "output", "generator"]]
-    table = table.rename(columns={"output": "output_1", "generator": "generator_1"})
+    table = pd.DataFrame(references).rename(columns={"output": "output_1", "generator": "generator_1"})
     return table.assign(output_2=table["instruction"].map(texts), generator_2=outputs[0]["generator"])
 
 
@@ -176,8 +175,7 @@ def why_no_lc(pairs: pd.DataFrame, annotator: str, judge: str) -> str:
     for name, value, fitted in conditions:
         if value != fitted:
             return f"its difficulties were fitted with the {name} {fitted}, not {value}"
-    differ = pairs["output_2"].notna() & (pairs["output_1"] != pairs["output_2"])
-    if pairs["generator_2"].iloc[0] == REFERENCE and differ.any():
+    if pairs["generator_2"].iloc[0] == REFERENCE and len(to_judge(pairs)):
         return f"the outputs name {REFERENCE} as their generator, but differ from its outputs"
     outputs = pairs["output_2"].count()
     return f"a regression needs {FEWEST} outputs or more, not {outputs}" if outputs < FEWEST else ""

@@ -121,8 +121,7 @@ def followed(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     long = scores(table)
     strict = long[long["metric"] == "ifeval.instruction_strict"]
     by_kind = strict.assign(metric=kinds.to_numpy()).dropna(subset=["score"])
-    bounds = statistics.bootstrap_interval(by_kind)
-    return {kind: (mean, *bounds[kind]) for kind, mean in sorted(statistics.means(by_kind).items())}
+    return {kind: tuple(values) for kind, values in statistics.intervals(by_kind).T.items()}
 
 
 def explained(prompt: dict, response: str) -> dict[str, str]:

@@ -200,9 +200,7 @@ def overlap(
 def write(stage, scores: pd.DataFrame) -> pd.DataFrame:
     """Write scores.parquet and its metrics; returns a table of score, low, high."""
     scores.to_parquet(stage.folder / "scores.parquet")
-    means, bounds = statistics.means(scores), statistics.bootstrap_interval(scores)
-    table = pd.DataFrame({name: (mean, *bounds[name]) for name, mean in means.items()}).T
-    table.columns = ["score", "low", "high"]
+    table = statistics.intervals(scores)
     for column, suffix in (("score", ""), ("low", "_low"), ("high", "_high")):
         stage.write_metrics({f"{name}{suffix}": value for name, value in table[column].items()})
     return table

@@ -25,13 +25,14 @@ def means(scores: pd.DataFrame) -> dict[str, float]:
     return {metric: _mean(_strata(rows)) for metric, rows in scores.groupby("metric")}
 
 
-def bootstrap_interval(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Compute the 95 % interval of every metric, rows resampled within their stratum."""
-    intervals = {}
+def intervals(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compute every metric and its 95 % interval, rows resampled within their stratum: score, low, high."""
+    lines = {}
     for metric, rows in scores.groupby("metric"):
-        draws = _resampled(_strata(rows), np.random.default_rng(0))
-        intervals[metric] = tuple(np.percentile(draws, LEVEL).tolist())
-    return intervals
+        strata = _strata(rows)
+        draws = _resampled(strata, np.random.default_rng(0))
+        lines[metric] = _mean(strata), *np.percentile(draws, LEVEL)
+    return pd.DataFrame.from_dict(lines, orient="index", columns=["score", "low", "high"])
 
 
 def compare(folders_a: list[Path], folders_b: list[Path]) -> dict[str, dict[str, float]]:

@@ -101,11 +101,11 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     if lines.empty:
         return pd.DataFrame()
     leads = lines.rsub(same["self_guide"], axis="index").melt(var_name="metric", value_name="score").dropna()
-    bounds = statistics.bootstrap_interval(leads.assign(stratum="", weight=1.0))
+    bounds = statistics.intervals(leads.assign(stratum="", weight=1.0))
     averages = pd.DataFrame({"mean": lines.mean(), "self_guide": lines.mean()})
     averages["lead"] = leads.groupby("metric")["score"].mean()
     averages["self_guide"] += averages["lead"]
-    averages[["low", "high"]] = pd.DataFrame(bounds).T
+    averages[["low", "high"]] = bounds[["low", "high"]]
     return averages.assign(tasks=lines.count()).sort_values("mean", ascending=False)
 
 
