@@ -67,8 +67,7 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 def student(student: object, parameters: dict) -> Backend:
     """Choose the student to ask by a notebook's parameters."""
     student = models.at_server_of(student, parameters["student"])
-    options = parameters["engine"], parameters["chat_template"], parameters.get("actors", 0)
-    return models.choose(student, *options)
+    return models.choose(student, parameters["engine"], parameters["chat_template"])
 
 
 def message(prompt: str) -> list[dict]:
