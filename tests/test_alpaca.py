@@ -62,25 +62,6 @@ def test_a_pair_keeps_its_place_where_outputs_are_missing_and_in_another_order()
     assert pairs["output_2"][4] == "Well: " + PROMPTS[4]
 
 
-def test_outputs_to_other_instructions_are_refused():
-    with pytest.raises(UserError, match="1 of its prompts are outside the evaluation set, such as 'Sing.'"):
-        alpaca.pair(REFERENCES, outputs([PROMPTS[0], "Sing."]))
-
-
-@pytest.mark.parametrize(
-    ("rows", "fault"),
-    [
-        ([{"instruction": "Hi", "output": None}], "row 1: `output` must be a text"),
-        ([{"instruction": "Hi", "output": "a"}] * 2, "`instruction` 'Hi' repeats"),
-        ([], "holds no records"),
-    ],
-)
-def test_bad_outputs_are_named(tmp_path, rows, fault):
-    (tmp_path / "outputs.json").write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=f"outputs.*{fault}"):
-        alpaca.outputs(str(tmp_path / "outputs.json"), "model_outputs")
-
-
 def test_a_judge_of_one_token_is_asked_as_by_the_package_and_read_by_its_probabilities_in_either_order(ask):
     with ChatServer(prefers_mine) as server:
         verdicts = ask(server)

@@ -189,12 +189,9 @@ def test_a_planted_effect_is_detected(tmp_path):
     assert detected / 40 >= 0.75
 
 
-def test_a_row_without_a_score_does_not_count_and_is_missing_in_both_arms(tmp_path):
+def test_a_row_counts_where_both_arms_have_a_score_in_all_seeds(tmp_path):
     result = compared(tmp_path, [1, 1, float("nan"), 1], [0, float("nan"), 0, 1])
     assert (result["difference"], result["n"]) == (0.5, 2)  # rows 0 and 3
-
-
-def test_with_seeds_a_row_counts_where_all_of_them_have_it(tmp_path):
     arms = [table(("x", 1.0, scores)) for scores in ([1, 1, 1], [1, float("nan"), 0], [0] * 3, [0] * 3)]
     stored_arms = [stored(tmp_path, str(i), scores) for i, scores in enumerate(arms)]
     result = statistics.compare(stored_arms[:2], stored_arms[2:])["gym.accuracy"]

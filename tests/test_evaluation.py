@@ -7,7 +7,7 @@ import pytest
 
 from lib import models, paths, records, show
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, shared
+from lib.evaluation import alpaca, ifeval, mt_bench, shared
 from lib.gym import questions, world
 from lib.models.types import Completion, SamplingParams
 from lib.training import encoding
@@ -61,6 +61,43 @@ def test_the_exact_judge_has_a_prompt_to_show_but_no_length_controlled_win_rate_
     assert prompts[0]["instruction"] in shown["user"] and set(shown) == {"system", "user"}
     lc = alpaca.length_control(questions.prefer(pairs, prompts), "exact", "", seed=0)
     assert "fitted with the annotator" in lc.reason and str(lc) == "none" and lc.low is None
+
+
+# Files of another form or of another evaluation set
+
+OUTPUT = {"instruction": "Hi", "output": "a", "dataset": "d", "generator": "ref"}
+PROMPT = {"key": 1, "prompt": "Hi", "instruction_id_list": [], "kwargs": []}
+QUESTIONS = [{"question_id": 1, "category": "math", "turns": ["What is 2 + 2?", "And plus 3?"]}]
+JUDGMENT = {"question_id": 1, "turn": 1, "judgment": "[[9]]"}
+LOADERS = {
+    "outputs": lambda source: alpaca.pair([OUTPUT], alpaca.outputs(source, "model_outputs")),
+    "prompts": ifeval.prompts,
+    "responses": lambda source: ifeval.responses(source, [PROMPT]),
+    "answers": lambda source: mt_bench.answers(source, "answers", QUESTIONS),
+    "judgments": lambda source: mt_bench.recorded(QUESTIONS, source),
+}
+MISFITS = [
+    ("outputs", [], "holds no records"),
+    ("outputs", [OUTPUT | {"output": None}], "model_outputs: .*row 1: `output` must be a text, not None"),
+    ("outputs", [OUTPUT] * 2, "`instruction` 'Hi' repeats"),
+    ("outputs", [OUTPUT, OUTPUT | {"instruction": "Sing"}], "1 of its prompts are outside .* such as 'Sing'"),
+    ("prompts", [{"key": 1, "prompt": "Hi"}], "`instruction_id_list` must be a list, not None"),
+    ("prompts", [PROMPT, PROMPT | {"prompt": "Another"}], "`key` 1 repeats"),
+    ("responses", [{"prompt": "No", "response": "a"}], "outside the evaluation set, such as 'No'"),
+    ("answers", [{"question_id": 1, "choices": []}], "the answer to 1 has no two turns of text"),
+    ("answers", [{"question_id": 1, "choices": [{"turns": ["one", None]}]}], "answer to 1 has no two turns"),
+    ("answers", [{"question_id": 9, "choices": [{"turns": ["one", "two"]}]}], "outside .* such as 9"),
+    ("judgments", [{"question_id": 1, "turn": 1}], "`judgment` must be a text, not None"),
+    ("judgments", [JUDGMENT | {"question_id": 7}], r"outside the evaluation set, such as \(7, 1\)"),
+    ("judgments", [JUDGMENT | {"model": name} for name in "ab"], "judgments=.* is of a, b. Keep one"),
+]
+
+
+@pytest.mark.parametrize(("kind", "rows", "fault"), MISFITS)
+def test_a_file_of_another_form_or_of_another_evaluation_set_is_named(tmp_path, kind, rows, fault):
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=fault):
+        LOADERS[kind](str(tmp_path / "rows.json"))
 
 
 # Prompts that the student may have been trained on

@@ -1,7 +1,5 @@
 """IFEval: what a program can check, offline."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -77,30 +75,11 @@ def test_the_same_text_is_always_of_the_same_language():
 
 
 @pytest.mark.parametrize(
-    ("rows", "fault"),
-    [
-        ([{"key": 1, "prompt": "Hi"}], "`instruction_id_list` must be a list, not None"),
-        ([prompt(1, COMMA), prompt(1, COMMA) | {"prompt": "Another"}], "`key` 1 repeats"),
-    ],
-)
-def test_a_bad_prompt_is_named(tmp_path, rows, fault):
-    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(UserError, match=fault):
-        ifeval.prompts(str(tmp_path / "prompts.jsonl"))
-
-
-@pytest.mark.parametrize(
     "row", [prompt(1, WORDS, nonsense=3), prompt(1, "style:brilliant"), prompt(1, COMMA) | {"kwargs": []}]
 )
 def test_a_prompt_that_a_checker_cannot_use_is_named(row):
     with pytest.raises(UserError, match="checkers fail at prompt 1"):
         ifeval.check([row], {"Prompt 1": "text"})
-
-
-def test_a_response_to_no_prompt_is_refused(tmp_path):
-    (tmp_path / "responses.jsonl").write_text(json.dumps({"prompt": "Prompt 9", "response": "a"}))
-    with pytest.raises(UserError, match="outside the evaluation set, such as 'Prompt 9'"):
-        ifeval.responses(str(tmp_path / "responses.jsonl"), [prompt(1, COMMA)])
 
 
 def test_what_was_written_can_be_given_back(tmp_path):

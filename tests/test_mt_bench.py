@@ -30,25 +30,20 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize(
-    ("reply", "rating"),
+    ("reply", "first", "last"),  # FastChat takes the first; of a judge that is asked the last counts
     [
-        ("Fine. Rating: [[8]]", 8),
-        ("Rating: [[8.5]] as [1] says", 8.5),
-        ("First [[3]], no: [[4]]", 3),  # FastChat takes the first
-        ("<think>[[2]]</think> Rating: [[9]]", 9),
-        ("Rating: [[ 8 ]]", 8),
-        ("<think>[[3]] maybe", None),
-        ("Rating: 8", None),
-        ("[[85]]", None),
+        ("Fine. Rating: [[8]]", 8, 8),
+        ("Rating: [[8.5]] as [1] says", 8.5, 8.5),
+        ("First [[3]], no: [[ 4 ]]", 3, 4),
+        ("arr[[0]] is wrong. Rating: [[7]]", 0, 7),
+        ("<think>[[2]]</think> Rating: [[9]]", 9, 9),
+        ("<think>[[3]] maybe", None, None),
+        ("Rating: 8", None, None),
+        ("[[85]]", None, None),
     ],
 )
-def test_a_rating_stands_in_brackets_or_is_unread(reply, rating):
-    assert mt_bench.read_rating(reply) == rating
-
-
-def test_of_a_judge_that_is_asked_the_last_rating_counts():
-    assert mt_bench.read_rating("arr[[0]] is wrong. Rating: [[7]]", last=True) == 7
-    assert mt_bench.read_rating("First [[3]], no: [[ 4 ]]", last=True) == 4
+def test_a_rating_stands_in_brackets_or_is_unread(reply, first, last):
+    assert (mt_bench.read_rating(reply), mt_bench.read_rating(reply, last=True)) == (first, last)
 
 
 def to_judge(answers: dict = ANSWERED, gold: dict = GOLD) -> pd.DataFrame:
@@ -178,19 +173,6 @@ def test_recorded_judgments_are_read_again_and_what_they_lack_is_missing(recorde
     assert mt_bench.tally(verdicts) == {"read": 2, "unread": 1, "cut": 0, "missing": 1, "total": 4}
 
 
-@pytest.mark.parametrize(
-    ("rows", "fault"),
-    [
-        ([line(7, 1, "[[9]]", 9)], r"outside the evaluation set, such as \(7, 1\)"),
-        ([line(1, 1, "[[9]]", 9, model=name) for name in "ab"], "judgments=.* is of a, b. Keep one"),
-        ([{"question_id": 1, "turn": 1}], "`judgment` must be a text, not None"),
-    ],
-)
-def test_recorded_judgments_that_do_not_fit_are_refused(recorded, rows, fault):
-    with pytest.raises(UserError, match=fault):
-        recorded(rows)
-
-
 def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, tmp_path):
     def fault(body, nth):
         return "500" if "plus 3" in str(body) else None
@@ -210,17 +192,3 @@ def test_what_was_written_can_be_given_back_and_says_the_same_gaps_and_all(ask, 
     replied = verdicts["reply"].notna()
     assert again[replied][kept].values.tolist() == verdicts[replied][kept].values.tolist()
     assert (~replied).sum() == 1
-
-
-@pytest.mark.parametrize(
-    ("row", "fault"),
-    [
-        ({"question_id": 1, "choices": []}, "the answer to 1 has no two turns of text"),
-        ({"question_id": 1, "choices": [{"turns": ["one", None]}]}, "the answer to 1 has no two turns"),
-        ({"question_id": 9, "choices": [{"turns": ["one", "two"]}]}, "outside the evaluation set, such as 9"),
-    ],
-)
-def test_bad_answers_are_named(tmp_path, row, fault):
-    (tmp_path / "answers.jsonl").write_text(json.dumps(row))
-    with pytest.raises(UserError, match=fault):
-        mt_bench.answers(str(tmp_path / "answers.jsonl"), "answers", QUESTIONS)
