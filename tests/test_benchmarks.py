@@ -81,7 +81,8 @@ def test_the_interval_of_an_arm_ends_where_its_scores_do(tmp_path):
     assert result == {"mean": pytest.approx(0.325), "low": 0, "high": 1}
 
 
-@pytest.mark.parametrize("seeds", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_training_noise_is_taken_for_an_effect_about_one_time_in_twenty(tmp_path, seeds):
     """Arms that differ by their seeds alone: 10 points of training noise, no effect."""
     rng, alarms = np.random.default_rng(seeds), 0
@@ -140,6 +141,7 @@ def test_a_group_of_rows_counts_once_among_the_few(tmp_path):
     assert statistics.compare([a], [b])["gym.accuracy"]["p"] == 0.25
 
 
+@pytest.mark.slow
 def test_small_samples_of_no_effect_are_rarely_taken_for_one(tmp_path):
     """Twelve rows, right by chance in both arms: the interval misses zero no more often than it may."""
     rng = np.random.default_rng(0)
