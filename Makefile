@@ -67,4 +67,4 @@ docs: $(ENV) ## write docs/parameters.md from the parameters cells of the notebo
 	$(PY) -m tools.parameters
 
 lab: $(ENV) ## JupyterLab on this machine alone, with a token
-	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	$(PY) -m jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate

@@ -94,6 +94,7 @@ def browser(table: pd.DataFrame, parts: Iterable[str]):
 
     tasks = ipywidgets.Dropdown(options=["all tasks", *sorted(table["task"].dropna().unique())])
     mfd = ipywidgets.FloatRangeSlider(value=ENDS, min=ENDS[0], max=ENDS[1], step=0.5, description="MFD")
+    mfd.layout.width, mfd.readout_format = "28em", ".1f"
     number = ipywidgets.BoundedIntText(value=1, min=1, max=max(len(table), 1), description="row")
     steps = {1: ipywidgets.Button(description="next"), -1: ipywidgets.Button(description="previous")}
     page = ipywidgets.HTML()
@@ -113,7 +114,8 @@ def browser(table: pd.DataFrame, parts: Iterable[str]):
     for control in (tasks, mfd, number):
         control.observe(draw, "value")
     draw()
-    return ipywidgets.VBox([ipywidgets.HBox([tasks, mfd, number, steps[-1], steps[1]]), page])
+    controls = [tasks, mfd, number, steps[-1], steps[1]]
+    return ipywidgets.VBox([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), page])
 
 
 def _fits(table: pd.DataFrame) -> bool:
