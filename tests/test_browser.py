@@ -1,4 +1,6 @@
-"""The report in a real browser, with no network: it shows, folds, fits and can be read by everyone."""
+"""Pages in a real browser, with no network: they show, fold, fit and can be read by everyone."""
+
+from functools import partial
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,6 +10,7 @@ from lib.run import run_study
 
 pytestmark = pytest.mark.slow
 WIDTHS = [390, 768, 1280]
+RENDERED = sorted((paths.ROOT / "docs/rendered").glob("*.html"))
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +24,11 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(chromium, address):
-    """Open the page at a width; whatever it asks for or complains of is in the lists."""
+def visit(chromium):
+    """Open a page at a width; whatever it asks for or complains of is in the lists."""
     requests, messages = [], []
 
-    def open_page(width: int, **options):
+    def open_page(address: str, width: int, **options):
         tab = chromium.new_page(viewport={"width": width, "height": 900}, **options)
         tab.on("request", lambda request: requests.append(request.url))
         tab.on("console", lambda message: messages.append(message.text))
@@ -36,6 +39,11 @@ def opened(chromium, address):
 
     yield open_page
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == [] and messages == []
+
+
+@pytest.fixture
+def opened(visit, address):
+    return partial(visit, address)
 
 
 def unfold(tab) -> None:
@@ -57,6 +65,17 @@ def test_no_rule_of_accessibility_is_broken(opened, scheme, width):
     unfold(tab)
     result = Axe().run(tab)
     assert result.violations_count == 0, result.generate_report()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
+def test_a_rendered_page_fits_a_phone_and_breaks_no_rule_of_accessibility(visit, path, scheme):
+    tab = visit(path.as_uri(), 390, color_scheme=scheme)
+    unfold(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    result = Axe().run(tab)
+    assert result.violations_count == 0, result.generate_report()
+    tab.close()
 
 
 def test_every_figure_is_drawn_and_says_what_it_shows(opened):

@@ -31,9 +31,7 @@ INDEX = """<h1>{}</h1>
 <thead><tr><th>Page</th><th>Question</th><th>Result</th></tr></thead>
 <tbody>{}</tbody>
 </table></div>
-<h2>The figure of the README</h2>
-<p><a href="result.png">result.png</a>, with this alternative text:</p>
-<pre class="command" tabindex="0">{}</pre>
+<figure tabindex="0"><img src="result.png" alt="{}"></figure>
 """
 LINE = '<tr><td><a href="{0}.html">{0}</a></td><td>{1}</td><td>{2}</td></tr>\n'
 
