@@ -2,7 +2,7 @@
 
     stage = open_stage("tapir/4_training", globals())
     student = load(stage.input("student_from"))
-    for batch in stage.progress(batches, label="steps"): ...
+    for n in range(100): stage.report_progress(n, 100, "steps")
     stage.write_metrics({"training.loss": 0.61})
     stage.close("300 rows, loss 0.61.")
 
@@ -12,7 +12,6 @@ Started by the runner, a notebook finds its folder in $STAGE. Opened by hand, it
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lib import files, models, paths
@@ -30,15 +29,18 @@ def open_stage(notebook: str, values: dict) -> "Stage":
     Raises UserError when an input is missing, or another process works on the stage.
     """
     _release()
-    part = os.environ.get("STAGE")
-    if part:
+    if part := os.environ.get("STAGE"):
         stage = Stage(Path(part), files.read_json(Path(part) / "plan.json"))
         if stage.name.rpartition("@")[0] != notebook:
             raise UserError(f"this notebook is {stage.name}, but opens {notebook}. Correct the name.")
+        display.show(display.header(stage._plan, stage.folder, {}))
     else:
         opened = by_hand.prepare(notebook, values)
         stage = Stage(folders.open_part(opened.part, wait_s=2), opened.plan, opened)
-    stage._start()
+        display.show(display.header(opened.plan, stage.folder, opened.origins))
+        display.show("\n".join(f"- {note}" for note in opened.notes))
+        opened.watch()
+    _open.append(stage)
     return stage
 
 
@@ -51,7 +53,7 @@ class Stage:
         self._closed = False
         self._plan = plan
         self._opened = opened  # None under the runner, which completes the stage itself
-        self._lock = None  # until the kernel ends
+        self._lock = files.lock(part / "lock", folders.KERNEL_GONE_S, paths.short(part))
         self._metrics: dict = {}
         self._announced = ""
         self._started = self._shown = time.monotonic()
@@ -120,14 +122,6 @@ class Stage:
         stages = self._opened.later if self._opened else self._plan.get("later", ())
         return [later["parameters"] for later in stages if later["notebook"] == notebook]
 
-    def progress(self, items: Iterable, total: int | None = None, label: str = "rows") -> Iterator:
-        """Yield the items and report how many of `total`, or of all, are done."""
-        total = len(items) if total is None and hasattr(items, "__len__") else total
-        self.report_progress(0, total, label)
-        for done, item in enumerate(items, 1):
-            yield item
-            self.report_progress(done, total, label)
-
     def report_progress(self, done: int, total: int | None = None, label: str = "rows") -> None:
         """Show that `done` of `total` are done, at most twice a second."""
         now, done, total = time.monotonic(), int(done), None if total is None else int(total)  # NumPy's, too
@@ -154,7 +148,11 @@ class Stage:
 
     def write_metrics(self, metrics: dict[str, float | None]) -> None:
         """Add numbers ("gym.accuracy") to metrics.json; NaN and infinity become null."""
-        self._metrics |= {name: _number(name, value) for name, value in metrics.items()}
+        for name, value in metrics.items():
+            value = value.item() if hasattr(value, "item") else value  # of numpy
+            if value is not None and type(value) not in (int, float):
+                raise UserError(f"the metric {name} must be a number or None, not {value!r}")
+            self._metrics[name] = value if value is not None and math.isfinite(value) else None
         files.write_json(self.folder / "metrics.json", self._metrics)
 
     def close(self, says: str = "") -> Path:
@@ -175,21 +173,6 @@ class Stage:
         say(f"Written to `{paths.short(self._opened.final)}`.")
         return self._opened.final
 
-    def _start(self) -> None:
-        """Lock the folder, show the header and, by hand, watch the cells."""
-        self._lock = files.lock(self.folder / "lock", folders.KERNEL_GONE_S, paths.short(self.folder))
-        _open.append(self)
-        display.show(display.header(self._plan, self.folder, self._opened.origins if self._opened else {}))
-        if self._opened:
-            display.show("\n".join(f"- {note}" for note in self._opened.notes))
-            self._opened.watch()
-
-    def _end(self) -> None:
-        self._lock.close()
-        self._closed = True
-        if self._opened:
-            self._opened.end()
-
 
 def say(text: str) -> None:
     """Show one sentence of Markdown below the cell."""
@@ -199,11 +182,8 @@ def say(text: str) -> None:
 def _release() -> None:
     """End the stage that this kernel opened before."""
     while _open:
-        _open.pop()._end()
-
-
-def _number(name: str, value: object) -> float | int | None:
-    value = value.item() if hasattr(value, "item") else value  # of numpy
-    if value is not None and type(value) not in (int, float):
-        raise UserError(f"the metric {name} must be a number or None, not {value!r}")
-    return value if value is not None and math.isfinite(value) else None
+        stage = _open.pop()
+        stage._lock.close()
+        stage._closed = True
+        if stage._opened:
+            stage._opened.end()

@@ -29,7 +29,8 @@ ROWS_FROM = 'rows_from: str = "data/rows.txt"  # the corpus\nselection: str = "m
 SLOW = """import time
 path = stage.folder / "rows.txt"
 have = len(path.read_text().splitlines()) if path.exists() else 0
-for i in stage.progress(range(have, 12), label="rows"):
+for i in range(have, 12):
+    stage.report_progress(i, 12)
     with open(path, "a") as file:
         _ = file.write(f"row {i}\\n")
     time.sleep(0.1)"""

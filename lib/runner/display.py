@@ -65,15 +65,11 @@ def show(text: str, **options) -> None:
 
 @dataclass
 class Line:
-    """The line of a stage, redrawn on a terminal while the stage runs alone."""
+    """The line of a stage; `is_redrawn` on a terminal while the stage runs alone."""
 
     label: str
-    alone: bool
+    is_redrawn: bool
     announced: str = ""
-
-    def begin(self) -> None:
-        if self.alone:
-            self._draw("")
 
     def end(self, result: str) -> None:
         self._print(f"{self.label} … {result}")
@@ -88,14 +84,12 @@ class Line:
         if announced != self.announced:
             self.announced = announced
             self.note(announced)
-        if self.alone and sys.stdout.isatty() and progress.get("label"):
-            done, total = progress["done"], progress["total"]
-            self._draw(f"{done:,}{f' of {total:,}' if total else ''} {progress['label']}")
-
-    def _draw(self, rest: str) -> None:
-        text = f"{self.label} … {rest}"
-        if sys.stdout.isatty():
-            self._print(text[: shutil.get_terminal_size().columns - 1], end="")
+        if self.is_redrawn:
+            rest = ""
+            if progress.get("label"):
+                total = f" of {progress['total']:,}" if progress["total"] else ""
+                rest = f"{progress['done']:,}{total} {progress['label']}"
+            self._print(f"{self.label} … {rest}"[: shutil.get_terminal_size().columns - 1], end="")
 
     def _print(self, text: str, end: str = "\n") -> None:
-        print(("\r\x1b[K" if self.alone and sys.stdout.isatty() else "") + text, end=end, flush=True)
+        print(("\r\x1b[K" if self.is_redrawn else "") + text, end=end, flush=True)

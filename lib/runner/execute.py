@@ -47,7 +47,6 @@ class Job:
 
     def start(self, slot: int, workers: int, threads: int | None) -> None:
         self.slot, self.environment = slot, _share(slot, workers, threads)
-        self.line.begin()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 

@@ -1,5 +1,6 @@
 """A run under way: runs the stages that need it, in the order of their inputs, and writes summary.json."""
 
+import sys
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Run:
     planned: list[Planned]
     draw_page: Callable[[Path], None]  # of a stage, in the run
     workers: int = 1  # stages that run side by side
-    checked: bool = False  # whether the settings of all stages are
+    checked: bool = False  # whether the settings of all stages are, before the first one runs
     together: dict = field(default_factory=dict)  # comparisons and intervals
 
     @property
@@ -97,18 +98,14 @@ class Run:
                 job.status = "reused"
                 self._finish(job)
             else:
-                self._check_once()
+                if not self.checked:
+                    check(self.planned)
+                    self.checked = True
+                    self.write_summary()  # a crash must not leave an earlier run's summary
                 slot = min(set(range(self.workers)) - {other.slot for other in running})
                 running.append(job)
                 job.start(slot, self.workers, self.study.text.get("threads"))
         return running
-
-    def _check_once(self) -> None:
-        """Check all settings before the first stage runs, so that mistakes cost nothing."""
-        if not self.checked:
-            check(self.planned)
-            self.checked = True
-            self.write_summary()  # a crash must not leave an earlier run's summary
 
     def _job(self, stage: Planned) -> Job:
         """Prepare a stage whose sources are finished."""
@@ -116,24 +113,26 @@ class Run:
             name: value[0].folder / value[1] if isinstance(value, tuple) else value
             for name, value in stage.inputs.items()
         }
+        also = None
+        if stage.once:  # a page about the run: all of the run decides it
+            done = [folders.record(folder)["key"] for p, folder in self.done if not p.once]
+            also = self.name, done, self.together, self.study.text
         notebook = params.read_notebook(folders.notebook_path(stage.notebook))
-        key = keys.stage_key(notebook, stage.values, inputs, self._also(stage), showing=stage.once)
+        key = keys.stage_key(notebook, stage.values, inputs, also, showing=stage.once)
         declared = self.study.declared[stage.notebook]
         given = {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
         after = self.planned[self.planned.index(stage) + 1 :]
-        later = [
-            {"notebook": p.notebook, "parameters": p.values}
-            for p in after
-            if (p.arm, p.seed) == (stage.arm, stage.seed)
-        ]
-        return Job(stage, self.name, key, inputs, given, later, Line(stage.label, self.workers == 1))
-
-    def _also(self, stage: Planned) -> object:
-        """Return what else decides a page about the run: all of the run."""
-        if not stage.once:
-            return None
-        done = [folders.record(folder)["key"] for p, folder in self.done if not p.once]
-        return self.name, done, self.together, self.study.text
+        after = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
+        later = [{"notebook": p.notebook, "parameters": p.values} for p in after]
+        return Job(
+            stage,
+            self.name,
+            key,
+            inputs,
+            given,
+            later,
+            Line(stage.label, self.workers == 1 and sys.stdout.isatty()),
+        )
 
     def _finish(self, job: Job) -> None:
         """Link to a stage in the store, write it down and draw its page."""
@@ -172,7 +171,5 @@ class Run:
     def summary(self, status: str) -> dict:
         """Return the content of summary.json."""
         text = self.study.text
-        about = {"command": self.command, "study": text} | {
-            name: text[name] for name in ABOUT if name in text
-        }
+        about = {"command": self.command, "study": text} | {n: text[n] for n in ABOUT if n in text}
         return summary.content(self.name, status, self.planned, self.done, self.together) | about
