@@ -37,18 +37,8 @@ def content(run: str, status: str, stages: Iterable[Planned], done: Done, togeth
     }
 
 
-def merge_metrics(seeds: Iterable[dict[str, float | None]]) -> dict[str, float]:
-    """Average every metric over the seeds that have it."""
-    values: dict[str, list[float]] = {}
-    for metrics in seeds:
-        for name, value in metrics.items():
-            if value is not None:
-                values.setdefault(name, []).append(value)
-    return {name: sum(each) / len(each) for name, each in values.items()}
-
-
 def arms(done: Done) -> dict[str, dict]:
-    """Collect the metrics by arm and seed.
+    """Collect the metrics by arm and seed, and average each over the seeds that have it.
 
     Where rounds or stages share a name the later one stands, but what was asked of the oracle adds up.
     The last round's `x_round_3` stands under `x`, too.
@@ -62,13 +52,15 @@ def arms(done: Done) -> dict[str, dict]:
                 metrics[name] = _sum([value, metrics[name]]) if adds else value
                 if name.endswith(f"_round_{stage.round}"):
                     metrics[name.removesuffix(f"_round_{stage.round}")] = value
-    return {
-        arm: {
-            "metrics": merge_metrics(seeds.values()),
-            "seeds": {str(seed): {"metrics": metrics} for seed, metrics in seeds.items()},
-        }
-        for arm, seeds in by_arm.items()
-    }
+    results = {}
+    for arm, seeds in by_arm.items():
+        values: dict[str, list[float]] = {}
+        for name, value in (item for metrics in seeds.values() for item in metrics.items()):
+            if value is not None:
+                values.setdefault(name, []).append(value)
+        results[arm] = {"metrics": {name: sum(each) / len(each) for name, each in values.items()}}
+        results[arm]["seeds"] = {str(seed): {"metrics": metrics} for seed, metrics in seeds.items()}
+    return results
 
 
 def oracle(used: Iterable[Path]) -> dict[str, float | None]:
@@ -199,27 +191,22 @@ def _is_evaluation(stage: Planned) -> bool:
 
 
 def _by_round(stages: list[Planned]) -> list[Planned]:
-    """Split each arm into the rounds that were evaluated and its last round."""
+    """Split each arm into its evaluated rounds and what is behind them, and its last round with the rest."""
     result = [stage for stage in stages if stage.once]
     arms = dict.fromkeys(stage.arm for stage in stages if not stage.once)
     for arm in arms:
         own = [stage for stage in stages if stage.arm == arm]
-        scored_rounds = {s.round for s in own if _is_evaluation(s) and "round" in s.values}
-        numbers = sorted(scored_rounds | {max(stage.round for stage in own)})
+        evaluations = [stage for stage in own if _is_evaluation(stage) and "round" in stage.values]
+        numbers = sorted({stage.round for stage in evaluations} | {max(stage.round for stage in own)})
         for number in numbers:
             label = "before" if number == 0 else f"round_{number}"
             parts = [arm] * (len(arms) > 1) + [label] * (len(numbers) > 1)
-            members = _of_round(own, number, is_last=number == numbers[-1])
-            result += [replace(stage, arm="_".join(parts) or arm) for stage in members]
+            evaluated = [stage for stage in evaluations if stage.round == number]
+            used = {folder for stage in evaluated for folder in ancestry(stage.folder)}
+            if number == numbers[-1]:
+                used |= {stage.folder for stage in own if stage not in evaluations}
+            result += [replace(stage, arm="_".join(parts) or arm) for stage in own if stage.folder in used]
     return result
-
-
-def _of_round(stages: list[Planned], number: int, is_last: bool) -> list[Planned]:
-    """Return a round's evaluations and the stages behind them; of the last round all other stages, too."""
-    by_round = [stage for stage in stages if _is_evaluation(stage) and "round" in stage.values]
-    evaluations = [stage for stage in by_round if stage.round == number]
-    behind = {folder for stage in evaluations for folder in ancestry(stage.folder)}
-    return [s for s in stages if s.folder in behind or (is_last and s not in by_round)]
 
 
 def ancestry(folder: Path, seen: dict[Path, None] | None = None) -> list[Path]:
