@@ -16,7 +16,7 @@ from lib import files, paths
 from lib.errors import UserError, for_user, one_line
 from lib.report import pages
 from lib.runner import folders, params, session
-from lib.runner.plan import overridden, plan
+from lib.runner.plan import plan
 from lib.runner.study import load
 
 
@@ -114,7 +114,7 @@ def _prepare(
 ) -> session.Run:
     """Plan a run; print what its params file inherits and has no use for."""
     overrides, name = overrides or {}, Path(path).stem if name is None else name
-    study = overridden(load(path), overrides)
+    study = load(path, overrides)
     planned = plan(study, name)
     if study.unused:
         names = ", ".join(one_line(each, 60) for each in study.unused)

@@ -10,14 +10,14 @@ from lib.errors import UserError
 from lib.models import catalog
 from lib.run import main
 from lib.runner import keys, params
-from lib.runner.plan import overridden, plan
+from lib.runner.plan import plan
 from lib.runner.study import load
 
 TRAIN = 'learning_rate: float = 2e-5  # peak\nselection: str = "mfd"  # of hard rows\nrounds: int = 1  # of the curriculum'
 
 
 def planned(project, text: str, **overrides):
-    return plan(overridden(load(project.params(text)), overrides), "demo")
+    return plan(load(project.params(text), overrides), "demo")
 
 
 def refusal(project, text: str, **overrides) -> str:

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from lib import models, paths
 from lib.errors import UserError
-from lib.runner.plan import overridden, plan
+from lib.runner.plan import plan
 from lib.runner.study import load
 from lib.tapir import tasks
 from lib.training.config import TrainingConfig
@@ -19,7 +19,7 @@ STUDIES = [file for file in FILES if file.name != "models.yaml"]
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_a_study_is_planned_whole(file, tmp_path):
     over = {"released.student_from": str(tmp_path)} if file.stem == "tapir_released" else {}
-    planned = plan(overridden(load(file), over), file.stem)
+    planned = plan(load(file, over), file.stem)
     named = {
         value
         for stage in planned
@@ -32,9 +32,7 @@ def test_a_study_is_planned_whole(file, tmp_path):
 @pytest.mark.parametrize("name", ["tapir", "tapir_qwen", "tapir_released"])
 def test_a_study_of_real_students_asks_them_nothing_of_the_embedded_world(name, tmp_path):
     over = {"released.student_from": str(tmp_path)} if name == "tapir_released" else {}
-    notebooks = {
-        stage.notebook for stage in plan(overridden(load(paths.ROOT / f"params/{name}.yaml"), over), name)
-    }
+    notebooks = {stage.notebook for stage in plan(load(paths.ROOT / f"params/{name}.yaml", over), name)}
     assert "evaluation/gym" not in notebooks and "report" in notebooks
     assert {"evaluation/alpaca_eval", "evaluation/mt_bench", "evaluation/ifeval"} <= notebooks
 

@@ -9,7 +9,7 @@ from lib import paths
 from lib.errors import UserError
 from lib.run import run_study
 from lib.runner import params, preflight
-from lib.runner.plan import overridden, plan
+from lib.runner.plan import plan
 from lib.runner.study import load
 
 DEMO = paths.ROOT / "params/demo.yaml"
@@ -21,7 +21,7 @@ def a_key(monkeypatch):
 
 
 def check(study: str, overrides: dict) -> None:
-    for stage in plan(overridden(load(paths.ROOT / f"params/{study}.yaml"), overrides), "x"):
+    for stage in plan(load(paths.ROOT / f"params/{study}.yaml", overrides), "x"):
         preflight.check(stage.notebook, stage.values)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lib import paths, show
 from lib.errors import UserError, named, one_line
 from lib.runner import params
-from lib.runner.plan import overridden, plan
+from lib.runner.plan import plan
 from lib.runner.study import load
 from lib.text import clean as cleaned
 
@@ -109,7 +109,7 @@ def planned(folder: Path, text: str, run: str = "demo", overrides: dict | None =
     """Return the plan, or None after one clear error; neither writes anything."""
     (folder / "params/a.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        return plan(overridden(load(folder / "params/a.yaml"), overrides or {}), run)
+        return plan(load(folder / "params/a.yaml", overrides or {}), run)
     except UserError as error:
         assert str(error).isprintable() and len(str(error)) < 2000
         return None

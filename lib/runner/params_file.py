@@ -45,7 +45,7 @@ class Entry:
 
     notebook: str
     values: dict
-    when: str | None = None
+    when: str = "true"
     once: bool = False
 
 
@@ -86,11 +86,8 @@ def _merge(below: dict, above: dict) -> dict:
 
 def _merge_arms(below: dict, above: dict) -> dict:
     """Merge arms by name, inherited ones first; `arm: null` leaves an inherited one out."""
-    arms = {arm: values for arm, values in below.items() if arm not in above}
-    for arm, values in above.items():
-        if values is not None or arm not in below:
-            arms[arm] = below.get(arm, {}) | (values or {})
-    return arms
+    own = {a: below.get(a, {}) | (v or {}) for a, v in above.items() if v is not None or a not in below}
+    return {arm: values for arm, values in below.items() if arm not in above} | own
 
 
 def block(item: object, path: object) -> tuple[object, list[Entry]]:
@@ -111,16 +108,13 @@ def _entry(item: object, path: object) -> Entry:
             f"{path}: {item!r:.60} is no stage. "
             "Write a notebook's name, or `name: {when: …, once: …, parameter: value}`."
         )
-    when, once = values.get("when"), values.get("once") is True
+    when = "true" if values.get("when") is None else str(values["when"])
     own = {name: value for name, value in values.items() if name not in ("when", "once")}
-    if when is not None:
-        try:
-            condition(str(when))
-        except (TemplateSyntaxError, RecursionError, MemoryError):
-            raise UserError(
-                f"{path}: when={when!r:.60} is no condition. Compare names and numbers."
-            ) from None
-    return Entry(notebook, own, None if when is None else str(when), once)
+    try:
+        condition(when)
+    except (TemplateSyntaxError, RecursionError, MemoryError):
+        raise UserError(f"{path}: when={when!r:.60} is no condition. Compare names and numbers.") from None
+    return Entry(notebook, own, when, values.get("once") is True)
 
 
 @cache

@@ -4,10 +4,10 @@ A later one wins: notebook default < params < arm < -p < stage entry.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.errors import UserError, named, nearest, one_line
+from lib.errors import UserError, named, one_line
 from lib.runner import folders, params, references
 from lib.runner.keys import RESERVED
 from lib.runner.study import Entry, Study, condition
@@ -65,33 +65,19 @@ def plan(study: Study, run: str) -> list[Planned]:
     return planned + _connected(study, last)
 
 
-def overridden(study: Study, overrides: dict[str, object]) -> Study:
-    """Put -p values into a study. Raises UserError for one that would not act."""
-    given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
-    for key, text in overrides.items():
-        arm, _, name = key.rpartition(".")
-        where = f"-p {named([key])}"
-        if arm and arm not in arms:
-            raise UserError(f"{where}: there is no arm {named([arm])}{nearest(arm, arms)}")
-        study.check_name(where, name, study.names)
-        setting = [each for each, values in study.arms.items() if name in values]
-        if setting and not arm:
-            each = ", ".join(f"-p {a}.{name}={one_line(text, 60)}" for a in arms)
-            raise UserError(f"{where}: the arm {setting[0]} sets it; say which you mean: {each}")
-        entries = [entry for entry in study.entries if name in study.declared[entry.notebook]]
-        if name not in study.own_names and all(name in entry.values for entry in entries):
-            raise UserError(f"{where}: {study.path} sets it stage by stage. Change it there.")
-        (arms[arm] if arm else given)[name] = params.from_text(text, study.kinds.get(name), where)
-    return replace(study, text=study.text | {"params": study.params | given, "arms": arms})
-
-
 def _stages(study: Study, base: dict) -> Iterator[Planned]:
     """Yield the stages of an arm; the round is 0 before a repeat, its last after it."""
     number = 0
     for repeat, entries in study.blocks:
         rounds = [number]
         if repeat is not None:
-            rounds = range(number + 1, number + 1 + _times(study, repeat, base))
+            times = _value(study, repeat, base) if isinstance(repeat, str) else repeat
+            if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
+                raise UserError(
+                    f"{study.path}: repeat={named([repeat])}: {times!r:.60} is no number of rounds "
+                    f"from 0 to {MOST_ROUNDS} (arm {base['arm']})"
+                )
+            rounds = range(number + 1, number + 1 + times)
         for number in rounds:
             for entry in entries:
                 values = base | entry.values | {"round": number}
@@ -100,9 +86,9 @@ def _stages(study: Study, base: dict) -> Iterator[Planned]:
 
 
 def _planned(study: Study, entry: Entry, values: dict) -> Planned:
+    declared = study.declared[entry.notebook]
     full = {
-        name: params.coerce(values[name], p.kind, f"{study.path}: {name}") if name in values else p.default
-        for name, p in study.declared[entry.notebook].items()
+        n: params.coerce(values.get(n, p.default), p.kind, f"{study.path}: {n}") for n, p in declared.items()
     }
     full = references.with_hub_student(full)
     return Planned(entry.notebook, values["arm"], values["seed"], values["round"], full, entry.once)
@@ -139,19 +125,7 @@ def _value(study: Study, name: str, values: dict, notebook: str = "") -> object:
     )
 
 
-def _times(study: Study, repeat: object, values: dict) -> int:
-    times = _value(study, repeat, values) if isinstance(repeat, str) else repeat
-    if type(times) is not int or not 0 <= times <= MOST_ROUNDS:
-        raise UserError(
-            f"{study.path}: repeat={named([repeat])}: {times!r:.60} is no number of rounds "
-            f"from 0 to {MOST_ROUNDS} (arm {values['arm']})"
-        )
-    return times
-
-
 def _applies(study: Study, entry: Entry, values: dict) -> bool:
-    if entry.when is None:
-        return True
     evaluate, names = condition(entry.when)
     operands = {name: _value(study, name, values, entry.notebook) for name in names}
     where = f"{study.path}: when={entry.when!r:.60} (arm {values['arm']})"

@@ -71,7 +71,7 @@ class Study:
     def own_names(self) -> set[str]:
         """The names that the study itself uses, in `repeat` and `when`."""
         repeats = {repeat for repeat, _ in self.blocks if isinstance(repeat, str)}
-        return repeats.union(*(condition(entry.when)[1] for entry in self.entries if entry.when))
+        return repeats.union(*(condition(entry.when)[1] for entry in self.entries))
 
     @cached_property
     def names(self) -> set[str]:
@@ -92,8 +92,11 @@ class Study:
             raise UserError(f"{where}: no notebook declares {named([name])}{near}")
 
 
-def load(path: str | Path) -> Study:
-    """Read and check a params file. Raises UserError naming file and entry."""
+def load(path: str | Path, overrides: dict[str, object] | None = None) -> Study:
+    """Read and check a params file, and put -p values into it: {"name" or "arm.name": text}.
+
+    Raises UserError naming file and entry, and for an override that would not act.
+    """
     text, own = read(Path(path))
     if not text.get("stages"):
         raise UserError(f"{path}: no stages; name at least one notebook under `stages`")
@@ -102,7 +105,7 @@ def load(path: str | Path) -> Study:
     study = _without_unused(Study(Path(path), text, blocks, declared), own)
     _check_names(study)
     _check_contrasts(study)
-    return study
+    return _overridden(study, overrides or {})
 
 
 def _declared(notebook: str) -> dict[str, params.Parameter]:
@@ -142,6 +145,25 @@ def _without_unused(study: Study, own: dict) -> Study:
     return replace(study, text=text, unused=tuple(dict.fromkeys(unused)))
 
 
+def _overridden(study: Study, overrides: dict[str, object]) -> Study:
+    given, arms = {}, {arm: dict(values) for arm, values in study.arms.items()}
+    for key, text in overrides.items():
+        arm, _, name = key.rpartition(".")
+        where = f"-p {named([key])}"
+        if arm and arm not in arms:
+            raise UserError(f"{where}: there is no arm {named([arm])}{nearest(arm, arms)}")
+        study.check_name(where, name, study.names)
+        setting = [each for each, values in study.arms.items() if name in values]
+        if setting and not arm:
+            each = ", ".join(f"-p {a}.{name}={one_line(text, 60)}" for a in arms)
+            raise UserError(f"{where}: the arm {setting[0]} sets it; say which you mean: {each}")
+        entries = [entry for entry in study.entries if name in study.declared[entry.notebook]]
+        if name not in study.own_names and all(name in entry.values for entry in entries):
+            raise UserError(f"{where}: {study.path} sets it stage by stage. Change it there.")
+        (arms[arm] if arm else given)[name] = params.from_text(text, study.kinds.get(name), where)
+    return replace(study, text=study.text | {"params": study.params | given, "arms": arms})
+
+
 # --- checks
 
 
@@ -170,8 +192,8 @@ def _check_contrasts(study: Study) -> None:
     """Raise UserError for contrasts of unknown arms and unfit exploratory seeds."""
     for contrast in study.contrasts:
         for arm in [arm for arm in contrast.partition("_vs_")[::2] if arm not in study.arms]:
-            where, near = f"{study.path}: {named([contrast])}", nearest(arm, study.arms)
-            raise UserError(f"{where} compares {named([arm])}, which is no arm{near}")
+            where = f"{study.path}: {named([contrast])} compares {named([arm])}"
+            raise UserError(f"{where}, which is no arm{nearest(arm, study.arms)}")
     if "exploratory_seeds" in study.text:
         seeds = study.text.get("seeds", [0])
         if strange := set(study.text["exploratory_seeds"]) - set(seeds):
