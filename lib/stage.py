@@ -108,8 +108,7 @@ class Stage:
     def record_of(self, name: str) -> dict:
         """Return the parameters and inputs of the stage that wrote an input, empty where none did."""
         path = self.input(name)
-        folder = path and folders.stage_of(path)
-        return folders.record(folder) if folder else {"parameters": {}, "inputs": {}}
+        return (path and folders.record_of(path)) or {"parameters": {}, "inputs": {}}
 
     def student_of(self, name: str) -> Path | str | None:
         """Return the student of the stage that wrote an input; None where that had none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError, named
 from lib.runner import display, folders, keys, params, references
-from lib.runner.plan import Planned, plan
+from lib.runner.plan import Planned, later_stages, plan
 from lib.runner.study import load
 
 RUN_FIRST = (
@@ -22,7 +22,7 @@ RUN_FIRST = (
 )
 AGAIN = "run the cell that opens it again, and those below"
 BY_HAND = "by hand"
-_filled: list[tuple[dict, dict]] = []  # the globals of the last notebook, and what a params file gave them
+FILLED = "_from_params_file"  # in a notebook's globals: what a params file gave them
 _imported: dict[Path, str] = {}  # the syntax of lib's modules, as this kernel imported them
 
 
@@ -121,7 +121,7 @@ def prepare(notebook: str, values: dict) -> Opened:
             f"`{paths.short(final)}`. Go on with the next notebook, or run the cells below to make it again."
         )
     values.update(copy.deepcopy(parameters))
-    _filled[:] = [(values, {n: parameters[n] for n, origin in origins.items() if origin != BY_HAND})]
+    values[FILLED] = {n: parameters[n] for n, origin in origins.items() if origin != BY_HAND}
     return Opened(values, content, new, final, origins, notes, later)
 
 
@@ -134,7 +134,7 @@ def _values(notebook: str, declared: dict[str, params.Parameter], values: dict) 
     defaults = {name: parameter.default for name, parameter in declared.items()}
     # an edit of the parameters cell is by hand, though it was saved in the meantime
     unedited = defaults | (params.committed(folders.notebook_path(notebook)) or {})
-    before = next((filled for names, filled in _filled if names is values), {})
+    before = values.get(FILLED, {})
     given = {n: defaults[n] if n in before and value == before[n] else value for n, value in given.items()}
     by_hand = {name: value for name, value in given.items() if value != unedited[name]}
     file, notes = given.get("params_file", ""), []
@@ -156,23 +156,18 @@ def _from_params_file(file: str, notebook: str, given: dict, declared: dict) -> 
     if arm not in study.arms:
         arms = ", ".join(study.arms)
         notes.append(f"arm={arm} is none of {file} ({arms}): what it sets for all arms holds.")
-    own = replace(study, text=study.text | {"arms": {arm: study.arms.get(arm, {})}})
+    seeds = dict.fromkeys(("seeds", "exploratory_seeds"), [given.get("seed", 0)])
+    own = replace(study, text=study.text | seeds | {"arms": {arm: study.arms.get(arm, {})}})
     planned, later = plan(own, "by_hand"), []
     stages = [stage for stage in planned if stage.notebook == notebook]
     if stages:
         so_far = [stage for stage in stages if stage.round <= round]
-        stage = max(so_far, key=_round) if so_far else min(stages, key=_round)
-        values, after = stage.values, planned[planned.index(stage) + 1 :]
-        same_arm = [each for each in after if (each.arm, each.seed) == (stage.arm, stage.seed)]
-        later = [{"notebook": each.notebook, "parameters": each.values} for each in same_arm]
+        stage = so_far[-1] if so_far else stages[0]
+        values, later = stage.values, later_stages(planned, stage)
     else:
         values = {name: v for name, v in (own.params | own.arms[arm]).items() if name in declared}
         values = {n: params.coerce(v, declared[n].kind, f"{file}: {n}") for n, v in values.items()}
     return {name: value for name, value in values.items() if name not in keys.RESERVED}, notes, later
-
-
-def _round(stage: Planned) -> int:
-    return stage.round
 
 
 # --- inputs
@@ -201,21 +196,15 @@ def _outdated(inputs: Iterable[Path | None]) -> list[str]:
     """Name the stages behind the inputs whose own inputs were made again since."""
     texts, waiting = [], list(filter(None, inputs))
     for path in waiting:  # grows by what the stages read
-        record = _record(path) or {}
+        record = folders.record_of(path) or {}
         for name, key in record.get("input_keys", {}).items():
             source = record["inputs"][name] and Path(record["inputs"][name])
             if source and key != (keys.input_key(source) if source.exists() else None):
-                again = (_record(source) or {"name": paths.short(source)})["name"]
+                again = (folders.record_of(source) or {"name": paths.short(source)})["name"]
                 again = f"`{record['name']}` is out of date: `{again}` was run again since. Run it again."
                 texts += [again] if again not in texts else []
             waiting += [source] if source and source not in waiting else []
     return texts
-
-
-def _record(path: Path) -> dict | None:
-    """Return the record of the stage that a path lies in."""
-    folder = folders.stage_of(path)
-    return folder and folders.record(folder)
 
 
 # --- code

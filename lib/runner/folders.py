@@ -71,6 +71,12 @@ def stage_of(path: Path) -> Path | None:
     return next((folder for folder in (path, *path.parents) if record(folder)), None)
 
 
+def record_of(path: Path) -> dict | None:
+    """Return the stage.json of the stage that wrote a file or folder, or None."""
+    folder = stage_of(path)
+    return folder and record(folder)
+
+
 def metrics(folder: Path) -> dict[str, float | None]:
     """Return the metrics that a stage wrote."""
     return files.read_json(folder / "metrics.json") or {}
@@ -89,9 +95,8 @@ def damage(folder: Path) -> str | None:
     for name, written in (record(folder) or {}).get("files", {}).items():
         path = folder / name
         status = path.stat() if path.is_file() else None
-        if status is None or status.st_size != written["size"]:
-            return f"{name} is not as it was written"
-        if status.st_mtime_ns != written["mtime_ns"] and digest(path) != written["sha256"]:
+        is_same = status and status.st_size == written["size"]
+        if not is_same or (status.st_mtime_ns != written["mtime_ns"] and digest(path) != written["sha256"]):
             return f"{name} is not as it was written"
     return None
 

@@ -149,14 +149,10 @@ def _version(name: str) -> str:
 
 def code_cells(notebook: dict) -> list[Source]:
     """Read the code cells, without magics and the parameters cell."""
-    result = []
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" not in tags(cell):
-            lines = "".join(cell["source"]).splitlines()
-            result.append(
-                _read("\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))))
-            )
-    return result
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and "parameters" not in tags(c)]
+    lines = ("".join(cell["source"]).splitlines() for cell in cells)
+    python = ([line for line in each if not line.lstrip().startswith(("%", "!"))] for each in lines)
+    return [_read("\n".join(each)) for each in python]
 
 
 def tags(cell: dict) -> list[str]:

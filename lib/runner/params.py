@@ -67,9 +67,24 @@ def declared(notebook: dict, path: object) -> dict[str, Parameter]:
         cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "parameters" in tags(cell)
     ]
     source = "".join(tagged[0]["source"]) if tagged else ""
-    lines = parse(source, f"{path}, parameters cell").body
-    parameters = [_parameter(line, f"{path}, parameters cell, line {line.lineno}") for line in lines]
-    return {parameter.name: parameter for parameter in parameters}
+    result = {}
+    for line in parse(source, f"{path}, parameters cell").body:
+        where = f"{path}, parameters cell, line {line.lineno}"
+        if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
+            raise UserError(f"{where}: write every parameter as `name: type = value  # help`")
+        name, kind = line.target.id, ast.unparse(line.annotation)
+        if name.endswith(SECRET):
+            raise UserError(f"{where}: {name} looks like a secret. Set keys in the environment.")
+        if kind not in TYPES:
+            raise UserError(f"{where}: {name} has the unknown type {kind}. Use one of {', '.join(TYPES)}.")
+        try:
+            default = ast.literal_eval(line.value)
+        except ValueError:
+            raise UserError(
+                f"{where}: the default of {name} must be a plain value, not a computed one"
+            ) from None
+        result[name] = Parameter(name, kind, coerce(default, kind, f"{where}: {name}"))
+    return result
 
 
 def committed(path: Path) -> dict[str, object] | None:
@@ -90,20 +105,6 @@ def uncommitted(declared: dict[str, dict[str, Parameter]], given: Container[str]
         now = {n: p.default for n, p in parameters.items() if n in before and n not in given}
         texts += [f"{notebook} {n}={now[n]!r} ({before[n]!r})" for n in now if now[n] != before[n]]
     return texts
-
-
-def _parameter(line: ast.stmt, where: str) -> Parameter:
-    if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
-        raise UserError(f"{where}: write every parameter as `name: type = value  # help`")
-    name, kind = line.target.id, ast.unparse(line.annotation)
-    if name.endswith(SECRET):
-        raise UserError(f"{where}: {name} looks like a secret. Set keys in the environment.")
-    if kind not in TYPES:
-        raise UserError(f"{where}: {name} has the unknown type {kind}. Use one of {', '.join(TYPES)}.")
-    try:
-        return Parameter(name, kind, coerce(ast.literal_eval(line.value), kind, f"{where}: {name}"))
-    except ValueError:
-        raise UserError(f"{where}: the default of {name} must be a plain value, not a computed one") from None
 
 
 def coerce(value: object, kind: str, name: str) -> object:

@@ -65,6 +65,13 @@ def plan(study: Study, run: str) -> list[Planned]:
     return planned + _connected(study, last)
 
 
+def later_stages(planned: list[Planned], stage: Planned) -> list[dict]:
+    """List the notebook and the parameters of every stage behind one, in its arm and seed."""
+    after = planned[planned.index(stage) + 1 :]
+    own = [each for each in after if (each.arm, each.seed) == (stage.arm, stage.seed)]
+    return [{"notebook": each.notebook, "parameters": each.values} for each in own]
+
+
 def _stages(study: Study, base: dict) -> Iterator[Planned]:
     """Yield the stages of an arm; the round is 0 before a repeat, its last after it."""
     number = 0

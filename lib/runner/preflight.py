@@ -76,8 +76,12 @@ def check(notebook: str, values: dict) -> None:
         _check_target(values)
     if benchmark := registry.benchmark(notebook):
         _check_benchmark(benchmark, values)
-    for name in _models(notebook, values):
-        _check_model(name, values)
+    for name in _models(notebook, values):  # a key, a price: better known before anything is trained
+        try:
+            catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        check_ledger(models.ledger_path(), models.ledger_only())
 
 
 # --- one parameter
@@ -149,7 +153,13 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
 def _models(notebook: str, values: dict) -> list[str]:
     """List the parameters that name the models which a notebook asks."""
     if "oracle" in values:
-        return _oracles(values)
+        embedded = [name for name in ("oracle", "judge") if values[name] == "exact"]
+        if embedded and values["judge"] != values["oracle"] and values["judge"]:
+            raise UserError(
+                f"judge={values['judge']}: the embedded oracle judges its own responses, and no others. "
+                "Leave judge empty, or name another oracle."
+            )
+        return [] if embedded else [name for name in ("oracle", "judge") if values[name]]
     if values.get("annotator", "exact") != "exact":
         from lib.evaluation import annotators
 
@@ -162,26 +172,6 @@ def _models(notebook: str, values: dict) -> list[str]:
     if values["benchmark_judge"] == "exact":
         raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
     return ["benchmark_judge"]
-
-
-def _oracles(values: dict) -> list[str]:
-    """The embedded oracle judges alone, and its own responses alone."""
-    embedded = [name for name in ("oracle", "judge") if values[name] == "exact"]
-    if embedded and values["judge"] != values["oracle"] and values["judge"]:
-        raise UserError(
-            f"judge={values['judge']}: the embedded oracle judges its own responses, and no others. Leave "
-            "judge empty, or name another oracle."
-        )
-    return [] if embedded else [name for name in ("oracle", "judge") if values[name]]
-
-
-def _check_model(name: str, values: dict) -> None:
-    """A model is offered, its key, price and ledger are there: better known before anything is trained."""
-    try:
-        catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    check_ledger(models.ledger_path(), models.ledger_only())
 
 
 @cache

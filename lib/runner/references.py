@@ -43,7 +43,9 @@ def resolve(
     None where the text is empty, means a round before the first, or is optional and not there.
     Raises UserError with `advice` where no stage fits.
     """
-    text = fill_round(text, round or 0)
+    text = re.sub(r"\{round([+-]1)?\}", lambda match: str((round or 0) + int(match[1] or 0)), text)
+    if "{" in text or "}" in text:
+        raise UserError(f"{text!r:.200}: only {{round}}, {{round-1}} and {{round+1}} may stand in braces")
     if not text:
         return None
     path = paths.local(text)
@@ -62,14 +64,6 @@ def resolve(
     which = notebook if number is None else f"{notebook}@{number}"
     advice = advice.format(notebook=notebook, round=f" (round = {number})" if number is not None else "")
     raise UserError(f"{name}={text!r:.200}: there is no stage {which} before it. {advice}")
-
-
-def fill_round(text: str, round: int) -> str:
-    """Put numbers for {round}, {round-1} and {round+1}; any other brace is refused."""
-    filled = re.sub(r"\{round([+-]1)?\}", lambda m: str(round + int(m[1] or 0)), text)
-    if "{" in filled or "}" in filled:
-        raise UserError(f"{text!r:.200}: only {{round}}, {{round-1}} and {{round+1}} may stand in braces")
-    return filled
 
 
 def _split(text: str, name: str) -> tuple[str, int | None, str]:
