@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from copy import copy
 from pathlib import Path
 
 import psutil
@@ -89,13 +88,9 @@ ORACLE = Script(
 )
 
 
-def corpus(shift: int = 0) -> list[dict]:
-    return [
-        {"instruction": f"Add {i} and {unlike(i)}.", "input": "", "output": str(2 * i + shift)}
-        for i in range(100, 140)
-    ]
-
-
+CORPUS = [
+    {"instruction": f"Add {i} and {unlike(i)}.", "input": "", "output": str(2 * i)} for i in range(100, 140)
+]
 started: list[subprocess.Popen] = []  # by all places, for a failed test to leave none behind
 
 
@@ -104,45 +99,33 @@ class Place:
 
     def __init__(self, folder: Path, url: str, study: str = WHOLE):
         folder.mkdir(exist_ok=True)
-        self.home, self.outputs, self.ledger = folder, folder / "outputs", folder / "ledger.sqlite"
-        self.source, self.study = folder / "rows.json", folder / "study.yaml"
-        self.source.write_text(json.dumps(corpus()))
+        self.outputs, self.ledger = folder / "outputs", folder / "ledger.sqlite"
+        self.models, self.study = folder / "models.yaml", folder / "study.yaml"
+        source = folder / "rows.json"
+        source.write_text(json.dumps(CORPUS))
         (folder / "hardware.yaml").write_text("save_steps: 3\n")
-        self.study.write_text(study.format(source=self.source, folder=folder))
-        (folder / "models.yaml").write_text(MODELS.format(url=url, concurrency=CONCURRENCY))
-        self.over: list[str] = ["--ledger", str(self.ledger)]
+        self.study.write_text(study.format(source=source, folder=folder))
+        self.models.write_text(MODELS.format(url=url, concurrency=CONCURRENCY))
         self.seen: set[psutil.Process] = set()
 
     @property
     def folder(self) -> Path:
         return self.outputs / RUN
 
-    @property
-    def words(self) -> list[str]:
-        return [sys.executable, "-m", "lib.run", str(self.study), "--run", RUN, *self.over]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        own = {"OUTPUTS": str(self.outputs), "MODELS": str(self.home / "models.yaml"), "OMP_NUM_THREADS": "1"}
-        return os.environ | own | {"PYTHONPATH": str(ROOT)}
-
-    def start(self, before: list[str] = (), **options) -> subprocess.Popen:
-        """The command, in a process group of its own; `before` are words to put before it."""
+    def start(self) -> subprocess.Popen:
+        """The command, in a process group of its own."""
+        words = [sys.executable, "-m", "lib.run", str(self.study), "--run", RUN, "--ledger", str(self.ledger)]
+        own = {"OUTPUTS": str(self.outputs), "MODELS": str(self.models), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | own | {"PYTHONPATH": str(ROOT)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        words, own = [*before, *self.words], {"cwd": ROOT, "env": self.environment, "start_new_session": True}
-        started.append(subprocess.Popen(words, **own, **pipes, **options))
+        started.append(subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **pipes))
         return started[-1]
 
-    def go(self, **options) -> subprocess.CompletedProcess:
-        """The command, to its end."""
-        process = self.start(**options)
-        output, complained = process.communicate(timeout=LONGEST_S)
-        return subprocess.CompletedProcess(process.args, process.returncode, output, complained)
-
-    def finish(self, **options) -> dict:
+    def finish(self) -> dict:
         """The command, which must end well; returns its summary."""
-        ended = self.go(**options)
-        assert ended.returncode == 0, f"ended with {ended.returncode}: {ended.stderr}"
+        process = self.start()
+        _, complained = process.communicate(timeout=LONGEST_S)
+        assert process.returncode == 0, f"ended with {process.returncode}: {complained}"
         return self.summary()
 
     def summary(self) -> dict:
@@ -155,9 +138,6 @@ class Place:
         """What is in the store while others make and move folders, at which `Path.glob` would stumble."""
         return [Path(name) for name in glob.glob(f"{self.outputs}/store/{pattern}", recursive=True)]
 
-    def parts(self) -> list[Path]:
-        return self.find("**/*.part")
-
     def part(self, name: str) -> Path | None:
         """The folder in which a stage is worked on, once it is."""
         return next(iter(self.find(f"{name.partition('@')[0]}/*.part")), None)
@@ -166,10 +146,6 @@ class Place:
         """Undo a stage: its folder in the store goes, and the link to it."""
         shutil.rmtree(self.stage(name, arm).resolve())
         self.stage(name, arm).unlink()
-
-    def keep_calls_in(self, ledger: Path) -> None:
-        """Another ledger from now on."""
-        self.ledger, self.over = ledger, ["--ledger", str(ledger)]
 
 
 def wait(condition, seconds: float = LONGEST_S):
@@ -211,20 +187,3 @@ def kill(processes: list[psutil.Process]) -> None:
 
 def alive(processes: set[psutil.Process]) -> list[psutil.Process]:
     return [member for member in processes if member.is_running() and member.status() != psutil.STATUS_ZOMBIE]
-
-
-def the_error(ended: subprocess.CompletedProcess) -> str:
-    """What a run says that came to grief: one error of three lines at most."""
-    output = ended.stderr.strip()
-    assert ended.returncode == 1 and 1 <= len(output.splitlines()) <= 3 and "Traceback" not in output, output
-    return output
-
-
-def copied(original: Place, folder: Path) -> Place:
-    """The same study with a copy of all that it has written so far."""
-    shutil.copytree(original.home, folder, dirs_exist_ok=True, symlinks=True)
-    twin = copy(original)
-    twin.home, twin.outputs, twin.seen = folder, folder / "outputs", set()
-    if original.ledger.exists():
-        twin.keep_calls_in(folder / original.ledger.name)
-    return twin
