@@ -37,19 +37,16 @@ def test_without_a_warm_up_the_first_round_starts_from_the_student_that_is_named
     assert student_of(train, 2) == f"{stored(train, 1)} 2"
 
 
-def test_with_a_warm_up_the_first_round_goes_on_from_it(train):
+def test_with_a_warm_up_the_first_round_goes_on_from_it_and_each_knows_the_parameters_of_the_later_ones(
+    train,
+):
     run_study(train.params(STAGES % "true"))
     assert student_of(train, 0) == "base 0"
     assert student_of(train, 1) == f"{stored(train, 0)} 1"
-
-
-def test_a_stage_knows_the_parameters_of_the_later_ones_of_its_arm(train):
-    summary = run_study(train.params(STAGES % "true"))
     folder = train.root / "outputs/demo/main/s0"
     metrics = [files.read_json(folder / f"train@{n}/metrics.json") for n in (0, 1, 2)]
     assert [(each["later"], each["rate"]) for each in metrics] == [(2, 6), (1, 3), (0, 0)]
     assert "later" not in files.read_json(folder / "train@0/stage.json")
-    assert summary["status"] == "complete"
 
 
 def test_a_stage_knows_the_student_of_the_stage_that_wrote_its_rows(train):
