@@ -360,7 +360,6 @@ def test_the_key_follows_the_versions_of_what_is_imported(project, monkeypatch, 
         "$RECORDED_DATA/rows.json",  # known without being set
         "$RECORDED_DATA/*.json",
         "data/*.json",
-        "accelerate launch --config_file data/rows.json",
     ],
 )
 def test_the_key_follows_the_content_of_files_that_a_value_names(project, monkeypatch, value):

@@ -4,7 +4,7 @@ What counts:
 - the code cells, and the lib modules that they import, directly or through others: the syntax, not comments;
 - the data files beside these modules;
 - the declared parameters but ONLY_HOW; of RESERVED, `seed` and `round` where a cell uses them;
-- the content of files and folders that parameters name: as paths, as patterns, or as words of a command;
+- the content of files and folders that parameters name, as paths or patterns;
 - files in params/prompts and params/tasks whose name stands in a parameter, a cell or one of the modules;
 - the keys of input stages, and the content of other inputs;
 - the versions of the LIBRARIES and of SCORING that cells and modules import.
@@ -225,14 +225,12 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _named_files(text: str) -> Iterator[Path]:
-    """Yield what a parameter names: a path, a pattern, or a file in a command. A bare word is no folder."""
+def _named_files(text: str) -> list[Path]:
+    """Return what a parameter names: a path or the files of a pattern. A bare word is no folder."""
     path = paths.local(text)
-    if "/" in text and text.strip("./") and os.path.isdir(path):
-        yield path
-    elif "/" in text and glob.has_magic(text):
-        yield from paths.matching(text)
-    yield from (path for path in map(paths.local, {text, *text.split()}) if os.path.isfile(path))
+    if os.path.isfile(path) or ("/" in text and text.strip("./") and os.path.isdir(path)):
+        return [path]
+    return paths.matching(text) if "/" in text and glob.has_magic(text) else []
 
 
 def _beside(used: Iterable[Path]) -> set[Path]:
