@@ -48,7 +48,8 @@ class Opened:
     def difference(self) -> str:
         """Say what differs now from what was opened, in one sentence; empty if nothing does."""
         values, old = self.values, self.plan["parameters"]
-        changed = [name for name in old if not _same(values.get(name), old[name])]
+        plain = {n: v for n, v in values.items() if isinstance(v, bool | int | float | str | list | dict)}
+        changed = [name for name in old if name not in plain or plain[name] != old[name]]
         opened = "when this stage was opened and is now"
         texts = [f"{name} was {old[name]!r:.60} {opened} {values.get(name)!r:.60}" for name in changed[:3]]
         texts += [f"{len(changed) - 3} more parameters changed"] if changed[3:] else []
@@ -75,10 +76,6 @@ class Opened:
                 self.edited[saved["id"]] = next(iter(result.info.raw_cell.strip().splitlines()), "")[:60]
         if (text := self.difference()) and text not in str(result.error_in_exec):
             display.show(text)
-
-
-def _same(now: object, then: object) -> bool:
-    return isinstance(now, bool | int | float | str | list | dict) and now == then
 
 
 def _is_same_code(saved: dict, ran: str) -> bool:

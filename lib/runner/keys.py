@@ -60,7 +60,9 @@ def stage_key(
     cells = code_cells(notebook)
     used = modules(cells, showing)
     sources = [*cells, *used.values()]
-    counted = {name: value for name, value in values.items() if name not in inputs and _counts(name, cells)}
+    used_names = frozenset().union(*(cell.names for cell in cells))
+    left_out = {*inputs, *ONLY_HOW, *RESERVED} - ({"seed", "round"} & used_names)
+    counted = {name: value for name, value in values.items() if name not in left_out}
     student, url = catalog.split(values.get("student") or "")
     if url:
         counted["student"] = student
@@ -86,13 +88,6 @@ def _sent_to(values: dict) -> list:
     names = [str(values.get(name) or "exact") for name in ("oracle", "judge", "benchmark_judge")]
     entries = [catalog.listed().get(name) for name in names if name != "exact" and not catalog.split(name)[1]]
     return [(entry.request({"temperature": 0, "max_tokens": 0}), entry.json) for entry in entries if entry]
-
-
-def _counts(name: str, cells: list[Source]) -> bool:
-    """Say whether a parameter counts: `seed` and `round` only where code uses them."""
-    if name in RESERVED:
-        return name in ("seed", "round") and any(name in cell.names for cell in cells)
-    return name not in ONLY_HOW
 
 
 def input_key(path: Path) -> str:
