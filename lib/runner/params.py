@@ -80,9 +80,7 @@ def declared(notebook: dict, path: object) -> dict[str, Parameter]:
         try:
             default = ast.literal_eval(line.value)
         except ValueError:
-            raise UserError(
-                f"{where}: the default of {name} must be a plain value, not a computed one"
-            ) from None
+            raise UserError(f"{where}: the default of {name} must be a plain value, not computed") from None
         result[name] = Parameter(name, kind, coerce(default, kind, f"{where}: {name}"))
     return result
 

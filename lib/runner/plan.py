@@ -93,10 +93,9 @@ def _stages(study: Study, base: dict) -> Iterator[Planned]:
 
 
 def _planned(study: Study, entry: Entry, values: dict) -> Planned:
-    declared = study.declared[entry.notebook]
-    full = {
-        n: params.coerce(values.get(n, p.default), p.kind, f"{study.path}: {n}") for n, p in declared.items()
-    }
+    full = {}
+    for name, p in study.declared[entry.notebook].items():
+        full[name] = params.coerce(values.get(name, p.default), p.kind, f"{study.path}: {name}")
     full = references.with_hub_student(full)
     return Planned(entry.notebook, values["arm"], values["seed"], values["round"], full, entry.once)
 

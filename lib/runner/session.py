@@ -124,15 +124,8 @@ class Run:
         after = self.planned[self.planned.index(stage) + 1 :]
         after = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
         later = [{"notebook": p.notebook, "parameters": p.values} for p in after]
-        return Job(
-            stage,
-            self.name,
-            key,
-            inputs,
-            given,
-            later,
-            Line(stage.label, self.workers == 1 and sys.stdout.isatty()),
-        )
+        line = Line(stage.label, self.workers == 1 and sys.stdout.isatty())
+        return Job(stage, self.name, key, inputs, given, later, line)
 
     def _finish(self, job: Job) -> None:
         """Link to a stage in the store, write it down and draw its page."""
