@@ -111,31 +111,27 @@ def test_arms_whose_settings_are_swapped_are_compared_anew_and_keep_their_own_fi
     assert swapped["comparisons"] == {"a_vs_b": {"files": ["a b"]}}
 
 
-def test_exploratory_arms_take_fewer_seeds_and_are_compared_on_those_both_have(study):
-    stub = sys.modules["lib.evaluation.statistics"]
-    stub.compare = lambda a, b: {"m": {"difference": len(a), "p": 0.03}}
-    text = "stages: [data, train]\narms: {a: {}, b: {selection: three}, c: {selection: four}}\nprimary: [a_vs_b]\n"
-    text += "comparisons: [c_vs_a, c_vs_b]\nseeds: [0, 1]\nexploratory_seeds: [0]"
+def test_exploratory_arms_take_fewer_seeds_and_their_contrasts_with_scores_are_corrected(study):
+    nothing = dict.fromkeys(("difference", "low", "high")) | {"n": 0}
+
+    def compare(a: list[Path], b: list[Path]) -> dict:
+        return {"m": nothing if b[0].parents[1].name == "c" else {"difference": len(a), "p": 0.03}}
+
+    sys.modules["lib.evaluation.statistics"].compare = compare
+    text = "stages: [data, train: {when: selection != 'none'}]\nseeds: [0, 1]\nexploratory_seeds: [0]\n"
+    text += "primary: [a_vs_b]\ncomparisons: [c_vs_a, c_vs_b, b_vs_c, d_vs_a]\n"
+    text += "arms: {a: {}, b: {selection: three}, c: {selection: four}, d: {selection: none}}"
     summary = run_study(study.params(text))
     seeds = {arm: list(result["seeds"]) for arm, result in summary["arms"].items()}
-    assert seeds == {"a": ["0", "1"], "b": ["0", "1"], "c": ["0"]}
-    assert summary["comparisons"]["a_vs_b"]["m"] == {"difference": 2, "p": 0.03}
-    assert summary["comparisons"]["c_vs_a"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.06}
-
-
-def test_contrasts_without_scores_end_no_run_and_have_no_part_in_the_correction(study):
-    stub, nothing = (
-        sys.modules["lib.evaluation.statistics"],
-        dict.fromkeys(("difference", "low", "high")) | {"n": 0},
-    )
-    stub.compare = lambda a, b: {"m": {"difference": 1, "p": 0.03} if "b" in str(b) else nothing}
-    text = "stages: [data, train: {when: selection != 'none'}]\nprimary: [b_vs_a]\n"
-    text += "comparisons: [a_vs_b, a_vs_c, d_vs_a]\n"
-    arms = "arms: {a: {}, b: {selection: three}, c: {selection: four}, d: {selection: none}}"
-    summary = run_study(study.params(text + arms))
-    assert summary["comparisons"]["a_vs_b"]["m"] == {"difference": 1, "p": 0.03, "p_holm": 0.03}
-    assert summary["comparisons"]["a_vs_c"]["m"] == nothing
-    assert summary["comparisons"]["d_vs_a"] == {} and summary["status"] == "complete"
+    assert seeds == {"a": ["0", "1"], "b": ["0", "1"], "c": ["0"], "d": ["0"]}
+    assert summary["comparisons"] == {
+        "a_vs_b": {"m": {"difference": 2, "p": 0.03}},
+        "c_vs_a": {"m": {"difference": 1, "p": 0.03, "p_holm": 0.06}},
+        "c_vs_b": {"m": {"difference": 1, "p": 0.03, "p_holm": 0.06}},
+        "b_vs_c": {"m": nothing},
+        "d_vs_a": {},
+    }
+    assert summary["status"] == "complete"
 
 
 def assert_summary_is_as_designed(study, summary):
