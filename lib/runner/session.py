@@ -11,7 +11,7 @@ from lib.errors import UserError
 from lib.runner import folders, keys, params, summary
 from lib.runner.display import Line
 from lib.runner.execute import Job
-from lib.runner.plan import Planned
+from lib.runner.plan import Planned, later_stages
 from lib.runner.study import Study
 
 LOOK_S = 0.2  # between two looks at what the stages do
@@ -121,9 +121,7 @@ class Run:
         key = keys.stage_key(notebook, stage.values, inputs, also, showing=stage.once)
         declared = self.study.declared[stage.notebook]
         given = {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
-        after = self.planned[self.planned.index(stage) + 1 :]
-        after = [p for p in after if (p.arm, p.seed) == (stage.arm, stage.seed)]
-        later = [{"notebook": p.notebook, "parameters": p.values} for p in after]
+        later = later_stages(self.planned, stage)
         line = Line(stage.label, self.workers == 1 and sys.stdout.isatty())
         return Job(stage, self.name, key, inputs, given, later, line)
 
