@@ -1,10 +1,13 @@
 """lib is a house of rooms: an import points to an earlier room, and never in a circle."""
 
 import ast
+import inspect
 from graphlib import TopologicalSorter
 from pathlib import Path
+from pkgutil import resolve_name
 
 import nbformat
+import pytest
 
 ROOT = Path(__file__).parents[1]
 LIB = ROOT / "lib"
@@ -108,3 +111,32 @@ def vague(folder: str) -> dict[str, set[str]]:
 
 def test_names_say_what_they_hold():
     assert vague("lib") == vague("notebooks") == vague("tests") == {}
+
+
+PUBLIC = {  # docs/architecture.md: names that code outside lib may import, with their first parameters
+    "lib.corpus:load": "source",
+    "lib.tapir.judge:read_scores": "verdict",
+    "lib.tapir.curriculum:mfd": "oracle_score student_score",
+    "lib.evaluation.metrics:exact_match": "predictions references",
+    "lib.evaluation.metrics:rouge_l": "predictions references",
+    "lib.evaluation.metrics:rouge_l_char": "predictions references",
+    "lib.evaluation.statistics:bootstrap_interval": "scores",
+    "lib.evaluation.statistics:compare": "folders_a folders_b",
+    "lib.models:load": "student chat_template",
+    "lib.models:connect": "model ledger run concurrency",
+    "lib.models.backend:Backend.generate": "self prompts params report",
+    "lib.models.types:SamplingParams": "n temperature top_k max_tokens seed",
+    "lib.models.types:Completion": "text reasoning finish_reason prompt_tokens completion_tokens",
+    "lib.oracle:LLMOracle": "backend judge labels",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_others_import_keeps_its_name_and_parameters(name):
+    parameters = PUBLIC[name].split()
+    assert list(inspect.signature(resolve_name(name)).parameters)[: len(parameters)] == parameters
+
+
+@pytest.mark.parametrize("ask", ["answer", "score", "classify", "rate", "expand", "refine"])
+def test_an_oracle_answers_what_others_ask(ask):
+    assert callable(getattr(resolve_name("lib.oracle:LLMOracle"), ask))

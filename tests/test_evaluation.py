@@ -7,7 +7,7 @@ import pytest
 
 from lib import models, paths, records, show
 from lib.errors import UserError
-from lib.evaluation import alpaca, ifeval, mt_bench, shared
+from lib.evaluation import alpaca, ifeval, metrics, mt_bench, shared
 from lib.gym import questions, world
 from lib.models.types import Completion, SamplingParams
 from lib.training import encoding
@@ -136,3 +136,18 @@ def test_model_text_is_escaped_in_a_table_and_out_of_it():
         page = show.texts(pd.DataFrame(rows), ["<b>"], ["reply"]).data
         assert "<script" not in page and "<img" not in page and "<b>" not in page and "&lt;b&gt;" in page
     assert show.code("a`<b>\nc") == "`a'<b> c`"
+
+
+def test_metrics_take_the_nearest_reference_but_for_characters_which_take_the_first():
+    assert metrics.exact_match(["a ", "b", "c", "d"], [["x", "a"], ["b"], ["x"], ["D"]]) == 0.5
+    assert metrics.rouge_l(["the cats ran"], [["a dog", "The cat ran"]]) == 1  # words are stemmed
+    assert metrics.rouge_l(["one two three four"], [["one three"]]) == pytest.approx(2 * 1 * 0.5 / 1.5)
+    assert metrics.rouge_l_char(["abcd"], [["abxd", "abcd"]]) == 0.75
+    assert metrics.rouge_l_char([""], [["ab"]]) == 0
+
+
+@pytest.mark.parametrize("measure", [metrics.exact_match, metrics.rouge_l, metrics.rouge_l_char])
+@pytest.mark.parametrize(("predictions", "gold"), [([], []), (["a"], []), (["a"], [[]])])
+def test_responses_without_references_are_refused(measure, predictions, gold):
+    with pytest.raises(ValueError, match="each prediction needs its own list"):
+        measure(predictions, gold)

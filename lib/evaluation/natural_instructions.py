@@ -3,18 +3,16 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pandas as pd
-from rapidfuzz.distance import LCSseq
 
 from lib import prompts, records
 from lib.corpus import contamination
 from lib.errors import UserError
-from lib.evaluation import shared
+from lib.evaluation import metrics, shared
 from lib.models.local import LocalBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import generate, labels
@@ -123,31 +121,14 @@ def scores(name: str, target: Target, test: list[Instance], responses: list[str]
             marks = {"exact_match": label in gold, "exact_match_substring": substring in gold}
             marks["parsable"] = label is not None
         else:
-            marks = {"rouge_l": rouge_l(response, gold), "rouge_l_char": rouge_l_char(response, gold)}
-            marks |= {"exact_match": response.strip() in map(str.strip, gold), "parsable": bool(response)}
+            measures = (metrics.rouge_l, metrics.rouge_l_char, metrics.exact_match)
+            marks = {measure.__name__: measure([response], [gold]) for measure in measures}
+            marks["parsable"] = bool(response)
         rows.append(marks | {"id": instance.id})
     long = pd.DataFrame(rows).melt(id_vars="id", var_name="metric", value_name="score")
     prefix = f"ni.{name}." if name else "ni."
     columns = {"metric": prefix + long["metric"], "score": long["score"].astype(float)}
     return long.assign(**columns, stratum=target.name, weight=1.0)
-
-
-def rouge_l(response: str, references: list[str]) -> float:
-    """Compute ROUGE-L F1 of stemmed words, 0 to 1, with the nearest reference."""
-    return _rouge().score_multi(references, response)["rougeL"].fmeasure
-
-
-@cache
-def _rouge():
-    from rouge_score.rouge_scorer import RougeScorer  # imports NLTK, which takes seconds
-
-    return RougeScorer(["rougeL"], use_stemmer=True)
-
-
-def rouge_l_char(response: str, references: list[str]) -> float:
-    """Compute ROUGE-L F1 of characters, 0 to 1, with the first reference (SELF-GUIDE's)."""
-    length = len(response) + len(references[0])
-    return 2 * LCSseq.similarity(response, references[0]) / max(length, 1)
 
 
 def touched(pairs: list[Demo], target: Target, test: list[Instance]) -> list[str]:

@@ -25,14 +25,19 @@ def means(scores: pd.DataFrame) -> dict[str, float]:
     return {metric: _mean(_strata(rows)) for metric, rows in scores.groupby("metric")}
 
 
-def intervals(scores: pd.DataFrame) -> pd.DataFrame:
-    """Compute every metric and its 95 % interval, rows resampled within their stratum: score, low, high."""
-    lines = {}
+def bootstrap_interval(scores: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Compute the 95 % interval of every metric, rows resampled within their stratum."""
+    intervals = {}
     for metric, rows in scores.groupby("metric"):
-        strata = _strata(rows)
-        draws = _resampled(strata, np.random.default_rng(0))
-        lines[metric] = _mean(strata), *np.percentile(draws, LEVEL)
-    return pd.DataFrame.from_dict(lines, orient="index", columns=["score", "low", "high"])
+        draws = _resampled(_strata(rows), np.random.default_rng(0))
+        intervals[metric] = tuple(np.percentile(draws, LEVEL).tolist())
+    return intervals
+
+
+def intervals(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compute every metric with the ends of its bootstrap interval: score, low, high."""
+    bounds = pd.DataFrame.from_dict(bootstrap_interval(scores), orient="index", columns=["low", "high"])
+    return bounds.assign(score=means(scores))[["score", "low", "high"]]
 
 
 def compare(folders_a: list[Path], folders_b: list[Path]) -> dict[str, dict[str, float]]:

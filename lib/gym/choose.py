@@ -14,7 +14,7 @@ def choose(stage, labels: Iterable[str]):
     values = stage.parameters
     if values["oracle"] == "exact":
         return ExactOracle(seed=values["seed"] * 1000 + values["round"])
-    from lib.oracle.llm import LLMOracle
+    from lib.oracle import LLMOracle
 
     return LLMOracle(
         _connect(stage, values["oracle"]),

@@ -1,1 +1,5 @@
 """What TAPIR asks of a strong model; every call is in the ledger."""
+
+from lib.oracle.llm import LLMOracle
+
+__all__ = ["LLMOracle"]
