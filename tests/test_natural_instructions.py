@@ -13,12 +13,11 @@ from lib.models.server import ServerBackend
 from lib.models.types import SamplingParams
 from lib.self_guide import pairs
 from lib.self_guide.generate import GeneratedInput, LabelledInput, TaskPrompter
-from lib.self_guide.target import Demo, Instance, Target
+from lib.self_guide.target import Demo, Instance, Material, Target
 
 DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"), Demo("bd", "db"))
 REVERSE = Target("reverse", "Reverse it.", DEMOS, exact=True)
 CHOICE = Target("reverse", "Reverse it.", DEMOS, labels=("tar", "rat", "not_tar"))
-TEMPLATE = prompts.template("self_guide_output")
 WRITTEN = {
     "input_prompt": "gym_input",
     "input_temperature": 1.0,
@@ -45,7 +44,7 @@ def embedded():
 
 
 def asking(student, target=REVERSE):
-    return TaskPrompter(student, target, TEMPLATE, SamplingParams(max_tokens=16))
+    return TaskPrompter(student, target, SamplingParams(max_tokens=16))
 
 
 def baselines(student, target=REVERSE):
@@ -122,27 +121,36 @@ def labelled(output, share=1.0, fate="kept"):
     return LabelledInput(output, share, {}, output or "", fate)
 
 
+def training_set(baseline):
+    """The rows of a baseline, beside twenty pairs."""
+    instances = [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)]
+    synthetic = pairs.pair_rows(
+        pairs.input_rows(REVERSE, written(*(each.input for each in instances))),
+        [labelled(each.references[0]) for each in instances],
+    )
+    return pairs.training_sets(Material(REVERSE, instances, []), synthetic, [baseline], seed=0)[baseline]
+
+
 def test_pairs_keep_the_output_that_the_vote_gave_and_lose_the_others():
-    rows = pairs.input_rows(REVERSE, written("rat", "", "pot", "owl"), TEMPLATE)
+    rows = pairs.input_rows(REVERSE, written("rat", "", "pot", "owl"))
     synthetic = pairs.pair_rows(
         rows, [labelled("tar"), labelled(None, 0, "length"), labelled("lwo", 0.2, "self-consistency")]
     )
     assert pairs.input_texts(rows) == ["rat", "pot", "owl"] and pairs.as_demos(synthetic) == [("rat", "tar")]
     [row] = synthetic
     assert (row["response_from"], row["source"]) == ("student", "self_guide:reverse")
-    assert records.messages(row) == asking(None).prompt("rat", DEMOS)
+    assert records.messages(row) == REVERSE.prompt("rat", DEMOS)
 
 
 def test_a_demonstration_is_taught_after_the_others_alone():
-    rows = pairs.demo_rows(REVERSE, TEMPLATE)
+    rows = training_set("demos_only")
     assert rows["response"][:] == [demo.output for demo in DEMOS]
     for demo, row in zip(DEMOS, rows, strict=True):
         assert f"Output: {demo.output}" not in row["instruction"]
 
 
 def test_shuffled_labels_are_the_same_outputs_behind_other_inputs():
-    gold = pairs.gold_rows(REVERSE, [Instance(str(i), str(i), [f"out {i}"]) for i in range(20)], TEMPLATE, 20)
-    shuffled = pairs.shuffled_rows(gold, seed=0)
+    gold, shuffled = training_set("gold"), training_set("shuffled_labels")
     assert sorted(shuffled["response"]) == sorted(gold["response"])
     assert shuffled["response"][:] != gold["response"][:]
     assert shuffled["instruction"][:] == gold["instruction"][:]

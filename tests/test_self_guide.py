@@ -15,7 +15,6 @@ TARGET = Target("last", "Give the last word.", DEMOS)
 YES_NO = Target(
     "is it red", "Say whether it is red.", (Demo("a rose", "yes"), Demo("grass", "no")), ("no", "yes")
 )
-TEMPLATE = prompts.template("self_guide_output")
 
 
 def replies(*texts, finish="stop"):
@@ -75,7 +74,7 @@ def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():
 
 
 def test_an_output_prompt_without_demonstrations_is_the_instruction_and_the_input():
-    [turn] = generate.output_prompt("Give the last word.", (), "a {red} cat", TEMPLATE)
+    [turn] = TARGET.prompt("a {red} cat", ())
     assert turn["content"] == "Give the last word.\nInput: a {red} cat\nOutput:"
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 
-from lib import prompts
+from lib import records
 from lib.errors import UserError
 from lib.self_guide import pairs, train
 from lib.self_guide.target import Demo, Instance, Material, Target
@@ -14,7 +14,9 @@ from lib.training.config import TrainingConfig
 
 DEMOS = (Demo("cat", "tac"), Demo("horse", "esroh"))
 MATERIAL = Material(Target("reverse", "Reverse it.", DEMOS), [Instance("1", "rat", ["tar"])], [])
-ROWS = pairs.gold_rows(MATERIAL.target, MATERIAL.validation * 3, prompts.template("self_guide_output"), 3)
+ROWS = records.build(
+    {"instruction": f"Reverse {word}.", "response": word[::-1]} for word in ("rat", "owl", "mouse")
+)
 
 
 def test_a_student_is_trained_on_its_pairs_and_on_the_baselines_that_are_named():

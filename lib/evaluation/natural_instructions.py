@@ -29,8 +29,7 @@ def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
     folder.mkdir(exist_ok=True)
     params = SamplingParams(max_tokens=stage.parameters["max_new_tokens"], seed=stage.parameters["seed"])
     options = {"folder": folder, "report": stage.report_progress}
-    template = prompts.template(generate.OUTPUT_PROMPT)
-    return TaskPrompter(shared.student(path, stage.parameters), target, template, params, options)
+    return TaskPrompter(shared.student(path, stage.parameters), target, params, options)
 
 
 def prompting_baselines(
@@ -76,7 +75,7 @@ def trained_students(stage) -> dict[str, Path]:
 def constrained(asking: TaskPrompter, inputs: list[str], max_length: int) -> list[str]:
     """Choose the label with the least loss; empty where the prompt leaves no room."""
     student, choices = asking.student, asking.target.labels
-    prompts = [asking.prompt(text, asking.target.demos)[0]["content"] for text in inputs]
+    prompts = [asking.target.prompt(text, asking.target.demos)[0]["content"] for text in inputs]
     pairs = itertools.product(prompts, choices)
     rows = records.build({"instruction": prompt, "response": label} for prompt, label in pairs)
     fits = encoding.fitting(student.tokenizer, rows, max_length)

@@ -7,10 +7,8 @@ from random import Random
 
 import reasoning_gym
 
-from lib import prompts
 from lib.errors import UserError
 from lib.gym import EMBEDDED, split_of
-from lib.self_guide import generate
 from lib.self_guide.target import Demo, Instance, Material, Target
 
 VALIDATION, TEST = 100, 200  # instances of a target task
@@ -130,8 +128,8 @@ def right(target: Target, inputs: list[str], outputs: list[str]) -> list[bool] |
 
 def phrasing(chain: str) -> str:
     """Write a chain's prompt, with {x} for the word."""
-    target, template = _target(chain, 3), prompts.template("self_guide_output")
-    [turn] = generate.output_prompt(target.instruction, target.demos, "{x}", template)
+    target = _target(chain, 3)
+    [turn] = target.prompt("{x}", target.demos)
     return turn["content"]
 
 

@@ -21,7 +21,6 @@ ROUND_PROMPTS = 10  # prompts of a round, which do not see each other's inputs [
 EARLIER = 10  # earlier inputs that a prompt shows, at most
 INPUT_TOP_K = 40  # tokens that an input is drawn from [PDF]
 OUTPUT_TOP_K = 10  # tokens that an output is drawn from [PDF]
-OUTPUT_PROMPT = "self_guide_output"  # in params/prompts: how the student is asked to do the task
 LABEL_PROMPTS = {"self_guide_input": "self_guide_input_label"}  # the same prompt for an input of a label
 
 
@@ -57,13 +56,6 @@ def input_prompt(
     parts = {name: "\n".join(f"Input: {text}" for text in texts) for name, texts in shown.items()}
     parts["earlier"] = parts["earlier"] or "(none yet)"
     return template(instruction=target.instruction, label=label, **parts)
-
-
-def output_prompt(instruction: str, demos: Sequence[Demo], text: str, template: Callable) -> list[dict]:
-    """Ask for the output of one input, behind the demonstrations, if any."""
-    shown = "".join(f"Input: {demo.input}\nOutput: {demo.output}\n" for demo in demos)
-    [turn] = template(instruction=instruction, demos=shown, input=text)
-    return [turn | {"content": turn["content"].strip()}]
 
 
 def clean_reply(text: str) -> str:
@@ -178,14 +170,9 @@ class TaskPrompter:
 
     student: Backend
     target: Target
-    template: Callable[..., list[dict]]
     params: SamplingParams
     options: dict = field(default_factory=dict)
     unanswered: Counter = field(default_factory=Counter)  # responses without an answer, by cause
-
-    def prompt(self, text: str, demos: Sequence[Demo]) -> list[dict]:
-        """Write the prompt of one input."""
-        return output_prompt(self.target.instruction, demos, text, self.template)
 
     def responses(self, inputs: list[str], demos: Sequence[Demo]) -> list[str]:
         """Respond greedily behind these demonstrations; "" where the prompt leaves no room."""
@@ -193,7 +180,7 @@ class TaskPrompter:
 
     def responses_each(self, inputs: list[str], demos: list[Sequence[Demo]]) -> list[str]:
         """Respond as `responses` does, behind other demonstrations for each input."""
-        replies = self._answer([self.prompt(*pair) for pair in zip(inputs, demos, strict=True)])
+        replies = self._answer(list(map(self.target.prompt, inputs, demos)))
         causes = [NO_TEXT if reply.thoughts_alone else reply.finish_reason for [reply] in replies]
         self.unanswered.update(cause for cause in causes if cause != "stop")
         return [clean_reply(reply.text) for [reply] in replies]
@@ -208,7 +195,8 @@ class TaskPrompter:
         self, inputs: list[str], only: Sequence[int] | None = None, **sampling
     ) -> list[list[Completion]]:
         """Sample responses to each input behind the target's demonstrations; `only`: see Backend.generate."""
-        return self._answer([self.prompt(text, self.target.demos) for text in inputs], only, **sampling)
+        requests = [self.target.prompt(text, self.target.demos) for text in inputs]
+        return self._answer(requests, only, **sampling)
 
     def new_inputs(self, texts: list[str], template: Callable, **sampling) -> list[list[str]]:
         """Write up to `n` inputs similar to each text: no repeats, none empty."""

@@ -1,17 +1,15 @@
 """Synthetic pairs as rows, and the baselines that they are compared with."""
 
 import json
-from collections.abc import Callable
 from random import Random
 
 import numpy as np
 from datasets import Dataset
 
-from lib import prompts, records
-from lib.self_guide import generate
+from lib import records
 from lib.self_guide.filters import KEPT
 from lib.self_guide.generate import GeneratedInput, LabelledInput
-from lib.self_guide.target import Demo, Instance, Material, Target
+from lib.self_guide.target import Demo, Material, Target
 
 TRAINING_BASELINES = ("demos_only", "shuffled_labels", "gold")  # what a student is trained on instead
 PROMPTING_BASELINES = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl")
@@ -20,12 +18,10 @@ WORDS = 4  # texts with fewer words, on average, are compared character by chara
 SETS = 200  # sets of texts that a diversity is the mean of
 
 
-def input_rows(target: Target, generated: list[GeneratedInput], template: Callable) -> Dataset:
+def input_rows(target: Target, generated: list[GeneratedInput]) -> Dataset:
     """Turn the kept inputs into rows without a response; the input alone is in `meta`."""
     kept = [each for each in generated if each.fate == KEPT]
-    return records.build(
-        _row(target, each.text, None, template, target.demos) | {"round": each.round} for each in kept
-    )
+    return records.build(_row(target, each.text, None, target.demos) | {"round": each.round} for each in kept)
 
 
 def pair_rows(rows: Dataset, labelled: list[LabelledInput]) -> Dataset:
@@ -55,40 +51,26 @@ def as_demos(rows: Dataset) -> list[Demo]:
 
 
 def training_sets(material: Material, pairs: Dataset, baselines: list[str], seed: int) -> dict[str, Dataset]:
-    """Return the pairs as "self_guide", and the rows of each baseline."""
-    target, template = material.target, prompts.template(generate.OUTPUT_PROMPT)
-    makers = {
-        "demos_only": lambda: demo_rows(target, template),
-        "shuffled_labels": lambda: shuffled_rows(pairs, seed),
-        "gold": lambda: gold_rows(target, material.validation, template, len(pairs)),
-    }
-    return {"self_guide": pairs} | {name: make() for name, make in makers.items() if name in baselines}
+    """Return the pairs as "self_guide", and the rows of each baseline.
 
-
-def demo_rows(target: Target, template: Callable) -> Dataset:
-    """Turn each demonstration into a row behind the others."""
-    others = (tuple(other for other in target.demos if other != demo) for demo in target.demos)
-    pairs = zip(target.demos, others, strict=True)
-    return records.build(_row(target, *demo, template, shown) for demo, shown in pairs)
-
-
-def shuffled_rows(rows: Dataset, seed: int) -> Dataset:
-    """Give each input the output of another: what form and length alone teach."""
-    outputs = rows["response"][:]
+    demos_only: each demonstration, behind the others. shuffled_labels: each input with the output of another,
+    for what form and length alone teach. gold: validation instances, at most as many as pairs.
+    """
+    target = material.target
+    outputs = pairs["response"][:]
     Random(f"shuffled {seed}").shuffle(outputs)
-    return records.update(rows, response=outputs)
+    others = {demo: tuple(other for other in target.demos if other != demo) for demo in target.demos}
+    gold = [(each.input, each.references[0]) for each in material.validation[: len(pairs)]]
+    sets = {
+        "demos_only": records.build(_row(target, *demo, shown) for demo, shown in others.items()),
+        "shuffled_labels": records.update(pairs, response=outputs),
+        "gold": records.build(_row(target, *pair, target.demos) for pair in gold),
+    }
+    return {"self_guide": pairs} | {name: rows for name, rows in sets.items() if name in baselines}
 
 
-def gold_rows(target: Target, validation: list[Instance], template: Callable, n: int) -> Dataset:
-    """Turn at most n validation instances, with their first reference, into rows."""
-    return records.build(
-        _row(target, instance.input, instance.references[0], template, target.demos)
-        for instance in validation[:n]
-    )
-
-
-def _row(target: Target, text: str, output: str | None, template: Callable, demos: tuple[Demo, ...]) -> dict:
-    [turn] = generate.output_prompt(target.instruction, demos, text, template)
+def _row(target: Target, text: str, output: str | None, demos: tuple[Demo, ...]) -> dict:
+    [turn] = target.prompt(text, demos)
     return {
         "instruction": turn["content"],
         "response": output,

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from lib import corpus, files, records, show
+from lib import corpus, files, prompts, records, show
 from lib.errors import UserError, named
 from lib.text import clean
 
 MOST_LABELS = 20  # different outputs of a classification task, at most
 FEWEST_EACH = 2  # instances of a label of a classification task, on average
+OUTPUT_PROMPT = "self_guide_output"  # in params/prompts: how a student is asked to do a task
 VALIDATION = 0.1  # share of the instances; the others are the test (SELF-GUIDE, section 4)
 
 
@@ -43,6 +44,12 @@ class Target:
     demos: tuple[Demo, ...]
     labels: tuple[str, ...] = ()
     exact: bool = False  # whether a generated output is simply right or wrong
+
+    def prompt(self, text: str, demos: Sequence[Demo]) -> list[dict]:
+        """Ask for the output of one input, behind these demonstrations, if any."""
+        shown = "".join(f"Input: {demo.input}\nOutput: {demo.output}\n" for demo in demos)
+        [turn] = prompts.template(OUTPUT_PROMPT)(instruction=self.instruction, demos=shown, input=text)
+        return [turn | {"content": turn["content"].strip()}]
 
 
 class Material(NamedTuple):
@@ -152,12 +159,6 @@ def subset(instances: list[Instance], n: int, seed: int) -> list[Instance]:
     return [instances[i] for i in sorted(Random(f"subset {seed}").sample(range(len(instances)), n))]
 
 
-def unseen_labels(material: Material) -> list[str]:
-    """Return the labels that no instance has, where there are instances."""
-    gold = _outputs(material.validation + material.test)
-    return [label for label in material.target.labels if gold and label not in gold]
-
-
 def describe(material: Material) -> str:
     """Describe a target and its gold, as Markdown."""
     target = material.target
@@ -166,7 +167,8 @@ def describe(material: Material) -> str:
     text += f"{len(material.validation):,} instances for validation, {len(material.test):,} for the test."
     if material.blank:
         text += f" **{material.blank:,} instances have no output**, and are left out."
-    if unseen := unseen_labels(material):
+    gold = _outputs(material.validation + material.test)
+    if gold and (unseen := [label for label in target.labels if label not in gold]):
         text += f" **No instance has the label {', '.join(map(show.code, unseen))}**: it stays a label."
     return text
 
