@@ -54,12 +54,12 @@ def test_length_bounds_are_two_deviations_around_the_mean(lengths, bounds):
 
 def test_where_nothing_is_kept_the_most_frequent_fate_is_named_with_its_bound_and_three_texts():
     texts = ["", "x" * 500, "y", "z", "w"]
-    bounds = filters.bounds(filters.input_filters(TARGET))
+    used = filters.input_filters(TARGET)
     with pytest.raises(UserError) as error:
-        filters.require_some_kept(fates(texts), texts, bounds)
+        filters.require_some_kept(fates(texts), texts, used)
     for part in ("length", "7 to 19 characters", "none of 5", f"{'x' * 60!r}, 'y', 'z'."):
         assert part in str(error.value)
-    filters.require_some_kept(["empty", "kept"], ["", "a"], bounds)
+    filters.require_some_kept(["empty", "kept"], ["", "a"], used)
 
 
 def test_a_prompt_shows_all_demonstrated_inputs_and_up_to_ten_earlier_ones():

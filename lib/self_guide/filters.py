@@ -106,7 +106,7 @@ def account(table: pd.DataFrame, filters: list[Filter]) -> pd.DataFrame:
     if "samples" in table:
         counts["samples"] = pd.Series(sum(table["samples"], Counter()), dtype=int)
     result = pd.DataFrame(counts).fillna(0).astype(int).sort_values([*counts], ascending=False)
-    return result.assign(bounds=result.index.map(bounds(filters)).fillna(""))
+    return result.assign(bounds=result.index.map(_bounds(filters)).fillna(""))
 
 
 def dropped(table: pd.DataFrame, n: int = 3) -> pd.DataFrame:
@@ -127,19 +127,20 @@ REMEDIES = {  # of the fates that a parameter decides
 }
 
 
-def bounds(filters: list[Filter]) -> dict[str, str]:
+def _bounds(filters: list[Filter]) -> dict[str, str]:
     """Describe what a kept text fulfils, by fate."""
     return {each.name: each.bounds for each in filters} | {INCONSISTENT: "least_share of the samples agree"}
 
 
-def require_some_kept(fates: Iterable[str], texts: Iterable[str], bounds: dict[str, str]) -> None:
+def require_some_kept(fates: Iterable[str], texts: Iterable[str], filters: list[Filter]) -> None:
     """Raise UserError where no text was kept, with the most frequent reason and three of its texts."""
     fates = list(fates)
     [(worst, n)] = Counter(fates).most_common(1)
     if KEPT not in fates:
         dropped = dict.fromkeys(text[:60] for text, each in zip(texts, fates, strict=True) if each == worst)
+        kept = _bounds(filters)[worst]
         raise UserError(
-            f"none of {len(fates):,} inputs is kept: {n:,} fail the filter {worst} (kept: {bounds[worst]}), "
+            f"none of {len(fates):,} inputs is kept: {n:,} fail the filter {worst} (kept: {kept}), "
             f"such as {', '.join(map(repr, list(dropped)[:3]))}. "
             f"{REMEDIES.get(worst, 'Show other demonstrations')}."
         )

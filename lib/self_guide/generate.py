@@ -66,11 +66,6 @@ def clean_reply(text: str) -> str:
 # Inputs
 
 
-def input_rounds(target: Target, rounds: int) -> int:
-    """Return a number of rounds above 0, else 40 for a classification and 20 for a generation [PDF]."""
-    return rounds or (40 if target.labels else 20)
-
-
 def input_temperature(target: Target, temperature: float) -> float:
     """Return a temperature above 0, else 0.6 for a classification and 1.0 for a generation [PDF]."""
     return temperature or (0.6 if target.labels else 1.0)

@@ -1,7 +1,6 @@
 """A target task: instruction, demonstrations, labels, and instances with gold outputs."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,11 +131,10 @@ def _demos(examples: object, where: str) -> tuple[Demo, ...]:
 
 def _first_demos(demos: tuple[Demo, ...], shots: int, labels: tuple[str, ...]) -> tuple[Demo, ...]:
     """Take the first `shots`, in their order; one of each label before a second one."""
-    repeats, ranks = Counter(), []
-    for i, demo in enumerate(demos):
-        ranks.append((repeats[demo.output] if labels else 0, i))
-        repeats[demo.output] += 1
-    return tuple(demos[i] for i in sorted(i for _, i in sorted(ranks)[: shots or None]))
+    outputs = [demo.output if labels else i for i, demo in enumerate(demos)]
+    repeats = [outputs[:i].count(output) for i, output in enumerate(outputs)]
+    first = sorted(range(len(demos)), key=repeats.__getitem__)[: shots or None]
+    return tuple(demos[i] for i in sorted(first))
 
 
 def split(instances: list[Instance], by_label: bool) -> tuple[list[Instance], list[Instance]]:

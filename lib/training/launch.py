@@ -43,21 +43,20 @@ def train(job: Job, report: Report) -> list[dict]:
     """
     folder = (job.folder / "work/job").resolve()
     shutil.rmtree(folder, ignore_errors=True)
-    _write(job, folder)
-    code = _run([*job.config.command(), "-m", "lib.training.sft", str(folder)], folder, report)
-    result = files.read_json(folder / "result.json") or {}
-    if code:
-        raise UserError(result.get("error") or _end_of_log(job, folder, code))
-    shutil.rmtree(folder)
-    return result["losses"]
-
-
-def _write(job: Job, folder: Path) -> None:
     job.encoded.save_to_disk(folder / "rows")
     job.tokenizer.save_pretrained(folder / "tokenizer")
     config = asdict(replace(job.config, launch=""))
     settings = {"student": job.student, "config": config, "seed": job.seed}
     files.write_json(folder / "job.json", settings | {"folder": str(job.folder.resolve())})
+    code = _run([*job.config.command(), "-m", "lib.training.sft", str(folder)], folder, report)
+    result = files.read_json(folder / "result.json") or {}
+    if code:
+        log = folder / "log.txt"
+        end = "\n".join(log.read_text().strip().splitlines()[-5:])
+        ended = f"launch={job.config.launch}: it ended with {code}."
+        raise UserError(result.get("error") or f"{ended} Read {paths.short(log)}, which ends:\n{end}")
+    shutil.rmtree(folder)
+    return result["losses"]
 
 
 def read(folder: Path) -> Job:
@@ -82,9 +81,3 @@ def _run(words: list[str], folder: Path, report: Report) -> int:
             process.terminate()
             process.wait()
     return process.returncode
-
-
-def _end_of_log(job: Job, folder: Path, code: int) -> str:
-    log = folder / "log.txt"
-    end = "\n".join(log.read_text().strip().splitlines()[-5:])
-    return f"launch={job.config.launch}: it ended with {code}. Read {paths.short(log)}, which ends:\n{end}"

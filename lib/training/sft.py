@@ -60,7 +60,10 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
     try:
         trainer.train(resume_from_checkpoint=_last_checkpoint(job.folder / "work/trainer"))
         losses = [{"step": e["step"], "loss": e["loss"]} for e in trainer.state.log_history if "loss" in e]
-        _check_losses(losses, job.config.learning_rate)
+        for entry in losses:
+            if not math.isfinite(entry["loss"]):
+                at = f"{entry['loss']} at step {entry['step']}"
+                raise UserError(f"learning_rate={job.config.learning_rate}: the loss became {at}. Lower it.")
         _save(trainer, job)
     finally:  # leave nothing on the device, though an error's traceback may hold the trainer
         trainer.accelerator.free_memory()
@@ -68,13 +71,6 @@ def _train(job: launch.Job, report: Report) -> list[dict]:
         if PROCESSES == 1:
             trainer.model.to("cpu").zero_grad()
     return losses
-
-
-def _check_losses(losses: list[dict], rate: float) -> None:
-    for entry in losses:
-        if not math.isfinite(entry["loss"]):
-            at = f"{entry['loss']} at step {entry['step']}"
-            raise UserError(f"learning_rate={rate}: the loss became {at}. Lower it.")
 
 
 def _last_checkpoint(folder: Path) -> str | None:
@@ -198,8 +194,10 @@ def _save(trainer: SFTTrainer, job: launch.Job) -> None:
     trainer.save_model(str(folder))
     if not trainer.is_world_process_zero():
         return
-    if job.config.adapter_rank:
-        _merged(job, folder).save_pretrained(final)
+    if job.config.adapter_rank:  # merged in float32: bfloat16 would round most of it away, 4 bits all of it
+        base = loading.load_model(job.student, full_precision=True, device="cpu")
+        _set_ends(base, job.tokenizer)
+        PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(final)
     if not list(final.glob("*.safetensors")):  # the checkpoints go below
         raise UserError(
             f"student={job.student}: no process saved the whole weights. Let the first one gather them "
@@ -208,13 +206,6 @@ def _save(trainer: SFTTrainer, job: launch.Job) -> None:
     job.tokenizer.save_pretrained(final)
     (final / "training_args.bin").unlink(missing_ok=True)  # a pickle
     shutil.rmtree(work, ignore_errors=True)
-
-
-def _merged(job: launch.Job, adapter: Path) -> torch.nn.Module:
-    """Merge the adapter in float32: bfloat16 would round most of it away, 4 bits all of it."""
-    base = loading.load_model(job.student, full_precision=True, device="cpu")
-    _set_ends(base, job.tokenizer)
-    return PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
 def main(folder: Path) -> None:
