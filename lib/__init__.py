@@ -2,6 +2,5 @@
 
 import logging
 
-logging.getLogger("bitsandbytes").setLevel(
-    logging.ERROR
-)  # its import tells a CPU to fetch kernels from the hub
+# its import tells a CPU to fetch kernels from the hub
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
