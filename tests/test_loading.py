@@ -59,6 +59,9 @@ FORMATS = {
     "prompt and completion": ({"prompt": "The sky is", "completion": " blue."}, "The sky is |  |  blue."),
     "with a context": ({"prompt": "Q", "context": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
     "with an input": ({"prompt": "Q", "input": PASSAGE, "completion": "A"}, f"Q | {PASSAGE} | A"),
+    "a question and its answer": ({"question": "Q", "answer": "A"}, "Q |  | A"),
+    "a query": ({"query": "Q", "context": PASSAGE, "output": "A"}, f"Q | {PASSAGE} | A"),
+    "OpenOrca": ({"system_prompt": "S.", "question": "Q", "response": "A"}, "system: S. | Q |  | A"),
     "as messages": (
         {"prompt": talk(("system", "S."), Q)["messages"], "completion": talk(A)["messages"]},
         "system: S. | Hi. |  | Hello.",
@@ -92,7 +95,8 @@ def test_a_missing_response_is_none_and_the_row_stays(tmp_path, name, missing):
     assert "Rows without a response: 1." in account.sentences()
 
 
-MARKS = [{name: flag} for name in ("weight", "train", "trainable", "training") for flag in (0, 0.0, False)]
+NAMES = ("weight", "train", "trainable", "training", "train_on_turn")
+MARKS = [{name: flag} for name in NAMES for flag in (0, 0.0, False)]
 MARKS += [{"weight": "0"}, {"loss": "false"}, {"kto_tag": False}, {"label": False}]
 
 
@@ -301,6 +305,8 @@ BAD = {
     "a list": ('["x"]', "expected an object with named fields"),
     "half a line": ('{"instruction": "a"', "broken JSON"),
     "unknown keys": ({"question": "?"}, "unknown format"),
+    "a preference": ({"prompt": "?", "chosen": "a", "rejected": "b"}, "unknown format"),
+    "two questions": ({"prompt": "a", "query": "b", "answer": "c"}, f"`query` {NO_PLACE}"),
 }
 
 

@@ -10,15 +10,16 @@ from lib.text import split_thoughts
 EMPTY = ("", "[]", [], {})
 REFUSED = dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), "only texts are trained")
 REFUSED |= dict.fromkeys(("tools", "functions"), "tool calls are not trained")
-# whether a response is trained on: 0 or false, 1 or true; label and kto_tag say whether it is a desirable one
-TRAINED = ("weight", "train", "trainable", "training", "loss", "kto_tag", "label")
+# whether a response is trained on: 0 or false, 1 or true; label and kto_tag say whether it is a good one.
+# Names that begin with "train" say so, too: train, trainable, training, train_on_turn
+TRAINED = ("weight", "loss", "kto_tag", "label")
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 # fields that any source may bring, and our columns that they fill where the values have our types
 SCORES = ("oracle_score", "student_score")  # 1 to 10
 CARRIED = ("source", "references", "oracle_response", "student_response", "verdicts", *SCORES)
 FILLS = {"licence": "licence", "license": "licence"} | {name: name for name in CARRIED}
 # fields that hold a part of a prompt, and must have found their place in the row
-PROMPTS = ("context", "input", "inputs", "prompt", "question", "instruction", "history")
+PROMPTS = ("context", "input", "inputs", "prompt", "question", "query", "instruction", "history")
 
 
 class BadRow(Exception):
@@ -65,7 +66,7 @@ class Fields(dict):
     def trained(self) -> bool:
         """Take out the marks of a response; return whether all allow to train on it."""
         allowed = True
-        for name in TRAINED:
+        for name in [name for name in self if name in TRAINED or name.startswith("train")]:
             flag = FLAGS.get(str(self.get(name)).lower())
             if flag is not None and (name != "label" or isinstance(self[name], bool)):  # else a class
                 del self[name]

@@ -9,6 +9,7 @@ from lib.errors import named
 
 CONVERSATIONS = ("messages", "conversations")
 RESPONSES = ("output", "response", "completion", "answer")  # of a record in Alpaca's form
+QUESTIONS, ANSWERS = ("prompt", "question", "query"), ("completion", *RESPONSES)  # of a pair of texts
 COLUMNS = [name for name in records.FEATURES if name not in ("id", "meta")]
 USER, SYSTEM = ("user", "human", "prompter"), ("system", "developer")
 ASSISTANT = ("assistant", "gpt", "model", "ai", "bot", "chatgpt", "bing", "bard")
@@ -26,7 +27,10 @@ def read(record: object, format: str = "auto") -> tuple[dict, Fields]:
     recognised = recognise(record)
     format = recognised if format == "auto" or recognised == "rows" else format
     if not format:
-        detail = f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}"
+        detail = (
+            f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}; other columns are "
+        )
+        detail += "easily renamed, for example to instruction and output"
         raise BadRow("unknown format", detail)
     row = {"input": "", "turns": []} | FORMATS[format](fields)
     if not (row.get("instruction") or "").strip():
@@ -42,13 +46,13 @@ def recognise(record: dict) -> str:
         return "rows"
     if any(isinstance(record.get(name), list) for name in CONVERSATIONS):
         return "messages"
-    if {"prompt", "completion"} <= names:
-        return "prompt_completion"
     if "instruction" in names:
         return "alpaca"
     if "Definition" in names:
         return "natural_instructions"
-    return "" if names.isdisjoint(CONVERSATIONS) else "messages"
+    if not names.isdisjoint(CONVERSATIONS):
+        return "messages"
+    return "" if names.isdisjoint(QUESTIONS) or names.isdisjoint(ANSWERS) else "prompt_completion"
 
 
 def instances(record: object, where: str) -> list[tuple[str, object]]:
@@ -99,14 +103,13 @@ def messages(fields: Fields) -> dict:
 
 
 def prompt_completion(fields: Fields) -> dict:
-    """Read TRL's prompt and completion: texts, or lists of messages."""
+    """Read TRL's prompt and completion: texts, or lists of messages; or a question and its answer."""
     turns = []
-    input = _input(fields) if isinstance(fields.get("prompt"), str) else ""
-    for name, role in (("prompt", "user"), ("completion", "assistant")):
-        if isinstance(fields.get(name), list):
-            turns += fields.pop(name)
-        elif name in fields:
-            turns.append({"role": role, "content": fields.text(name)})
+    input = _input(fields) if isinstance(fields.get("prompt", ""), str) else ""
+    for names, role in ((QUESTIONS, "user"), (ANSWERS, "assistant")):
+        name = next((name for name in names if name in fields), "")
+        value = fields.pop(name, [])
+        turns += value if isinstance(value, list) else [{"role": role, "content": check_text(name, value)}]
     return _conversation(turns, fields) | {"input": input}
 
 
@@ -160,9 +163,6 @@ FORMATS: dict[str, Callable[[Fields], dict]] = {
     "cherry_llm:first": partial(recorded_pair, oracle="first"),
     "cherry_llm:second": partial(recorded_pair, oracle="second"),
 }
-
-
-# Parts of a prompt
 
 
 def _input(fields: Fields) -> str:
