@@ -289,7 +289,7 @@ BAD = {
     "a part that is markup": (talk(("user", [{"type": "<b>"}])), PART),
     "a history that is no pairs": (ROW | {"history": [["a"]]}, "`history` must be pairs of texts"),
     "a history that is a text": (ROW | {"history": "q\na"}, f"`history` {NO_PLACE}"),
-    "an instruction beside a prompt": (TWICE, f"`instruction` {NO_PLACE}"),
+    "an instruction beside a prompt": (TWICE, f"`prompt` {NO_PLACE}"),
     "a context beside messages": (talk(Q, A, context=PASSAGE), f"`context` {NO_PLACE}"),
     "an input of another name": (ROW | {"inputs": "I"}, f"`inputs` {NO_PLACE}"),
     "a row of ours with a turn of nothing": (OURS | {"turns": [None]}, "`turns` must have the type"),
