@@ -78,6 +78,17 @@ def test_the_later_stages_of_the_file_are_known_as_in_a_run(study):
     assert open_stage("train", {}).later("score") == []
 
 
+def test_what_cannot_work_in_a_later_stage_of_the_file_is_said_at_once(project, capsys):
+    project.notebook("data", FROM_FILE, "")
+    project.notebook("tapir/3_refinement", FROM_FILE + 'selection: str = "mfd"  # of rows\n', "")
+    project.params("stages: [data, tapir/3_refinement]\nparams: {selection: mdf}")
+    opened("data")
+    assert (
+        "A later stage cannot work. tapir/3_refinement: selection=mdf: it is unknown"
+        in capsys.readouterr().out
+    )
+
+
 def test_a_notebook_that_the_file_has_no_stage_of_takes_its_params(study):
     study.notebook("other", FROM_FILE + TRAIN, "")
     assert opened("other", arm="random") | {"rate": 0.2, "selection": "random"} == opened(

@@ -109,6 +109,7 @@ def prepare(notebook: str, values: dict) -> Opened:
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
     new = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
     new |= {"input_keys": {name: path and keys.input_key(path) for name, path in inputs.items()}}
+    notes += [f"A later stage cannot work. {text}" for text in preflight.problems(later)]
     notes += older + _outdated(inputs.values())
     notes += [f"Code and defaults are those that were saved at {_clock(path.stat().st_mtime)}."]
     if (record := folders.record(final)) and record["key"] == key and folders.is_complete(final):

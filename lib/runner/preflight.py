@@ -84,6 +84,17 @@ def check(notebook: str, values: dict) -> None:
         check_ledger(models.ledger_path(), models.ledger_only())
 
 
+def problems(stages: list[dict]) -> list[str]:
+    """Name what cannot work in stages {"notebook", "parameters"}, a sentence each, without repeats."""
+    sentences = {}
+    for stage in stages:
+        try:
+            check(stage["notebook"], stage["parameters"])
+        except UserError as error:
+            sentences.setdefault(str(error), f"{stage['notebook']}: {error}")
+    return list(sentences.values())
+
+
 # --- one parameter
 
 
