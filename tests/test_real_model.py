@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import llama_server
+import papermill
 import pytest
 from chat_server import ChatServer
 from scripted import Script
@@ -14,7 +15,9 @@ from lib import models, paths
 from lib.errors import UserError
 from lib.evaluation import alpaca
 from lib.models.loading import unpack
+from lib.report import __main__ as report
 from lib.run import run_study
+from lib.runner import folders
 
 pytestmark = pytest.mark.slow  # a model of 135 M parameters on a CPU
 
@@ -103,15 +106,20 @@ def test_the_student_that_make_smollm2_makes_answers_and_stops_by_itself(student
     assert not any(reply.truncated for reply in replies)
 
 
+FEW = {"judged_rows": 6, "labelled_rows": 0, "pool_rows": 6, "round_tokens": 40, "max_new_tokens": 24}
+FEW |= {"threshold": -9.0}  # student and oracle are the same model: every row counts as hard
+
+
+def few_rows(folder: Path) -> str:
+    rows = [dict(zip(("instruction", "input", "output"), row, strict=True)) for row in ROWS]
+    return lines(folder / "rows.jsonl", rows)
+
+
 @pytest.fixture
 def study(run, student, url, prompts, tmp_path):
     """Run params/smollm2.yaml on a dozen rows, with the student's own weights as oracle."""
-    rows = [dict(zip(("instruction", "input", "output"), row, strict=True)) for row in ROWS]
-    few = {"judged_rows": 6, "labelled_rows": 0, "pool_rows": 6, "round_tokens": 40, "max_new_tokens": 24}
-    few |= {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1}
-    few |= {"threshold": -9}  # student and oracle are the same model: every row counts as hard
-    few |= {"source": lines(tmp_path / "rows.jsonl", rows), "prompts": prompts, "student": student}
-    few |= {"oracle": f"smollm2@{url}"}
+    few = FEW | {"oracle_max_tokens": 40, "random__rounds": 1, "tapir__rounds": 1}
+    few |= {"source": few_rows(tmp_path), "prompts": prompts, "student": student, "oracle": f"smollm2@{url}"}
     return lambda **values: run("smollm2", **few | values)
 
 
@@ -135,6 +143,46 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
     assert all("ifeval.prompt_strict" in arm["metrics"] for arm in summary["arms"].values())
     assert set(summary["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
     assert summary["arms"]["tapir"]["metrics"]["training.round_1.pool_share_of_rows"] > 0
+
+
+def test_the_notebooks_run_in_their_order_by_hand(student, gguf, prompts, tmp_path, monkeypatch):
+    """1 to 4, IFEval before and after, and the report, with a small file that extends params/smollm2.yaml."""
+    for name, value in {"OUTPUTS": "outputs", "LEDGER": "ledger.sqlite"}.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    monkeypatch.delenv("STAGE", raising=False)
+    order = [
+        f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")
+    ]
+    order = [(name, {}) for name in order]
+    order += [("evaluation/ifeval", {"round": 0, "max_new_tokens": 24})]
+    order += [("evaluation/ifeval", {"max_new_tokens": 24}), ("report", {})]
+    with llama_server.serve(gguf, parallel=2, most=200) as url, ChatServer(Script(judge=verdict)) as judge:
+        few = FEW | {"source": few_rows(tmp_path), "prompts": prompts, "student": student}
+        few |= {"oracle": f"smollm2@{url}", "judge": f"judge@{judge.url}", "judge_scores": "text"}
+        few |= {"max_unread": 0.5}  # the server cuts a response of the oracle: there is no verdict on it
+        file = tmp_path / "mine.yaml"
+        file.write_text(json.dumps({"extends": str(PARAMS / "smollm2.yaml"), "params": few | {"rounds": 1}}))
+        for notebook, own in order:
+            path = folders.notebook_path(notebook)
+            papermill.execute_notebook(
+                path,
+                tmp_path / "executed.ipynb",
+                {"params_file": str(file)} | own,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=path.parent,
+            )
+    top = tmp_path / "outputs/interactive/main/s0"
+    record = folders.record(top / "tapir/4_training@1")
+    assert record["parameters"]["student"] == student and record["parameters"]["learning_rate"] == 5e-5
+    before, after = (folders.record(top / f"evaluation/ifeval@{number}") for number in (0, 1))
+    assert before["inputs"]["student_from"] is None
+    assert after["inputs"]["student_from"] == str(top / "tapir/4_training@1/student")
+    assert folders.metrics(top / "evaluation/ifeval@1")["ifeval.n"] == len(PROMPTS)
+    assert report.main(["interactive"]) == 0
+    page = (tmp_path / "outputs/interactive/report.html").read_text()
+    assert "before" in page and "round_1" in page
 
 
 def test_a_served_student_gives_replies_that_ifeval_checks(run, student, url, prompts, tmp_path):
