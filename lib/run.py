@@ -29,6 +29,7 @@ def main(words: list[str] | None = None) -> int:
     add("--run", help="name of the run, and of its folder in outputs (default: the file's)")
     add("--ledger", metavar="PATH", help="the file that keeps every call (default: outputs/ledger.sqlite)")
     add("--ledger-only", action="store_true", help="ask no model: the ledger answers")
+    add("--engine", metavar="NAME", help="of students' responses: local, ray or ray:4 (docs/cluster.md)")
     add("--jobs", type=int, default=1, metavar="N", help="stages that run side by side")
     add("--plan", action="store_true", help="check everything and list the stages, but run none")
     add("--clean", nargs="?", const="list", choices=("list", "yes"), help="list or remove unused stages")
@@ -36,6 +37,7 @@ def main(words: list[str] | None = None) -> int:
     if not given.clean and not given.params or given.jobs < 1:
         parser.error("name a params file, such as params/demo.yaml, and at least one job")
     os.environ |= {"LEDGER": os.path.abspath(given.ledger)} if given.ledger else {}
+    os.environ |= {"ENGINE": given.engine} if given.engine else {}
     os.environ |= {"LEDGER_ONLY": "1"} if given.ledger_only else {}
     try:
         overrides = dict(map(_pair, given.overrides))
@@ -115,7 +117,7 @@ def _prepare(
     """Plan a run; print what its params file inherits and has no use for."""
     overrides, name = overrides or {}, Path(path).stem if name is None else name
     study = load(path, overrides)
-    planned = plan(study, name)
+    planned, engine = plan(study, name), study.engine
     if study.unused:
         names = ", ".join(one_line(each, 60) for each in study.unused)
         print(f"{path} inherits what it has no use for, and leaves it out: {names}")
@@ -124,6 +126,7 @@ def _prepare(
     words = ["python", "-m", "lib.run", paths.short(Path(path).resolve())]
     words += [word for key, value in overrides.items() for word in ("-p", f"{key}={value}")]
     words += ["--ledger", os.environ["LEDGER"]] if os.environ.get("LEDGER") else []
+    words += ["--engine", engine] if os.environ.get("ENGINE") else []
     words += ["--run", name] if name != Path(path).stem else []
     draw_page = partial(pages.attempt, again=f"the same command again, or {_again(name)}")
     return session.Run(study, name, shlex.join(words), planned, draw_page, workers)

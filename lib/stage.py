@@ -70,6 +70,11 @@ class Stage:
         return self._opened is not None
 
     @property
+    def engine(self) -> str:
+        """What generates the student's responses in this run (`lib.models.choose`)."""
+        return self._plan.get("engine", "local")
+
+    @property
     def folder(self) -> Path:
         """The place to write to. Raises UserError once a stage opened by hand is closed."""
         if self._closed:

@@ -31,8 +31,8 @@ def local():
     return answer(models.load(STUDENT), PROMPTS, **OPTIONS)
 
 
-def spread(actors: int = 0):
-    return models.choose(STUDENT, "ray", actors=actors)
+def spread(engine: str = "ray"):
+    return models.choose(STUDENT, engine)
 
 
 def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_same(local, monkeypatch):
@@ -40,7 +40,7 @@ def test_where_no_cluster_is_named_one_is_started_here_and_the_replies_are_the_s
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     try:
-        assert answer(spread(actors=1), PROMPTS, **OPTIONS) == local
+        assert answer(spread("ray:1"), PROMPTS, **OPTIONS) == local
     finally:
         cluster.ray.shutdown()
 

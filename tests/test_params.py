@@ -65,6 +65,7 @@ def test_an_override_of_what_an_arm_sets_must_name_the_arm(project):
         ("seed: [1]", "did you mean seeds?"),
         ("params: {seed: 3}", "seed is set by the runner"),
         ("params: {oracle_key: abc}", "no notebook declares oracle_key"),
+        ("params: {engine: ray}", "engine is no parameter. Set it in the file itself, beside `params`"),
         ("params: {rounds: 2.5}", "rounds must be int, not float"),
         ("params: {rounds: true}", "rounds must be int, not bool"),
         ("params: {selection: 5}", "selection must be str, not int"),
@@ -405,7 +406,7 @@ def test_the_key_follows_the_folder_of_a_served_student_but_not_where_its_server
     (folder / "model").write_text("one")
 
     def keys(student: str) -> tuple[str, str]:
-        return key(asking, {"student": student, "engine": "local"}), key(training, {"student": student})
+        return key(asking, {"student": student}), key(training, {"student": student, "learning_rate": 1e-3})
 
     here, served = keys("./student"), keys("./student@http://localhost:8000/v1")
     assert served == keys("./student@http://localhost:8001/v1")

@@ -185,6 +185,25 @@ def test_a_failure_is_three_lines_and_leaves_a_summary(project, capsys):
     assert summary["status"] == "failed" and statuses(summary) == [("data@0", "main", "failed")]
 
 
+def test_the_engine_of_a_run_reaches_its_stages_and_changes_no_key(project, monkeypatch):
+    monkeypatch.setattr("lib.models.find_spec", lambda name: True)  # as if Ray were installed
+    project.notebook("data", "", '_ = (stage.folder / "rows.txt").write_text(stage.engine)')
+    path = project.params("stages: [data]\nengine: ray:2")
+    assert statuses(run_study(path)) == [("data@0", "main", "done")]
+    assert project.read("demo/main/s0/data@0/rows.txt") == "ray:2"
+    monkeypatch.setenv("ENGINE", "local")
+    summary = run_study(path)
+    assert statuses(summary) == [("data@0", "main", "reused")]
+    assert summary["command"] == "python -m lib.run params/demo.yaml --engine local"
+
+
+def test_an_engine_that_is_none_is_refused_before_anything_runs(project, capsys, monkeypatch):
+    monkeypatch.delenv("ENGINE", raising=False)
+    project.notebook("data", "", DATA)
+    assert main([str(project.params("stages: [data]\nengine: vllm")), "--plan"]) == 1
+    assert "engine=vllm: it is unknown. Set local, ray, or ray:4" in capsys.readouterr().err
+
+
 def test_a_formula_that_cannot_be_drawn_is_shown_as_its_source_and_costs_no_work(project, capsys):
     project.notebook("data", "", DATA, prose="# Data\n\nA formula with a slip: $x^$.")
     assert main([str(project.params("stages: [data]"))]) == 0, capsys.readouterr().err

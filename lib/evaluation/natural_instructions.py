@@ -29,7 +29,7 @@ def prompter(stage, path: object, target: Target, name: str) -> TaskPrompter:
     folder.mkdir(exist_ok=True)
     params = SamplingParams(max_tokens=stage.parameters["max_new_tokens"], seed=stage.parameters["seed"])
     options = {"folder": folder, "report": stage.report_progress}
-    return TaskPrompter(shared.student(path, stage.parameters), target, params, options)
+    return TaskPrompter(shared.student(path, stage), target, params, options)
 
 
 def prompting_baselines(

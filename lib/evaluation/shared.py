@@ -64,10 +64,12 @@ def write_lines(path: Path, rows: list[dict]) -> None:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def student(student: object, parameters: dict) -> Backend:
-    """Choose the student to ask by a notebook's parameters."""
-    student = models.at_server_of(student, parameters["student"])
-    return models.choose(student, parameters["engine"], parameters["chat_template"])
+def student(student: object, stage) -> Backend:
+    """Choose the student to ask by a stage's parameters, and by the engine of its run."""
+    values = stage.parameters
+    return models.choose(
+        models.at_server_of(student, values["student"]), stage.engine, values["chat_template"]
+    )
 
 
 def message(prompt: str) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +10,6 @@ from pathlib import Path
 from lib import paths
 from lib.errors import UserError
 from lib.models.types import SamplingParams, ended
-
-ENGINES = ("local", "ray")  # this process, or the nodes of a cluster
 
 
 def load(student: str | Path, chat_template: str = ""):
@@ -64,41 +63,47 @@ def connect(
     return ServerBackend(entry, file, run, stage, concurrency, budget_usd, ledger_only=file.read_only)
 
 
-def check_engine(student: str, engine: str, actors: int) -> None:
-    """Raise UserError for an engine that is none, or is not installed, and for what does not go with it."""
-    from lib.models import catalog
+def engine(named: str = "local") -> str:
+    """Return the engine of this run: $ENGINE, which `python -m lib.run --engine` sets, else the one `named`.
 
-    url = catalog.split(student)[1]
-    if engine not in ENGINES:
-        raise UserError(f"engine={engine}: it is unknown. Set it to {' or '.join(ENGINES)}.")
-    if actors < 0:
-        raise UserError(f"actors={actors}: it is below 0. Set 0 for as many as suit the cluster.")
-    if engine == "ray" and not find_spec("ray"):
-        raise UserError("engine=ray: Ray is not installed. Run pip install -e '.[scale]'.")
-    if not url:
-        return
-    catalog.address(url)
-    if engine != "local":
-        raise UserError(f"engine={engine}: student={student} is asked at its server. Set engine=local.")
+    Raises UserError as `actors` does.
+    """
+    chosen = os.environ.get("ENGINE") or named
+    actors(chosen)
+    return chosen
 
 
-def choose(student: str | Path, engine: str = "local", chat_template: str = "", actors: int = 0):
-    """Return the backend of a student: in this process, behind the server of name@url, or on a Ray cluster.
+def actors(engine: str) -> int | None:
+    """Return the number of actors of an engine: ray, or ray:4; 0 for as many as suit, None for local.
 
-    Raises UserError as `load` does, and for settings that the engine does not take.
+    Raises UserError for another engine, and for Ray where it is not installed.
+    """
+    if engine == "local":
+        return None
+    number = re.fullmatch(r"ray(?::([1-9]\d*))?", engine)
+    if not number:
+        raise UserError(f"engine={engine}: it is unknown. Set local, ray, or ray:4 for four actors.")
+    if not find_spec("ray"):
+        raise UserError(f"engine={engine}: Ray is not installed. Run pip install -e '.[scale]'.")
+    return int(number[1] or 0)
+
+
+def choose(student: str | Path, engine: str = "local", chat_template: str = ""):
+    """Return the backend of a student: behind the server of name@url, in this process, or on a Ray cluster.
+
+    `engine` is local, ray or ray:4, with four actors. Raises UserError as `load` and `actors` do.
     """
     from lib.models import catalog, loading
 
-    check_engine(str(student), engine, actors)
     name, url = catalog.split(student)
     if url:
         from lib.models.server import ServerBackend
 
         return ServerBackend(catalog.find(f"{loading.locate('student', name)}@{url}"), tries=3)
-    if engine == "ray":
+    if (number := actors(engine)) is not None:
         from lib.models.cluster import RayBackend  # Ray need not be installed
 
-        return RayBackend(student, chat_template, actors)
+        return RayBackend(student, chat_template, number)
     return load(student, chat_template)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError, named
 from lib.runner import display, folders, keys, params, references
 from lib.runner.plan import Planned, later_stages, plan
@@ -109,6 +109,8 @@ def prepare(notebook: str, values: dict) -> Opened:
     final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
     new = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
     new |= {"input_keys": {name: path and keys.input_key(path) for name, path in inputs.items()}}
+    file = parameters.get("params_file", "")
+    new |= {"engine": load(paths.local(file)).engine if file else models.engine()}
     notes += [f"A later stage cannot work. {text}" for text in preflight.problems(later)]
     notes += older + _outdated(inputs.values())
     notes += [f"Code and defaults are those that were saved at {_clock(path.stat().st_mtime)}."]

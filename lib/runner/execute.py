@@ -33,6 +33,7 @@ class Job:
     inputs: dict[str, Path | None]
     values: dict  # parameters that differ from the notebook's defaults
     later: list[dict]  # what comes after it in its arm
+    engine: str  # of the run (lib.models.choose)
     line: Line
     slot: int = 0  # among the stages that run side by side
     environment: dict[str, str] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Job:
             (part / name).unlink(missing_ok=True)
         threads = self.environment.get("OMP_NUM_THREADS")
         plan = keys.new_plan(stage.name, self.key, stage.values, self.inputs, self.run, threads)
+        plan |= {"engine": self.engine}
         files.write_json(part / "plan.json", plan | {"later": self.later})
         notebook = folders.notebook_path(stage.notebook)
         run_notebook(notebook, part, self.values, self.kernels, self.environment)

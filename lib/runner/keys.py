@@ -35,7 +35,7 @@ SHOWING = {"plots.py", "show.py", "report"}
 RUNNING = {"errors.py", "paths.py", "run.py", "stage.py", "runner"}
 RESERVED = ("run", "arm", "seed", "round", "params_file")
 # parameters that change speed, cost or caching, but not results
-ONLY_HOW = {"budget_usd", "actors", "hardware"}
+ONLY_HOW = {"budget_usd", "hardware"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
 SCORING = ("alpaca_eval", "lm_eval")
@@ -74,7 +74,7 @@ def stage_key(
         "modules": {paths.short(path): module.shape for path, module in used.items()},
         "parameters": counted,
         "models": _sent_to(values),
-        "served": bool(url) and "engine" in values,  # not where; and who trains a student asks none
+        "served": bool(url) and "learning_rate" not in values,  # not where; and who trains asks none
         "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
         "inputs": {name: path and input_key(path) for name, path in inputs.items()},
         "versions": versions(name[0] for source in sources for name in source.imports if name),

@@ -29,6 +29,7 @@ class File(TypedDict, total=False):
     stages: list[str | dict]
     arms: dict[str, dict[str, object] | None]
     seeds: list[int]
+    engine: str  # that generates the student's responses: local, ray or ray:4; it changes no result
     threads: Annotated[int, Field(ge=1)]  # of each stage, so that --jobs changes no result
     exploratory_seeds: list[int]
     primary: list[str]

@@ -1,7 +1,7 @@
 """Settings that cannot work are refused before anything runs.
 
 A parameter means the same in every notebook of the suite, so its rule stands here once, by its name. What has
-an owner is constructed: a TrainingConfig, a taxonomy, a selection, an engine.
+an owner is constructed: a TrainingConfig, a taxonomy, a selection.
 """
 
 from functools import cache, partial
@@ -60,8 +60,8 @@ def check(notebook: str, values: dict) -> None:
             check_samples(value, values[SAMPLING[name]])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
-    if "engine" in values:
-        models.check_engine(values["student"], values["engine"], values.get("actors", 0))
+    if url := catalog.split(values.get("student", ""))[1]:
+        catalog.address(url)
     if "learning_rate" in values:
         TrainingConfig.from_parameters(values)
     if values.get("round") and "alpha" in values:

@@ -5,6 +5,7 @@
     arms: {random: {selection: random}, tapir: {}}
     seeds: [0]
     threads: 1  # of each stage: the results are then the same whatever --jobs
+    engine: ray  # generates students' responses on a cluster (lib.models.choose); the default is local
     params: {rounds: 2}
 
 A study may name its `primary` contrasts before it runs. Their arms take all `seeds`; those of other
@@ -20,12 +21,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from lib import paths
+from lib import models, paths
 from lib.errors import UserError, named, nearest, one_line
 from lib.evaluation import registry
 from lib.runner import folders, params
 from lib.runner.keys import RESERVED
-from lib.runner.params_file import Entry, block, condition, read
+from lib.runner.params_file import Entry, File, block, condition, read
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Study:
         fewer = self.text.get("exploratory_seeds") or seeds
         primary = {arm for contrast in self.text.get("primary", []) for arm in contrast.split("_vs_")}
         return {arm: seeds if arm in primary else fewer for arm in self.arms}
+
+    @property
+    def engine(self) -> str:
+        """What generates students' responses, as `models.choose` takes it."""
+        return models.engine(self.text.get("engine", "local"))
 
     @property
     def contrasts(self) -> list[str]:
@@ -87,6 +93,8 @@ class Study:
             raise UserError(f"{where}: {name} is for notebooks opened by hand. Name the file in the command.")
         if name in RESERVED:
             raise UserError(f"{where}: {name} is set by the runner (--run, arms, seeds, repeat). Remove it.")
+        if name in File.__annotations__ and name not in names:
+            raise UserError(f"{where}: {name} is no parameter. Set it in the file itself, beside `params`.")
         if name not in names:
             near = nearest(str(name), names)
             raise UserError(f"{where}: no notebook declares {named([name])}{near}")
