@@ -244,7 +244,7 @@ def models(tmp_path, monkeypatch):
         ("{url: http://a/v1, prize: [1, 2]}", "m: there is no field prize. Did you mean price"),
         ("{url: http://a/v1, concurrency: 0}", "m: concurrency: Input should be greater than 0"),
         ("{url: http://a/v1, price: cheap}", "m: price"),
-        ("{key: A_KEY}", "m: url: Field required"),
+        ("{key: A_KEY}", "m: it has neither url nor, for a student, chat_template"),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_field(models, entry, message):
@@ -257,6 +257,16 @@ def test_a_model_that_is_not_listed_is_refused_with_the_nearest_and_the_way_out(
     models("big-model: {url: http://a/v1}\nother: {url: http://a/v1}")
     with pytest.raises(UserError, match=r"did you mean big-model\?\). Add an entry .* bigmodel@http://host"):
         catalog.find("bigmodel")
+
+
+def test_a_student_has_the_template_of_its_entry_by_its_hub_name_or_folder_and_is_no_oracle(models, tmp_path):
+    (tmp_path / "my/student").mkdir(parents=True)
+    models("a/base: {chat_template: a.jinja}\nmy/student: {chat_template: b.jinja}\nm: {url: http://a/v1}")
+    students = ("a/base", "a/base@http://b/v1", "my/student", "./my/student/", str(tmp_path / "my/student"))
+    assert [catalog.chat_template(each)[:1] for each in students] == ["a", "a", "b", "b", "b"]
+    assert catalog.chat_template("m") == catalog.chat_template("") == catalog.chat_template("a/other") == ""
+    with pytest.raises(UserError, match=r"a/base: it is not in params/models.yaml"):
+        catalog.find("a/base")
 
 
 def test_a_model_is_offered_to_its_last_day_and_then_refused_with_what_to_take_instead(models):

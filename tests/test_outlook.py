@@ -24,8 +24,7 @@ def later(expand, *trainings):
     )
     rest = records.build({"instruction": f"other {i}", "response": "x" * 80} for i in range(6))
     refinement = {"pool_rows": 8, "expand": expand, "selection": "mfd"}
-    every = [values | {"chat_template": ""} for values in trainings]
-    return outlook.lacking(hard, rest, TAXONOMY, refinement, every, student=None)
+    return outlook.lacking(hard, rest, TAXONOMY, refinement, list(trainings), student=None)
 
 
 def test_a_round_that_lacks_rows_is_named_with_its_numbers_and_the_ways_out():

@@ -431,6 +431,20 @@ def test_the_key_follows_what_an_entry_of_models_yaml_sends_but_not_its_price(pr
     catalog.listed.cache_clear()
 
 
+def test_the_key_follows_the_chat_template_that_an_entry_of_models_yaml_has_for_the_student(
+    project, monkeypatch
+):
+    path, template = project.notebook("ask", ""), project.root / "a.jinja"
+    monkeypatch.setenv("MODELS", str(project.params("a/base: {chat_template: a.jinja}", "models")))
+    catalog.listed.cache_clear()
+    keys = set()
+    for text in ("one", "another"):
+        template.write_text(text)
+        keys |= {key(path, {"student": "a/base"}), key(path, {"student": "a/other"})}
+    assert len(keys) == 3
+    catalog.listed.cache_clear()
+
+
 def test_the_key_follows_the_data_files_of_imported_rooms(project):
     path = project.notebook("train", "", "from lib.gym import draw")
     for name in ("gym/__init__", "gym/draw", "corpus/__init__"):

@@ -5,6 +5,8 @@ from transformers import AutoTokenizer
 
 from lib import models, paths
 from lib.errors import UserError
+from lib.models import catalog
+from lib.runner import preflight
 from lib.runner.plan import plan
 from lib.runner.study import load
 from lib.tapir import tasks
@@ -20,12 +22,7 @@ STUDIES = [file for file in FILES if file.name != "models.yaml"]
 def test_a_study_is_planned_whole(file, tmp_path):
     over = {"released.student_from": str(tmp_path)} if file.stem == "tapir_released" else {}
     planned = plan(load(file, over), file.stem)
-    named = {
-        value
-        for stage in planned
-        for name, value in stage.values.items()
-        if name in ("tasks", "chat_template")
-    }
+    named = {value for stage in planned for name, value in stage.values.items() if name == "tasks"}
     assert planned and all((paths.ROOT / name).is_file() for name in named if name)
 
 
@@ -122,7 +119,30 @@ def test_vicuna_is_asked_in_its_own_format():
     )
 
 
-def test_a_student_is_loaded_with_the_template_that_is_named():
+@pytest.fixture
+def entry(tmp_path, monkeypatch):
+    """Give the embedded student an entry with this template in models.yaml."""
+
+    def write(template: str) -> None:
+        (tmp_path / "models.yaml").write_text(f"lib/gym/student: {{chat_template: {template}}}")
+        catalog.listed.cache_clear()
+
+    monkeypatch.setenv("MODELS", str(tmp_path / "models.yaml"))
+    yield write
+    catalog.listed.cache_clear()
+
+
+def test_a_student_is_loaded_with_the_template_of_its_entry_or_the_one_that_is_named(entry):
+    entry("params/prompts/chat_vicuna.jinja")
+    assert "USER" in models.load(EMBEDDED).tokenizer.chat_template
     assert "[INST]" in models.load(EMBEDDED, chat_template=TEMPLATE).tokenizer.chat_template
     with pytest.raises(UserError, match="the chat template nowhere.jinja cannot be read"):
         models.load(EMBEDDED, chat_template="nowhere.jinja")
+    entry("nowhere.jinja")
+    with pytest.raises(UserError, match="the chat template nowhere.jinja cannot be read"):
+        preflight.check("tapir/4_training", {"student": "lib/gym/student"})
+
+
+def test_the_templates_that_the_suites_models_yaml_names_are_there():
+    named = [model.chat_template for model in catalog.listed().values() if model.chat_template]
+    assert named and all((paths.ROOT / name).is_file() for name in named)

@@ -43,7 +43,6 @@ def check(study: str, overrides: dict) -> None:
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"hardware": "gpu"}, "hardware=gpu: there is no such profile. Name cpu, fsdp"),
         ({"hardware": "params/demo.yaml"}, "hardware=params/demo.yaml: it holds"),
-        ({"chat_template": "nowhere.jinja"}, "nowhere.jinja"),
         ({"student": "./nowhere"}, "student folder ./nowhere"),
         ({"max_length": 0}, "max_length=0"),
         ({"tasks": "params/demo.yaml"}, "is no taxonomy"),

@@ -23,6 +23,10 @@ A name that ends in `_from` is an input. `tapir/4_training@{round-1}/student` is
 before. A `?` at the end makes an input optional. A path works, too. The runner sets `run`, `arm`, `seed` and
 `round`.
 
+What changes no result or belongs to a model is no parameter: prices, limits and chat templates are fields of
+[params/models.yaml](../params/models.yaml), memory and speed of training those of a profile (`hardware`), and
+`engine`, `ledger` and `jobs` options of the run (`python -m lib.run --help`).
+
 """
 COLUMNS = ("name", "type", "default", "meaning", "notebooks")
 

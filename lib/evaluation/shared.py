@@ -66,10 +66,7 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 
 def student(student: object, stage) -> Backend:
     """Choose the student to ask by a stage's parameters, and by the engine of its run."""
-    values = stage.parameters
-    return models.choose(
-        models.at_server_of(student, values["student"]), stage.engine, values["chat_template"]
-    )
+    return models.choose(models.at_server_of(student, stage.parameters["student"]), stage.engine)
 
 
 def message(prompt: str) -> list[dict]:
@@ -98,7 +95,8 @@ def describe_sampling(
     student: object, parameters: dict, total: int, cut: int, unanswered: int = 0, temperature: object = 0
 ) -> str:
     """Describe how a student was asked, and how many of `total` responses it cut or left unanswered."""
-    template = f"`{parameters['chat_template']}`" if parameters["chat_template"] else "its own"
+    file = catalog.chat_template(str(student))
+    template = f"`{file}`" if file else "its own"
     template = "the server's" if catalog.split(parameters["student"])[1] else template
     sentence = (
         f"`{student}`: temperature {temperature}, chat template {template}, at most "

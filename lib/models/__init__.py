@@ -15,8 +15,9 @@ from lib.models.types import SamplingParams, ended
 def load(student: str | Path, chat_template: str = ""):
     """Load a student into this process, from a folder, a GGUF file or the hub; returns its LocalBackend.
 
-    `chat_template` is a template file for a student that brings none, or in place of its own. Raises
-    UserError where the student cannot be loaded, has no safetensors weights or no chat template.
+    `chat_template` is a template file in place of the one that its entry in params/models.yaml names, or
+    that it brings. Raises UserError where the student cannot be loaded, has no safetensors weights or no chat
+    template.
     """
     from lib.models import loading
     from lib.models.local import LocalBackend  # torch takes seconds that a server's student can do without
@@ -88,7 +89,7 @@ def actors(engine: str) -> int | None:
     return int(number[1] or 0)
 
 
-def choose(student: str | Path, engine: str = "local", chat_template: str = ""):
+def choose(student: str | Path, engine: str = "local"):
     """Return the backend of a student: behind the server of name@url, in this process, or on a Ray cluster.
 
     `engine` is local, ray or ray:4, with four actors. Raises UserError as `load` and `actors` do.
@@ -103,11 +104,11 @@ def choose(student: str | Path, engine: str = "local", chat_template: str = ""):
     if (number := actors(engine)) is not None:
         from lib.models.cluster import RayBackend  # Ray need not be installed
 
-        return RayBackend(student, chat_template, number)
-    return load(student, chat_template)
+        return RayBackend(student, number)
+    return load(student)
 
 
-def ask(student: str | Path, chats: list[list[dict]], chat_template: str = "") -> list[str]:
+def ask(student: str | Path, chats: list[list[dict]]) -> list[str]:
     """Load a student for a short greedy response to each chat, and leave nothing on the device."""
     import gc
 
@@ -115,7 +116,7 @@ def ask(student: str | Path, chats: list[list[dict]], chat_template: str = "") -
 
     if not chats:
         return []
-    replies = load(student, chat_template).generate(chats, SamplingParams(max_tokens=80))
+    replies = load(student).generate(chats, SamplingParams(max_tokens=80))
     gc.collect()
     torch.cuda.empty_cache()
     return [reply.text for (reply,) in replies]

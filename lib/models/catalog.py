@@ -1,4 +1,4 @@
-"""The models that are asked by URL: the entries of params/models.yaml, and servers of one's own."""
+"""The models of params/models.yaml, which are asked by URL, servers of one's own, and students' templates."""
 
 import difflib
 import json
@@ -6,6 +6,7 @@ import os
 from dataclasses import field, fields
 from datetime import date
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -40,10 +41,10 @@ def address(url: str) -> str:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Model:
-    """A model behind a URL; the head of params/models.yaml describes the fields."""
+    """A model behind a URL, or a student; the head of params/models.yaml describes the fields."""
 
     name: str  # of the entry, or name@url for a server of one's own
-    url: Annotated[str, AfterValidator(address)]
+    url: Annotated[str, AfterValidator(address)] = ""
     key: Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")] = ""  # a variable's name, not the key
     price: tuple[float, float] | Literal["free"] | None = None
     as_of: str | date = ""
@@ -57,6 +58,7 @@ class Model:
     temperature: bool = True
     json: bool = False
     extra: dict = field(default_factory=dict)
+    chat_template: str = ""  # a file, for a student of this name or folder
 
     @property
     def served_name(self) -> str:
@@ -105,13 +107,20 @@ def find(name: str) -> Model:
     if url:
         name = f"{served}@{address(url)}"
         return Model(name, url, price="free", timeout_s=OWN_TIMEOUT_S)
-    models = listed()
+    models = {each.name: each for each in listed().values() if each.url}
     if name not in models:
         raise UserError(
             f"{name}: it is not in {LIST}{nearest(name, models, n=2, cutoff=0.4)}. "
             f"Add an entry there, or name a server of your own: {name}@http://host:port/v1."
         )
     return models[name]
+
+
+def chat_template(student: str | Path) -> str:
+    """Return the template file that an entry names for a student, by its hub name or folder; "" for none."""
+    named = [model for model in listed().values() if model.chat_template]
+    location = paths.local(split(str(student))[0])
+    return next((model.chat_template for model in named if paths.local(model.name) == location), "")
 
 
 def find_offered(name: str, budget_usd: float | None, ledger_only: bool = False) -> Model:
@@ -148,6 +157,8 @@ def listed() -> dict[str, Model]:
     """
     path = paths.ROOT / os.environ.get("MODELS", LIST)
     where = paths.short(path)
+    if "MODELS" not in os.environ and not path.exists():  # lib is installed, without a project around it
+        return {}
     try:
         entries = files.load_yaml(path.read_text(encoding="utf-8"), where)
     except (OSError, UnicodeDecodeError) as error:
@@ -162,6 +173,8 @@ def _entry(where: str, name: str, entry: dict) -> Model:
     if unknown := [each for each in entry if each not in names]:
         close = difflib.get_close_matches(str(unknown[0]), names, n=1, cutoff=0)
         raise UserError(f"{where}: there is no field {unknown[0]}. Did you mean {close[0]}?")
+    if not (entry.get("url") or entry.get("chat_template")):
+        raise UserError(f"{where}: it has neither url nor, for a student, chat_template. Add one.")
     try:
         return Model(name=name, **entry)
     except UserError as error:  # of its URL

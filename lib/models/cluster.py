@@ -55,9 +55,9 @@ def join() -> None:
 class RayBackend(Backend):
     """A student that actors on the nodes load from its folder or by its hub name."""
 
-    def __init__(self, student: str | Path, chat_template: str = "", actors: int = 0):
+    def __init__(self, student: str | Path, actors: int = 0):
         self.student, self.actors = loading.locate("student", student), actors
-        self.tokenizer = loading.load_tokenizer(student, chat_template)
+        self.tokenizer = loading.load_tokenizer(student)
         self.context = context(loading.load_config(student))
 
     @property

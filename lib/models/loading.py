@@ -75,17 +75,20 @@ def load_config(student: str | Path):
 
 
 def load_tokenizer(student: str | Path, chat_template: str = ""):
-    """Load the tokenizer alone, with a chat template and a token to pad with."""
+    """Load the tokenizer alone, with a chat template and a token to pad with.
+
+    The template is that of the file, else of the student's entry in params/models.yaml, else its own.
+    """
     from transformers import AutoTokenizer
 
     with located("student", student) as location:
         tokenizer = AutoTokenizer.from_pretrained(**source(location), padding_side="left")
-    if chat_template:
-        tokenizer.chat_template = template(chat_template)
+    if file := chat_template or catalog.chat_template(student):
+        tokenizer.chat_template = template(file)
     if not tokenizer.chat_template:
         raise UserError(
-            f"the student {student} has no chat template, as base models often do not. Name one with "
-            "chat_template, such as params/prompts/chat_llama2.jinja."
+            f"the student {student} has no chat template, as base models often do not. Add an entry to "
+            f"{catalog.LIST}: `{student}: {{chat_template: params/prompts/chat_llama2.jinja}}`."
         )
     end = tokenizer.convert_ids_to_tokens(templates.end(tokenizer).id)  # refuses a template that fails
     tokenizer.add_tokens([end], special_tokens=True)  # no text of a reply, whatever the tokenizer calls it

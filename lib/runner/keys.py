@@ -5,6 +5,7 @@ What counts:
 - the data files beside these modules;
 - the declared parameters but ONLY_HOW; of RESERVED, `seed` and `round` where a cell uses them;
 - the content of files and folders that parameters name, as paths or patterns;
+- the chat templates that params/models.yaml has for students that parameters name;
 - files in params/prompts and params/tasks whose name stands in a parameter, a cell or one of the modules;
 - the keys of input stages, and the content of other inputs;
 - the versions of the LIBRARIES and of SCORING that cells and modules import.
@@ -66,7 +67,7 @@ def stage_key(
     student, url = catalog.split(values.get("student") or "")
     if url:
         counted["student"] = student
-    texts = set(_texts(counted))
+    texts = {*_texts(counted), *map(catalog.chat_template, _texts(values))}
     files = {path for text in texts for path in _named_files(text)}
     files |= _beside(used) | _prompts_and_tasks(texts.union(*(source.texts for source in sources)))
     parts = {

@@ -35,7 +35,6 @@ CHOICES = {
 }
 OWNERS = {  # each raises UserError for a value that it does not take
     "bad_rows": partial(corpus.check, "auto"),
-    "chat_template": loading.template,
     "classifier": partial(loading.locate, "classifier"),
     "format": partial(corpus.check, bad_rows="refuse"),
     "selection": selection.find,
@@ -60,6 +59,8 @@ def check(notebook: str, values: dict) -> None:
             check_samples(value, values[SAMPLING[name]])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
+    if file := catalog.chat_template(values.get("student", "")):
+        loading.template(file)
     if url := catalog.split(values.get("student", ""))[1]:
         catalog.address(url)
     if "learning_rate" in values:

@@ -97,7 +97,7 @@ class Study:
             raise UserError(f"{where}: {name} is no parameter. Set it in the file itself, beside `params`.")
         if name not in names:
             near = nearest(str(name), names)
-            raise UserError(f"{where}: no notebook declares {named([name])}{near}")
+            raise UserError(f"{where}: no notebook declares {named([name])}{near}. See docs/parameters.md.")
 
 
 def load(path: str | Path, overrides: dict[str, object] | None = None) -> Study:

@@ -26,7 +26,7 @@ def lacking(
     """
     if not trainings:
         return []
-    tokenizer = loading.load_tokenizer(student, trainings[0]["chat_template"]) if student else None
+    tokenizer = loading.load_tokenizer(student) if student else None
     pool = most_pool_rows(hard["task"], taxonomy, refinement["pool_rows"], refinement["expand"])
     column = selection.response_column(refinement["selection"])
     tokens = response_tokens(hard, column, tokenizer), response_tokens(rest, "response", tokenizer)
