@@ -70,6 +70,16 @@ class Stage:
         return self._opened is not None
 
     @property
+    def run(self) -> str:
+        """The name of the run."""
+        return self._plan["run"]
+
+    @property
+    def arm(self) -> str:
+        """The arm of the run; "all" for a report."""
+        return self._plan["arm"]
+
+    @property
     def engine(self) -> str:
         """What generates the student's responses in this run (`lib.models.choose`)."""
         return self._plan.get("engine", "local")
@@ -90,7 +100,7 @@ class Stage:
     @property
     def run_folder(self) -> Path:
         """The folder of the run, outputs/<run>, where summary.json lies."""
-        return folders.outputs() / self._plan["run"]
+        return folders.outputs() / self.run
 
     def input(self, name: str) -> Path | None:
         """Return the file or folder that a parameter `<x>_from` means, None for none."""

@@ -10,8 +10,7 @@ from lib.runner.keys import RUNNING
 
 LIB = Path(__file__).parents[1] / "lib"
 
-RESERVED = """run: str = "interactive"  # name of the run
-arm: str = "main"  # variant of the study
+RESERVED = """run: str = "interactive/main"  # the run and its arm
 seed: int = 0  # of every draw
 round: int = 0  # of the curriculum
 """

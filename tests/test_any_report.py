@@ -51,7 +51,7 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
         metrics |= {f"training.round_{number}.{part}": 10 for part in counted}
     files.write_json(part / "metrics.json", metrics)
     nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}")]), part / "notebook.ipynb")
-    folders.complete(keys.new_plan(name, "key", values, {}, run.name), part, final)
+    folders.complete(keys.new_plan(name, "key", values, {}, f"{run.name}/{arm}"), part, final)
     return Planned(notebook, arm, 0, int(number), values), final
 
 
@@ -61,7 +61,7 @@ def finished(run: Path, arms: dict[str, dict], contrasts: tuple = (), **about: o
     for arm, stages in arms.items():
         for name, content in stages.items():
             marks = content if isinstance(content, list) else None
-            done.append(stage(run, arm, name, {"arm": arm}, {} if marks else dict(content), marks))
+            done.append(stage(run, arm, name, {}, {} if marks else dict(content), marks))
     together = summary.comparisons(list(contrasts), [], done, run / "comparisons.json")
     lines = [
         {"name": p.name, "arm": p.arm, "seed": 0, "status": "done", "seconds": 1.0}

@@ -52,8 +52,8 @@ def opened(notebook: str, **values) -> dict:
         ({"round": 0}, 0.1, "mfd", 50),  # the entry of the warm-up
         ({"round": 1}, 0.2, "mfd", 0),
         ({"round": 7}, 0.2, "mfd", 0),  # the file has two rounds: the last entry holds
-        ({"round": 1, "arm": "random"}, 0.2, "random", 0),
-        ({"round": 1, "arm": "random", "rate": 0.7}, 0.7, "random", 0),
+        ({"round": 1, "run": "interactive/random"}, 0.2, "random", 0),
+        ({"round": 1, "run": "interactive/random", "rate": 0.7}, 0.7, "random", 0),
         ({"round": 0, "selection": "longest"}, 0.1, "longest", 50),
     ],
 )
@@ -69,7 +69,7 @@ def test_an_evaluation_takes_its_entry_in_whatever_round_it_is_opened(study):
 
 
 def test_the_later_stages_of_the_file_are_known_as_in_a_run(study):
-    stage = open_stage("data", {"params_file": "params/demo.yaml", "arm": "random"})
+    stage = open_stage("data", {"params_file": "params/demo.yaml", "run": "interactive/random"})
     assert [(later["round"], later["selection"]) for later in stage.later("train")] == [
         (number, "random") for number in (0, 1, 2)
     ]
@@ -91,15 +91,14 @@ def test_what_cannot_work_in_a_later_stage_of_the_file_is_said_at_once(project, 
 
 def test_a_notebook_that_the_file_has_no_stage_of_takes_its_params(study):
     study.notebook("other", FROM_FILE + TRAIN, "")
-    assert opened("other", arm="random") | {"rate": 0.2, "selection": "random"} == opened(
-        "other", arm="random"
-    )
+    values = opened("other", run="interactive/random")
+    assert (values["rate"], values["selection"]) == (0.2, "random")
 
 
 def test_the_header_says_which_values_are_from_the_file_and_which_by_hand(study, capsys):
-    opened("train", round=0, arm="random", rate=0.7)
+    opened("train", round=0, run="interactive/random", rate=0.7)
     header = capsys.readouterr().out
-    assert "| rate | `0.7`, by hand |" in header and "| arm | `random`, by hand |" in header
+    assert "| rate | `0.7`, by hand |" in header and "| run | `interactive/random`, by hand |" in header
     assert "| selection | `random`, from params/demo.yaml |" in header
     assert "| seed | `0` |" in header
 
@@ -136,9 +135,14 @@ def test_a_relative_path_means_what_it_means_in_a_run(study, monkeypatch):
     assert by_hand.prepare("data", {"params_file": "params/demo.yaml"}).plan["key"] != key
 
 
+def test_a_run_without_its_arm_is_refused(study):
+    with pytest.raises(UserError, match='run=demo: it lacks the arm. Set run = "demo/main"'):
+        opened("train", run="demo")
+
+
 def test_an_arm_that_the_file_lacks_is_named(study, capsys):
     opened("train")
-    assert "arm=main is none of params/demo.yaml (mfd, random)" in capsys.readouterr().out
+    assert "The arm main is none of params/demo.yaml (mfd, random)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Study:
         files.write_json(part / "progress.json", {"closed": True, "says": f"**{len(rows)}** files of rows."})
         (part / "notebook.ipynb").touch()
         inputs = {parameter: Path(path).resolve() for parameter, path in inputs.items()}
-        folders.complete(keys.new_plan(name, "key", values, inputs, "demo"), part, stored)
+        folders.complete(keys.new_plan(name, "key", values, inputs, "demo/tapir"), part, stored)
         folders.link(folder, stored)
         line = {"name": name, "arm": "tapir", "seed": 0, "folder": folder.relative_to(self.folder).as_posix()}
         self.lines.append(line)

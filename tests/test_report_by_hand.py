@@ -15,7 +15,7 @@ from lib.runner import summary
 from lib.stage import open_stage
 
 ROOT = Path(__file__).parents[1]
-RESERVED = {"run": "interactive", "arm": "main", "seed": 0}
+RESERVED = {"run": "interactive/main", "seed": 0}
 TRAIN, EXAM, OWN = "train", "evaluation/exam", "evaluation/own"
 STUDENT = 'student_from: str = "train/student?"  # of the latest round\nstudent: str = "base"  # else\n'
 ROWS = 40
@@ -26,22 +26,24 @@ def notebooks(project):
     """A project that trains a student and asks it; an exam of one's own has no rounds."""
     project.notebook(TRAIN, "rate: int = 1  # of learning\n", "1")
     project.notebook(EXAM, STUDENT, "1")
-    without_rounds = (
-        'run: str = "interactive"  # the run\narm: str = "main"  # its arm\nseed: int = 0  # of draws\n'
-    )
+    without_rounds = 'run: str = "interactive/main"  # the run and its arm\nseed: int = 0  # of draws\n'
     project.notebook(OWN, "", "1", reserved=without_rounds)
     return project
 
 
 def train(round: int, arm: str = "main") -> None:
-    stage = open_stage(TRAIN, RESERVED | {"arm": arm, "round": round, "rate": 1})
+    stage = open_stage(TRAIN, RESERVED | {"run": f"interactive/{arm}", "round": round, "rate": 1})
     (stage.folder / "student").write_text(f"{arm} {round}")
     stage.close()
 
 
 def ask(right: int, notebook: str = EXAM, arm: str = "main", metric: str = "gym.accuracy", **values) -> None:
     """Evaluate a student that answers the first `right` of all rows."""
-    values = RESERVED | {"arm": arm, "student": "base", "student_from": f"{TRAIN}/student?"} | values
+    values = (
+        RESERVED
+        | {"run": f"interactive/{arm}", "student": "base", "student_from": f"{TRAIN}/student?"}
+        | values
+    )
     stage = open_stage(notebook, values)
     scores = pd.DataFrame(
         {"metric": metric, "id": [str(i) for i in range(ROWS)], "stratum": "", "weight": 1.0}

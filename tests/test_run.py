@@ -149,7 +149,7 @@ def assert_record_is_as_designed(study):
     assert {path.name for path in folder.iterdir()} == written
     record = json.loads((folder / "stage.json").read_text())
     assert {"key", "parameters", "inputs", "commit", "versions", "seconds", "started", "files"} <= set(record)
-    assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo"
+    assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo/random"
     assert record["inputs"]["rows_from"] == str(stored(study, "demo/random/s0/data@0") / "rows.txt")
     assert "<script" not in (folder / "notebook.html").read_text().lower()
 
@@ -424,7 +424,7 @@ def test_ctrl_c_stops_all_stages_that_run_side_by_side(project):
 
 
 def values(**own):
-    return {"run": "interactive", "arm": "main", "seed": 0, "round": 0} | own
+    return {"run": "interactive/main", "seed": 0, "round": 0} | own
 
 
 def test_an_input_that_is_missing_by_hand_names_the_notebook_to_run_first(study):
@@ -445,7 +445,7 @@ def test_a_notebook_by_hand_reads_the_latest_round_or_the_one_that_is_named_of_a
     run_study(study.params("stages: [{repeat: 2, stages: [rounds]}]"))
 
     def read(reference: str, **where) -> str | None:
-        stage = open_stage("train", values(run="demo", rows_from=reference, **where))
+        stage = open_stage("train", values(run="demo/main", rows_from=reference, **where))
         path = stage.input("rows_from")
         return path and path.read_text()
 

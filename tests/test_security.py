@@ -229,10 +229,12 @@ def test_an_input_that_leaves_its_stage_or_is_nowhere_is_refused(study, path):
     refused(study, "stages: [data, train]", rows_from=path)
 
 
-@pytest.mark.parametrize("name", ["run", "arm"])
-def test_a_notebook_opened_by_hand_writes_nowhere_else_either(study, name):
-    with pytest.raises(UserError, match=f"{name} name '../../x' must be a plain word"):
-        open_stage("data", {name: "../../x"})
+@pytest.mark.parametrize(
+    ("run", "refused"), [("../../x", "run name '..'"), ("interactive/../x", "arm name '../x'")]
+)
+def test_a_notebook_opened_by_hand_writes_nowhere_else_either(study, run, refused):
+    with pytest.raises(UserError, match=f"{refused} must be a plain word"):
+        open_stage("data", {"run": run})
     assert not (study.root / "outputs").exists()
 
 

@@ -20,8 +20,8 @@ command line, and `params_file` sets them by hand ([recipes.md](recipes.md#a-par
 type in all notebooks. Where notebooks differ in its default or its meaning, it has several rows.
 
 A name that ends in `_from` is an input. `tapir/4_training@{round-1}/student` is the student of the round
-before. A `?` at the end makes an input optional. A path works, too. The runner sets `run`, `arm`, `seed` and
-`round`.
+before. A `?` at the end makes an input optional. A path works, too. The runner sets `run` (with
+its arm: `demo/tapir`), `seed` and `round`.
 
 What changes no result or belongs to a model is no parameter: prices, limits and chat templates are fields of
 [params/models.yaml](../params/models.yaml), memory and speed of training those of a profile (`hardware`), and

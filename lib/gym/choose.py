@@ -38,6 +38,6 @@ def benchmark_judge(stage):
 
 def _connect(stage, model: str):
     """Connect to a model for the calls of this stage; the budget is the run's, and 0 is none."""
-    values = stage.parameters
-    name = f"{stage.name} · {values['arm']} · s{values['seed']}"
-    return models.connect(model, run=values["run"], stage=name, budget_usd=values["budget_usd"] or None)
+    name = f"{stage.name} · {stage.arm} · s{stage.parameters['seed']}"
+    budget_usd = stage.parameters["budget_usd"] or None
+    return models.connect(model, run=stage.run, stage=name, budget_usd=budget_usd)

@@ -46,11 +46,11 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
 def settings(runs: list[Path]) -> pd.DataFrame:
     """Tabulate the parameters of notebooks that differ, a column per run; several values are listed."""
     lines = [
-        {"parameter": f"{tables.notebook_of(record)}: {name}", "run": run.name, "value": str(value)}
+        {"parameter": f"{stage.notebook}: {name}", "run": run.name, "value": str(value)}
         for run in runs
-        for record in tables.records(run).values()
-        for name, value in record["parameters"].items()
-        if name not in keys.RESERVED and record["parameters"].get("arm") != "all"
+        for stage in tables.stages(run).itertuples()
+        for name, value in folders.record(stage.folder)["parameters"].items()
+        if name not in keys.RESERVED and stage.arm != folders.ALL_ARMS
     ]
     table = pd.DataFrame(lines, columns=["parameter", "run", "value"]).drop_duplicates()
     table = table.sort_values("value").pivot_table("value", "parameter", "run", ", ".join)

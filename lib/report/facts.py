@@ -9,6 +9,7 @@ from lib.evaluation import registry
 from lib.evaluation.registry import JUDGES, RECORDED
 from lib.models import catalog
 from lib.report import scores, tables
+from lib.runner import folders
 
 PAPERS = {  # folder of notebooks: name, authors, number on arXiv
     "tapir": ("TAPIR", "Yue et al., EMNLP 2024 Findings", "2405.13448"),
@@ -31,7 +32,8 @@ Records = dict[Path, dict]  # of stages, by their folders
 def facts(run: Path, summary: dict) -> dict[str, str]:
     """Return {"Student": …, "Oracle": …, …}, without what the run has nothing of."""
     records = tables.records(run)
-    pages = [record for record in records.values() if record["parameters"].get("arm") == "all"]
+    table = tables.stages(run)
+    pages = [records[folder] for folder in table["folder"][table["arm"] == folders.ALL_ARMS]]
     own = [record for record in records.values() if record not in pages]
     gains, shown = scores.gains(summary), scores.scores(summary)
     lines = [f"{arm}: {_list(line)}" for arm, line in shown.iterrows()]

@@ -78,8 +78,8 @@ def _analyse(summary: dict) -> None:
         source = folders.notebook_path(notebook)
         content = params.read_notebook(source)
         values = {name: p.default for name, p in params.declared(content, source).items()}
-        values |= {"run": folders.BY_HAND, "arm": "all"}
-        final = folders.stage_folder(folders.BY_HAND, "all", 0, notebook, 0)
+        values |= {"run": folders.BY_HAND}
+        final = folders.stage_folder(folders.BY_HAND, folders.ALL_ARMS, 0, notebook, 0)
         part = folders.open_part(folders.part_of(final))
         plan = keys.new_plan(
             f"{notebook}@0", keys.stage_key(content, values, {}), values, {}, folders.BY_HAND

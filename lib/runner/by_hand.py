@@ -17,11 +17,10 @@ from lib.runner.plan import Planned, later_stages, plan
 from lib.runner.study import load
 
 RUN_FIRST = (
-    "Run notebooks/{notebook}.ipynb first{round}, "
-    'or set run and arm (run = "demo", arm = "tapir") to read what a run wrote.'
+    'Run notebooks/{notebook}.ipynb first{round}, or set run = "demo/tapir" to read what an arm wrote.'
 )
 AGAIN = "run the cell that opens it again, and those below"
-BY_HAND = "by hand"
+BY_HAND, DEFAULT_RUN = "by hand", f"{folders.BY_HAND}/main"
 FILLED = "_from_params_file"  # in a notebook's globals: what a params file gave them
 _imported: dict[Path, str] = {}  # the syntax of lib's modules, as this kernel imported them
 
@@ -99,15 +98,15 @@ def prepare(notebook: str, values: dict) -> Opened:
     _check_saved(declared)
     _check_imported(keys.modules(keys.code_cells(content)))
     parameters, origins, notes, later = _values(notebook, declared, values)
-    where = {"run": folders.BY_HAND, "arm": "main", "seed": 0, "round": 0}
-    where |= {name: parameters[name] for name in where if name in parameters}
-    for name in ("run", "arm"):
-        folders.check_plain(where[name], name)
-    inputs, older = _inputs(parameters, where["run"], where["arm"], where["seed"])
+    run, arm = folders.run_and_arm(parameters.get("run", DEFAULT_RUN))
+    if arm == folders.ALL_ARMS and "run" in declared and "/" in declared["run"].default:
+        raise UserError(f'run={run}: it lacks the arm. Set run = "{run}/main", or the name of another arm.')
+    seed, round = (parameters.get(name, 0) for name in ("seed", "round"))
+    inputs, older = _inputs(parameters, run, arm, seed)
     preflight.check(notebook, parameters)
     key = keys.stage_key(content, parameters, inputs)
-    final = folders.stage_folder(folders.BY_HAND, where["arm"], where["seed"], notebook, where["round"])
-    new = keys.new_plan(f"{notebook}@{where['round']}", key, parameters, inputs, where["run"])
+    final = folders.stage_folder(folders.BY_HAND, arm, seed, notebook, round)
+    new = keys.new_plan(f"{notebook}@{round}", key, parameters, inputs, f"{run}/{arm}")
     new |= {"input_keys": {name: path and keys.input_key(path) for name, path in inputs.items()}}
     file = parameters.get("params_file", "")
     new |= {"engine": load(paths.local(file)).engine if file else models.engine()}
@@ -148,14 +147,15 @@ def _values(notebook: str, declared: dict[str, params.Parameter], values: dict) 
 
 def _from_params_file(file: str, notebook: str, given: dict, declared: dict) -> tuple[dict, list, list]:
     """Return the values that a params file has for a notebook in its arm and round, notes, later stages."""
-    path, arm, round = paths.local(file), given.get("arm", "main"), given.get("round", 0)
+    path, round = paths.local(file), given.get("round", 0)
+    arm = folders.run_and_arm(given.get("run", DEFAULT_RUN))[1]
     if not path.is_file():
         raise UserError(f"params_file={file}: there is no such file. Correct the path.")
     study = load(path)
     notes = []
     if arm not in study.arms:
         arms = ", ".join(study.arms)
-        notes.append(f"arm={arm} is none of {file} ({arms}): what it sets for all arms holds.")
+        notes.append(f"The arm {arm} is none of {file} ({arms}): what it sets for all arms holds.")
     seeds = dict.fromkeys(("seeds", "exploratory_seeds"), [given.get("seed", 0)])
     own = replace(study, text=study.text | seeds | {"arms": {arm: study.arms.get(arm, {})}})
     planned, later = plan(own, "by_hand"), []

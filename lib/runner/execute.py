@@ -28,7 +28,7 @@ class Job:
     """A stage to run; afterwards `status` is done or reused, or `error` is set."""
 
     stage: Planned
-    run: str
+    run: str  # and its arm: "demo/tapir"
     key: str
     inputs: dict[str, Path | None]
     values: dict  # parameters that differ from the notebook's defaults

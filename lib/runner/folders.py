@@ -22,6 +22,7 @@ from lib.errors import UserError
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 STORE, BY_HAND = "store", "interactive"  # folders of outputs that are no run
+ALL_ARMS = "all"  # in place of an arm, for a stage that reports on the run
 KEY_LENGTH = 12  # characters of a key in a folder's name
 IN_STORE = re.compile(rf"[0-9a-f]{{{KEY_LENGTH}}}(\.part)?")
 KERNEL_GONE_S = 30  # a kernel outlives a killed runner by a second; its children by a few
@@ -44,6 +45,17 @@ def notebook_path(name: str) -> Path:
 def stage_folder(run: str, arm: str, seed: int, notebook: str, round: int) -> Path:
     """Return where a stage is found in a run: a link, or a folder in `interactive`."""
     return outputs() / run / arm / f"s{seed}" / f"{notebook}@{round}"
+
+
+def run_and_arm(text: str) -> tuple[str, str]:
+    """Split "demo/tapir" into a run and its arm; "demo" means all arms of it.
+
+    Raises UserError for a name that is not a plain word.
+    """
+    run, _, arm = text.partition("/")
+    check_plain(run, "run")
+    check_plain(arm or ALL_ARMS, "arm")
+    return run, arm or ALL_ARMS
 
 
 def stored(notebook: str, key: str) -> Path:

@@ -102,10 +102,12 @@ def input_key(path: Path) -> str:
 def new_plan(
     name: str, key: str, values: dict, inputs: dict[str, Path | None], run: str, threads: str | None = None
 ) -> dict:
-    """Return what a stage is about to do; stage.json repeats it."""
+    """Return what a stage is about to do; stage.json repeats it. `run` names its arm, too: "demo/tapir"."""
+    run, arm = folders.run_and_arm(run)
     return {
         "name": name,
         "run": run,
+        "arm": arm,
         "key": key,
         "parameters": values,
         "inputs": {name: path and str(path) for name, path in inputs.items()},

@@ -58,9 +58,9 @@ def plan(study: Study, run: str) -> list[Planned]:
     planned, fixed = [], study.params | {"run": run, "params_file": ""}
     for seed in seeds:
         for arm in [arm for arm in study.arms if seed in study.seeds[arm]]:
-            values = fixed | study.arms[arm] | {"arm": arm, "seed": seed}
+            values = fixed | study.arms[arm] | {"run": f"{run}/{arm}", "arm": arm, "seed": seed}
             planned += _connected(study, _stages(study, values))
-    values = fixed | {"arm": "all", "seed": seeds[0], "round": 0}
+    values = fixed | {"arm": folders.ALL_ARMS, "seed": seeds[0], "round": 0}
     last = [_planned(study, entry, values | entry.values) for entry in study.entries if entry.once]
     return planned + _connected(study, last)
 

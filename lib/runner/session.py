@@ -123,7 +123,7 @@ class Run:
         given = {n: v for n, v in stage.values.items() if n in keys.RESERVED or v != declared[n].default}
         later = later_stages(self.planned, stage)
         line = Line(stage.label, self.workers == 1 and sys.stdout.isatty())
-        return Job(stage, self.name, key, inputs, given, later, self.study.engine, line)
+        return Job(stage, f"{self.name}/{stage.arm}", key, inputs, given, later, self.study.engine, line)
 
     def _finish(self, job: Job) -> None:
         """Link to a stage in the store, write it down and draw its page."""

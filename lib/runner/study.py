@@ -179,7 +179,7 @@ def _check_names(study: Study) -> None:
     """Raise UserError for a parameter, an arm or a metric of a wrong name."""
     for arm in study.arms:
         folders.check_plain(arm, "arm")
-        if arm == "all":
+        if arm == folders.ALL_ARMS:
             raise UserError(f"{study.path}: the arm name all is taken. Rename the arm.")
     parts = [("params", study.params, study.names)]
     parts += [(f"arm {arm}", values, study.names) for arm, values in study.arms.items()]

@@ -178,10 +178,12 @@ def _opened(top: Path) -> list[Planned]:
     for folder in (path.parent for path in top.rglob("stage.json")):
         arm, seed, *name = folder.relative_to(top).parts
         record = folders.record(folder)
-        is_page = arm != "all" or (folder / "notebook.ipynb").is_file()  # of a report, its figures
+        is_page = arm != folders.ALL_ARMS or (folder / "notebook.ipynb").is_file()  # of a report, its figures
         if record and record["name"] == "/".join(name) and folders.is_complete(folder) and is_page:
             notebook, _, number = record["name"].partition("@")
-            stage = Planned(notebook, arm, int(seed[1:]), int(number), record["parameters"], arm == "all")
+            stage = Planned(
+                notebook, arm, int(seed[1:]), int(number), record["parameters"], arm == folders.ALL_ARMS
+            )
             stages.append(replace(stage, folder=folder, status="done", seconds=record["seconds"]))
     return sorted(stages, key=lambda s: (s.arm, s.seed, _is_evaluation(s), s.round, s.notebook))
 
