@@ -86,17 +86,19 @@ def _table(shown: dict[str, dict[str, str]], lines: list[str], summary: dict) ->
 # --- contrasts
 
 
-def main_pair(summary: dict, candidate: str = "", baseline: str = "") -> tuple[str, str]:
+def main_pair(summary: dict, contrast: str = "") -> tuple[str, str]:
     """Return the two arms to look at closely: by default of the first contrast, else the last and the first.
 
-    Raises UserError if the run has no arm of that name.
+    Raises UserError if the run lacks one of the arms.
     """
     arms = list(summary["arms"])
-    pair = next(iter(summary["comparisons"]), f"{arms[-1]}_vs_{arms[0]}").split("_vs_")
-    pair = candidate or pair[0], baseline or pair[1]
-    if unknown := set(pair) - set(arms):
-        raise UserError(f"the run has no arm {', '.join(sorted(unknown))}. Name one of {', '.join(arms)}.")
-    return pair
+    contrast = contrast or next(iter(summary["comparisons"]), f"{arms[-1]}_vs_{arms[0]}")
+    first, _, second = contrast.partition("_vs_")
+    if not {first, second} <= set(arms):
+        raise UserError(
+            f"contrast={contrast}: it names no two arms. Write a_vs_b for two of {', '.join(arms)}."
+        )
+    return first, second
 
 
 def compared(summary: dict, names: str = "comparisons") -> list[str]:
