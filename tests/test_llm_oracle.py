@@ -246,7 +246,7 @@ def test_a_judge_that_thinks_all_its_tokens_away_is_counted_as_cut(make):
     judged = oracle.score(rows(2, oracle_response="a", student_response="b"))
     tally = judge.tally(judged)
     assert tally == {"read": 0, "unread": 0, "cut": 4, "missing": 0, "total": 4}
-    with pytest.raises(judge.Unread, match="Raise judge_max_tokens"):
+    with pytest.raises(judge.Unread, match="extra: {max_tokens"):
         judge.check(tally)
 
 

@@ -20,7 +20,7 @@ STUDY = """stages:
       - tapir/3_refinement
       - tapir/4_training: {{student_from: {student}, round_rows: 10, round_tokens: 0, alpha: 0.5}}
 params:
-  {{source: {folder}/rows.json, oracle: "a-model@{url}", samples: 1, judged_rows: 12, temperature: 0,
+  {{source: {folder}/rows.json, oracle: "a-model@{url}", judged_rows: 12, temperature: 0,
    max_new_tokens: 8, pool_rows: 20}}
 """
 

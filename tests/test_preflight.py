@@ -33,8 +33,7 @@ def check(study: str, overrides: dict) -> None:
         ({"labelled_rows": -1}, "labelled_rows=-1"),
         ({"classifier": "a/b"}, "classifier=a/b: it needs labelled_rows"),
         ({"classifier": "./nowhere", "labelled_rows": 9}, "classifier folder ./nowhere"),
-        ({"samples": -1}, "samples=-1"),
-        ({"samples": 4, "temperature": 0}, "samples=4: at temperature 0"),
+        ({"unfit_judge": "stop"}, "unfit_judge=stop: it is unknown. Choose of refuse, warn"),
         ({"student": "m@localhost:8000"}, "the student folder m@localhost:8000 does not exist"),
         ({"student": "m@http://a:b/v1"}, "'http://a:b/v1' is no endpoint"),
         ({"reference": "student"}, "reference=student: it is unknown. Choose of oracle, corpus"),
@@ -109,7 +108,7 @@ def recorded(tmp_path, monkeypatch):
         ("mt_bench", {"answers": "nowhere.jsonl"}, "answers: nowhere.jsonl does not exist"),
         ("mt_bench", {"reference_answers": ""}, "reference_answers is empty"),
         ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
-        ("mt_bench", {"max_unread": 1.5}, "max_unread=1.5"),
+        ("mt_bench", {"unfit_judge": "stop"}, "unfit_judge=stop"),
         ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
     ],
 )

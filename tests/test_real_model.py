@@ -138,7 +138,7 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
     assert alone is None or alone["status"] == "complete"
     assert checked["ifeval.n"] == len(PROMPTS)
     with ChatServer(Script(judge=verdict)) as judge:  # two of six responses are cut: no verdicts on them
-        summary = study(judge=f"judge@{judge.url}", judge_scores="text", max_unread=0.5)
+        summary = study(judge=f"judge@{judge.url}", judge_scores="text", unfit_judge="warn")
     assert summary["status"] == "complete" and (outputs / "report.html").is_file()
     assert all("ifeval.prompt_strict" in arm["metrics"] for arm in summary["arms"].values())
     assert set(summary["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
@@ -160,7 +160,7 @@ def test_the_notebooks_run_in_their_order_by_hand(student, gguf, prompts, tmp_pa
     with llama_server.serve(gguf, parallel=2, most=200) as url, ChatServer(Script(judge=verdict)) as judge:
         few = FEW | {"source": few_rows(tmp_path), "prompts": prompts, "student": student}
         few |= {"oracle": f"smollm2@{url}", "judge": f"judge@{judge.url}", "judge_scores": "text"}
-        few |= {"max_unread": 0.5}  # the server cuts a response of the oracle: there is no verdict on it
+        few |= {"unfit_judge": "warn"}  # the server cuts a response of the oracle: there is no verdict on it
         file = tmp_path / "mine.yaml"
         file.write_text(json.dumps({"extends": str(PARAMS / "smollm2.yaml"), "params": few | {"rounds": 1}}))
         for notebook, own in order:
@@ -210,7 +210,7 @@ def test_alpaca_eval_reads_the_probabilities_of_a_real_server(run, student, url,
         reference_from=lines(tmp_path / "references.jsonl", shortest[:3]),
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
-        max_unread=1,
+        unfit_judge="warn",
     )["arms"]["main"]["metrics"]
     assert metrics["alpaca_eval.n"] + metrics["alpaca_eval.unread"] == 3
     assert metrics["alpaca_eval.n"] and 0 <= metrics["alpaca_eval.win_rate"] <= 100
@@ -233,7 +233,7 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         reference_answers=lines(tmp_path / "references.jsonl", answer),
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
-        max_unread=1,
+        unfit_judge="warn",
     )["arms"]["main"]["metrics"]
     counts = [metrics[f"mt_bench.{name}"] for name in ("n", "unread", "cut", "missing")]
     assert sum(counts) == 2 and counts[-1] == 0

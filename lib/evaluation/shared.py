@@ -19,10 +19,7 @@ from lib.models.server import ServerBackend
 from lib.models.types import Completion, Ended, SamplingParams, ended
 from lib.oracle import estimate
 
-REMEDIES = {  # of a benchmark's judge, by what its verdicts lack
-    "cut": "Give the judge an entry with extra: {max_tokens: …} in params/models.yaml",
-    "missing": "Start the same command again: calls failed",
-}
+REMEDIES = {"missing": "Start the same command again: calls failed"}  # of a benchmark's judge
 KINDS = {str: "a text", int: "a whole number", list: "a list"}
 TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs of a training stage: the rows it may have trained on
 

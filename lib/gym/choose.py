@@ -6,10 +6,11 @@ from lib import models
 from lib.gym.oracle import ExactOracle
 
 
-def choose(stage, labels: Iterable[str]):
+def choose(stage, labels: Iterable[str], unfit_judge: str = ""):
     """Return the oracle that a stage's parameters name: an ExactOracle, or an LLMOracle.
 
-    `labels` are the taxonomy's tasks.
+    `labels` are the taxonomy's tasks; `unfit_judge` is what to do where the first verdicts do not depend on
+    the responses, refuse or warn.
     """
     values = stage.parameters
     if values["oracle"] == "exact":
@@ -21,9 +22,8 @@ def choose(stage, labels: Iterable[str]):
         _connect(stage, values["judge"]) if values["judge"] else None,
         tuple(labels),
         max_tokens=values["oracle_max_tokens"],
-        judge_max_tokens=values["judge_max_tokens"],
         judge_scores=values["judge_scores"],
-        unfit_judge=values.get("unfit_judge", ""),
+        unfit_judge=unfit_judge,
         report=stage.report_progress,
     )
 

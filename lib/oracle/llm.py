@@ -35,7 +35,7 @@ class LLMOracle:
     judge: Backend | None = None
     labels: tuple[str, ...] = ()
     max_tokens: int = 2048
-    judge_max_tokens: int = 512
+    judge_max_tokens: int = 512  # of a verdict or rating; extra: {max_tokens: …} of its entry wins
     report: Callable[[int, int, str], None] = lambda done, total, purpose: None
     novelty: NoveltyFilter = field(default_factory=NoveltyFilter)  # what expansion may not repeat
     expanded: Counter = field(default_factory=Counter)  # by parent: another expansion is another call

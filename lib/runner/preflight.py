@@ -19,9 +19,8 @@ from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
-SHARES = ("least_share", "max_unread")
 AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
-AT_LEAST_0 += ("samples", "test_rows", "validated_rows")  # samples: 0 for as many as the judge reads
+AT_LEAST_0 += ("test_rows", "validated_rows")
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "output_samples", "per_cell", "pool_rows")
 LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2}
@@ -44,7 +43,6 @@ BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
 BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
 FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
 NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
-SAMPLING = {"samples": "temperature", "output_samples": "output_temperature"}
 
 
 def check(notebook: str, values: dict) -> None:
@@ -55,8 +53,8 @@ def check(notebook: str, values: dict) -> None:
         _check_value(name, value)
         if NEEDS.get(name) in values and value and not values[NEEDS[name]]:
             raise UserError(f"{name}={value}: it needs {NEEDS[name]}. Set that, too.")
-        if value and name in SAMPLING and SAMPLING[name] in values:
-            check_samples(value, values[SAMPLING[name]])
+    if "output_samples" in values:
+        check_samples(values["output_samples"], values["output_temperature"])
     if values.get("student") and not (values.get("student_from") and values.get("round", 1)):
         loading.locate("student", values["student"])
     if file := catalog.chat_template(values.get("student", "")):
@@ -100,7 +98,7 @@ def problems(stages: list[dict]) -> list[str]:
 
 
 def _check_value(name: str, value: object) -> None:
-    if name in SHARES and not 0 <= value <= 1:
+    if name == "least_share" and not 0 <= value <= 1:
         raise UserError(f"{name}={value:g}: it is a share. Set it from 0 to 1.")
     if name in LEAST and value < LEAST[name]:
         raise UserError(f"{name}={value:g}: it is too low. Set it to {LEAST[name]} or above.")

@@ -87,10 +87,11 @@ RATING = re.compile(
     r"(?:;.*|\((?! *(?:(?:out )?of +[0-9]|/)).*|[-–,](?! *[0-9]).*)?",
     re.IGNORECASE,
 )
+MAX_UNREAD = 0.05  # share of verdicts or ratings: with more, what is left is chosen by what could be read
 # verdicts without scores: how the tally names them, and what to do where most are of that kind
 CAUSES = {
     "unread": ("unread", "Most state no scores: read some of the replies and ask another judge"),
-    "cut": ("cut at the token limit", "Raise judge_max_tokens, or ask a judge that thinks less"),
+    "cut": ("cut at the token limit", "Give it an entry in params/models.yaml, extra: {max_tokens: …}"),
     "missing": (
         "missing because there was no response to judge, or no reply",
         "Raise oracle_max_tokens if responses were cut, start the same command again if calls failed",
@@ -245,13 +246,13 @@ def describe(tally: dict[str, int]) -> str:
     return f"{tally['read']:,} of {tally['total']:,} verdicts read" + (f" ({lost})" if lost else "")
 
 
-def check(tally: dict[str, int], max_unread: float = 0.05, remedies: dict[str, str] | None = None) -> None:
-    """Raise Unread where a larger share was not read; `remedies` by cause are those of a benchmark."""
+def check(tally: dict[str, int], unfit_judge: str = "refuse", remedies: dict[str, str] | None = None) -> None:
+    """Raise Unread for over MAX_UNREAD unread ones, unless `unfit_judge` is warn; `remedies` are by cause."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
-    if share > max_unread:
+    if share > MAX_UNREAD and unfit_judge != "warn":
         remedies = {cause: remedy for cause, (_, remedy) in CAUSES.items()} | (remedies or {})
         remedy = remedies[max(CAUSES, key=tally.__getitem__)]
         raise Unread(
-            f"max_unread={max_unread:g}: {share:.1%} of the verdicts could not be read ({describe(tally)}). "
-            f"{remedy}, or raise max_unread to go on without them."
+            f"{share:.1%} of the verdicts could not be read ({describe(tally)}), more than {MAX_UNREAD:.0%}. "
+            f"{remedy}; unfit_judge=warn goes on without them."
         )

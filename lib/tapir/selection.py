@@ -14,6 +14,7 @@ from lib import models, records
 from lib.corpus import duplicates
 from lib.corpus.novelty import NoveltyFilter
 from lib.errors import UserError
+from lib.tapir import judge
 
 Ratings = dict[str, list[float | None]]  # by scale (`judge.SCALES`), one per row
 GAP = 1.0  # Lion's: MFD from which on a row is hard
@@ -126,21 +127,22 @@ def response_column(selection: str) -> str:
     return "corpus_response" if selection in ON_CORPUS_RESPONSES else "oracle_response"
 
 
-def rate(rows: Dataset, selection: str, oracle, max_unread: float = 0.05) -> Ratings:
+def rate(rows: Dataset, selection: str, oracle, unfit_judge: str = "refuse") -> Ratings:
     """Ask the judge for the ratings that a selection takes.
 
-    Raises UserError before anything is asked where no row is hard, and where more than the share `max_unread`
-    of the ratings could not be read.
+    Raises UserError before anything is asked where no row is hard and, unless `unfit_judge` is warn, where
+    more than judge.MAX_UNREAD of the ratings could not be read.
     """
     _count_hard(rows)
     _, scales = find(selection)
     ratings = {scale: oracle.rate(rows, scale) for scale in scales}
     for scale, values in ratings.items():
         unread = values.count(None) / len(values)
-        if unread > max_unread:
+        if unread > judge.MAX_UNREAD and unfit_judge != "warn":
             raise UserError(
-                f"max_unread={max_unread}: {unread:.1%} of the ratings of {scale} could not be read. "
-                f"Read params/prompts/rate_{scale}.md and some replies to it, or ask another judge."
+                f"{unread:.1%} of the ratings of {scale} could not be read, more than "
+                f"{judge.MAX_UNREAD:.0%}. Read params/prompts/rate_{scale}.md and some replies to it, or ask "
+                "another judge; unfit_judge=warn goes on without them."
             )
     return ratings
 

@@ -23,7 +23,6 @@ LONGEST_S = 1800  # of one command, on a machine that is busy with other things
 ASKING = """
   oracle: a-model
   judged_rows: 16
-  samples: 2
   max_new_tokens: 16
 """
 TEACHING = """
