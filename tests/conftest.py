@@ -8,6 +8,7 @@ import pytest
 
 # before torch is imported, and for kernels: two workers of two threads each get in each other's way
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # TRL imports bitsandbytes, which compiles at its import
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # results are compared to more digits than bfloat16 has
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 
@@ -46,6 +47,21 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("STAGE", raising=False)
     monkeypatch.chdir(tmp_path)
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def forked_kernels():
+    """Kernels that start with their imports made: for runs of our notebooks, not for projects with a lib of their own."""
+    import forked
+    from jupyter_client.provisioning import local_provisioner
+
+    from lib.runner.execute import QUIET
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_provisioner, "launch_kernel", forked.Kernel)
+        for name, value in QUIET.items():  # some are read at the import, or at the start
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def script():
 
 
 @pytest.fixture(scope="module")
-def study(script, tmp_path_factory):
+def study(forked_kernels, script, tmp_path_factory):
     """The params file of a study that was run, the server that its oracle is at, and its summary."""
     folder = tmp_path_factory.mktemp("study")
     rows = [{"instruction": f"Add {i} and {i}.", "input": "", "output": str(2 * i)} for i in range(100, 120)]

@@ -89,7 +89,7 @@ def names_of_tables(source: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
+def micro(forked_kernels, tmp_path_factory):
     """The micro run: every notebook through papermill, really trained and judged."""
     outputs = tmp_path_factory.mktemp("outputs")
     with pytest.MonkeyPatch.context() as patch:
@@ -177,19 +177,13 @@ def test_the_report_names_every_arm_and_loads_nothing_from_the_network(micro):
 @pytest.mark.parametrize(
     ("notebooks", "arms", "headline"),
     [
-        (("evaluation/ifeval",), ("tapir",), "IFEval"),
-        (("evaluation/alpaca_eval",), ("tapir",), "AlpacaEval 2"),
-        (("evaluation/mt_bench",), ("tapir",), "MT-Bench"),
         (("evaluation/natural_instructions", "self_guide/"), ("tapir",), "target task"),
         (("tapir/", "evaluation/held_out_loss"), ("warm_up", "balanced", "tapir"), "held-out loss"),
         (("evaluation/",), ("warm_up", "balanced", "tapir"), "embedded world"),
-        (("tapir/1_data_selection", "tapir/4_training"), ("warm_up",), ""),
         (("tapir/",), ("balanced", "tapir"), ""),
-        (("tapir/1_data_selection", "tapir/2_oracle_judging"), ("tapir",), ""),
-        (("0_start_here",), ("tapir",), ""),
     ],
 )
-def test_any_part_of_a_run_has_a_report(micro, tmp_path, monkeypatch, notebooks, arms, headline):
+def test_a_part_of_a_run_has_a_report(micro, tmp_path, monkeypatch, notebooks, arms, headline):
     summary, folder = micro
     run = tmp_path / "outputs/part"
     shutil.copytree(folder, run)
