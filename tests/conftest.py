@@ -15,7 +15,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 # files that take longest, the longest first: a worker takes a file whole, and the last one must not be alone with it
 LONGEST = (
     "test_instrument",  # to test_real_server: these are slow
-    "test_kills",
     "test_cluster",
     "test_real_server",
     "test_notebooks",

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import MANY
 
-from lib import records
 from lib.errors import UserError
 from lib.models import loading
 from lib.training import encoding, sft
 from lib.training.config import TrainingConfig
 
-ROWS = records.build(
-    {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
-)
 HERE = "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
 STUDENT = ("model.safetensors", "config.json", "generation_config.json", "chat_template.jinja")
 STUDENT += ("tokenizer.json", "tokenizer_config.json")
@@ -29,7 +26,7 @@ SHARDED = (
 )
 
 
-def train(folder, out, rows=ROWS, chat_template="", **options):
+def train(folder, out, rows=MANY, chat_template="", **options):
     tokenizer, seen = loading.load_tokenizer(folder, chat_template), []
     encoded = encoding.encode(tokenizer, rows, 64)
     settings = TrainingConfig(**{"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | options)

@@ -97,7 +97,7 @@ def micro(forked_kernels, tmp_path_factory):
         return run_study(ROOT / "tests/params/micro.yaml"), outputs / "micro"
 
 
-def test_a_plain_alpaca_file_goes_through_data_selection(tmp_path, monkeypatch):
+def test_a_plain_alpaca_file_goes_through_data_selection(forked_kernels, tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
     rows = [{"instruction": f"Name the number {i}.", "input": "", "output": str(i)} for i in range(3)]
     rows += [rows[0] | {"origin": "x"}, {"instruction": "Name a number.", "output": 4}]

@@ -10,6 +10,7 @@ from lib.errors import UserError
 from lib.gym import operations
 from lib.run import run_study
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_kernels")]
 FIRST = ("first_two", "drop_last")  # the first letter, which is the label
 SMALL = {"student": "lib/gym/student", "input_rounds": "12", "input_tokens": "30", "input_temperature": "1.0"}
 SMALL |= {"input_prompt": "gym_input", "output_samples": "4"}
@@ -37,7 +38,6 @@ def run(folder, monkeypatch, task, **more):
     return run_study("params/self_guide.yaml", SMALL | {"task": task} | more, "letters")
 
 
-@pytest.mark.slow
 def test_a_classification_with_a_label_that_gold_lacks_goes_through(tmp_path, monkeypatch):
     instances = [{"input": text, "output": [text[0]]} for text in words("abc", 120)]
     demos = [{"input": text, "output": text[0]} for text in ("apple", "ball", "cold", "dusk")]
@@ -58,7 +58,6 @@ def test_a_classification_with_a_label_that_gold_lacks_goes_through(tmp_path, mo
     assert pairs["labelled"] == pairs["kept"] + lost  # each loss has its cause
 
 
-@pytest.mark.slow
 def test_a_generation_with_several_references_and_one_demonstration_goes_through(tmp_path, monkeypatch):
     chain = ("reverse", "upper")
     instances = [

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import ROWS
+from tiny import MANY, ROWS
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,7 +17,7 @@ from transformers import (
 )
 from trl import SFTTrainer
 
-from lib import models, records
+from lib import models
 from lib.errors import UserError
 from lib.models import loading
 from lib.training import encoding, sft
@@ -77,9 +77,6 @@ def test_a_loss_that_is_no_number_is_an_error_and_saves_nothing(folder, tmp_path
     assert not (tmp_path / "student").exists()
 
 
-MANY = records.build(
-    {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
-)
 STEPS = {"rows": MANY, "epochs": 2, "batch_size": 4}
 
 

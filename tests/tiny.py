@@ -20,6 +20,10 @@ ROWS = records.build(
         {"instruction": "Say", "input": "owls", "response": "owls"},
     ]
 )
+# 19 rows of different lengths: a last step of 4 is not complete
+MANY = records.build(
+    {"instruction": "Say", "input": "a" * i, "response": "b" * (i % 5 + 1)} for i in range(1, 20)
+)
 
 NAMES = {  # of weights, as transformers and llama.cpp have them
     "model.embed_tokens": "token_embd",

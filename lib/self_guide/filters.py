@@ -109,9 +109,9 @@ def account(table: pd.DataFrame, filters: list[Filter]) -> pd.DataFrame:
     return result.assign(bounds=result.index.map(_bounds(filters)).fillna(""))
 
 
-def dropped(table: pd.DataFrame, n: int = 3) -> pd.DataFrame:
-    """Take the first `n` rows that each filter dropped."""
-    return table[table["fate"] != KEPT].groupby("fate").head(n).sort_values("fate", kind="stable")
+def dropped(table: pd.DataFrame) -> pd.DataFrame:
+    """Take the first three rows that each filter dropped."""
+    return table[table["fate"] != KEPT].groupby("fate").head(3).sort_values("fate", kind="stable")
 
 
 def dropped_counts(fates: pd.Series) -> dict[str, int]:
