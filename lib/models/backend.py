@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
@@ -26,7 +25,7 @@ class Batch(NamedTuple):
     seed: int
 
 
-class Backend(ABC):
+class Backend:
     """A model that completes chats, wherever it is. `tokenizer` is None where that is unknown here."""
 
     name = "the model"
@@ -36,9 +35,9 @@ class Backend(ABC):
     context: int | None = None  # tokens of prompt and completion together, where known
     batch_size: int  # prompts
 
-    @abstractmethod
     def complete(self, batches: dict[int, Batch], params: SamplingParams, store: Callable) -> None:
         """Call `store(number, completions)` for every batch, in any order."""
+        raise NotImplementedError
 
     def generate(
         self,

@@ -30,7 +30,7 @@ class BatchAPI:
     """Orders calls of a backend in batches, and collects what they bring into `done`."""
 
     def __init__(self, backend, done: dict):
-        self.backend, self.done, self.ledger = backend, done, backend.ledger
+        self.backend, self.done, self.ledger = backend, done, backend.storage
         self.answered = len(done)  # so far, as the API counts them
 
     async def order(self, missing: list[Pending], waiting: set[str]) -> None:
@@ -134,7 +134,7 @@ class BatchAPI:
                     continue
                 pending, response = result
                 try:
-                    completion = paid.read(response, paid.body(self.backend.model, pending))
+                    completion = self.backend.read(response, paid.body(self.backend.model, pending))
                     answered.append(
                         paid.answered_call(self.backend, pending, response, completion, share=BATCH_SHARE)
                     )

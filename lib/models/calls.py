@@ -1,10 +1,10 @@
-"""Send requests to a model behind a URL, many at once, by the openai SDK on aiohttp."""
+"""Send requests to a model behind a URL by the openai SDK on aiohttp."""
 
 import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import wait
 from urllib.parse import urlsplit
 
@@ -13,7 +13,6 @@ import openai
 from anyio.from_thread import start_blocking_portal
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
-from lib.errors import UserError
 from lib.models.catalog import LIST, Model
 from lib.models.completions import SHOWN, Completion, Unusable
 from lib.text import clean
@@ -43,21 +42,42 @@ def connect(model: Model, connections: int, tries: int) -> openai.AsyncOpenAI:
     """Open the SDK with as many connections as calls run at once; a model's key goes to its own URL alone."""
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     timeout = openai.Timeout(model.timeout_s, connect=min(10, model.timeout_s))
+    headers = {}
+    if (
+        urlsplit(model.url).hostname != "api.openai.com"
+    ):  # no $OPENAI_ORG_ID and $OPENAI_PROJECT_ID for others
+        headers = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
     return openai.AsyncOpenAI(
         api_key=model.secret() or "none",
         base_url=model.url,
         timeout=timeout,
         max_retries=tries - 1,
-        default_headers=headers(model),
+        default_headers=headers,
         http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
     )
 
 
-def headers(model: Model) -> dict:
-    """Leave $OPENAI_ORG_ID and $OPENAI_PROJECT_ID, which the SDK sends, out of requests to other hosts."""
-    if urlsplit(model.url).hostname == "api.openai.com":
-        return {}
-    return {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+async def post(
+    client: openai.AsyncOpenAI, body: dict, read: Callable[[dict, dict], Completion], tries: int
+) -> tuple[dict, Completion]:
+    """Send a request; return the whole reply, and its completion as `read` reads it.
+
+    The SDK sends it again after an error that HTTP reports, this function after an unusable reply that states
+    no tokens. Raises openai.APIError or Unusable.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Unusable) and not error.tokens),
+        stop=stop_after_attempt(tries),
+        wait=wait_exponential_jitter(multiplier=0.2, max=8),
+        reraise=True,
+    ):
+        with attempt:
+            raw = await client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            try:
+                response = json.loads(raw.content)
+            except (ValueError, RecursionError):
+                raise Unusable(f"a reply that is no JSON: {raw.content[:SHOWN]!r}") from None
+            return response, read(response, body)
 
 
 def masked(error: object, model: Model) -> str:
@@ -69,97 +89,23 @@ def masked(error: object, model: Model) -> str:
     return clean(" ".join(text.split()))[:LONGEST_ERROR]
 
 
-class Sender:
-    """Sends requests to a model, `concurrency` at once, until there is none left or a `reason` to stop."""
-
-    def __init__(self, model: Model, concurrency: int, tries: int):
-        self.model, self.concurrency, self.tries = model, concurrency, tries
-        self.reason: UserError | None = None
-
-    async def send(self, requests: Iterable, ask: Callable[[object], Awaitable]) -> None:
-        """Await `ask` for every request. Raises the reason to stop once the calls under way have ended."""
-        self.stopped = asyncio.Event()
-        self.requests_pace = _Pace(self.model.requests_per_minute, self.stopped)
-        self.tokens_pace = _Pace(self.model.tokens_per_minute, self.stopped)
-        requests = iter(requests)
-        client = connect(self.model, self.concurrency, self.tries)
-        async with client as self.client, asyncio.TaskGroup() as group:
-            for _ in range(self.concurrency):
-                group.create_task(self._work(requests, ask))
-        if self.reason:
-            raise self.reason
-
-    async def _work(self, requests: Iterator, ask: Callable[[object], Awaitable]) -> None:
-        while not self.reason:
-            try:
-                await ask(next(requests))
-            except StopIteration:
-                return
-            except UserError as error:
-                self.stop(error)
-            except Exception as error:  # the other calls must not lose their replies to it
-                cause = masked(f"{type(error).__name__}: {error}", self.model)
-                self.stop(
-                    UserError(
-                        f"calls to {self.model.url} stopped: {cause}. Start the same command again: what was "
-                        "answered is kept."
-                    )
-                )
-
-    def stop(self, reason: UserError) -> None:
-        """End the sending after the calls under way, for the first of such reasons."""
-        self.reason = self.reason or reason
-        self.stopped.set()
-
-    async def wait(self, tokens: float) -> bool:
-        """Wait for the turn of a call of so many tokens; returns whether it may still be made."""
-        await self.requests_pace.wait(1)
-        await self.tokens_pace.wait(tokens)
-        return not self.reason
-
-    async def post(self, body: dict, read: Callable[[dict, dict], Completion]) -> tuple[dict, Completion]:
-        """Send a request; return the whole reply, and its completion as `read` reads it.
-
-        The SDK sends it again after an error that HTTP reports, this method after an unusable reply that
-        states no tokens. Raises openai.APIError or Unusable.
-        """
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Unusable) and not error.tokens),
-            stop=stop_after_attempt(self.tries),
-            wait=wait_exponential_jitter(multiplier=0.2, max=8),
-            reraise=True,
-        ):
-            with attempt:
-                raw = await self.client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-                response = _parsed(raw.content)
-                return response, read(response, body)
-
-    async def refusal(self, error: openai.APIError) -> str:
-        """Say that a server refuses its model, and which it serves, where that is another."""
-        model = self.model
-        refusal = f"{model.url} refuses {model.served_name} ({masked(error, model)})"
-        try:
-            served = [] if model.key else [each.id for each in (await self.client.models.list()).data]
-        except openai.APIError:
-            served = []
-        if model.key or model.served_name in served:
-            return refusal
-        if getattr(error, "status_code", 0) in (401, 403):
-            return f"{refusal}. It wants a key: name its variable in an entry of {LIST}."
-        if served:
-            return f"{refusal}; it serves {', '.join(served)}. Name one of these: NAME@{model.url}."
-        return f"{refusal}. Start one with vllm serve {model.served_name} --generation-config vllm."
-
-
-def _parsed(content: bytes) -> object:
-    """Parse a reply's JSON. Raises Unusable where it is none."""
+async def refusal(client: openai.AsyncOpenAI, model: Model, error: openai.APIError) -> str:
+    """Say that a server refuses its model, and which it serves, where that is another."""
+    refusal = f"{model.url} refuses {model.served_name} ({masked(error, model)})"
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        raise Unusable(f"a reply that is no JSON: {content[:SHOWN]!r}") from None
+        served = [] if model.key else [each.id for each in (await client.models.list()).data]
+    except openai.APIError:
+        served = []
+    if model.key or model.served_name in served:
+        return refusal
+    if getattr(error, "status_code", 0) in (401, 403):
+        return f"{refusal}. It wants a key: name its variable in an entry of {LIST}."
+    if served:
+        return f"{refusal}; it serves {', '.join(served)}. Name one of these: NAME@{model.url}."
+    return f"{refusal}. Start one with vllm serve {model.served_name} --generation-config vllm."
 
 
-class _Pace:
+class Pace:
     """At most so many a minute, evenly; a stop ends the waiting."""
 
     def __init__(self, per_minute: float | None, stopped: asyncio.Event):

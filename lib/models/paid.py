@@ -5,14 +5,14 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import openai
 
 from lib.errors import UserError
-from lib.models import catalog, completions
-from lib.models.calls import Sender, masked
+from lib.models import calls, catalog, completions
+from lib.models.calls import masked
 from lib.models.catalog import Model
 from lib.models.completions import Completion, Unusable
 from lib.models.ledger import Call, Pending, key
@@ -35,8 +35,11 @@ class Live:
     """Asks a backend's model until every call is answered into `done`, or there is a reason to stop."""
 
     def __init__(self, backend, done: dict):
-        self.backend, self.done = backend, done
-        self.sender = Sender(backend.model, backend.concurrency, backend.tries)
+        self.backend, self.model, self.done = backend, backend.model, done
+        self.reason: UserError | None = None
+        self.stopped = asyncio.Event()
+        self.requests_pace = calls.Pace(self.model.requests_per_minute, self.stopped)
+        self.tokens_pace = calls.Pace(self.model.tokens_per_minute, self.stopped)
         self.spent, self.looked = 0.0, float("-inf")
         self.in_a_row = self.succeeded = 0
         self.failure = ""  # the last one
@@ -44,22 +47,55 @@ class Live:
         self.storing = asyncio.Lock()
 
     async def ask(self, missing: list[Pending]) -> None:
-        """Answer calls. Raises the reason to stop, once the calls under way are stored."""
+        """Answer calls, `concurrency` at once.
+
+        Raises the reason to stop, once the calls under way have ended and are stored.
+        """
+        waiting, at_once = iter(missing), self.backend.concurrency
+        client = calls.connect(self.model, at_once, self.backend.tries)
         try:
-            await self.sender.send(missing, self._ask)
+            async with client as self.client, asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(self._work(waiting))
         finally:
-            self.backend.ledger.store(self.unstored.values())  # answered when the stage was interrupted
+            self.backend.storage.store(self.unstored.values())  # answered when the stage was interrupted
+        if self.reason:
+            raise self.reason
         if not self.succeeded and self.in_a_row >= FEW:
             raise self._down(f"all {self.in_a_row} calls failed")
 
+    async def _work(self, waiting: Iterator[Pending]) -> None:
+        """Answer one call after the other; a reason to stop lets the calls under way end."""
+        while not self.reason and (pending := next(waiting, None)):
+            try:
+                await self._ask(pending)
+            except UserError as error:
+                self._stop(error)
+            except Exception as error:  # the other calls must not lose their replies to it
+                cause = masked(f"{type(error).__name__}: {error}", self.model)
+                self._stop(
+                    UserError(
+                        f"calls to {self.model.url} stopped: {cause}. Start the same command again: what was "
+                        "answered is kept."
+                    )
+                )
+
+    def _stop(self, reason: UserError) -> None:
+        self.reason = self.reason or reason
+        self.stopped.set()
+
     async def _ask(self, pending: Pending) -> None:
         self._check_budget()
-        request = body(self.backend.model, pending)
-        if not await self.sender.wait(catalog.tokens(request["messages"]) + limit(request) / 2):
+        request = body(self.model, pending)
+        await self.requests_pace.wait(1)
+        await self.tokens_pace.wait(catalog.tokens(request["messages"]) + limit(request) / 2)
+        if self.reason:
             return
         started = time.monotonic()
         try:
-            response, completion = await self.sender.post(request, read)
+            response, completion = await calls.post(
+                self.client, request, self.backend.read, self.backend.tries
+            )
         except (openai.APIError, Unusable) as error:
             await self._fail(pending, request, error)
             return
@@ -76,7 +112,7 @@ class Live:
         if budget is None:
             return
         if time.monotonic() - self.looked > LOOK_S:
-            self.spent, self.looked = self.backend.ledger.spent(run), time.monotonic()
+            self.spent, self.looked = self.backend.storage.spent(run), time.monotonic()
         if self.spent >= budget:
             raise OverBudget(
                 f"budget_usd={budget:g}: it is spent (USD {self.spent:.2f}) by the run {run}. Raise it, and "
@@ -88,11 +124,11 @@ class Live:
         self.unstored[call.key] = call
         async with self.storing:
             if call.key in self.unstored:
-                calls = list(self.unstored.values())
+                together = list(self.unstored.values())
                 try:
-                    await asyncio.to_thread(self.backend.ledger.store, calls)
+                    await asyncio.to_thread(self.backend.storage.store, together)
                 finally:
-                    for each in calls:
+                    for each in together:
                         del self.unstored[each.key]
 
     async def _fail(self, pending: Pending, request: dict, error: openai.APIError | Unusable) -> None:
@@ -105,19 +141,19 @@ class Live:
         self.failure = self.done[pending.key].finish_reason
         status = getattr(error, "status_code", 0)
         if status in REFUSALS and not self.succeeded:
-            raise UserError(await self.sender.refusal(error))
+            raise UserError(await calls.refusal(self.client, self.model, error))
         if status in INVALID and (name := _refused(error, request)):
-            model = self.backend.model
             raise UserError(
-                f"{model.served_name} at {model.url} refuses {name}={request[name]!r}: {self.failure}. Run "
-                f"python -m lib.models probe {model.name}, which prints the entry for {catalog.LIST}."
+                f"{self.model.served_name} at {self.model.url} refuses {name}={request[name]!r}: "
+                f"{self.failure}. Run python -m lib.models probe {self.model.name}, which prints the entry "
+                f"for {catalog.LIST}."
             )
         if self.in_a_row >= max(SILENCE, self.backend.concurrency):
             raise self._down(f"{self.in_a_row} calls in a row failed")
 
     def _down(self, what: str) -> UserError:
         return UserError(
-            f"{what} at {self.backend.model.url}, the last with: {self.failure}. Start the same command "
+            f"{what} at {self.model.url}, the last with: {self.failure}. Start the same command "
             "again: what was answered is kept."
         )
 
@@ -148,14 +184,6 @@ def body(model: Model, pending: Pending) -> dict:
     """Return what is sent."""
     request = json.loads(pending.request)
     return {"model": model.served_name, "messages": request["messages"], **request["sampling"]}
-
-
-def read(response: object, body: dict) -> Completion:
-    """Read a reply. Raises Unusable for one that holds thoughts alone, too."""
-    completion = completions.read(response, body)
-    if completion.thoughts_alone and not completion.truncated:
-        raise Unusable("the reply holds no text, its thoughts alone", completions.usage(response))
-    return completion
 
 
 def answered_call(
