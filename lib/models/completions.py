@@ -37,97 +37,80 @@ def read(response: object, body: dict) -> Completion:
     for an error inside the reply, no choices, no text, an end that is neither whole nor truncated, and for a
     prompt that the server cut.
     """
-    tokens = usage(response)
-    choice, message = _choice(response, tokens)
+    tokens, choice = usage(response), _at(response, "choices", 0)
+    if error := _at(response, "error") or _at(choice, "error"):
+        raise Unusable(f"an error inside the reply: {str(_at(error, 'message') or error)[:SHOWN]}", tokens)
+    message = _at(choice, "message")
+    if not isinstance(message, dict):
+        raise Unusable(f"the reply is no chat completion: {str(response)[:SHOWN]}", tokens)
     text, thoughts = _content(message.get("content"))
     split, text = split_thoughts(text)
-    stated = [message.get(name) for name in ("reasoning_content", "reasoning", "thinking")]
-    reasoning = next(
-        (clean(thought) for thought in stated if isinstance(thought, str) and thought), thoughts or split
-    )
-    calls = "tools" in body or "functions" in body
-    called = _arguments(message) if calls else None
-    text = text if called is None else called
-    finish = _finish(choice.get("finish_reason"), text + reasoning, tokens, body, calls)
+    stated = [_plain(message.get(name)) for name in ("reasoning_content", "reasoning", "thinking")]
+    reasoning = next(filter(None, stated), thoughts or split)
+    arguments = _at(message, "tool_calls", 0, "function", "arguments")
+    arguments = arguments or _at(message, "function_call", "arguments")
+    if _offers_functions(body) and isinstance(arguments, str):
+        text = clean(arguments)
+    finish = _finish(_at(choice, "finish_reason"), text + reasoning, tokens, body)
     if not text and isinstance(refusal := message.get("refusal"), str) and refusal:
         raise Unusable(f"the model refuses: {refusal[:SHOWN]}", tokens)
     if not text and not reasoning and finish == "stop" and not isinstance(message.get("content"), str):
         raise Unusable("the reply holds no text", tokens)
     _check_prompt(body["messages"], tokens)
-    return Completion(text, reasoning, finish, *(tokens or (None, None)), _logprobs(choice))
+    logprobs = _at(choice, "logprobs", "content")
+    logprobs = logprobs if isinstance(logprobs, list) else None
+    return Completion(text, reasoning, finish, *(tokens or (None, None)), logprobs)
 
 
 def usage(response: object) -> tuple[int, int] | None:
     """(prompt, completion) tokens that a reply states; None where it states none that can be counted."""
-    stated = response.get("usage") if isinstance(response, dict) else None
-    if not isinstance(stated, dict):
-        return None
-    both = stated.get("prompt_tokens"), stated.get("completion_tokens")
+    both = tuple(_at(response, "usage", f"{name}_tokens") for name in ("prompt", "completion"))
     return both if all(isinstance(n, int) and 0 <= n <= MOST_TOKENS for n in both) else None
 
 
-def _choice(response: object, tokens: tuple[int, int] | None) -> tuple[dict, dict]:
-    """The first choice and its message. Raises Unusable where there is none, or an error beside it."""
-    whole = response if isinstance(response, dict) else {}
-    choices = whole.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    choice = choice if isinstance(choice, dict) else {}
-    if error := whole.get("error") or choice.get("error"):
-        stated = error.get("message") if isinstance(error, dict) else None
-        raise Unusable(f"an error inside the reply: {str(stated or error)[:SHOWN]}", tokens)
-    if not isinstance(choice.get("message"), dict):
-        raise Unusable(f"the reply is no chat completion: {str(response)[:SHOWN]}", tokens)
-    return choice, choice["message"]
-
-
-def _logprobs(choice: dict) -> list[dict] | None:
-    """The tokens of a choice with their log-probabilities; None where it gives none."""
-    given = choice.get("logprobs")
-    listed = given.get("content") if isinstance(given, dict) else None
-    return listed if isinstance(listed, list) else None
+def _at(value: object, *path: str | int) -> object:
+    """Return what stands at a path of a JSON value, None where nothing does."""
+    for step in path:
+        try:
+            value = value[step]
+        except (TypeError, LookupError):
+            return None
+    return value
 
 
 def _content(content: object) -> tuple[str, str]:
     """(text, thoughts) of a message's content: a text, or a list of parts."""
     if isinstance(content, str):
         return clean(content), ""
-    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    text = "".join(_plain(part.get("text")) for part in parts if part.get("type") in ("text", "output_text"))
-    return text, "\n".join(
-        thought for part in parts if (thought := _plain(part.get("thinking") or part.get("reasoning")))
-    )
+    parts = content if isinstance(content, list) else []
+    texts = [_plain(_at(part, "text")) for part in parts if _at(part, "type") in ("text", "output_text")]
+    thoughts = [_plain(_at(part, "thinking") or _at(part, "reasoning")) for part in parts]
+    return "".join(texts), "\n".join(filter(None, thoughts))
 
 
 def _plain(value: object) -> str:
     """The text of a part: a string, or a list of objects with `text`, as Mistral sends thoughts."""
-    listed = value if isinstance(value, list) else []
-    texts = [value, *(part.get("text") for part in listed if isinstance(part, dict))]
+    texts = [_at(part, "text") for part in value] if isinstance(value, list) else [value]
     return clean("".join(text for text in texts if isinstance(text, str)))
 
 
-def _arguments(message: dict) -> str | None:
-    """The arguments of the first function that a message calls; None where it calls none."""
-    calls = message.get("tool_calls")
-    calls = (
-        [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    )
-    calls = [call for call in [*calls, message.get("function_call")] if isinstance(call, dict)]
-    return next((clean(call["arguments"]) for call in calls if isinstance(call.get("arguments"), str)), None)
+def _offers_functions(body: dict) -> bool:
+    return "tools" in body or "functions" in body
 
 
-def _finish(reason: object, content: str, tokens: tuple | None, body: dict, calls: bool) -> str:
+def _finish(reason: object, content: str, tokens: tuple | None, body: dict) -> str:
     """ "stop" or "length". Where no reason is given, a reply that used fewer tokens than its limit is whole.
 
     Raises Unusable for any other end, such as abort, error or content_filter.
     """
-    word = reason.lower() if isinstance(reason, str) else reason
-    if word in (None, ""):
+    if reason in (None, ""):
         limit = next((body[name] for name in LIMITS if name in body), None)
         used = tokens[1] if tokens else len(content.encode())  # a token is a byte at least
         return "stop" if limit is None or used < limit else "length"
-    if isinstance(word, str) and (word in WHOLE or calls and word in CALLED):
+    word = str(reason).lower()
+    if word in WHOLE or word in CALLED and _offers_functions(body):
         return "stop"
-    if isinstance(word, str) and word in TRUNCATED:
+    if word in TRUNCATED:
         return "length"
     raise Unusable(f"the reply ended with {str(reason)[:SHOWN]!r}", tokens)
 
