@@ -1,10 +1,10 @@
 """Ask a model four short questions: what it takes, what a reply costs, its entry for params/models.yaml."""
 
+import asyncio
 import json
 from dataclasses import fields, replace
 from datetime import date
 
-import httpx2
 import openai
 import yaml
 
@@ -19,25 +19,21 @@ MOST_TOKENS = 512  # of a reply, thoughts included
 
 def probe(name: str) -> str:
     """Describe a model by its replies, in lines. Raises UserError where it cannot be asked."""
-    model = catalog.find_offered(name, None)
-    client = openai.OpenAI(
-        api_key=model.secret() or "none",
-        base_url=model.url,
-        timeout=model.timeout_s,
-        max_retries=2,
-        default_headers=calls.headers(model),
-    )
-    with client:
+    return asyncio.run(_probe(name, catalog.find_offered(name, None)))
+
+
+async def _probe(name: str, model: Model) -> str:
+    async with calls.connect(model, connections=1, tries=3) as client:
         for limit in completions.LIMITS:
             model = replace(model, limit=limit)
-            if reply := _ask(client, model, {}):
+            if reply := await _ask(client, model, {}):
                 break
         else:
             raise UserError(f"{name}: it takes neither {' nor '.join(completions.LIMITS)}. Look at its API.")
-        is_warm = _ask(client, model, {"temperature": 0.0})
-        by_token = _ask(client, model, {"logprobs": True, "top_logprobs": 5})
-        structured = _ask(client, model, {"response_format": json_format(result="number")})
-        retires = _retires(client, model)
+        is_warm = await _ask(client, model, {"temperature": 0.0})
+        by_token = await _ask(client, model, {"logprobs": True, "top_logprobs": 5})
+        structured = await _ask(client, model, {"response_format": json_format(result="number")})
+        retires = await _retires(client, model)
     model = replace(
         model,
         name=model.served_name,
@@ -55,31 +51,26 @@ def probe(name: str) -> str:
     return "\n".join([f"{name} takes {', '.join(words)}", _cost(model, reply), entry(model)])
 
 
-def _ask(client: openai.OpenAI, model: Model, sampling: dict) -> Completion | None:
+async def _ask(client: openai.AsyncOpenAI, model: Model, sampling: dict) -> Completion | None:
     """Return the reply to the question; None where the model refuses these sampling parameters."""
-    body = {"model": model.served_name, "messages": QUESTION, model.limit: MOST_TOKENS}
-    body |= sampling | model.extra
+    body = {"model": model.served_name, "messages": QUESTION, model.limit: MOST_TOKENS} | sampling
     try:
-        raw = client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-        return completions.read(json.loads(raw.content), body)
-    except (openai.APIStatusError, completions.Unusable) as error:
+        return (await calls.post(client, body | model.extra, completions.read, tries=1))[1]
+    except (openai.APIError, completions.Unusable) as error:
+        # OpenAI refuses log-probabilities of models that think with 403
         refused = isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError))
-        if sampling or refused:  # OpenAI refuses log-probabilities of models that think with 403
+        if refused or sampling and not isinstance(error, openai.APIConnectionError):
             return None
-        raise _unreachable(model, error) from None
-    except (openai.APIError, ValueError) as error:
-        raise _unreachable(model, error) from None
+        reason = calls.masked(error, model)
+        raise UserError(
+            f"{model.name}: it cannot be asked ({reason}). Check its URL and key in {catalog.LIST}."
+        ) from None
 
 
-def _unreachable(model: Model, error: Exception) -> UserError:
-    reason = calls.masked(error, model)
-    return UserError(f"{model.name}: it cannot be asked ({reason}). Check its URL and key in {catalog.LIST}.")
-
-
-def _retires(client: openai.OpenAI, model: Model) -> date | None:
+async def _retires(client: openai.AsyncOpenAI, model: Model) -> date | None:
     """Return the last day on which a model is offered; None where its server names none."""
     try:
-        stated = client.models.retrieve(model.served_name).model_extra or {}
+        stated = (await client.models.retrieve(model.served_name)).model_extra or {}
         return date.fromisoformat(str(stated.get("shutdown_date"))[:10])
     except (openai.APIError, ValueError):
         return None
