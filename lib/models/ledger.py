@@ -15,7 +15,6 @@ from typing import NamedTuple
 from lib.errors import UserError
 
 SCHEMA = 2  # part of every key: what a call means may change
-TOGETHER = 500  # keys that are looked up at a time
 WAIT_S = 60  # for another process to end its transaction
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, endpoint TEXT, model TEXT, purpose TEXT, run TEXT,
@@ -146,9 +145,8 @@ class Ledger:
                 raise self._unusable("read", error) from None
 
     def _among(self, sql: str, keys: Iterable[str]) -> Iterator[tuple]:
-        keys = list(keys)
-        for some in (keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER)):
-            yield from self._rows(f"{sql} WHERE key IN ({','.join('?' * len(some))})", some)
+        names = json.dumps([*keys])
+        return self._rows(f"{sql} WHERE key IN (SELECT value FROM json_each(?))", (names,))
 
     def store(self, calls: Iterable[Call], collected: str = "") -> None:
         """Write calls in one transaction; on return they are on the disk. A stored call stays as it was.
