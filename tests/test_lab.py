@@ -182,6 +182,5 @@ def prepare(lab: Lab, name: str) -> None:
 def batches(lab: Lab) -> dict[str, int]:
     """When each batch of responses was written."""
     return {
-        path.name: path.stat().st_mtime_ns
-        for path in lab.folder.glob("outputs/**/work/completions-*.parquet")
+        path.name: path.stat().st_mtime_ns for path in lab.folder.glob("outputs/**/work/completions-*.json")
     }

@@ -128,7 +128,7 @@ def test_a_restart_continues_with_the_batches_it_finds(student, tmp_path):
     options = {"samples": 2, "temperature": 1.0, "max_new_tokens": 8, "batch_size": 1, "folder": tmp_path}
     first = answer(student, PROMPTS, **options)
     stored = sorted(tmp_path.iterdir())
-    assert len(stored) == 5 and all(path.suffix == ".parquet" for path in stored)
+    assert len(stored) == 5 and all(path.suffix == ".json" for path in stored)
     kept = {path: path.stat().st_mtime_ns for path in stored[::2]}
     for path in stored[1::2]:
         path.unlink()

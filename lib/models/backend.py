@@ -8,9 +8,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from lib import files
 from lib.models import chat_template
 from lib.models.types import NO_ROOM, Completion, Report, SamplingParams
@@ -94,15 +91,15 @@ class Backend:
     def _complete_missing(
         self, batches: dict[int, Batch], params: SamplingParams, report: Report | None, folder: Path | None
     ) -> dict[int, list[list[Completion]]]:
-        """Complete the batches that `folder` does not hold, and store them there."""
-        paths = {n: _path(folder, n, batch, params) for n, batch in batches.items()} if folder else {}
-        stored = {number: _read(path, batches[number]) for number, path in paths.items()}
-        completions = {number: replies for number, replies in stored.items() if replies}
+        """Complete the batches that `folder` does not hold whole, and store them there."""
+        paths = {n: folder / _file(n, batch, params) for n, batch in batches.items()} if folder else {}
+        stored = {n: rows for n, path in paths.items() if (rows := files.read_json(path))}
+        completions = {n: [[Completion(*each) for each in row] for row in rows] for n, rows in stored.items()}
         total = sum(len(batch.prompts) for batch in batches.values())
 
         def store(number: int, replies: list[list[Completion]]) -> None:
             if folder:
-                _write(paths[number], batches[number], replies)
+                files.write_json(paths[number], replies)
             completions[number] = replies
             if report:
                 report(sum(map(len, completions.values())), total)
@@ -125,26 +122,7 @@ class Backend:
         return chat_template.adaptation(self.tokenizer, prompts) if self.tokenizer else ""
 
 
-def _path(folder: Path, number: int, batch: Batch, params: SamplingParams) -> Path:
-    """Name a batch's file by all that decides its completions, but the model, whose folder it is."""
+def _file(number: int, batch: Batch, params: SamplingParams) -> str:
+    """Name a batch's file by all that decides its completions, but the model, whose folder it is in."""
     parts = json.dumps([number, batch.prompts, *astuple(params)])
-    return folder / f"completions-{hashlib.sha256(parts.encode()).hexdigest()[:16]}.parquet"
-
-
-def _read(path: Path, batch: Batch) -> list[list[Completion]] | None:
-    """Read a stored batch; None where the file is missing or damaged: the batch is completed again."""
-    try:
-        rows = pq.read_table(path).to_pylist()
-        completions = [[Completion(**each) for each in row["completions"]] for row in rows]
-    except Exception:  # of Arrow, of the system, or of Python where bytes are no text
-        return None
-    return completions if [row["prompt"] for row in rows] == batch.prompts else None
-
-
-def _write(path: Path, batch: Batch, replies: list[list[Completion]]) -> None:
-    rows = [
-        {"prompt": prompt, "completions": [each._asdict() for each in row]}
-        for prompt, row in zip(batch.prompts, replies, strict=True)
-    ]
-    with files.whole(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows), partial)
+    return f"completions-{hashlib.sha256(parts.encode()).hexdigest()[:16]}.json"

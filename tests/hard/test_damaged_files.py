@@ -27,7 +27,7 @@ def test_damaged_files_of_a_stage_under_way_are_written_anew(server, tmp_path):
     needed = server.counts.total()
     server.delay_s = 0.2
     running = hit.start()
-    [replies] = small.wait(lambda: hit.find("**/*.part/work/completions-*.parquet"))
+    [replies] = small.wait(lambda: hit.find("**/*.part/work/completions-*.json"))
     small.kill(small.family(running))
     running.communicate()
     [part] = hit.find("**/*.part")
