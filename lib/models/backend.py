@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple
@@ -46,9 +46,7 @@ class Backend:
         batch_size: int | None = None,
         skip_long: bool = False,
         only: Sequence[int] | None = None,
-        purpose: str = "",
-        attempts: Iterable[int] = (),
-        at_once: bool = False,
+        **of_calls: object,
     ) -> list[list[Completion]]:
         """Return `params.n` completions of each prompt, in the order of the prompts.
 
@@ -57,8 +55,7 @@ class Backend:
         for max_tokens more in the model's context is not sent: its completions are empty and say so. `only`
         are the positions of prompts to return, each from the batch that it has among all: of the others none
         is generated. Raises UserError before anything is generated where a prompt cannot be rendered;
-        `names` are the rows' ids.
-        `purpose`, `attempts` and `at_once` are of a ledger's calls (see ServerBackend.generate).
+        `names` are the rows' ids. `of_calls` are of ServerBackend.
         """
         texts = self.render(list(prompts), names)
         sent = self._fitting(texts, params.max_tokens) if skip_long else list(range(len(texts)))

@@ -197,30 +197,23 @@ def answered_call(
     """Return an answered call for the ledger; `share` is that of the full price."""
     texts = pending.request, completion.reasoning + completion.text
     tokens = completions.usage(response) or [int(len(t) / catalog.CHARACTERS_A_TOKEN) + 1 for t in texts]
-    text = json.dumps(response)  # in ASCII: any text can be stored
-    return _call(backend, pending, text, completion.finish_reason, tokens, round(seconds, 3), share)
+    call = _call(backend, pending, completion.finish_reason, tokens, share)
+    return call._replace(response=json.dumps(response), seconds=round(seconds, 3))  # in ASCII: any text
 
 
 def unusable_calls(backend, pending: Pending, error: Exception, share: float = 1.0) -> list[Call]:
     """Return what an unusable reply cost, as a call for the ledger; none where it states no tokens."""
-    tokens = getattr(error, "tokens", None)
+    if not (tokens := getattr(error, "tokens", None)):
+        return []
     pending = pending._replace(key=f"unusable {uuid.uuid4().hex}")
-    return [_call(backend, pending, None, masked(error, backend.model), tokens, 0.0, share)] if tokens else []
+    return [_call(backend, pending, masked(error, backend.model), tokens, share)]
 
 
-def _call(
-    backend,
-    pending: Pending,
-    response: str | None,
-    finish: str,
-    tokens: Sequence,
-    seconds: float,
-    share: float,
-) -> Call:
+def _call(backend, pending: Pending, finish: str, tokens: Sequence[int], share: float) -> Call:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     key, purpose, run, stage, request, _ = pending
     where, usd = (backend.model.url, backend.model.name), backend.model.usd(*tokens, share)
-    return Call(key, *where, purpose, run, stage, request, response, finish, *tokens, usd, seconds, now)
+    return Call(key, *where, purpose, run, stage, request, None, finish, *tokens, usd, 0.0, now)
 
 
 def failed_call(backend, error: object) -> Completion:
