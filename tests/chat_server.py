@@ -69,28 +69,29 @@ class ChatServer:
             self.running -= 1
 
     async def _say(self, request: web.Request, body: dict, fault: str | None) -> web.StreamResponse:
-        if fault in ("401", "403", "404", "500", "503"):
-            return web.json_response(
-                {"error": {"message": f"no: {request.headers['Authorization']}"}}, status=int(fault)
-            )
-        if (fault or "").startswith("400 "):
-            return web.json_response({"error": {"message": fault[4:]}}, status=400)
-        if fault == "429":
-            return web.json_response(
-                {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0.05"}
-            )
+        status, _, message = (fault or "").partition(" ")
+        if status.isdigit():
+            error = {"error": {"message": message or f"no: {request.headers['Authorization']}"}}
+            return web.json_response(error, status=int(status), headers={"Retry-After": "0.05"})
         if fault == "hang":
             await asyncio.sleep(60)
         if fault == "dropped":
             request.transport.close()
         whole = completion(body, self.reply(body), "length" if fault == "length" else "stop")
-        if fault == "no choices":
-            whole["choices"] = []
         if fault == "truncated":
             return web.Response(text=json.dumps(whole)[:-20], content_type="application/json")
         if fault == "html":
             return web.Response(text="<html>We are back soon.</html>", content_type="text/html")
         return web.json_response(whole)
+
+
+def reply_of(
+    content: object = "8 7", finish: object = "stop", usage: tuple | None = (10, 5), **message
+) -> dict:
+    """A reply with this content, and what else its message holds."""
+    counted = usage and dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
+    choice = {"message": {"content": content} | message, "finish_reason": finish}
+    return {"choices": [choice], "usage": counted}
 
 
 def completion(body: dict, stated: str | dict, finish: str) -> dict:

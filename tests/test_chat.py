@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from random import Random
 
 import pytest
-from chat_server import ChatServer
+from chat_server import ChatServer, reply_of
 
 from lib.errors import UserError
 from lib.models import catalog, paid
@@ -108,18 +108,13 @@ def test_a_call_that_fails_for_good_is_counted_and_not_stored(ledger):
         assert backend.chat(asking(3))[1].text == f"You said: {bad}"
 
 
-def ending(text: object, finish: object = "stop", **more) -> dict:
-    """A completion with this text and finish_reason, and whatever else."""
-    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], **more}
-
-
 STRANGE = {
-    "half a surrogate pair": ending("Smile \ud83d"),
-    "huge usage": ending("yes", usage={"prompt_tokens": 10**30, "completion_tokens": 1}),
-    "negative usage": ending("yes", usage={"prompt_tokens": -5, "completion_tokens": -1}),
-    "usage as a list": ending("yes", usage=[1, 2]),
-    "no usage": ending("yes", usage=None),
-    "no text": ending(None, "length"),
+    "half a surrogate pair": reply_of("Smile \ud83d"),
+    "huge usage": reply_of("yes") | {"usage": {"prompt_tokens": 10**30, "completion_tokens": 1}},
+    "negative usage": reply_of("yes") | {"usage": {"prompt_tokens": -5, "completion_tokens": -1}},
+    "usage as a list": reply_of("yes") | {"usage": [1, 2]},
+    "no usage": reply_of("yes") | {"usage": None},
+    "no text": reply_of(None, "length"),
 }
 
 
@@ -134,10 +129,10 @@ def test_a_strange_but_whole_reply_is_stored_once_and_read_the_same_from_the_led
 
 
 UNUSABLE = {
-    "half a text": (ending("half a te", "error"), "ended with 'error'"),
+    "half a text": (reply_of("half a te", "error"), "ended with 'error'"),
     "an error": ({"error": {"message": "the provider is down"}}, "the provider is down"),
     "thoughts alone": (
-        {"choices": [{"message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "stop"}]},
+        reply_of(None, reasoning_content="hm"),
         "no text, its thoughts alone",
     ),
 }
@@ -163,18 +158,8 @@ def test_an_error_that_cost_nothing_is_asked_again_as_one_of_http_is(ledger):
         assert endpoint(server, ledger).chat(asking(1))[0].text == "yes" and len(server.bodies) == 3
 
 
-def test_a_prompt_that_the_server_cut_is_a_failed_call_that_says_so(ledger):
-    usage = {"prompt_tokens": 2050, "completion_tokens": 5}
-    prompts = [[{"role": "user", "content": "word " * n}] for n in (6000, 1500)]
-    with ChatServer(lambda body: ending("8 7", usage=usage)) as server:
-        cut, whole = endpoint(server, ledger).chat(prompts)
-        assert len(server.bodies) == 2
-    assert cut.failed and whole.text == "8 7"
-    assert "the server cut the prompt: its context is 2,050 tokens" in cut.finish_reason
-
-
 def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_start(ledger):
-    with ChatServer(lambda body: "yes" if "question 0" in str(body) else ending("no", "abort")) as server:
+    with ChatServer(lambda body: "yes" if "question 0" in str(body) else reply_of("no", "abort")) as server:
         for _ in range(5):
             some = endpoint(server, ledger, price=DOLLAR, concurrency=1, budget_usd=10)
             with contextlib.suppress(OverBudget):
@@ -290,14 +275,6 @@ def test_a_key_that_is_not_set_is_named_before_anything_is_asked(models, monkeyp
 def test_the_models_that_come_with_the_suite_can_be_read():
     assert {"gpt-4.1", "local"} <= catalog.listed().keys()
     assert not any(each.key for each in catalog.listed().values() if "openai.com" not in each.url)
-
-
-def test_a_few_calls_that_all_fail_are_an_error(ledger):
-    with (
-        ChatServer(echo, lambda body, nth: "500") as server,
-        pytest.raises(UserError, match="all 6 calls failed at .*Start the same command again"),
-    ):
-        endpoint(server, ledger, tries=1).chat(asking(6))
 
 
 @pytest.mark.parametrize("status", ["401", "404"])

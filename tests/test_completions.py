@@ -1,10 +1,8 @@
 """What a model says is read in one way: thoughts apart, whole or not, and never of half a prompt."""
 
-import doctest
-
 import pytest
+from chat_server import reply_of
 
-from lib.models import completions
 from lib.models.completions import Unusable, least_tokens, read
 from lib.text import opens_thought, split_thoughts
 
@@ -67,16 +65,6 @@ def test_behind_a_prompt_that_opens_a_thought_the_reply_begins_inside_it(text, s
     assert split_thoughts(text, opened=True) == split
 
 
-def response(
-    content: object = "8 7", finish: object = "stop", usage: tuple | None = (10, 5), **message
-) -> dict:
-    counted = usage and dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
-    return {
-        "choices": [{"message": {"content": content} | message, "finish_reason": finish}],
-        "usage": counted,
-    }
-
-
 def body(text: str = "Judge.", **sampling) -> dict:
     return {"messages": [{"role": "user", "content": text}], **sampling}
 
@@ -87,15 +75,15 @@ PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"t
 @pytest.mark.parametrize(
     "given, text, reasoning",
     [
-        (response(), "8 7", ""),
-        (response([*PARTS, {"type": "text", "text": " 7"}]), "8 7", "hm"),
-        (response([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "8 7"}]), "8 7", "hm"),
-        (response(reasoning_content="hm"), "8 7", "hm"),
-        (response(reasoning="hm"), "8 7", "hm"),
-        (response("<think>hm</think>8 7"), "8 7", "hm"),
-        (response(None, "length", reasoning_content="hm"), "", "hm"),
-        (response(None, "length"), "", ""),
-        (response("half \ud83d"), "half \ufffd", ""),
+        (reply_of(), "8 7", ""),
+        (reply_of([*PARTS, {"type": "text", "text": " 7"}]), "8 7", "hm"),
+        (reply_of([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "8 7"}]), "8 7", "hm"),
+        (reply_of(reasoning_content="hm"), "8 7", "hm"),
+        (reply_of(reasoning="hm"), "8 7", "hm"),
+        (reply_of("<think>hm</think>8 7"), "8 7", "hm"),
+        (reply_of(None, "length", reasoning_content="hm"), "", "hm"),
+        (reply_of(None, "length"), "", ""),
+        (reply_of("half \ud83d"), "half \ufffd", ""),
     ],
 )
 def test_text_and_thoughts_are_found_wherever_a_server_puts_them(given, text, reasoning):
@@ -107,11 +95,11 @@ def test_text_and_thoughts_are_found_wherever_a_server_puts_them(given, text, re
 @pytest.mark.parametrize("tokens, limit, end", [(5, 6, "stop"), (5, 5, "length"), (5, None, "stop")])
 def test_without_a_reason_the_tokens_tell_whether_a_reply_is_whole(tokens, limit, end):
     sampling = {"max_completion_tokens": limit} if limit else {}
-    assert read(response(finish=None, usage=(10, tokens)), body(**sampling)).finish_reason == end
+    assert read(reply_of(finish=None, usage=(10, tokens)), body(**sampling)).finish_reason == end
 
 
 def test_without_a_reason_and_without_a_count_only_a_reply_that_is_surely_short_is_whole():
-    given = response("four", None, None)
+    given = reply_of("four", None, None)
     assert read(given, body(max_tokens=5)).finish_reason == "stop"
     assert read(given, body(max_tokens=4)).finish_reason == "length"
 
@@ -124,17 +112,17 @@ def test_without_a_reason_and_without_a_count_only_a_reply_that_is_surely_short_
     ],
 )
 def test_how_a_reply_ended_is_read_whatever_the_server_calls_it(finish, end):
-    assert read(response(finish=finish), body()).finish_reason == end
+    assert read(reply_of(finish=finish), body()).finish_reason == end
 
 
 CALL = {"tool_calls": [{"function": {"name": "rank", "arguments": "[1]"}}]}
 
 
 def test_a_function_call_is_a_reply_where_functions_are_offered_alone():
-    given = response(None, "tool_calls", **CALL)
+    given = reply_of(None, "tool_calls", **CALL)
     assert read(given, body(tools=[])).text == "[1]"
     assert (
-        read(response(None, "function_call", function_call={"arguments": "{}"}), body(functions=[])).text
+        read(reply_of(None, "function_call", function_call={"arguments": "{}"}), body(functions=[])).text
         == "{}"
     )
     with pytest.raises(Unusable, match="ended with 'tool_calls'"):
@@ -151,12 +139,12 @@ OTHER_ENDS = ("error", "abort", "SAFETY", "content_filter", "no such word", 5, {
         ([], "no chat completion"),
         ({"choices": [{"message": None}]}, "no chat completion"),
         ({"object": "error", "error": "overloaded"}, "an error inside the reply: overloaded"),
-        *((response("half", finish), f"ended with '{finish}'") for finish in OTHER_ENDS),
-        ({"choices": [response("half")["choices"][0] | {"error": {"message": "overloaded"}}]}, "overloaded"),
-        (response(None, refusal="I can't help with that."), "the model refuses: I can't help"),
-        (response(None), "no text"),
-        (response([{"type": "image"}]), "no text"),
-        (response(7), "no text"),
+        *((reply_of("half", finish), f"ended with '{finish}'") for finish in OTHER_ENDS),
+        ({"choices": [reply_of("half")["choices"][0] | {"error": {"message": "overloaded"}}]}, "overloaded"),
+        (reply_of(None, refusal="I can't help with that."), "the model refuses: I can't help"),
+        (reply_of(None), "no text"),
+        (reply_of([{"type": "image"}]), "no text"),
+        (reply_of(7), "no text"),
     ],
 )
 def test_what_answers_nothing_is_no_completion_and_says_why(given, cause):
@@ -189,14 +177,10 @@ def test_a_prompt_of_which_the_server_read_a_part_is_no_prompt(stated):
     with pytest.raises(
         Unusable, match=f"the server cut the prompt: its context is {stated:,} tokens"
     ) as raised:
-        read(response(usage=(stated, 5)), body("word " * 6150))
+        read(reply_of(usage=(stated, 5)), body("word " * 6150))
     assert raised.value.tokens == (stated, 5)
 
 
 @pytest.mark.parametrize("stated", [6001, 4200, 10, 0])
 def test_a_prompt_that_was_read_whole_or_is_not_counted_is_one(stated):
-    assert read(response(usage=(stated, 5)), body("word " * 6150)).text == "8 7"
-
-
-def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(completions).failed == 0
+    assert read(reply_of(usage=(stated, 5)), body("word " * 6150)).text == "8 7"

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from aiohttp import web
-from chat_server import ChatServer
+from chat_server import ChatServer, reply_of
 from tiny import answer
 
 from lib import models, records
@@ -187,14 +187,6 @@ def test_a_refused_student_is_told_with_those_that_are_served_and_how_to_start_o
     assert "it serves other-model. Name one of these: NAME@http" in str(error.value)
 
 
-def reply_of(content: object, finish: str = "stop", usage: tuple = (10, 5), **message) -> dict:
-    counted = dict(zip(("prompt_tokens", "completion_tokens"), usage, strict=True))
-    return {
-        "choices": [{"message": {"content": content} | message, "finish_reason": finish}],
-        "usage": counted,
-    }
-
-
 def test_thoughts_are_kept_apart_and_found_again_by_a_second_start(backend, server, tmp_path):
     server.reply = lambda body: "<think>They ask.</think>\n\nyes"
     for _ in range(2):
@@ -224,7 +216,7 @@ def test_a_thought_that_never_ends_is_a_reply_without_text_and_counted(backend, 
     [
         (reply_of("half", "abort"), "the reply ended with 'abort'"),
         (reply_of("yes", usage=(300, 5)), "the server cut the prompt: its context is 300 tokens"),
-        (reply_of("yes") | {"usage": None}, "a reply without its usage in tokens"),
+        (reply_of("yes", usage=None), "a reply without its usage in tokens"),
     ],
 )
 def test_a_reply_that_answers_nothing_is_an_error_and_is_not_kept(server, strange, cause, tmp_path):
