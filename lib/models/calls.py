@@ -21,7 +21,7 @@ LONGEST_ERROR = 300  # characters that are shown
 SLICE_S = 0.2  # between two looks for Ctrl-C
 
 
-def run(work: Callable[[], Awaitable], meanwhile: Callable[[], None]) -> None:
+def run(work: Callable[[], Awaitable], meanwhile: Callable[[], None] = lambda: None) -> None:
     """Run a coroutine in a thread of its own, as Jupyter's loop is busy; call `meanwhile` every 0.2 s.
 
     Ctrl-C, and what `meanwhile` raises, cancels the coroutine.

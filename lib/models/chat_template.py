@@ -150,17 +150,13 @@ def _prompted(tokenizer, turns: list[dict]) -> Place:
         except Exception as error:  # of jinja2, or whatever the template's own steps raise
             reasons.append(one_line(error))
             continue
-        if not (lost := _lost(turns, prompt)):
+        kept = [turn for turn in turns if turn["role"] != "assistant"]  # of an assistant's, thoughts may go
+        lost = [turn["role"] for turn in kept if turn["content"].strip() not in prompt]
+        if not lost:
             return Place(form, prompt)
-        reasons.append(f"it leaves out or changes the text of {lost}")
+        reasons.append(f"it leaves out or changes the text of {lost[0]}")
     roles = ", ".join(turn["role"] for turn in turns)
     raise _refused(tokenizer, f"cannot write a prompt of {roles}: {reasons[0]}")
-
-
-def _lost(turns: list[dict], prompt: str) -> str:
-    """Return the role of a turn whose text the prompt lacks; of an assistant's, thoughts may be dropped."""
-    texts = ((turn["role"], turn["content"].strip()) for turn in turns if turn["role"] != "assistant")
-    return next((role for role, text in texts if text not in prompt), "")
 
 
 def _alternating(turns: list[dict], system: str) -> list[dict]:

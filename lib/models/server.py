@@ -80,7 +80,7 @@ class ServerBackend(Backend):
         )
         self.storage = self.ledger or Ledger(folder / "calls.sqlite" if folder else ":memory:")
         try:
-            total = None if self.ledger else params.n * len(prompts)
+            total = params.n * len(prompts) if isinstance(prompts, list) else None
             flat = [each for part in self._answers(pending, report, total, at_once) for each in part]
         finally:
             if not self.ledger:
@@ -177,7 +177,7 @@ class ServerBackend(Backend):
         """Send missing calls, live or as batches; collect every submitted batch, even after an error."""
         batch, live, stopped = BatchAPI(self, answers), paid.Live(self, answers), None
         if self.storage.nameless(self.model.url):
-            calls.run(batch.find_again, lambda: None)
+            calls.run(batch.find_again)
         ordered = self.storage.ordered(pending.keys() - answers.keys())
         missing = [each for name, each in pending.items() if name not in answers and name not in ordered]
         waiting = set(ordered.values())
