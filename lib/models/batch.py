@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import openai
@@ -128,23 +128,31 @@ class BatchAPI:
                 f"Start the same command again, or remove batch from the entry in {LIST}."
             )
         answered, answers = [], {}
-        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
-            for line in (await self.client.files.content(name)).content.splitlines():
-                if not (result := _result(line, ordered)):
-                    continue
-                pending, response = result
-                try:
-                    completion = self.backend.read(response, paid.body(self.backend.model, pending))
-                    answered.append(
-                        paid.answered_call(self.backend, pending, response, completion, share=BATCH_SHARE)
-                    )
-                    answers[pending.key] = completion
-                except Unusable as error:
-                    answers[pending.key] = paid.failed_call(self.backend, error)
-                    answered += paid.unusable_calls(self.backend, pending, error, BATCH_SHARE)
+        async for pending, response in self._results(batch, ordered):
+            try:
+                completion = self.backend.read(response, paid.body(self.backend.model, pending))
+                answered.append(
+                    paid.answered_call(self.backend, pending, response, completion, share=BATCH_SHARE)
+                )
+                answers[pending.key] = completion
+            except Unusable as error:
+                answers[pending.key] = paid.failed_call(self.backend, error)
+                answered += paid.unusable_calls(self.backend, pending, error, BATCH_SHARE)
         self.ledger.store(answered, collected=token)
         self.backend.sent += sum(call.response is not None for call in answered)
         self.done |= answers
+
+    async def _results(self, batch, ordered: dict[str, Pending]) -> AsyncIterator[tuple[Pending, object]]:
+        """Yield the calls that have a result, each with its response; a line that is none of ours is none."""
+        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for line in (await self.client.files.content(name)).content.splitlines():
+                try:
+                    entry = json.loads(line)
+                    call, result = ordered[entry["custom_id"]], entry.get("response") or {"body": entry}
+                    response = result["body"]
+                except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+                    continue
+                yield call, response
 
     async def _ended(self, token: str, batch_id: str):
         """The batch, once it is under way no more. An endpoint may be out of reach for an hour meanwhile."""
@@ -163,13 +171,3 @@ class BatchAPI:
                 if time.monotonic() - heard > PATIENCE_S:
                     raise
             await asyncio.sleep(self.backend.poll_s)
-
-
-def _result(line: bytes, ordered: dict[str, Pending]) -> tuple[Pending, object] | None:
-    """The call that a line of a result file is about, and its response; None where it is none of ours."""
-    try:
-        entry = json.loads(line)
-        pending, result = ordered[entry["custom_id"]], entry.get("response") or {"body": entry}
-        return pending, result["body"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return None
