@@ -15,7 +15,6 @@ from lib.models.calls import masked
 from lib.models.catalog import Model
 from lib.models.completions import Unusable
 from lib.models.ledger import Ledger
-from lib.models.paid import OverBudget
 from lib.models.server import ServerBackend
 from lib.models.types import Completion, SamplingParams
 
@@ -162,7 +161,7 @@ def test_what_unusable_replies_cost_counts_for_the_budget_of_the_run_in_every_st
     with ChatServer(lambda body: "yes" if "question 0" in str(body) else reply_of("no", "abort")) as server:
         for _ in range(5):
             some = endpoint(server, ledger, price=DOLLAR, concurrency=1, budget_usd=10)
-            with contextlib.suppress(OverBudget):
+            with contextlib.suppress(UserError):
                 some.chat(asking(4))
         assert len(server.bodies) == ledger.spent("a run") == 10
 
@@ -309,11 +308,11 @@ def test_a_full_disk_stops_the_stage_and_what_was_stored_is_kept(ledger):
 def test_the_budget_is_exceeded_by_the_calls_in_flight_at_most_and_all_of_them_are_kept(ledger):
     with ChatServer(echo) as server:
         server.delay_s = 0.01
-        with pytest.raises(OverBudget, match="budget_usd=20: it is spent .* by the run a run"):
+        with pytest.raises(UserError, match="budget_usd=20: it is spent .* by the run a run"):
             endpoint(server, ledger, price=DOLLAR, concurrency=4, budget_usd=20).chat(asking(100))
         requests = sum(server.counts.values())
         assert 20 <= requests <= 24 and ledger.spent("a run") == requests
-        with pytest.raises(OverBudget):
+        with pytest.raises(UserError, match="budget_usd=20: it is spent"):
             endpoint(server, ledger, price=DOLLAR, concurrency=4, budget_usd=20).chat(asking(100))
         assert sum(server.counts.values()) == requests
 
@@ -323,7 +322,7 @@ def test_an_oracle_and_its_judge_share_the_budget_of_the_run(ledger):
         models = (Model(name, server.url, price=DOLLAR) for name in ("an-oracle", "a-judge"))
         oracle, judge = (Asked(model, ledger, "a run", concurrency=1, budget_usd=20) for model in models)
         oracle.chat(asking(15))
-        with pytest.raises(OverBudget):
+        with pytest.raises(UserError, match="budget_usd=20: it is spent"):
             judge.chat(asking(15))
         assert ledger.spent("a run") == 20
 
@@ -340,7 +339,7 @@ def test_what_another_process_of_the_run_spends_meanwhile_counts_for_the_budget(
         return echo(body)
 
     with ChatServer(reply) as server:
-        with pytest.raises(OverBudget, match="USD 9[4-7]"):
+        with pytest.raises(UserError, match="USD 9[4-7]"):
             endpoint(server, ledger, price=DOLLAR, concurrency=2, budget_usd=90).chat(asking(100))
         assert len(server.bodies) <= 7
     other.close()

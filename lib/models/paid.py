@@ -27,10 +27,6 @@ LOOK_S = 1.0  # between two looks at what other processes of the run have spent
 UNLIMITED = 4096  # completion tokens reckoned with where a request sets no limit
 
 
-class OverBudget(UserError):
-    """The next call could exceed the budget."""
-
-
 class Live:
     """Asks a backend's model until every call is answered into `done`, or there is a reason to stop."""
 
@@ -107,14 +103,14 @@ class Live:
         self.done[pending.key] = completion
 
     def _check_budget(self) -> None:
-        """Raise OverBudget where this run's calls, of all its processes, have spent the budget."""
+        """Raise UserError where this run's calls, of all its processes, have spent the budget."""
         budget, run = self.backend.budget_usd, self.backend.run
         if budget is None:
             return
         if time.monotonic() - self.looked > LOOK_S:
             self.spent, self.looked = self.backend.storage.spent(run), time.monotonic()
         if self.spent >= budget:
-            raise OverBudget(
+            raise UserError(
                 f"budget_usd={budget:g}: it is spent (USD {self.spent:.2f}) by the run {run}. Raise it, and "
                 "the same command goes on from here."
             )

@@ -67,7 +67,7 @@ class ServerBackend(Backend):
         Stored calls are not made again, equal ones once; another number in `attempts` makes a prompt another
         call. A failed call's completion says so. `at_once` makes live calls even of a model that is asked in
         batches. Raises UserError where `ledger_only` lacks a call, where the endpoint refuses the key or the
-        model or stays silent, and OverBudget. What was answered until then is stored.
+        model or stays silent, and where the budget is spent. What was answered until then is stored.
 
         A student's calls are kept in `folder`; each has a seed of its own. Raises UserError where one failed.
         """
