@@ -168,7 +168,7 @@ def pending(backend, messages: list[dict], sampling: dict, purpose: str, attempt
     content = {"messages": messages, "sampling": sampling, "attempt": attempt}
     text, model = json.dumps(content, ensure_ascii=False), backend.model
     most_usd = model.usd(len(text) / catalog.CHARACTERS_A_TOKEN, limit(sampling)) or 0
-    return Pending(key(model.name, content), purpose, backend.run, backend.stage, text, most_usd)
+    return Pending(key(backend.model_name, content), purpose, backend.run, backend.stage, text, most_usd)
 
 
 def limit(body: dict) -> int:
@@ -208,7 +208,7 @@ def unusable_calls(backend, pending: Pending, error: Exception, share: float = 1
 def _call(backend, pending: Pending, finish: str, tokens: Sequence[int], share: float) -> Call:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     key, purpose, run, stage, request, _ = pending
-    where, usd = (backend.model.url, backend.model.name), backend.model.usd(*tokens, share)
+    where, usd = (backend.model.url, backend.model_name), backend.model.usd(*tokens, share)
     return Call(key, *where, purpose, run, stage, request, None, finish, *tokens, usd, 0.0, now)
 
 

@@ -45,6 +45,8 @@ class ServerBackend(Backend):
 
     def __post_init__(self):
         self.storage = self.ledger
+        # the model's name in the storage: the server of a student may move
+        self.model_name = self.model.name if self.ledger else self.model.served_name
         self.concurrency = self.concurrency or self.model.concurrency
         self.name, self.tokenizer = self.model.served_name, _tokenizer(self.model.served_name)
         if not self.ledger_only:
