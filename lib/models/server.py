@@ -59,6 +59,7 @@ class ServerBackend(Backend):
         report: Report | None = None,
         folder: Path | None = None,
         names: Sequence[str] = (),
+        only: Sequence[int] | None = None,
         purpose: str = "",
         attempts: Iterable[int] = (),
         at_once: bool = False,
@@ -71,7 +72,8 @@ class ServerBackend(Backend):
         batches. Raises UserError where `ledger_only` lacks a call, where the endpoint refuses the key or the
         model or stays silent, and where the budget is spent. What was answered until then is stored.
 
-        A student's calls are kept in `folder`; each has a seed of its own. Raises UserError where one failed.
+        A student's calls are kept in `folder`; each has a seed of its own, by its prompt's position. `only`
+        are the positions of prompts to ask. Raises UserError where a call failed.
         """
         prompts = self._accepted(prompts, names)
         sampling = self.sampling(params)
@@ -79,10 +81,12 @@ class ServerBackend(Backend):
             paid.pending(self, messages, sampling | self._seed(params, i, sample), purpose, attempt + sample)
             for i, (messages, attempt) in enumerate(zip(prompts, attempts or repeat(1), strict=False))
             for sample in range(params.n)
+            if only is None or i in only
         )
         self.storage = self.ledger or Ledger(folder / "calls.sqlite" if folder else ":memory:")
         try:
-            total = params.n * len(prompts) if isinstance(prompts, list) else None
+            asked = prompts if only is None else only
+            total = params.n * len(asked) if isinstance(asked, list) else None
             flat = [each for part in self._answers(pending, report, total, at_once) for each in part]
         finally:
             if not self.ledger:
