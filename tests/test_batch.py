@@ -168,11 +168,10 @@ def test_a_bad_line_among_the_results_costs_only_itself(ledger):
         assert replies[3].text == "\ufffd" and len(list(ledger.rows())) == 39 and not ledger.under_way()
 
 
-@pytest.mark.parametrize("batch", [True, False])
-def test_what_is_under_way_is_collected_and_not_paid_again_though_batches_are_given_up(tmp_path, batch):
+def test_what_is_under_way_is_collected_and_not_paid_again_though_batches_are_given_up(tmp_path):
     with BatchServer(echo) as server:
         again = killed(server, tmp_path / "killed.sqlite", at_once=False)
-        assert len(endpoint(server, again, batch=batch, poll_s=0.01).chat(asking(45))) == 45
+        assert len(endpoint(server, again, poll_s=0.01).chat(asking(45))) == 45
         assert set(server.counts.values()) == {1} and len(server.batches) == 1
         assert again.under_way() == 0
 
