@@ -85,8 +85,7 @@ class ServerBackend(Backend):
         )
         self.storage = self.ledger or Ledger(folder / "calls.sqlite" if folder else ":memory:")
         try:
-            asked = prompts if only is None else only
-            total = params.n * len(asked) if isinstance(asked, list) else None
+            total = params.n * len(prompts) if isinstance(prompts, list) else None
             flat = [each for part in self._answers(pending, report, total, at_once) for each in part]
         finally:
             if not self.ledger:
