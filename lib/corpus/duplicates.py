@@ -76,17 +76,12 @@ def sketches(texts: Iterable[str]) -> Iterator[tuple[array, RMinHash]]:
 
 
 def keys(rows: Dataset, key: str = "text") -> Iterator[str]:
-    """Yield the key of each row; a ValueError names a row without a payload."""
+    """Yield the key of each row, as in `drop_exact`."""
     if key == "payload":
-        return (_payload(**row) for row in records.iter_rows(rows, "meta", "id"))
+        instances = (json.loads(row["meta"]) for row in records.iter_rows(rows, "meta"))
+        parts = ([instance["family"], instance["payload"]] for instance in instances)
+        return (json.dumps(part, sort_keys=True, ensure_ascii=False) for part in parts)
     return (normal(full_text(**row)) for row in records.iter_rows(rows, *records.PROMPT_COLUMNS))
-
-
-def _payload(meta: str, id: str) -> str:
-    about = json.loads(meta or "{}")
-    if "payload" not in about:
-        raise ValueError(f"row {id}: its meta has no payload. Use key='text'.")
-    return json.dumps([about.get("family"), about["payload"]], sort_keys=True, ensure_ascii=False)
 
 
 def full_text(turns: list[dict], instruction: str, input: str) -> str:
