@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lib import corpus, paths, records
+from lib.errors import UserError
 from lib.tapir import fitness, judge
 
 
@@ -148,7 +149,7 @@ def test_a_verdict_is_counted_once_as_read_unread_cut_or_missing():
 def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
     judge.check({"read": 95, "unread": 3, "cut": 2, "missing": 0, "total": 100})
     judge.check({"read": 0, "unread": 0, "cut": 0, "missing": 0, "total": 0})
-    with pytest.raises(judge.Unread, match=r"6\.0% of the verdicts could not be read .*, more than 5%"):
+    with pytest.raises(UserError, match=r"6\.0% of the verdicts could not be read .*, more than 5%"):
         judge.check({"read": 94, "unread": 4, "cut": 2, "missing": 0, "total": 100})
     judge.check({"read": 0, "unread": 98, "cut": 2, "missing": 0, "total": 100}, "warn")
 
@@ -165,7 +166,7 @@ def test_too_many_unread_verdicts_are_an_error_that_names_the_share():
     ],
 )
 def test_the_most_frequent_cause_of_unread_verdicts_is_named_with_its_remedy(counts, remedy):
-    with pytest.raises(judge.Unread, match=remedy):
+    with pytest.raises(UserError, match=remedy):
         judge.check({"read": 100 - sum(counts.values()), "total": 100} | counts)
 
 

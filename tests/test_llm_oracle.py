@@ -11,6 +11,7 @@ from scripted import Script, unlike
 
 from lib import models, paths, records
 from lib.corpus import novelty
+from lib.errors import UserError
 from lib.models.__main__ import main
 from lib.models.catalog import Model
 from lib.models.server import ServerBackend
@@ -246,7 +247,7 @@ def test_a_judge_that_thinks_all_its_tokens_away_is_counted_as_cut(make):
     judged = oracle.score(rows(2, oracle_response="a", student_response="b"))
     tally = judge.tally(judged)
     assert tally == {"read": 0, "unread": 0, "cut": 4, "missing": 0, "total": 4}
-    with pytest.raises(judge.Unread, match="extra: {max_tokens"):
+    with pytest.raises(UserError, match="extra: {max_tokens"):
         judge.check(tally)
 
 

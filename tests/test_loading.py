@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lib import corpus, records
+from lib.errors import UserError
 
 ROW = {"instruction": "Add the numbers.", "input": "2 and 3", "output": "5"}
 PASSAGE = "Ada wrote it in 1843."
@@ -313,7 +314,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_row_that_cannot_be_used_refuses_the_file_or_is_counted_by_its_cause(tmp_path, case):
     record, cause = BAD[case]
-    with pytest.raises(corpus.BadInput) as error:
+    with pytest.raises(UserError) as error:
         corpus.load(save(tmp_path, ROW, record, ROW))
     message = str(error.value)
     assert "a.jsonl, line 2" in message and cause in message and "bad_rows: skip" in message
@@ -340,7 +341,7 @@ def test_an_instance_without_an_output_is_skipped_and_the_others_of_its_task_sta
 
 def test_a_file_without_a_row_that_can_be_used_is_refused_with_its_causes(tmp_path):
     reason = r"none of its records can be used \(`output` must be a text: 2\)"
-    with pytest.raises(corpus.BadInput, match=reason):
+    with pytest.raises(UserError, match=reason):
         load(tmp_path, ROW | {"output": 4}, ROW | {"output": 5}, bad_rows="skip")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from lib import corpus, paths
 from lib.corpus import contamination, duplicates
+from lib.errors import UserError
 from lib.tapir import classifier, fitness, judge
 
 DATA = paths.recorded_data()
@@ -119,5 +120,5 @@ def test_a_task_file_keeps_every_gold_output():
 
 
 def test_lists_of_outputs_outside_a_task_file_are_refused():
-    with pytest.raises(corpus.BadInput, match=r"gpt4llm_comparison.*row 1: `output` must be a text"):
+    with pytest.raises(UserError, match=r"gpt4llm_comparison.*row 1: `output` must be a text"):
         corpus.load("$RECORDED_DATA/instructions/gpt4llm_comparison_subset_1095.json.xz")

@@ -8,6 +8,7 @@ import pytest
 from chat_server import ChatServer
 
 from lib import paths
+from lib.errors import UserError
 from lib.evaluation import alpaca, annotators, ifeval, mt_bench, statistics
 from lib.run import run_study
 from lib.tapir import judge
@@ -160,7 +161,7 @@ def test_the_judge_is_shown_what_fastchat_showed_it(model):
 
 def test_a_file_with_three_verdicts_in_four_unread_has_no_headline_score():
     verdicts = mt_bench.recorded(questions(), f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz")
-    with pytest.raises(judge.Unread, match="40 of 160 verdicts read .120 unread"):
+    with pytest.raises(UserError, match="40 of 160 verdicts read .120 unread"):
         judge.check(mt_bench.tally(verdicts))
 
 

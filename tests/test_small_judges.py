@@ -10,7 +10,7 @@ from lib.errors import UserError
 from lib.models.catalog import Model
 from lib.models.server import ServerBackend
 from lib.oracle.llm import LLMOracle
-from lib.tapir import fitness, judge
+from lib.tapir import judge
 
 
 def completion(*tokens):
@@ -65,7 +65,7 @@ def test_expected_scores_are_kept_with_the_verdict_and_become_the_rows_scores(as
 
 
 def test_by_its_words_the_same_judge_prefers_the_first_place_and_is_refused_after_forty_verdicts(ask, ledger):
-    with pytest.raises(fitness.UnfitJudge, match="first in 40 of 40 verdicts .*judge_scores=expected"):
+    with pytest.raises(UserError, match="first in 40 of 40 verdicts .*judge_scores=expected"):
         ask(blind_but_expecting, n=25, unfit_judge="refuse")
     assert len(list(ledger.rows())) == 40  # no more are paid
     oracle, server, _ = ask(blind_but_expecting, n=25, judge_scores="expected", unfit_judge="refuse")

@@ -12,7 +12,7 @@ from lib.corpus import formats, sources
 from lib.corpus.account import Account
 from lib.corpus.fields import BadRow, Fields
 from lib.corpus.repeats import Repeats
-from lib.corpus.sources import BadInput
+from lib.errors import UserError
 
 HEAD = 100  # rows that show whether a column repeats prompt and response
 
@@ -29,7 +29,7 @@ def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset
     false or trainable false is none, too. Unknown fields go to `meta`; nulls, thoughts and a column that
     repeats prompt and response are dropped. Of our own columns `source`, `references`, `oracle_response`,
     `student_response`, `verdicts`, `oracle_score` and `student_score` are kept where their values fit; the
-    others only in a record that has all of our columns. Raises BadInput.
+    others only in a record that has all of our columns. Raises UserError.
     """
     return load_with_account(source, format, bad_rows)[0]
 
@@ -41,7 +41,7 @@ def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse
     rows = records.build(_rows(source, format, account))
     if not len(rows):
         causes = "; ".join(f"{cause}: {n:,}" for cause, n in account.skipped.items())
-        raise BadInput(
+        raise UserError(
             f"source={source}: none of its records can be used ({causes}). Correct them or the format."
         )
     account.rows = len(rows)
@@ -49,12 +49,12 @@ def load_with_account(source: str, format: str = "auto", bad_rows: str = "refuse
 
 
 def check(format: str, bad_rows: str) -> None:
-    """Raise BadInput for an unknown value."""
+    """Raise UserError for an unknown value."""
     if format not in ("auto", *formats.FORMATS):
         names = ", ".join(formats.FORMATS)
-        raise BadInput(f"format={format!r:.60}: unknown format. Choose one of auto, {names}.")
+        raise UserError(f"format={format!r:.60}: unknown format. Choose one of auto, {names}.")
     if bad_rows not in ("refuse", "skip"):
-        raise BadInput(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip.")
+        raise UserError(f"bad_rows={bad_rows!r:.60}: unknown value. Choose refuse or skip.")
 
 
 def _rows(source: str, format: str, account: Account) -> Iterator[dict]:

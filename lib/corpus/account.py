@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lib import show
-from lib.corpus.sources import BadInput
+from lib.errors import UserError
 
 FIRST = 5  # places of bad rows that are listed
 NOTES = {
@@ -37,7 +37,7 @@ class Account:
     def on_bad_row(self, where: str, cause: str, detail: str) -> None:
         """Count a record that cannot become a row, or refuse the source."""
         if self.refuse:
-            raise BadInput(
+            raise UserError(
                 f"{where}: {cause}{detail}. Correct or remove the record, or leave such rows out with "
                 "bad_rows: skip (a parameter of tapir/1_data_selection)."
             ) from None

@@ -20,6 +20,7 @@ from datasets import Dataset
 from lib import records
 from lib.corpus import sources
 from lib.corpus.duplicates import normal, shingles, words_of
+from lib.errors import UserError
 
 WORDS, CHARACTERS = 8, 5
 # least share of a prompt's parts (texts, word 8-grams, character 5-grams) that a row must have; 0: any part
@@ -29,7 +30,7 @@ Prompt = str | Sequence[str]  # one text, or the turns of one question
 
 
 def prompts(path: str) -> list[Prompt]:
-    """Read a benchmark's prompts; raise sources.BadInput for a file without them.
+    """Read a benchmark's prompts; raise UserError for a file without them.
 
     They are AlpacaEval's `instruction`, IFEval's `prompt` and MT-Bench's `turns`.
     """
@@ -40,7 +41,7 @@ def prompts(path: str) -> list[Prompt]:
         turns = prompt if isinstance(prompt, list) else [prompt]
         if not turns or not all(isinstance(turn, str) for turn in turns):
             message = f"{where}: no benchmark prompt, found {prompt!r:.60}."
-            raise sources.BadInput(f"{message} Name a file with instruction, prompt or turns, of text.")
+            raise UserError(f"{message} Name a file with instruction, prompt or turns, of text.")
         listed.append(prompt)
     return listed
 

@@ -23,12 +23,8 @@ OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
-class BadInput(UserError, ValueError):
-    """Data that cannot become rows: names the file, its line or row, and the way out."""
-
-
 def refuse(where: str, cause: str, detail: str) -> NoReturn:
-    raise BadInput(f"{where}: {cause}{detail}. Correct or remove the record.")
+    raise UserError(f"{where}: {cause}{detail}. Correct or remove the record.")
 
 
 def read(
@@ -37,7 +33,7 @@ def read(
     """Yield (name of the file or data set, place, record), files in path order.
 
     on_bad_row: called with place, cause and detail of a line that is no JSON; where it returns, the line is
-    left out. Raises BadInput for what is missing, unreadable, unreachable or without records.
+    left out. Raises UserError for what is missing, unreadable, unreachable or without records.
     """
     files = [(clean(path.name), _file_records(path)) for path in local_files(source)]
     for name, located in files or [(source, _hub_records(source))]:
@@ -49,14 +45,14 @@ def read(
             else:
                 yield name, where, record
         if empty:
-            raise BadInput(f"{name}: it holds no records. Name another file.")
+            raise UserError(f"{name}: it holds no records. Name another file.")
 
 
 def local_files(source: str) -> list[Path]:
     """List the files that a path, folder or glob names; none for a hub name."""
     text, shown = paths.expand(source), one_line(source)
     if not text.strip() or "$" in text:
-        raise BadInput(f"source={shown}: empty, or a variable in this path is not set. Write the path out.")
+        raise UserError(f"source={shown}: empty, or a variable in this path is not set. Write the path out.")
     path = paths.local(text)
     if os.path.isdir(path):
         candidates = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
@@ -65,12 +61,12 @@ def local_files(source: str) -> list[Path]:
     elif glob.has_magic(text):
         candidates = paths.matching(text)
     elif text.startswith((".", "/")) or text.count("/") > 1 or _suffix(path) in READERS:
-        raise BadInput(f"{shown} does not exist (looked from {Path.cwd()}). Check the path.")
+        raise UserError(f"{shown} does not exist (looked from {Path.cwd()}). Check the path.")
     else:
         return []
     files = [file for file in candidates if _suffix(file) in READERS]
     if not files:
-        raise BadInput(f"{shown}: no .json, .jsonl or .parquet file (plain, .gz or .xz). Name one.")
+        raise UserError(f"{shown}: no .json, .jsonl or .parquet file (plain, .gz or .xz). Name one.")
     return files
 
 
@@ -85,7 +81,7 @@ def _file_records(path: Path) -> Iterator[tuple[str, object]]:
             yield from READERS[_suffix(path)](stream, path)
     except DAMAGE as error:
         message = f"{path} cannot be read ({one_line(error, 200)}). Correct or replace the file."
-        raise BadInput(message) from None
+        raise UserError(message) from None
 
 
 def _json_records(stream: IO[bytes], path: Path) -> Iterator[tuple[str, object]]:
@@ -144,7 +140,7 @@ def _hub_records(source: str) -> Iterator[tuple[str, object]]:
     except Exception as error:  # each kind of absence has its own class, from four libraries
         reason = one_line(str(error).strip().split("\n")[0] or type(error).__name__)
         message = f"{one_line(source)} is no local file, and the hub does not give it ({reason})."
-        raise BadInput(f"{message} Check the name and the network, or give a path.") from None
+        raise UserError(f"{message} Check the name and the network, or give a path.") from None
     return _table_records(data.with_format("arrow").iter(batch_size=GROUP), source)
 
 

@@ -83,7 +83,7 @@ def respond(
 def pair(references: list[dict], outputs: list[dict]) -> pd.DataFrame:
     """Pair the references' outputs, `output_1`, with a model's, `output_2`, null where missing.
 
-    The index is the instruction's place in the evaluation set. Raises BadInput for an output to an
+    The index is the instruction's place in the evaluation set. Raises UserError for an output to an
     instruction outside it.
     """
     texts = {row["instruction"]: row["output"] for row in outputs}

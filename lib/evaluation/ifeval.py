@@ -25,7 +25,7 @@ def prompts(source: str) -> list[dict]:
 
 
 def responses(source: str, prompts: list[dict]) -> dict[str, str]:
-    """Load a model's responses by prompt; raises BadInput for an unknown prompt."""
+    """Load a model's responses by prompt; raises UserError for an unknown prompt."""
     rows = shared.load_records(source, "responses", "prompt", prompt=str, response=str)
     responses = {row["prompt"]: row["response"] for row in rows}
     shared.check_known(responses, (row["prompt"] for row in prompts), f"responses={source}")

@@ -10,7 +10,7 @@ from datasets import concatenate_datasets
 
 from lib import files, models, records, show
 from lib.corpus import contamination, sources
-from lib.corpus.sources import BadInput
+from lib.errors import UserError
 from lib.evaluation import statistics
 from lib.evaluation.registry import JUDGES
 from lib.models import catalog
@@ -27,7 +27,7 @@ TRAINING_ROWS = ("corpus_from", "pool_from")  # inputs of a training stage: the 
 def load_records(source: str, parameter: str, unique_key: str = "", /, **fields: type) -> list[dict]:
     """Load all records of a file or hub data set, with these fields of these types.
 
-    `parameter` names the source in errors. Raises BadInput for a record that lacks a field or repeats the
+    `parameter` names the source in errors. Raises UserError for a record that lacks a field or repeats the
     `unique_key`, one of the fields, of another.
     """
     loaded = []
@@ -36,20 +36,20 @@ def load_records(source: str, parameter: str, unique_key: str = "", /, **fields:
         for field, kind in fields.items():
             if type(value := values.get(field)) is not kind:
                 problem = f"`{field}` must be {KINDS[kind]}, not {value!r:.60}"
-                raise BadInput(f"{parameter}: {where}: {problem}. Correct the file.")
+                raise UserError(f"{parameter}: {where}: {problem}. Correct the file.")
         loaded.append(values)
     keys = Counter(record[unique_key] for record in loaded) if unique_key else Counter()
     for key, count in keys.most_common(1):
         if count > 1:
-            raise BadInput(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
+            raise UserError(f"{parameter}={source}: `{unique_key}` {key!r:.80} repeats. Remove repeats.")
     return loaded
 
 
 def check_known(keys: Iterable, evaluated: Iterable, where: str) -> None:
-    """Refuse a file with records of another evaluation set: raises BadInput."""
+    """Refuse a file with records of another evaluation set: raises UserError."""
     if unknown := set(keys) - set(evaluated):
         example = f"{min(unknown)!r:.80}"
-        raise BadInput(
+        raise UserError(
             f"{where}: {len(unknown):,} of its prompts are outside the evaluation set, such as {example}. "
             "Name files of one evaluation set."
         )

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from lib import prompts, records, show
 from lib.corpus.novelty import NoveltyFilter
+from lib.errors import UserError
 from lib.models.backend import Backend
 from lib.models.types import Completion, SamplingParams
 from lib.oracle import estimate, expected, replies
@@ -130,7 +131,7 @@ class LLMOracle:
     def score(self, rows: Dataset, reference: str = "oracle_response") -> Dataset:
         """Compare column `reference` with student_response where verdicts are missing.
 
-        Where `unfit_judge` is set, the first pairs are judged before all others. Raises UnfitJudge after them
+        Where `unfit_judge` is set, the first pairs are judged before all others. Raises UserError after them
         for a judge whose verdicts cannot be read or do not depend on the responses.
         """
         columns, verdicts = (reference, "student_response"), rows["verdicts"][:]
@@ -146,7 +147,7 @@ class LLMOracle:
                 judged = records.update(rows.select(part), verdicts=fresh)
                 self.warning = fitness.check(judged, self.judge.name)
                 if self.warning and self.unfit_judge == "refuse":
-                    raise fitness.UnfitJudge(self.warning)
+                    raise UserError(self.warning)
         return judge.apply(records.update(rows, verdicts=verdicts))
 
     def compare(self, rows: Dataset, a: str, b: str, at_once: bool = False) -> list[list[dict]]:

@@ -8,17 +8,12 @@ import pandas as pd
 from datasets import Dataset
 
 from lib import records
-from lib.errors import UserError
 from lib.tapir import judge
 
 PILOT = 20  # pairs that are judged in both orders before all others: forty verdicts
 ONE_PLACE = 0.9  # share of the verdicts with a winner from which on the place decides
 FEWEST = 10  # verdicts with a winner that this share is computed from
 THRESHOLDS = (1, 2, 3)  # of MFD, at which the hard rows of the two orders are compared
-
-
-class UnfitJudge(UserError):
-    """The judge's verdicts cannot be read, or do not depend on the responses."""
 
 
 class Agreement(NamedTuple):

@@ -99,10 +99,6 @@ CAUSES = {
 }
 
 
-class Unread(UserError):
-    """Too many verdicts hold no scores."""
-
-
 def pair(row: dict, a: str, b: str, order: str) -> dict[str, str]:
     """Return the parts of the judge's prompt about columns `a` and `b` in one order."""
     first, second = (row[a], row[b]) if order == ORDERS[0] else (row[b], row[a])
@@ -247,12 +243,12 @@ def describe(tally: dict[str, int]) -> str:
 
 
 def check(tally: dict[str, int], unfit_judge: str = "refuse", remedies: dict[str, str] | None = None) -> None:
-    """Raise Unread for over MAX_UNREAD unread ones, unless `unfit_judge` is warn; `remedies` are by cause."""
+    """Raise UserError above MAX_UNREAD unless `unfit_judge` is warn; `remedies` by cause: of a benchmark."""
     share = (tally["total"] - tally["read"]) / max(tally["total"], 1)
     if share > MAX_UNREAD and unfit_judge != "warn":
         remedies = {cause: remedy for cause, (_, remedy) in CAUSES.items()} | (remedies or {})
         remedy = remedies[max(CAUSES, key=tally.__getitem__)]
-        raise Unread(
+        raise UserError(
             f"{share:.1%} of the verdicts could not be read ({describe(tally)}), more than {MAX_UNREAD:.0%}. "
             f"{remedy}; unfit_judge=warn goes on without them."
         )
