@@ -54,3 +54,11 @@ def test_a_start_and_a_gain_are_measured_on_different_instances():
         for i, score in enumerate(scores)
     ]
     assert targets.halves(pd.DataFrame(long), "exact_match") == {"before": 1.0, "after": 1.0}
+
+
+def test_a_gain_over_few_shot_is_said_beside_the_ways_without_training_that_do_as_well():
+    run = {"arms": {"main": {"seeds": [0]}}}
+    gained = {"gain": 0.1, "gain_low": 0.02, "gain_high": 0.18}
+    assert "without training" not in targets.summarise(table(2, zero_shot=0.5, gold=0.9, **gained), run)
+    says = targets.summarise(table(2, zero_shot=[0.7, 0.1], majority=[np.nan, 0.6], **gained), run)
+    assert says.endswith("In 2, a way without training is as good or better: majority, zero_shot.")

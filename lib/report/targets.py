@@ -5,10 +5,12 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import spearmanr
 
+from lib.errors import named
 from lib.evaluation import statistics
 from lib.report import tables
 from lib.report.scores import ENDS
 from lib.self_guide import target
+from lib.self_guide.pairs import UNTRAINED
 
 INPUTS, EVALUATION = "self_guide/1_input_generation", "evaluation/natural_instructions"
 FEW_SHOT = "ni.gain_over.few_shot."
@@ -37,19 +39,24 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
 
 
 def summarise(table: pd.DataFrame, summary: dict) -> str:
-    """Say the mean gain over the `tasks`, and in how many it is shown."""
+    """Say the mean gain over the `tasks`, where it is shown, and what does as well without training."""
     if not len(table):
         return "No arm of this run compares SELF-GUIDE with few_shot. Run evaluation/natural_instructions."
     seeds = max(len(arm["seeds"]) for arm in summary["arms"].values())
     above, below = (table["gain_low"] > 0).sum(), (table["gain_high"] < 0).sum()
     spread = "rows are resampled, not the training" if seeds == 1 else "rows and seeds are resampled"
-    mean = (
-        f"Over {len(table)} tasks the student gains **{100 * table['gain'].mean():+.1f} points** on average"
-    )
+    mean = f"Over {len(table)} tasks the student gains **{100 * table['gain'].mean():+.1f} points** over few_shot"
     shown = (
         f"It is shown to gain in {above} and to lose in {below}; {len(table) - above - below} are undecided"
     )
-    return f"{mean} by teaching itself. {shown} (seeds: {seeds}; {spread})."
+    others = table.reindex(columns=UNTRAINED).astype(float).fillna(-1.0)
+    rivals = others.idxmax(axis=1)[others.max(axis=1) >= table["self_guide"]]
+    rival = (
+        f" In {len(rivals)}, a way without training is as good or better: {named(rivals)}."
+        if len(rivals)
+        else ""
+    )
+    return f"{mean}, on average, by teaching itself. {shown} (seeds: {seeds}; {spread}).{rival}"
 
 
 def conclude(table: pd.DataFrame, means: pd.DataFrame, summary: dict) -> str:

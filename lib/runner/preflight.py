@@ -15,7 +15,7 @@ from lib.gym import EMBEDDED
 from lib.models import catalog, loading
 from lib.models.ledger import Ledger
 from lib.models.types import check_samples
-from lib.self_guide.pairs import PROMPTING_BASELINES, TRAINING_BASELINES
+from lib.self_guide.pairs import OTHER_PROMPTS, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
@@ -26,7 +26,7 @@ LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
-    "skipped": [name for name in PROMPTING_BASELINES if name != "few_shot"],
+    "skipped": OTHER_PROMPTS,
     "judge_scores": ("text", "expected"),
     "reference": ("oracle", "corpus"),
     "split": ("dev", "test"),

@@ -12,8 +12,9 @@ from lib.self_guide.generate import GeneratedInput, LabelledInput
 from lib.self_guide.target import Demo, Material, Target
 
 TRAINING_BASELINES = ("demos_only", "shuffled_labels", "gold")  # what a student is trained on instead
-PROMPTING_BASELINES = ("zero_shot", "few_shot", "self_consistency", "constrained", "self_icl")
-PROMPTING_BASELINES += ("synthetic_in_context",)  # how an untrained student is asked
+# ways to ask an untrained student, beside few_shot; and lines that need no student
+OTHER_PROMPTS = ("zero_shot", "self_consistency", "constrained", "self_icl", "synthetic_in_context")
+UNTRAINED = (*OTHER_PROMPTS, "majority", "copy_input")
 WORDS = 4  # texts with fewer words, on average, are compared character by character
 SETS = 200  # sets of texts that a diversity is the mean of
 
