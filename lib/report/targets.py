@@ -45,7 +45,7 @@ def summarise(table: pd.DataFrame, summary: dict) -> str:
     seeds = max(len(arm["seeds"]) for arm in summary["arms"].values())
     above, below = (table["gain_low"] > 0).sum(), (table["gain_high"] < 0).sum()
     spread = "rows are resampled, not the training" if seeds == 1 else "rows and seeds are resampled"
-    mean = f"Over {len(table)} tasks the student gains **{100 * table['gain'].mean():+.1f} points** over few_shot"
+    gain = f"the student gains **{100 * table['gain'].mean():+.1f} points** over few_shot"
     shown = (
         f"It is shown to gain in {above} and to lose in {below}; {len(table) - above - below} are undecided"
     )
@@ -56,7 +56,8 @@ def summarise(table: pd.DataFrame, summary: dict) -> str:
         if len(rivals)
         else ""
     )
-    return f"{mean}, on average, by teaching itself. {shown} (seeds: {seeds}; {spread}).{rival}"
+    shown += f" (seeds: {seeds}; {spread})."
+    return f"Over {len(table)} tasks {gain}, on average, by teaching itself. {shown}{rival}"
 
 
 def conclude(table: pd.DataFrame, means: pd.DataFrame, summary: dict) -> str:
