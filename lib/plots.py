@@ -77,11 +77,12 @@ def bars(
     table = pd.DataFrame(groups)
     rows = len(table) * (1 if stacked else max(1, len(groups) / 2))
     figure, axes = plt.subplots(figsize=(7.0, 1 + 0.3 * rows))
-    shades = [_shade(name, stacked, i) for i, name in enumerate(groups)]
-    table.plot.barh(ax=axes, width=0.8, color=shades, stacked=stacked, edgecolor="white", legend=False)
-    _list_from_the_top(axes, table.index)
+    shades = [ARMS.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(groups)]
     if stacked:
         axes.set_xlim(0, 1)
+        shades = [SHARED_OUTCOMES.get(name) or colour(name.split(" ")[0]) for name in groups]
+    table.plot.barh(ax=axes, width=0.8, color=shades, stacked=stacked, edgecolor="white", legend=False)
+    _list_from_the_top(axes, table.index)
     if percent:
         axes.xaxis.set_major_formatter("{x:.0%}")
     if len(groups) > 1:
@@ -224,12 +225,6 @@ def _show_as_svg() -> None:
         formatters["image/svg+xml"].for_type(Figure, svg)
 
 
-def _shade(group: str, stacked: bool, position: int) -> str:
-    if stacked:
-        return SHARED_OUTCOMES.get(group) or colour(group.split(" ")[0])
-    return ARMS.get(group, PALETTE[position % len(PALETTE)])
-
-
 def _list_from_the_top(axes: plt.Axes, labels: Sequence[str]) -> None:
     """Turn the y axis into a list that reads from the top down."""
     axes.set(ylabel="", ylim=(len(labels) - 0.4, -0.7))
@@ -238,5 +233,5 @@ def _list_from_the_top(axes: plt.Axes, labels: Sequence[str]) -> None:
 
 def _table(lines: dict[str, tuple[float, ...]], columns: list[str]) -> pd.DataFrame:
     """Tabulate tuples under these columns; the numbers that a shorter one lacks are nan."""
-    padded = pd.DataFrame({name: pd.Series(numbers, dtype=float) for name, numbers in lines.items()})
-    return padded.reindex(range(len(columns))).T.set_axis(columns, axis="columns")
+    table = pd.DataFrame(list(lines.values()), list(lines), dtype=float)
+    return table.reindex(columns=range(len(columns))).set_axis(columns, axis="columns")

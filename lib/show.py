@@ -96,7 +96,6 @@ def browser(table: pd.DataFrame, parts: Iterable[str]):
     mfd = ipywidgets.FloatRangeSlider(value=ENDS, min=ENDS[0], max=ENDS[1], step=0.5, description="MFD")
     mfd.layout.width, mfd.readout_format = "28em", ".1f"
     number = ipywidgets.BoundedIntText(value=1, min=1, max=max(len(table), 1), description="row")
-    steps = {1: ipywidgets.Button(description="next"), -1: ipywidgets.Button(description="previous")}
     page = ipywidgets.HTML()
 
     def draw(_change: object = None) -> None:
@@ -106,16 +105,11 @@ def browser(table: pd.DataFrame, parts: Iterable[str]):
         one_row = chosen.iloc[number.value - 1 : number.value]
         page.value = f"{len(chosen):,} rows" + texts(one_row, ["id", "task", "mfd"], list(parts)).data
 
-    def turn(step: int) -> None:
-        number.value += step
-
-    for step, button in steps.items():
-        button.on_click(lambda _button, step=step: turn(step))
     for control in (tasks, mfd, number):
         control.observe(draw, "value")
     draw()
-    controls = [tasks, mfd, number, steps[-1], steps[1]]
-    return ipywidgets.VBox([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), page])
+    controls = ipywidgets.HBox([tasks, mfd, number], layout={"flex_flow": "row wrap"})
+    return ipywidgets.VBox([controls, page])
 
 
 def _fits(table: pd.DataFrame) -> bool:

@@ -1,4 +1,4 @@
-"""Draw the report of a run, or compare several runs: python -m lib.report RUN [RUN …] [--to FILE]
+"""Draw the report of a run, or compare several runs: python -m lib.report RUN [RUN …]
 
 The run `interactive` is what notebooks opened by hand wrote.
 """
@@ -17,13 +17,9 @@ def main(words: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.report", description=__doc__.split(":")[0])
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name, or its folder")
-    parser.add_argument(
-        "--to", type=Path, help="the comparison's file (default: outputs/RUN-against-RUN.html)"
-    )
-    options = parser.parse_args(words)
     try:
-        runs = [_folder(name) for name in options.runs]
-        print(paths.short(compare.write(runs, options.to) if len(runs) > 1 else pages.draw(runs[0])))
+        runs = [_folder(name) for name in parser.parse_args(words).runs]
+        print(paths.short(compare.write(runs) if len(runs) > 1 else pages.draw(runs[0])))
     except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1

@@ -170,29 +170,28 @@ def _labelled(run: Path, rows: Dataset) -> Dataset:
 def budget(run: Path) -> pd.DataFrame:
     """Tabulate what each arm's training after the warm-up took, as means over seeds; empty without rounds."""
     lines = []
-    for (arm, seed), stages in tables.stages(run).groupby(["arm", "seed"]):
+    for (arm, _), stages in tables.stages(run).groupby(["arm", "seed"]):
         trained = stages[(stages["notebook"] == TRAINING) & (stages["round"] > 0)]
         if len(trained):
             others = stages["folder"][~stages["notebook"].str.startswith("evaluation/")]
-            lines.append({"arm": arm, "seed": seed} | _spent(others, trained))
-    table = pd.DataFrame(lines, columns=None if lines else ["arm", "seed"])
-    return table.drop(columns="seed").groupby("arm").mean()
+            lines.append({"arm": arm} | _spent(others, trained))
+    return pd.DataFrame(lines).groupby("arm").mean() if lines else pd.DataFrame()
 
 
 def _spent(stages: pd.Series, trained: pd.DataFrame) -> dict[str, float]:
     metrics = [folders.metrics(folder) for folder in stages]
 
-    def total(*names: str) -> float:
-        values = [each[name] for each in metrics for name in names if name in each]
+    def total(name: str) -> float:
+        values = [each[name] for each in metrics if name in each]
         return sum(math.nan if value is None else value for value in values)
 
-    rounds = {n: total(*(f"training.round_{i}.{n}" for i in trained["round"])) for n in tables.TRAINED}
+    rounds = [f"training.round_{number}" for number in trained["round"]]
     drawn = [pd.read_parquet(folder / "rows.parquet", columns=["id"]) for folder in trained["folder"]]
     return {
-        "response tokens": rounds["response_tokens"],
-        "rows": rounds["rows"],
+        "response tokens": sum(total(f"{name}.response_tokens") for name in rounds),
+        "rows": sum(total(f"{name}.rows") for name in rounds),
         "unique rows": pd.concat(drawn)["id"].nunique(),
-        "steps": rounds["steps"],
+        "steps": sum(total(f"{name}.steps") for name in rounds),
         "oracle calls": total("oracle.calls"),
         "student tokens": total("judging.student_tokens"),
         "USD": total("oracle.usd"),

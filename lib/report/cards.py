@@ -24,6 +24,7 @@ POOLS = {  # notebook: its file of rows that others may want
     "tapir/3_refinement": "pool.parquet",
     "self_guide/2_output_generation": "pairs.parquet",
 }
+TASK = "text-generation"  # the hub's name for it
 COLUMNS = ["id", "response_from", "source", "licence", "task", "hard"]
 ABOUT = {"corpus": "source", "task": "task", "oracle": "oracle", "judge of the training": "judge"}
 COUNTED = (["response_from"], ["task"], ["hard"], ["source", "licence"])
@@ -56,24 +57,6 @@ def write(run: Path) -> list[Path]:
     return written
 
 
-def _cards(folder: Path, content: dict) -> dict[Path, str]:
-    """Return the cards of a stage by their paths: of its pool of rows, and of its student."""
-    record = content["record"]
-    notebook, cards = tables.notebook_of(record), {}
-    pool = folder / POOLS.get(notebook, "")
-    if pool.is_file():
-        rows = {"file": pool.name, "rows": _count([pool])}
-        cards[folder / folders.CARD] = _render("data.md.j2", _pool_data(pool, content), content | rows)
-    if (folder / "student").is_dir():
-        rounds = [at for at, before in content["made_from"].items() if tables.notebook_of(before) == notebook]
-        pairs = record["inputs"].get("pairs_from")
-        trained = [Path(pairs)] if pairs else [at / "rows.parquet" for at in rounds]
-        rows = {"rows": _count([path for path in trained if path.is_file()])}
-        data = _student_data(content)
-        cards[folder / "student" / folders.CARD] = _render("model.md.j2", data, content | rows)
-    return cards
-
-
 def _origin(folder: Path) -> dict:
     """Gather what both kinds of cards say: the records behind a stage, and its base student."""
     made_from = {stage: folders.record(stage) for stage in summaries.ancestry(folder)}
@@ -93,30 +76,35 @@ def _origin(folder: Path) -> dict:
     }
 
 
-def _student_data(content: dict) -> ModelCardData:
-    results = content["results"]
-    corpora = [name.partition(":")[0] for name in content["about"]["corpus"]]
-    return ModelCardData(
-        model_name=content["name"] if results else None,  # huggingface_hub takes it with results only
-        eval_results=results or None,
-        base_model=content["base"] if content["is_hub"] else None,
-        datasets=[name for name in corpora if name != "gym" and _is_hub_name(name)] or None,
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        license="other",
-        tags=[content["method"].lower()],
-    )
-
-
-def _pool_data(pool: Path, content: dict) -> DatasetCardData:
-    """Name the one file that is the data set: `load_dataset` reads no other in its folder."""
-    return DatasetCardData(
-        pretty_name=content["name"],
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": pool.name}]}],
-        license="other",
-        task_categories=["text-generation"],
-        tags=[content["method"].lower()],
-    )
+def _cards(folder: Path, content: dict) -> dict[Path, str]:
+    """Return the cards of a stage by their paths: of its pool of rows, and of its student."""
+    record, name, results = content["record"], content["name"], content["results"]
+    notebook, cards = tables.notebook_of(record), {}
+    both = {"license": "other", "tags": [content["method"].lower()]}
+    pool = folder / POOLS.get(notebook, "")
+    if pool.is_file():
+        # the one file that is the data set: `load_dataset` reads no other in its folder
+        configs = [{"config_name": "default", "data_files": [{"split": "train", "path": pool.name}]}]
+        about = DatasetCardData(pretty_name=name, configs=configs, task_categories=[TASK], **both)
+        rows = {"file": pool.name, "rows": _count([pool])}
+        cards[folder / folders.CARD] = _render("data.md.j2", about, content | rows)
+    if (folder / "student").is_dir():
+        rounds = [at for at, before in content["made_from"].items() if tables.notebook_of(before) == notebook]
+        pairs = record["inputs"].get("pairs_from")
+        trained = [Path(pairs)] if pairs else [at / "rows.parquet" for at in rounds]
+        corpora = [source.partition(":")[0] for source in content["about"]["corpus"]]
+        about = ModelCardData(
+            model_name=name if results else None,  # huggingface_hub takes it with results only
+            eval_results=results or None,
+            base_model=content["base"] if content["is_hub"] else None,
+            datasets=[corpus for corpus in corpora if corpus != "gym" and _is_hub_name(corpus)] or None,
+            library_name="transformers",
+            pipeline_tag=TASK,
+            **both,
+        )
+        rows = {"rows": _count([path for path in trained if path.is_file()])}
+        cards[folder / "student" / folders.CARD] = _render("model.md.j2", about, content | rows)
+    return cards
 
 
 def _base(made_from: facts.Records) -> str:
@@ -146,7 +134,7 @@ def _results(folder: Path) -> list[EvalResult]:
     metrics = {name: scores.score(arm, name) for name in (benchmark.metrics if benchmark else arm["metrics"])}
     return [
         EvalResult(
-            task_type="text-generation",
+            task_type=TASK,
             dataset_type="gym" if tables.stands_in(record) else folder.name.partition("@")[0],
             dataset_name=tables.title(record),
             dataset_split=record["parameters"].get("split"),

@@ -12,8 +12,8 @@ from lib.runner import folders, keys, summary
 MAX_PAIRS = 6  # of arms of two runs that share no name
 
 
-def write(runs: list[Path], to: Path | None = None) -> Path:
-    """Write the page that compares these runs, and return its path.
+def write(runs: list[Path]) -> Path:
+    """Write the page that compares these runs, outputs/RUN-against-RUN.html, and return its path.
 
     Raises UserError if two have the same name, or one has no finished stage.
     """
@@ -38,7 +38,7 @@ def write(runs: list[Path], to: Path | None = None) -> Path:
         "apart": apart,
         "commands": {run.name: each["command"] for run, each in summaries.items()},
     }
-    path = to or folders.outputs() / f"{'-against-'.join(names)}.html"
+    path = folders.outputs() / f"{'-against-'.join(names)}.html"
     page.save(path, render.page("compare.html.j2", **content))
     return path
 

@@ -36,7 +36,7 @@ def facts(run: Path, summary: dict) -> dict[str, str]:
     pages = [records[folder] for folder in table["folder"][table["arm"] == folders.ALL_ARMS]]
     own = [record for record in records.values() if record not in pages]
     gains, shown = scores.gains(summary), scores.scores(summary)
-    lines = [f"{arm}: {_list(line)}" for arm, line in shown.iterrows()]
+    lines = [f"{arm}: {'; '.join((line.index + ': ' + line)[line != ''])}" for arm, line in shown.iterrows()]
     each = {
         "Student": student(records),
         "Oracle": named(values(records, "oracle"), records),
@@ -123,7 +123,3 @@ def verdicts(summary: dict) -> str:
         if sum(counts.values()) > counts["n"]:
             texts.append(f"{arm}: {benchmark.name}, {counts['n']:,.0f} of {sum(counts.values()):,.0f} read")
     return "\n".join(texts)
-
-
-def _list(line) -> str:
-    return "; ".join(f"{name}: {text}" for name, text in line.items() if text)

@@ -28,13 +28,16 @@ def write(run: Path) -> Path:
     content, stages = _content(run), list(_stages(run).values())
     bodies = [Markup(render.body(read(stage["folder"]), level=3, fold_code=True)) for stage in stages]
     text = render.page("report.html.j2", stages=stages, bodies=bodies, **content)
-    archive = run / "report.zip"
+    path, archive = run / "report.html", run / "report.zip"
     archive.unlink(missing_ok=True)
     if is_large := len(text.encode()) > MAX_BYTES:
         text = render.page("report.html.j2", stages=stages, bodies=[], **content)
-        _save_archive(archive, text, stages)
-    save(run / "report.html", text)
-    return archive if is_large else run / "report.html"
+        with files.whole(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr(path.name, text)
+            for stage in stages:  # their pages lie where the links of the report lead
+                packed.write(stage["folder"] / folders.STAGE_PAGE, stage["link"])
+    save(path, text)
+    return archive if is_large else path
 
 
 def _content(run: Path) -> dict:
@@ -124,21 +127,13 @@ def _stages(run: Path) -> dict[Path, dict]:
     return stages
 
 
-def _save_archive(path: Path, text: str, stages: list[dict]) -> None:
-    """Pack the report, and the stages' pages where its links look for them."""
-    with files.whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("report.html", text)
-        for stage in stages:
-            archive.write(stage["folder"] / folders.STAGE_PAGE, stage["link"])
-
-
 def read(stage: Path) -> nbformat.NotebookNode:
     """Read the executed notebook of a stage; of one by hand, which has none, write its parameters."""
     if (path := stage / "notebook.ipynb").is_file():
         return nbformat.read(path, as_version=4)
     record = folders.record(stage)
-    values = {name: str(value) for name, value in record["parameters"].items()}
-    lines = [f"| `{name}` | {show.code(value).replace('|', '¦')} |" for name, value in values.items()]
+    values = record["parameters"].items()
+    lines = [f"| `{name}` | {show.code(value).replace('|', '¦')} |" for name, value in values]
     text = f"# {tables.title(record)}\n\n{record['says']}\n\nThis stage ran by hand, with these parameters. "
     text += "Its outputs are in the notebook.\n\n| parameter | value |\n| --- | --- |\n" + "\n".join(lines)
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])

@@ -5,19 +5,20 @@ content policy of a page forbids scripts and requests besides.
 """
 
 import base64
-import copy
 import re
 from functools import cache
 from html import escape
 from pathlib import Path
 
 import nh3
-from jinja2 import Environment, FileSystemLoader, pass_context
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+from mistune import BlockParser, InlineParser
 from mistune.plugins.table import render_table
 from nbconvert import HTMLExporter
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
 
 from lib import show
 from lib.report.tables import ABSENT
@@ -44,8 +45,7 @@ def body(notebook: dict, level: int = 1, fold_code: bool = False, within: bool =
 
     `fold_code` folds every code cell; `within` a report leaves out parameters, commit and versions.
     """
-    shown = copy.deepcopy(notebook)
-    shown.cells = _sections(shown.cells)
+    shown = NotebookNode(notebook, cells=_sections(notebook.cells))
     return _exporter(level).from_notebook_node(shown, {"fold_code": fold_code, "within": within})[0]
 
 
@@ -59,13 +59,12 @@ def _sections(cells: list) -> list:
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             sections.append([])
         sections[-1].append(cell)
-    return [cell for section in sections if section and not _is_empty(section) for cell in section]
-
-
-def _is_empty(section: list) -> bool:
-    outputs = [o for cell in section if "hide-cell" not in tags(cell) for o in cell.get("outputs", [])]
-    is_absent = all(output.get("metadata", {}).get(ABSENT) for output in outputs)
-    return "optional" in tags(section[0]) and is_absent
+    shown = []
+    for section in filter(None, sections):
+        outputs = [o for cell in section if "hide-cell" not in tags(cell) for o in cell.get("outputs", ())]
+        is_absent = all(output.get("metadata", {}).get(ABSENT) for output in outputs)
+        shown += [] if "optional" in tags(section[0]) and is_absent else section
+    return shown
 
 
 def page(template: str, **content: object) -> str:
@@ -81,12 +80,6 @@ def notebook_page(notebook: dict, title: str) -> str:
     return page("notebook.html.j2", title=title, body=Markup(body(notebook)))
 
 
-def svg_figure(svg: str, alt: str) -> Markup:
-    """Embed an SVG as an image, in which nothing can act."""
-    image = '<figure tabindex="0"><img src="data:image/svg+xml;base64,{}" alt="{}"></figure>'
-    return Markup(image).format(base64.b64encode(svg.encode()).decode(), alt)
-
-
 def sanitized(html: str) -> str:
     """Remove markup that acts or loads; mark the numbers in tables."""
     allowed = {"tags": ALLOWED, "attributes": ATTRIBUTES, "filter_style_properties": STYLES}
@@ -99,30 +92,29 @@ def _exporter(level: int) -> HTMLExporter:
     """Return nbconvert's exporter with our template and filters; compiling a template is slow."""
     exporter = HTMLExporter(raw_template=(HERE / "cells.html.j2").read_text())
     filters = {
-        "markdown2html": pass_context(lambda context, source: markdown(source, level)),
+        "markdown2html": lambda source: markdown(source, level),
         "sentence": lambda source: markdown(show.plain(source), level, formulas=False),
         "sanitized": sanitized,
         "plain": lambda text: show.plain(strip_ansi(text)),
-        "svg_figure": lambda svg, about: svg_figure(
-            svg, about.get("image/svg+xml", {}).get("alt", "a figure")
-        ),
+        "base64": lambda text: base64.b64encode(text.encode()).decode(),
     }
     for name, function in filters.items():
         exporter.register_filter(name, function)
     return exporter
 
 
-def markdown(source: str, level: int = 1, formulas: bool = True) -> str:
+def markdown(source: str, level: int, formulas: bool = True) -> str:
     """Render Markdown, headings from this level on; without `formulas` a dollar sign stays one."""
-    return MarkdownWithMath(renderer=_Prose(level, formulas)).render(source)
+    parsers = () if formulas else (BlockParser(), InlineParser())
+    return MarkdownWithMath(_Prose(level), *parsers).render(source)
 
 
 class _Prose(IPythonRenderer):
     """Shows markup in a text as text, formulas as MathML, and a link to another notebook as its name."""
 
-    def __init__(self, level: int, formulas: bool):
-        super().__init__(escape=True, allow_harmful_protocols=False, exclude_anchor_links=True)
-        self.level, self.formulas = level, formulas
+    def __init__(self, level: int):
+        super().__init__(escape=True, allow_harmful_protocols=False)
+        self.level = level
 
     def heading(self, text: str, level: int, **attributes: object) -> str:
         number = min(level + self.level - 1, 6)
@@ -141,12 +133,10 @@ class _Prose(IPythonRenderer):
         return f'<div class="scroll" tabindex="0">{render_table(self, text)}</div>'
 
     def block_math(self, body: str) -> str:
-        if not self.formulas:
-            return escape(f"$${body}$$")
         return f'<p class="formula" tabindex="0">{_mathml(body, "block")}</p>'
 
     def inline_math(self, body: str) -> str:
-        return _mathml(body, "inline") if self.formulas else escape(f"${body}$")
+        return _mathml(body, "inline")
 
 
 @cache

@@ -167,9 +167,10 @@ def gains(summary: dict) -> list[str]:
     """Say the main contrasts in their first metric, a sentence each; empty if nothing is compared."""
     texts = []
     for name in summary.get("primary") or list(summary["comparisons"])[:2]:
-        each = {metric: difference(summary, name, metric) for metric in columns(summary)}
-        if metric := next((metric for metric, values in each.items() if values), None):
-            texts.append(_gain(_words(name), metric, each[metric], label(metric, summary)))
+        for metric in columns(summary):
+            if values := difference(summary, name, metric):
+                texts.append(_gain(_words(name), metric, values, label(metric, summary)))
+                break
     return texts
 
 

@@ -11,7 +11,6 @@ from lib.runner import display, folders
 from lib.runner import summary as summaries
 
 ABSENT = "absent"  # in the metadata of an output that says why there is no other
-TRAINED = ("rows", "response_tokens", "steps")  # metrics of a round of training: "training.round_1.rows"
 
 
 def summary(run: Path) -> dict:
