@@ -20,6 +20,7 @@ REPORTS = ("report", "self_guide/4_report")
 HALF = [i % 2 for i in range(30)]
 MOST = [int(i % 5 > 0) for i in range(30)]
 NOTHING = [float("nan")] * 30
+RATED = [i % 9 + 1 for i in range(30)]
 METRICS = {each.notebook: each.headlines[0].name for each in registry.BENCHMARKS}
 GYM, ALPACA, MT, IFEVAL, NI, HELD_OUT = METRICS
 
@@ -52,25 +53,21 @@ def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: li
     files.write_json(part / "metrics.json", metrics)
     nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}")]), part / "notebook.ipynb")
     folders.complete(keys.new_plan(name, "key", values, {}, f"{run.name}/{arm}"), part, final)
-    return Planned(notebook, arm, 0, int(number), values), final
+    done = {"folder": final, "status": "done", "seconds": 1.0}
+    return Planned(notebook, arm, 0, int(number), values, **done), final
 
 
-def finished(run: Path, arms: dict[str, dict], contrasts: tuple = (), **about: object) -> Path:
-    """Write a run: arms of {stage: marks, or metrics}."""
+def finished(run: Path, arms: dict[str, dict], **about: object) -> Path:
+    """Write a run: arms of {stage: marks, or metrics}; arms named a and b are compared."""
     done = []
     for arm, stages in arms.items():
         for name, content in stages.items():
             marks = content if isinstance(content, list) else None
             done.append(stage(run, arm, name, {}, {} if marks else dict(content), marks))
-    together = summary.comparisons(list(contrasts), [], done, run / "comparisons.json")
-    lines = [
-        {"name": p.name, "arm": p.arm, "seed": 0, "status": "done", "seconds": 1.0}
-        | {"folder": folder.relative_to(run).as_posix()}
-        for p, folder in done
-    ]
-    about |= {"run": run.name, "status": "complete", "command": "python -m lib.run x.yaml", "stages": lines}
-    about |= {"arms": summary.arms(done), "oracle": {}, "comparisons": together["comparisons"]}
-    files.write_json(run / "summary.json", about)
+    contrasts = ["a_vs_b"] if {"a", "b"} <= set(arms) else []
+    together = summary.comparisons(contrasts, [], done, run / "comparisons.json")
+    about |= summary.content(run.name, "complete", [planned for planned, _ in done], done, together)
+    files.write_json(run / "summary.json", about | {"command": "python -m lib.run x.yaml"})
     return run
 
 
@@ -93,76 +90,47 @@ LOSS = {"held_out.bits_per_byte_round_1": 1.5}
 SCORE, CONTRASTS = "## The score by arm", "## Where the difference comes from"
 DIFFER, ROWS = "## Where the two arms differ", "## Rows on which they differ"
 MFD, BUDGET = "## How hard was it, round by round?", "## Budget"
-LOSSES = "## Training loss"
+LOSSES, SETS = "## Training loss", "## The embedded world's other sets"
+COMPARED = {SCORE, CONTRASTS, DIFFER, ROWS}
 
 
 @pytest.mark.parametrize(
-    ("arms", "contrasts", "sections", "headline"),
+    ("arms", "sections", "benchmark"),
     [
-        ({"a": {f"{IFEVAL}@0": HALF}}, (), {SCORE}, "ifeval.prompt_strict"),
-        ({"a": {f"{ALPACA}@0": HALF}}, (), {SCORE}, "alpaca_eval.win_rate"),
-        ({"a": {f"{MT}@0": [i % 9 + 1 for i in range(30)]}}, (), {SCORE}, "mt_bench.score"),
-        ({"a": {f"{NI}@0": HALF}}, (), {SCORE}, "ni.exact_match"),
-        ({"a": {f"{GYM}@0": HALF}}, (), {SCORE, "## The embedded world's other sets"}, "gym.accuracy"),
-        ({"a": {f"{HELD_OUT}@1": LOSS}}, (), {SCORE}, "held_out.bits_per_byte"),
-        ({"a": {TRAINING: {}}}, (), {LOSSES, BUDGET}, None),
-        ({"a": {JUDGING: {}}}, (), {MFD}, None),
-        ({"a": {"0_start_here@0": {}}}, (), set(), None),
-        (
-            {"a": {f"{IFEVAL}@0": MOST}, "b": {f"{IFEVAL}@0": HALF}},
-            ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER, ROWS},
-            "ifeval.prompt_strict",
-        ),
-        (
-            {arm: {f"{MT}@0": [i % (5 + n) for i in range(30)]} for n, arm in enumerate("ab")},
-            ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER, ROWS},
-            "mt_bench.score",
-        ),
-        (
-            {"a": {f"{HELD_OUT}@1": LOSS}, "b": {f"{HELD_OUT}@1": LOSS}},
-            ("a_vs_b",),
-            {SCORE, CONTRASTS},
-            "held_out.bits_per_byte",
-        ),
-        (  # an arm that failed before it was evaluated
-            {"a": {TRAINING: {}}, "b": {TRAINING: {}, f"{IFEVAL}@1": HALF}},
-            (),
-            {SCORE, LOSSES, BUDGET},
-            "ifeval.prompt_strict",
-        ),
-        (  # nothing could be read
-            {"a": {f"{MT}@0": NOTHING}, "b": {f"{MT}@0": NOTHING}},
-            ("a_vs_b",),
-            set(),
-            None,
-        ),
-        (
-            {"a": {f"{IFEVAL}@0": MOST, f"{MT}@0": HALF}, "b": {f"{IFEVAL}@0": HALF}},
-            ("a_vs_b",),
-            {SCORE, CONTRASTS, DIFFER, ROWS},
-            "ifeval.prompt_strict",
-        ),
+        ({"a": {f"{IFEVAL}@0": HALF}}, {SCORE}, IFEVAL),
+        ({"a": {f"{ALPACA}@0": HALF}}, {SCORE}, ALPACA),
+        ({"a": {f"{MT}@0": RATED}}, {SCORE}, MT),
+        ({"a": {f"{NI}@0": HALF}}, {SCORE}, NI),
+        ({"a": {f"{GYM}@0": HALF}}, {SCORE, SETS}, GYM),
+        ({"a": {f"{HELD_OUT}@1": LOSS}}, {SCORE}, HELD_OUT),
+        ({"a": {TRAINING: {}}}, {LOSSES, BUDGET}, None),
+        ({"a": {JUDGING: {}}}, {MFD}, None),
+        ({"a": {"0_start_here@0": {}}}, set(), None),
+        ({"a": {f"{IFEVAL}@0": MOST}, "b": {f"{IFEVAL}@0": HALF}}, COMPARED, IFEVAL),
+        ({"a": {f"{MT}@0": RATED}, "b": {f"{MT}@0": RATED[::-1]}}, COMPARED, MT),
+        ({arm: {f"{HELD_OUT}@1": LOSS} for arm in "ab"}, {SCORE, CONTRASTS}, HELD_OUT),
+        ({arm: {f"{MT}@0": NOTHING} for arm in "ab"}, set(), None),  # nothing could be read
+        ({"a": {f"{IFEVAL}@0": MOST, f"{MT}@0": HALF}, "b": {f"{IFEVAL}@0": HALF}}, COMPARED, IFEVAL),
+        # an arm that failed before it was evaluated
+        ({"b": {TRAINING: {}}, "c": {TRAINING: {}, f"{IFEVAL}@1": HALF}}, {SCORE, LOSSES, BUDGET}, IFEVAL),
     ],
-    ids=lambda value: next(iter(value.get("b", value["a"]))) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, set) else "",
 )
-def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, contrasts, sections, headline):
-    text, parts = shown(finished(run, arms, contrasts))
+def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, sections, benchmark):
+    text, parts = shown(finished(run, arms))
     assert {heading for heading in parts if heading.startswith("## ")} == sections
-    if headline and sections:
-        assert scores.label(headline, json.loads((run / "summary.json").read_text())) in text
+    if benchmark:
+        assert scores.label(METRICS[benchmark], json.loads((run / "summary.json").read_text())) in text
     for word in ("nan", "None", "Traceback"):
         assert word not in text.split("How to repeat it")[0].split()
 
 
 def test_a_run_is_summed_up_by_the_metric_that_its_study_names(run):
     arms = {"a": {f"{GYM}@0": HALF, f"{IFEVAL}@0": MOST}, "b": {f"{GYM}@0": HALF, f"{IFEVAL}@0": HALF}}
-    text, parts = shown(finished(run, arms, ("a_vs_b",), metric="ifeval.prompt_strict"))
+    text, parts = shown(finished(run, arms, metric="ifeval.prompt_strict"))
     assert "a vs b: +30.0 [" in text and "(IFEval, prompts followed)" in text
-    assert (
-        "IFEval, prompts followed, %, by arm" in parts[SCORE][0] and "a: value 80.0, low" in parts[SCORE][0]
-    )
+    assert "IFEval, prompts followed, %, by arm" in parts[SCORE][0]
+    assert "a: value 80.0, low" in parts[SCORE][0]
     assert "15 rows" not in text  # of the other benchmark
 
 

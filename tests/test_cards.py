@@ -15,35 +15,14 @@ from lib.runner import folders, keys
 CORPUS, JUDGED, POOL, TRAINED = (
     f"tapir/{name}" for name in ("1_data_selection", "2_oracle_judging", "3_refinement", "4_training")
 )
-ROWS = [
-    {
-        "instruction": f"Say {i}",
-        "response": str(i),
-        "response_from": "corpus",
-        "source": "gym",
-        "licence": "MIT",
-    }
-    for i in range(3)
-]
-HARD = [
-    ROWS[0] | {"response_from": "refined", "task": "Math", "hard": True},
-    {
-        "instruction": "Say 9",
-        "response": "9",
-        "response_from": "oracle",
-        "source": "expanded:1",
-        "licence": "MIT",
-    }
-    | {"task": "Code", "hard": True},
-]
+GYM = {"response_from": "corpus", "source": "gym", "licence": "MIT"}
+ROWS = [{"instruction": f"Say {i}", "response": str(i)} | GYM for i in range(3)]
+HARD = [ROWS[0] | {"response_from": "refined", "task": "Math", "hard": True}]
+HARD += [{"instruction": "Say 9", "response": "9", "response_from": "oracle", "source": "expanded:1"}]
+HARD[1] |= {"licence": "MIT", "task": "Code", "hard": True}
 SELECTING = {"source": "gym", "corpus_noise": 0.1, "benchmarks": []}
-REFINING = {"selection": "mfd", "threshold": 2.0, "expand": True, "refine": True}
-REFINING |= {
-    "tasks": "params/tasks/gym.yaml",
-    "oracle": "exact",
-    "judge": "",
-    "benchmarks": ["/x/a.json"],
-}
+REFINING = {"selection": "mfd", "tasks": "params/tasks/gym.yaml", "oracle": "exact", "judge": ""}
+REFINING |= {"benchmarks": ["/x/a.json"]}
 JUDGING = {"oracle": "exact", "judge": ""}
 TRAINING = {"student": "lib/gym/student", "epochs": 1.0}
 ASKING = {"split": "test"}
@@ -95,9 +74,8 @@ def tapir(study: Study, rows=ROWS, hard=HARD, selecting=(), refining=(), trainin
     corpus = study.stage(f"{CORPUS}@0", SELECTING | dict(selecting), {}, {}, rows=rows, held_out=rows[:1])
     trained, source = TRAINING | dict(training), {"corpus_from": corpus / "rows.parquet"}
     last = study.stage(f"{TRAINED}@0", trained, {"training.round_0.rows": 3}, source, rows=rows)
-    judged = study.stage(
-        f"{JUDGED}@1", JUDGING, {"oracle.calls": 6}, {"student_from": last / "student"} | source
-    )
+    inputs = {"student_from": last / "student"} | source
+    judged = study.stage(f"{JUDGED}@1", JUDGING, {"oracle.calls": 6}, inputs)
     inputs, metrics = {"rows_from": judged / "rows.parquet"}, {"oracle.calls": 4}
     pool = study.stage(f"{POOL}@1", REFINING | dict(refining), metrics, inputs, pool=hard, rest=rows[1:])
     for n in (1, 2):
@@ -123,18 +101,12 @@ def test_a_student_claims_the_scores_of_its_own_evaluation_with_their_intervals(
     assert earlier.data.eval_results is None and "No evaluation of this student" in earlier.text
 
 
-def test_rows_are_counted_over_the_rounds(study):
+def test_a_card_counts_the_rows_over_the_rounds_and_lists_the_stages_with_what_each_said(study):
     text = tapir(study).cards()[STUDENT].read_text()
     assert "7 rows in all, 4 of them unique." in text
     assert "| `corpus` | 5 |" in text and "| `Math` | 1 |" in text and "| `expanded` | `MIT` | 1 |" in text
-    assert (
-        "at the commit `c0ffee+`, with changes of its own (+):\n\n    python -m lib.run params/demo.yaml\n"
-        in text
-    )
-
-
-def test_a_card_lists_the_stages_with_what_each_said(study):
-    text = tapir(study).cards()[STUDENT].read_text()
+    *_, repeat = text.partition("at the commit `c0ffee+`, with changes of its own (+):\n\n")
+    assert repeat.startswith("    python -m lib.run params/demo.yaml\n")
     for stage, result in (("Data selection", 2), ("Training, round 0", 1), ("Refinement, round 1", 2)):
         assert f"| `{stage.removesuffix(', round 0')}` | {result} files of rows. |" in text
 

@@ -11,12 +11,15 @@ import pytest
 from bs4 import BeautifulSoup
 from hostile import HOSTILE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from project import Project
 
-from lib import plots, show
+from lib import paths, plots, show
 from lib.errors import UserError
 from lib.report import __main__ as command
 from lib.report import compare, page, render
 from lib.run import run_study
+
+ACTING = ["script", "iframe", "object", "embed", "form", "svg", "link", "base", "meta", "style", "h1", "img"]
 
 
 def cell(source="", outputs=(), *tags):
@@ -40,29 +43,14 @@ def hostile_cells() -> list:
     outputs += [shown(f"The name {show.code(text)}.", "text/markdown") for text in HOSTILE]
     outputs += [new_output("stream", text=text) for text in HOSTILE]
     outputs += [new_output("error", ename="E", evalue=text, traceback=[text]) for text in HOSTILE]
-    outputs += [
-        shown(text, kind) for text in HOSTILE for kind in ("text/html", "text/markdown", "text/plain")
-    ]
+    kinds = ("text/html", "text/markdown", "text/plain")
+    outputs += [shown(text, kind) for text in HOSTILE for kind in kinds]
     return [cell("show(replies)", outputs)]
 
 
 def test_nothing_that_a_model_says_acts_on_a_page():
     shown_page = parsed(*hostile_cells())
-    acting = [
-        "script",
-        "iframe",
-        "object",
-        "embed",
-        "form",
-        "svg",
-        "link",
-        "base",
-        "meta",
-        "style",
-        "h1",
-        "img",
-    ]
-    assert not shown_page.find_all(acting)
+    assert not shown_page.find_all(ACTING)
     tags = shown_page.find_all(True)
     assert not [name for tag in tags for name in tag.attrs if name.startswith("on")]
     assert not [tag for tag in tags if not tag.get("href", "https://").startswith("https://")]
@@ -86,19 +74,14 @@ def test_every_figure_has_its_data_as_alternative_text():
     svg, metadata = plots.svg(figure)
     output = new_output("display_data", {"image/svg+xml": svg}, metadata={"image/svg+xml": metadata})
     image = parsed(cell("", [output])).img
-    assert all(
-        text in image["alt"] for text in ("Accuracy by arm", "accuracy, %", "tapir: value 50.0, low 40.0")
-    )
+    for text in ("Accuracy by arm", "accuracy, %", "tapir: value 50.0, low 40.0"):
+        assert text in image["alt"]
     assert image["src"].startswith("data:image/svg+xml;base64,")
 
 
 def test_code_folds_by_its_tag_and_all_of_it_in_a_report():
-    cells = (
-        cell("a = 1"),
-        cell("b = 2", (), "hide-input"),
-        cell("c = 3", (), "hide-cell"),
-        cell("d = 4", (), "fold"),
-    )
+    cells = [cell("a = 1"), cell("b = 2", (), "hide-input")]
+    cells += [cell("c = 3", (), "hide-cell"), cell("d = 4", (), "fold")]
     folded = [tag.get_text() for tag in parsed(*cells).find_all("details")]
     assert [("b = 2" in text, "d = 4" in text) for text in folded] == [(True, False), (False, False)]
     assert "c = 3" not in parsed(*cells).get_text() and "a = 1" in parsed(*cells).get_text()
@@ -115,17 +98,27 @@ def test_headings_start_where_the_page_says_and_links_to_notebooks_are_their_nam
 
 def test_a_page_forbids_scripts_and_requests():
     text = render.notebook_page(new_notebook(cells=[new_markdown_cell("# A")]), "<A>")
-    policy = BeautifulSoup(text, "html.parser").find("meta", {"http-equiv": "Content-Security-Policy"})[
-        "content"
-    ]
-    assert (
-        policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-        and "<title>&lt;A&gt;</title>" in text
-    )
+    policy = BeautifulSoup(text, "html.parser").find("meta", {"http-equiv": "Content-Security-Policy"})
+    assert policy["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert "<title>&lt;A&gt;</title>" in text
+
+
+def test_an_image_without_a_safe_description_is_escaped():
+    hostile = '"><script>alert(1)</script>'
+    output = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": hostile}})
+    shown_page = parsed(cell("", [output]))
+    assert shown_page.img["alt"] == hostile and not shown_page.script
+
+
+def test_what_cannot_be_seen_is_shown_by_its_number():
+    invisible = "a\u200bb\u2060c\ufeff\U000e0041\u2028"
+    assert show.plain(invisible) == "a[U+200B]b[U+2060]c[U+FEFF][U+E0041][U+2028]"
+    assert show.plain("\U0001f468\u200d\U0001f33e é\n\t") == "\U0001f468\u200d\U0001f33e é\n\t"
 
 
 # --- a run of its own: two arms, scored by a notebook
 
+LEVEL = 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances'
 SCORE = """import pandas as pd
 scores = pd.DataFrame({"metric": "gym.accuracy", "id": [str(i) for i in range(40)], "stratum": "", "weight": 1.0})
 scores["score"] = [float(i % 4 < level) for i in range(40)]
@@ -141,10 +134,23 @@ comparisons: [high_vs_low]
 """
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The folder of a project that ran the study."""
+    root = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", root)
+        patch.delenv("OUTPUTS", raising=False)
+        project = Project(root)
+        project.notebook("exam", LEVEL, SCORE)
+        run_study(project.params(STUDY))
+    return root
+
+
 @pytest.fixture
-def finished(project):
-    project.notebook("exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', SCORE)
-    run_study(project.params(STUDY))
+def finished(project, recorded):
+    """The run, in a project of the test's own."""
+    shutil.copytree(recorded, project.root, symlinks=True, dirs_exist_ok=True)
     return project.root / "outputs/demo"
 
 
@@ -218,24 +224,17 @@ def test_runs_scored_on_other_rows_are_not_compared_and_that_is_said(finished, p
     assert "rows were scored in one arm alone" in text
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["nothing"], "run=nothing: there is no such run. Name one of these: demo."),
-        (["demo", "demo"], "two have the same name"),
-    ],
-)
-def test_a_wrong_request_is_one_clear_line(finished, words, message):
-    code, out, err = command_line(*words)
-    assert (code, out) == (1, "") and message in err and err.count("\n") == 1
+def test_a_wrong_request_is_one_clear_line(finished):
+    for words, message in {
+        ("nothing",): "run=nothing: there is no such run. Name one of these: demo.",
+        ("demo", "demo"): "two have the same name",
+    }.items():
+        code, out, err = command_line(*words)
+        assert (code, out) == (1, "") and message in err and err.count("\n") == 1
 
 
 def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
-    project.notebook(
-        "exam",
-        'level: int = 1  # of four\nsplit: str = "dev"',
-        SCORE.replace("range(40)", "range(40 + level)"),
-    )
+    project.notebook("exam", LEVEL, SCORE.replace("range(40)", "range(40 + level)"))
     summary = run_study(project.params(STUDY))
     assert summary["status"] == "complete" and summary["comparisons"] == {"high_vs_low": {}}
     text = read(project.root / "outputs/demo/report.html")
@@ -246,7 +245,7 @@ def test_arms_scored_on_other_rows_end_no_run_and_the_report_says_so(project):
 
 
 def test_a_run_that_fails_after_it_succeeded_keeps_no_report_of_then(finished, project):
-    project.notebook("exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', "1 / 0")
+    project.notebook("exam", LEVEL, "1 / 0")
     with pytest.raises(UserError):
         run_study(project.root / "params/demo.yaml")
     assert not (finished / "report.html").exists()
@@ -260,25 +259,9 @@ def test_a_stage_that_is_no_longer_whole_is_missing_from_the_report_and_counted(
 
 
 def test_a_failed_stage_is_counted_and_the_others_are_shown(project):
-    project.notebook(
-        "exam", 'level: int = 1  # of four\nsplit: str = "dev"  # of the instances', "1 / (level - 3)"
-    )
+    project.notebook("exam", LEVEL, "1 / (level - 3)")
     with pytest.raises(UserError):
         run_study(project.params(STUDY))
     assert command_line("demo")[0] == 0
     text = read(project.root / "outputs/demo/report.html")
     assert "failed" in text and "1 of 2 stages are not on this page" in text
-
-
-def test_an_image_without_a_safe_description_is_escaped():
-    hostile = '"><script>alert(1)</script>'
-    output = new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": hostile}})
-    shown_page = parsed(cell("", [output]))
-    assert shown_page.img["alt"] == hostile and not shown_page.script
-
-
-def test_what_cannot_be_seen_is_shown_by_its_number():
-    assert (
-        show.plain("a\u200bb\u2060c\ufeff\U000e0041\u2028") == "a[U+200B]b[U+2060]c[U+FEFF][U+E0041][U+2028]"
-    )
-    assert show.plain("\U0001f468\u200d\U0001f33e é\n\t") == "\U0001f468\u200d\U0001f33e é\n\t"

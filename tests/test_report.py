@@ -14,10 +14,7 @@ from lib.report import arms, facts, scores, tables
     "tokens, sentence",
     [
         ({"a": 60_000, "b": 60_900}, "differ by 1.5% at most."),
-        (
-            {"a": 60_000, "b": 61_900},
-            r"\*\*.*differ by 3.2% at most: this is no comparison at equal budget.\*\*",
-        ),
+        ({"a": 60_000, "b": 61_900}, r"^\*\*.*by 3.2% at most: this is no comparison at equal budget\.\*\*$"),
         ({"a": 60_000, "reference": 180_000}, "Only a was trained beyond the warm-up"),
         ({}, "No arm was trained beyond the warm-up."),
     ],
@@ -60,11 +57,8 @@ def test_arms_that_the_run_does_not_compare_have_no_conclusion():
 
 def test_contrasts_are_in_points_and_exploratory_where_primary_ones_were_named():
     table = scores.contrasts(FOUND)
-    assert table["difference"].to_dict() == {
-        "tapir vs balanced": 2,
-        "tapir vs random": -5,
-        "balanced vs random": -2,
-    }
+    assert list(table.index) == ["tapir vs balanced", "tapir vs random", "balanced vs random"]
+    assert list(table["difference"]) == [2, -5, -2]
     assert list(table["kind"]) == ["primary", "exploratory", "exploratory"]
 
 
@@ -110,41 +104,27 @@ def test_scores_that_are_not_right_or_wrong_are_higher_equal_or_lower():
     rows = pd.concat([evaluated("a", 0, x1=8, x2=5, x3=2), evaluated("b", 0, x1=7, x2=5, x3=9)])
     assert arms.outcomes(rows, "a", "b").T.to_dict() == {"x": {"a higher": 1, "equal": 1, "b higher": 1}}
     drawn = arms.disagreements(rows, pd.DataFrame(), "a", "b")
-    assert {(row.id, row.won, row.a, row.b) for row in drawn.itertuples()} == {
-        ("x1", "a", "8", "7"),
-        ("x3", "b", "2", "9"),
-    }
+    lines = {tuple(line) for line in drawn[["id", "won", "a", "b"]].to_numpy()}
+    assert lines == {("x1", "a", "8", "7"), ("x3", "b", "2", "9")}
 
 
+GYM, IFEVAL = "gym.accuracy", "ifeval.prompt_strict"
+BOUNDED = {IFEVAL: 0.5, f"{IFEVAL}_low": 0.4, f"{IFEVAL}_high": 0.6}
 SCORED = {
-    "arms": {
-        "tapir": {
-            "metrics": {
-                "ifeval.prompt_strict": 0.5,
-                "ifeval.prompt_strict_low": 0.4,
-                "ifeval.prompt_strict_high": 0.6,
-            }
-        },
-        "random": {"metrics": {"gym.accuracy": 0.3}},
-    },
+    "arms": {"tapir": {"metrics": BOUNDED}, "random": {"metrics": {GYM: 0.3}}},
     "comparisons": {
-        "tapir_vs_random": {"gym.accuracy": {"difference": 0.1, "low": 0, "high": 0.2}},
-        "tapir_vs_balanced": {"ifeval.prompt_strict": {"difference": -0.05, "low": -0.1, "high": 0.01}},
+        "tapir_vs_random": {GYM: {"difference": 0.1, "low": 0, "high": 0.2}},
+        "tapir_vs_balanced": {IFEVAL: {"difference": -0.05, "low": -0.1, "high": 0.01}},
     },
 }
 
 
 def test_scores_are_shown_for_the_arms_and_contrasts_that_have_them():
     table = scores.scores(SCORED)
-    assert list(table) == ["embedded world, accuracy, %", "IFEval, prompts followed, %"]
-    assert table.to_dict("index") == {
-        "tapir": {"embedded world, accuracy, %": "", "IFEval, prompts followed, %": "50.0 [40.0, 60.0]"},
-        "random": {"embedded world, accuracy, %": "30.0", "IFEval, prompts followed, %": ""},
-    }
-    assert (
-        scores.differences(SCORED).loc["tapir vs balanced", "IFEval, prompts followed, %"]
-        == "-5.0 [-10.0, +1.0]"
-    )
+    columns = ["embedded world, accuracy, %", "IFEval, prompts followed, %"]
+    assert list(table) == columns and list(table.index) == ["tapir", "random"]
+    assert table.to_numpy().tolist() == [["", "50.0 [40.0, 60.0]"], ["30.0", ""]]
+    assert scores.differences(SCORED).loc["tapir vs balanced", columns[1]] == "-5.0 [-10.0, +1.0]"
     assert len(scores.scores({"arms": {"a": {"metrics": {}}}})) == 0
 
 
@@ -154,33 +134,30 @@ def test_the_gain_is_that_of_the_primary_contrasts_in_their_first_metric():
     ]
 
 
-def scored(**metrics: float) -> dict:
-    return {
-        "metrics": {name.replace("__", "."): value for name, value in metrics.items()},
-        "seeds": {"0": {}},
-    }
+def scored(metrics: dict[str, float], seeds: int = 1) -> dict:
+    return {"metrics": metrics, "seeds": {str(seed): {} for seed in range(seeds)}}
+
+
+EXAM, LOSS = "exam.marks", "held_out.bits_per_byte"
 
 
 @pytest.mark.parametrize(
     ("arms", "chosen", "metric"),
     [
-        (
-            [scored(gym__accuracy=1, ifeval__prompt_strict=1), scored(ifeval__prompt_strict=0)],
-            None,
-            "ifeval.prompt_strict",
-        ),
-        ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], None, "gym.accuracy"),
-        ([scored(gym__accuracy=1, ifeval__prompt_strict=1)], "ifeval.prompt_strict", "ifeval.prompt_strict"),
-        ([scored(gym__accuracy=1), scored(mt_bench__score=1)], None, "gym.accuracy"),
-        ([scored(gym__accuracy=1)], "exam.marks", "gym.accuracy"),
-        ([scored(gym__accuracy=1), scored(gym__accuracy=1, exam__marks=2)], "exam.marks", "exam.marks"),
-        ([scored(held_out__bits_per_byte=2)], None, "held_out.bits_per_byte"),
-        ([scored(training__loss=2)], None, None),
+        ([{GYM: 1, IFEVAL: 1}, {IFEVAL: 0}], None, IFEVAL),
+        ([{GYM: 1, IFEVAL: 1}], None, GYM),
+        ([{GYM: 1, IFEVAL: 1}], IFEVAL, IFEVAL),
+        ([{GYM: 1}, {"mt_bench.score": 1}], None, GYM),
+        ([{GYM: 1}], EXAM, GYM),
+        ([{GYM: 1}, {GYM: 1, EXAM: 2}], EXAM, EXAM),
+        ([{LOSS: 2}], None, LOSS),
+        ([{"training.loss": 2}], None, None),
         ([], None, None),
     ],
 )
 def test_the_headline_is_the_studys_metric_or_the_first_that_all_arms_have(arms, chosen, metric):
-    summary = {"arms": {f"arm {i}": arm for i, arm in enumerate(arms)}, "comparisons": {}, "metric": chosen}
+    each = {f"arm {i}": scored(metrics) for i, metrics in enumerate(arms)}
+    summary = {"arms": each, "comparisons": {}, "metric": chosen}
     assert scores.headline(summary) == metric
     assert bool(scores.missing_metric(summary)) == (chosen not in (None, metric))
     if metric:
@@ -188,8 +165,7 @@ def test_the_headline_is_the_studys_metric_or_the_first_that_all_arms_have(arms,
 
 
 def test_a_metric_without_scores_by_row_is_compared_without_an_interval_and_lower_may_be_better():
-    arms = {"a": scored(held_out__bits_per_byte=1.5), "b": scored(held_out__bits_per_byte=1.75)}
-    summary = {"arms": arms, "comparisons": {"a_vs_b": {}}}
+    summary = {"arms": {"a": scored({LOSS: 1.5}), "b": scored({LOSS: 1.75})}, "comparisons": {"a_vs_b": {}}}
     assert scores.gains(summary) == [
         "a vs b: -0.250 bits per byte, without an interval (held-out loss, bits per byte (lower is better))"
     ]
@@ -200,8 +176,7 @@ def test_a_metric_without_scores_by_row_is_compared_without_an_interval_and_lowe
 
 def test_a_contrast_without_scores_is_named_and_claims_nothing():
     nothing = {"difference": None, "low": None, "high": None, "n": 0}
-    summary = {"arms": {"a": scored(gym__accuracy=1), "b": {"metrics": {}, "seeds": {}}}}
-    summary |= {"comparisons": {"a_vs_b": {"gym.accuracy": nothing}}}
+    summary = {"arms": {"a": scored({GYM: 1}), "b": scored({})}, "comparisons": {"a_vs_b": {GYM: nothing}}}
     assert scores.differences(summary).loc["a vs b", "embedded world, accuracy, %"] == "no score in both"
     assert scores.gains(summary) == [] and len(scores.contrasts(summary)) == 0
 
@@ -212,13 +187,10 @@ def test_without_contrasts_there_is_no_gain():
 
 
 def test_a_length_controlled_win_rate_of_several_seeds_has_no_interval():
-    metrics = {
-        "alpaca_eval.lc_win_rate": 5.0,
-        "alpaca_eval.lc_win_rate_low": 4.0,
-        "alpaca_eval.lc_win_rate_high": 6.0,
-    }
-    for seeds, text in (({"0": {}}, "5.0 [4.0, 6.0]"), ({"0": {}, "1": {}}, "5.0")):
-        table = scores.scores({"arms": {"a": {"metrics": metrics, "seeds": seeds}}})
+    rate = "alpaca_eval.lc_win_rate"
+    metrics = {rate: 5.0, f"{rate}_low": 4.0, f"{rate}_high": 6.0}
+    for seeds, text in ((1, "5.0 [4.0, 6.0]"), (2, "5.0")):
+        table = scores.scores({"arms": {"a": scored(metrics, seeds)}})
         assert table.loc["a", "length-controlled, %"] == text
 
 
@@ -255,26 +227,19 @@ def test_a_student_whose_responses_were_recorded_is_the_file_that_holds_them(tmp
     "oracle, text",
     [
         ({}, "no oracle call"),
-        ({"usd": 1.5}, "47 oracle calls, USD 1.50; 50 replies were in the ledger already"),
-        (
-            {"usd": None},
-            "47 oracle calls, at a price that is not known; 50 replies were in the ledger already",
-        ),
+        ({"usd": 1.5}, "47 oracle calls, USD 1.50; "),
+        ({"usd": None}, "47 oracle calls, at a price that is not known; "),
     ],
 )
 def test_calls_and_cost_are_counted(oracle, text):
     counted = {"calls": 47, "cached": 50, "unread": 2, "cut": 1} if oracle else {"calls": 0, "cached": 0}
-    assert facts.cost({"oracle": counted | oracle}).startswith(text)
+    rest = "50 replies were in the ledger already; 2 verdicts unread, 1 cut" if oracle else ""
+    assert facts.cost({"oracle": counted | oracle}) == text + rest
 
 
 def test_a_score_that_rests_on_part_of_its_benchmark_says_so():
-    part = {
-        "mt_bench.n": 40,
-        "mt_bench.unread": 120,
-        "mt_bench.cut": 0,
-        "ifeval.n": 541,
-        "ifeval.no_response": 0,
-    }
+    part = {"mt_bench.n": 40, "mt_bench.unread": 120, "mt_bench.cut": 0}
+    part |= {"ifeval.n": 541, "ifeval.no_response": 0}
     assert facts.verdicts({"arms": {"main": {"metrics": part}}}) == "main: MT-Bench, 40 of 160 read"
 
 

@@ -1,15 +1,14 @@
 """What was done by hand has a report as a run has: each evaluated round is an arm."""
 
-import io
 import shutil
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from project import RESERVED as DECLARED
+from test_pages import command_line
 
-from lib.report import __main__ as command
 from lib.report import page, tables
 from lib.runner import summary
 from lib.stage import open_stage
@@ -26,8 +25,7 @@ def notebooks(project):
     """A project that trains a student and asks it; an exam of one's own has no rounds."""
     project.notebook(TRAIN, "rate: int = 1  # of learning\n", "1")
     project.notebook(EXAM, STUDENT, "1")
-    without_rounds = 'run: str = "interactive/main"  # the run and its arm\nseed: int = 0  # of draws\n'
-    project.notebook(OWN, "", "1", reserved=without_rounds)
+    project.notebook(OWN, "", "1", reserved=DECLARED.partition("round:")[0])
     return project
 
 
@@ -45,10 +43,8 @@ def ask(right: int, notebook: str = EXAM, arm: str = "main", metric: str = "gym.
         | values
     )
     stage = open_stage(notebook, values)
-    scores = pd.DataFrame(
-        {"metric": metric, "id": [str(i) for i in range(ROWS)], "stratum": "", "weight": 1.0}
-    )
-    scores = scores.assign(score=[float(i < right) for i in range(ROWS)])
+    scores = pd.DataFrame({"score": [float(i < right) for i in range(ROWS)]})
+    scores = scores.assign(id=scores.index.astype(str), metric=metric, stratum="", weight=1.0)
     scores.to_parquet(stage.folder / "scores.parquet")
     mean = scores["score"].mean()
     stage.write_metrics({metric: mean, f"{metric}_low": mean, f"{metric}_high": mean})
@@ -104,27 +100,20 @@ def test_a_single_evaluation_by_hand_is_the_arm_as_it_is_named(notebooks):
     assert stages_of(written) == {"main": [f"{TRAIN}@1", f"{EXAM}@1"]} and written["comparisons"] == {}
 
 
-def report(*words: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        return command.main(list(words)), out.getvalue(), err.getvalue()
-
-
 def test_the_report_by_hand_holds_the_analysis_and_the_parameters_of_each_stage(notebooks):
     shutil.copy(ROOT / "notebooks/report.ipynb", notebooks.root / "notebooks/report.ipynb")
     ask(10, round=0)
     train(1)
     ask(20, round=1)
-    assert report("interactive") == (0, "outputs/interactive/report.html\n", "")
+    assert command_line("interactive") == (0, "outputs/interactive/report.html\n", "")
     run = notebooks.root / "outputs/interactive"
     shown = BeautifulSoup((run / "report.html").read_text(), "html.parser")
     text = shown.get_text(" ")
     assert "round 1 vs before: +25.0 [" in text and "20 are right." in text
     headings = [heading.get_text() for heading in shown.find_all("h3")]
     assert {"The score by arm", "Where the two arms differ", "Conclusion"} < set(headings)
-    assert (
-        "How hard was it, round by round?" not in headings and "No stage of this run judged rows" not in text
-    )
+    assert "How hard was it, round by round?" not in headings
+    assert "No stage of this run judged rows" not in text
     assert "This stage ran by hand" in text and "rate" in text
     assert tables.stages(run)["name"].tolist().count("report@0") == 1
     page.write(run)  # once more, from the same stages
@@ -133,6 +122,6 @@ def test_the_report_by_hand_holds_the_analysis_and_the_parameters_of_each_stage(
 
 
 def test_nothing_done_by_hand_is_one_clear_line(notebooks):
-    code, out, err = report("interactive")
+    code, out, err = command_line("interactive")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert 'no stage of this run is finished. Run notebooks first, or set run = "demo"' in err
