@@ -31,10 +31,7 @@ COUNTED = (["response_from"], ["task"], ["hard"], ["source", "licence"])
 
 
 def write(run: Path) -> list[Path]:
-    """Write the cards of a run and return their paths; a README.md that a stage wrote itself stays.
-
-    Raises UserError if the run has no finished stage.
-    """
+    """Write the cards of a run and return their paths; a README.md that a stage wrote itself stays."""
     summary, table = tables.summary(run), tables.stages(run)
     stages = dict(list(table[table["arm"] != "all"].groupby("folder", sort=False)))
     results: dict[Path, list[EvalResult]] = {}  # by the student that was evaluated

@@ -35,8 +35,11 @@ def facts(run: Path, summary: dict) -> dict[str, str]:
     table = tables.stages(run)
     pages = [records[folder] for folder in table["folder"][table["arm"] == folders.ALL_ARMS]]
     own = [record for record in records.values() if record not in pages]
-    gains, shown = scores.gains(summary), scores.scores(summary)
-    lines = [f"{arm}: {'; '.join((line.index + ': ' + line)[line != ''])}" for arm, line in shown.iterrows()]
+    gains = scores.gains(summary)
+    lines = [
+        f"{arm}: {'; '.join(f'{name}: {text}' for name, text in line.items() if text)}"
+        for arm, line in scores.scores(summary).iterrows()
+    ]
     each = {
         "Student": student(records),
         "Oracle": named(values(records, "oracle"), records),

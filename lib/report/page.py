@@ -21,10 +21,7 @@ MAX_BYTES = 5_000_000  # of a page that can still be mailed
 
 
 def write(run: Path) -> Path:
-    """Write report.html, and report.zip if that is too large; return the path of what to send.
-
-    Raises UserError if the run has no finished stage.
-    """
+    """Write report.html, and report.zip if that is too large; return the path of what to send."""
     content, stages = _content(run), list(_stages(run).values())
     bodies = [Markup(render.body(read(stage["folder"]), level=3, fold_code=True)) for stage in stages]
     text = render.page("report.html.j2", stages=stages, bodies=bodies, **content)
