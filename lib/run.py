@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 from lib import files, paths
@@ -105,7 +104,7 @@ def run_study(
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(
             f"all stages of {run.name} are recorded, but their report cannot be drawn ({reason}). "
-            f"Do {_again(run.name)}."
+            f"Do python -m lib.report {run.name}, which shows the whole error."
         ) from error
     print(paths.short(report))
     return summary
@@ -128,12 +127,7 @@ def _prepare(
     words += ["--ledger", os.environ["LEDGER"]] if os.environ.get("LEDGER") else []
     words += ["--engine", engine] if os.environ.get("ENGINE") else []
     words += ["--run", name] if name != Path(path).stem else []
-    draw_page = partial(pages.attempt, again=f"the same command again, or {_again(name)}")
-    return session.Run(study, name, shlex.join(words), planned, draw_page, workers)
-
-
-def _again(name: str) -> str:
-    return f"python -m lib.report {name}, which shows the whole error"
+    return session.Run(study, name, shlex.join(words), planned, workers)
 
 
 def _run_all(run: session.Run) -> dict:

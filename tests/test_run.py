@@ -145,13 +145,12 @@ def assert_summary_is_as_designed(study, summary):
 
 def assert_record_is_as_designed(study):
     folder = study.root / "outputs/demo/random/s0/train@0"
-    written = {"scores.parquet", "metrics.json", "stage.json", "notebook.ipynb", "notebook.html"}
+    written = {"scores.parquet", "metrics.json", "stage.json", "notebook.ipynb"}
     assert {path.name for path in folder.iterdir()} == written
     record = json.loads((folder / "stage.json").read_text())
     assert {"key", "parameters", "inputs", "commit", "versions", "seconds", "started", "files"} <= set(record)
     assert record["parameters"]["selection"] == "random" and record["parameters"]["run"] == "demo/random"
     assert record["inputs"]["rows_from"] == str(stored(study, "demo/random/s0/data@0") / "rows.txt")
-    assert "<script" not in (folder / "notebook.html").read_text().lower()
 
 
 def test_metrics_are_means_over_seeds_and_the_report_comes_last(study):
@@ -208,32 +207,28 @@ def test_a_formula_that_cannot_be_drawn_is_shown_as_its_source_and_costs_no_work
     project.notebook("data", "", DATA, prose="# Data\n\nA formula with a slip: $x^$.")
     assert main([str(project.params("stages: [data]"))]) == 0, capsys.readouterr().err
     assert project.read("demo/main/s0/data@0/rows.txt") == "a b c"
-    for page in ("demo/main/s0/data@0/notebook.html", "demo/report.html"):
-        assert "A formula with a slip: <code>$x^$</code>." in project.read(page)
+    assert "A formula with a slip: <code>$x^$</code>." in project.read("demo/report.html")
 
 
-def test_a_stage_whose_page_cannot_be_drawn_is_kept_and_its_page_drawn_later(project, monkeypatch, capsys):
-    def broken(notebook, title):
+def test_stages_whose_report_cannot_be_drawn_are_kept_and_it_is_drawn_later(project, monkeypatch):
+    def broken(notebook, **options):
         raise ValueError("no such colour")
 
-    drawn = render.notebook_page
+    drawn = render.body
     project.notebook("data", "", DATA)
     project.notebook("more", 'rows_from: str = "data/rows.txt"')
     path = project.params("stages: [data, more]")
-    monkeypatch.setattr(render, "notebook_page", broken)
+    monkeypatch.setattr(render, "body", broken)
     with pytest.raises(UserError, match="all stages of demo are recorded, .*python -m lib.report demo"):
         run_study(path)
-    warning = "its page cannot be drawn (ValueError: no such colour). Do the same command again"
-    assert capsys.readouterr().err.count(warning) == 2
     summary = json.loads(project.read("demo/summary.json"))
     assert summary["status"] == "complete"
     assert statuses(summary) == [("data@0", "main", "done"), ("more@0", "main", "done")]
     with pytest.raises(ValueError, match="no such colour"):  # whole, for who looks for the cause
         report([summary["run"]])
-    monkeypatch.setattr(render, "notebook_page", drawn)
+    monkeypatch.setattr(render, "body", drawn)
     assert {status for _, _, status in statuses(run_study(path))} == {"reused"}
-    for name in ("data@0", "more@0"):
-        assert "<html" in project.read(f"demo/main/s0/{name}/notebook.html")
+    assert "<html" in project.read("demo/report.html")
 
 
 def test_a_second_runner_on_the_same_run_is_refused(project):

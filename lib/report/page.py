@@ -21,7 +21,7 @@ MAX_BYTES = 5_000_000  # of a page that can still be mailed
 
 
 def write(run: Path) -> Path:
-    """Write report.html, and report.zip if that is too large; return the path of what to send."""
+    """Write report.html, or else pages of the stages and report.zip; return the path of what to send."""
     content, stages = _content(run), list(_stages(run).values())
     bodies = [Markup(render.body(read(stage["folder"]), level=3, fold_code=True)) for stage in stages]
     text = render.page("report.html.j2", stages=stages, bodies=bodies, **content)
@@ -31,8 +31,9 @@ def write(run: Path) -> Path:
         text = render.page("report.html.j2", stages=stages, bodies=[], **content)
         with files.whole(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
             packed.writestr(path.name, text)
-            for stage in stages:  # their pages lie where the links of the report lead
-                packed.write(stage["folder"] / folders.STAGE_PAGE, stage["link"])
+            for stage in stages:
+                save(run / stage["link"], render.notebook_page(read(stage["folder"]), stage["name"]))
+                packed.write(run / stage["link"], stage["link"])
     save(path, text)
     return archive if is_large else path
 

@@ -1,36 +1,14 @@
-"""Draw what people see of a run: a page for each stage, then the report and the cards.
+"""Draw what people see of a run: its report and the cards.
 
 The modules that draw are imported late: they take a second, which a run that is complete can do without.
 """
 
-import sys
 from pathlib import Path
 
-from lib import files, paths
-from lib.errors import UserError, one_line
+from lib import files
 from lib.runner import folders
 
 PAGE, ZIP = "report.html", "report.zip"
-
-
-def write_page(stage: Path) -> None:
-    """Write notebook.html beside notebook.ipynb, unless it is there."""
-    path = stage / folders.STAGE_PAGE
-    if not path.is_file():
-        from lib.report import page, render
-
-        page.save(path, render.notebook_page(page.read(stage), stage.name.partition("@")[0]))
-
-
-def attempt(stage: Path, again: str) -> None:
-    """Draw the page of a recorded stage; print a failure with the command `again`, and go on."""
-    try:
-        write_page(stage)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-        print(f"\n{paths.short(stage)}: its page cannot be drawn ({reason}). Do {again}.", file=sys.stderr)
 
 
 def withdraw(run: Path, before: dict | None, summary: dict) -> None:
@@ -54,7 +32,7 @@ def write_report(run: Path) -> Path:
 
 
 def draw(run: Path) -> Path:
-    """Write the report of a run, its cards and the missing pages of stages; return the report's path.
+    """Write the report of a run and its cards; return the report's path.
 
     Raises UserError if the run has no finished stage.
     """
@@ -63,8 +41,6 @@ def draw(run: Path) -> Path:
     if tables.is_by_hand(run):
         _analyse(tables.summary(run))
     cards.write(run)  # reads the summary anew where an analysis was added
-    for stage in tables.stages(run)["folder"].unique():
-        write_page(stage)
     return page.write(run)
 
 

@@ -1,7 +1,6 @@
 """A run under way: runs the stages that need it, in the order of their inputs, and writes summary.json."""
 
 import sys
-from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,6 @@ class Run:
     name: str
     command: str  # that repeats it
     planned: list[Planned]
-    draw_page: Callable[[Path], None]  # of a stage, in the run
     workers: int = 1  # stages that run side by side
     checked: bool = False  # whether the settings of all stages are, before the first one runs
     together: dict = field(default_factory=dict)  # comparisons and intervals
@@ -126,15 +124,14 @@ class Run:
         return Job(stage, f"{self.name}/{stage.arm}", key, inputs, given, later, self.study.engine, line)
 
     def _finish(self, job: Job) -> None:
-        """Link to a stage in the store, write it down and draw its page."""
-        stage, link = job.stage, self.link(job.stage)
-        folders.link(link, job.folder)
+        """Link to a stage in the store, and write it down."""
+        stage = job.stage
+        folders.link(self.link(stage), job.folder)
         stage.folder, stage.status = job.folder, job.status
         stage.seconds = folders.record(job.folder)["seconds"]
         job.line.end("reused" if job.status == "reused" else f"done {stage.seconds:.0f} s")
         if job.status == "done":
             self.write_summary()
-        self.draw_page(link)
 
     def _failure(self, job: Job) -> UserError:
         """Return the error of a failed stage, with its name; raise any but a UserError."""
