@@ -212,17 +212,12 @@ def _finish(
     labels = [title, x and f"x: {x}", y and f"y: {y}"]
     text = f"{kind}. {'; '.join(filter(None, labels))}. {describe(table, shape)}."
     figure.alt = text if len(text) <= MAX_ALT else f"{text[: MAX_ALT - 1]}…"
-    _show_as_svg()
-    return figure
-
-
-def _show_as_svg() -> None:
-    """Let a notebook show figures by `svg`; IPython adds its own formatter with the first figure."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell:
+    if shell:  # show figures by `svg`: IPython adds its own formatter with the first one
         formatters = shell.display_formatter.formatters
         formatters["image/png"].pop(Figure, None)
         formatters["image/svg+xml"].for_type(Figure, svg)
+    return figure
 
 
 def _list_from_the_top(axes: plt.Axes, labels: Sequence[str]) -> None:

@@ -26,12 +26,11 @@ def tasks(run: Path, summary: dict) -> pd.DataFrame:
     with its interval, the share of its own labels that are right, the pairs it was trained on, and `halves`.
     """
     inputs = {arm: folder for (arm, _), folder in tables.places(run, INPUTS).items()}
-    evaluated = tables.places(run, EVALUATION)
-    lines = {}
+    evaluated, lines = tables.stages(run, EVALUATION), {}
     for arm, result in summary["arms"].items():
         metric = next((m for m in METRICS if FEW_SHOT + m in result["metrics"]), None)
         if metric:
-            seeds = [folder for (evaluated_arm, _), folder in evaluated.items() if evaluated_arm == arm]
+            seeds = evaluated["folder"][evaluated["arm"] == arm]
             scores = pd.concat([pd.read_parquet(folder / "scores.parquet") for folder in seeds])
             task = target.read(inputs[arm]).target.name if arm in inputs else arm
             lines[arm] = line(result["metrics"], metric) | {"task": task} | halves(scores, metric)
