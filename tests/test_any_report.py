@@ -114,7 +114,7 @@ COMPARED = {SCORE, CONTRASTS, DIFFER, ROWS}
         # an arm that failed before it was evaluated
         ({"b": {TRAINING: {}}, "c": {TRAINING: {}, f"{IFEVAL}@1": HALF}}, {SCORE, LOSSES, BUDGET}, IFEVAL),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, set) else "",
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else "",
 )
 def test_a_report_shows_what_a_run_has_and_leaves_out_the_rest(run, arms, sections, benchmark):
     text, parts = shown(finished(run, arms))
