@@ -125,7 +125,7 @@ PUBLIC = {  # docs/architecture.md: names that code outside lib may import, with
     "lib.models:load": "student chat_template",
     "lib.models:connect": "model ledger run concurrency",
     "lib.models.backend:Backend.generate": "self prompts params report",
-    "lib.models.types:SamplingParams": "n temperature top_k max_tokens seed",
+    "lib.models.types:SamplingParams": "n temperature top_k top_p max_tokens seed",
     "lib.models.types:Completion": "text reasoning finish_reason prompt_tokens completion_tokens",
     "lib.oracle:LLMOracle": "backend judge labels",
 }

@@ -5,6 +5,7 @@ import tiny
 import torch
 
 from lib import models
+from lib.errors import UserError
 from lib.models import decoding
 from lib.models.types import SamplingParams
 
@@ -83,3 +84,13 @@ def test_top_k_draws_from_the_likeliest_tokens_alone():
     assert drawn == {0: {0, 1, 2, 3}, 1: {0}, 2: {0, 1}, 9: {0, 1, 2, 3}}
     among_two = (decoding.next_tokens(logits, params[2]) == 0).float().mean().item()
     assert among_two == pytest.approx(torch.tensor([3.0, 2.0]).softmax(0)[0].item(), abs=0.05)
+
+
+def test_top_p_draws_from_the_likeliest_tokens_that_together_have_it():
+    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(2000, 1)  # 0.64, 0.24, 0.09, 0.03
+    torch.manual_seed(0)
+    params = {p: SamplingParams(temperature=1.0, top_p=p) for p in (0.5, 0.8, 1.0)}
+    drawn = {p: set(decoding.next_tokens(logits, params[p]).tolist()) for p in params}
+    assert drawn == {0.5: {0}, 0.8: {0, 1}, 1.0: {0, 1, 2, 3}}
+    with pytest.raises(UserError, match="top_p=1.5: it is a probability"):
+        SamplingParams(top_p=1.5)

@@ -98,5 +98,5 @@ def gguf(folder: Path) -> Path:
 
 def answer(backend, prompts, samples=1, temperature=0.0, max_new_tokens=256, top_k=0, seed=0, **options):
     """Generate with a notebook's names of the sampling parameters."""
-    params = SamplingParams(samples, temperature, top_k, max_new_tokens, seed)
+    params = SamplingParams(samples, temperature, top_k, max_tokens=max_new_tokens, seed=seed)
     return backend.generate(prompts, params, **options)

@@ -1,7 +1,7 @@
 """Decode a batch that finished sequences leave; transformers' `generate` carries them to the end."""
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, TopPLogitsWarper
 
 from lib.models.types import SamplingParams
 
@@ -52,4 +52,7 @@ def next_tokens(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     if 0 < params.top_k < logits.shape[1]:
         least = logits.topk(params.top_k, 1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    return torch.multinomial((logits.float() / params.temperature).softmax(1), 1).squeeze(1)
+    logits = logits.float() / params.temperature
+    if params.top_p < 1:
+        logits = TopPLogitsWarper(params.top_p)(None, logits)
+    return torch.multinomial(logits.softmax(1), 1).squeeze(1)

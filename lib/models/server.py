@@ -102,7 +102,9 @@ class ServerBackend(Backend):
         """Return sampling parameters as they are sent."""
         sampling = {"temperature": params.temperature, "max_tokens": params.max_tokens}
         if not self.ledger:  # a server may take another top_p from the student's generation_config
-            sampling |= {"top_p": 1.0} | ({"top_k": params.top_k} if params.top_k else {})
+            sampling |= {"top_p": params.top_p} | ({"top_k": params.top_k} if params.top_k else {})
+        elif params.top_p < 1:
+            sampling["top_p"] = params.top_p
         sampling |= {"logprobs": True, "top_logprobs": params.logprobs} if params.logprobs else {}
         return self.model.request(sampling | params.extra_args)
 

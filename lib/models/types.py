@@ -19,6 +19,7 @@ class SamplingParams:
     n: int = 1  # completions per prompt
     temperature: float = 0.0  # 0 is greedy
     top_k: int = 0  # 0 draws from all tokens
+    top_p: float = 1.0  # draws from the likeliest tokens that together have this probability
     max_tokens: int = 256
     seed: int = 0
     logprobs: int = 0  # candidates of each token that a server gives with their log-probabilities
@@ -26,6 +27,8 @@ class SamplingParams:
 
     def __post_init__(self):
         check_samples(self.n, self.temperature)
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p={self.top_p}: it is a probability. Set it above 0, to 1 at most.")
         if self.max_tokens < 1:
             raise UserError(f"max_new_tokens={self.max_tokens}: it is too low. Set it to 1 or above.")
 
