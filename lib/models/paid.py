@@ -136,14 +136,16 @@ class Live:
         self.done[pending.key] = failed_call(self.backend, error)
         self.failure = self.done[pending.key].finish_reason
         status = getattr(error, "status_code", 0)
-        if status in REFUSALS and not self.succeeded:
-            raise UserError(await calls.refusal(self.client, self.model, error))
         if status in INVALID and (name := _refused(error, request)):
             raise UserError(
                 f"{self.model.served_name} at {self.model.url} refuses {name}={request[name]!r}: "
                 f"{self.failure}. Run python -m lib.models probe {self.model.name}, which prints the entry "
                 f"for {catalog.LIST}."
             )
+        # some servers refuse the name of another student as they refuse a prompt that is too long
+        is_refused = status in INVALID and not self.backend.ledger and not TOO_LONG.search(str(error))
+        if (status in REFUSALS or is_refused) and not self.succeeded:
+            raise UserError(await calls.refusal(self.client, self.model, error))
         if self.in_a_row >= max(SILENCE, self.backend.concurrency):
             raise self._down(f"{self.in_a_row} calls in a row failed")
 
