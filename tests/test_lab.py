@@ -151,7 +151,7 @@ def test_the_first_notebook_runs_to_its_end_and_shows_every_figure(opened, lab):
 def test_a_cell_that_was_interrupted_goes_on_where_it_was(opened, lab):
     prepare(lab, "tapir/2_oracle_judging")
     tab = opened("tapir/2_oracle_judging")
-    long = tab.locator(".jp-Notebook .jp-CodeCell", has_text="folder=stage.work")
+    long = tab.locator(".jp-Notebook .jp-CodeCell", has_text="answered, sampled = respond(")
     choose(tab, "Run", "Run All Cells")
     until = time.monotonic() + RUN_S
     while not batches(lab):

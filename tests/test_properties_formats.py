@@ -141,7 +141,9 @@ def test_of_half_valid_records_each_is_a_row_or_counted_or_the_file_refused(
         many = len(rows)
         if kind == "natural_instructions":
             listed = [row.get("Instances") if "Definition" in row else None for row in rows]
-            many = sum(len(instances) if isinstance(instances, list) else 1 for instances in listed)
+            many = sum(
+                len(instances) if isinstance(instances, list) and instances else 1 for instances in listed
+            )
         check_whole(loaded, many - account.skipped.total())
         assert account.rows == len(loaded) and "\n".join(account.sentences()).encode()
 
