@@ -34,9 +34,9 @@ def account(summary: dict, budget: pd.DataFrame) -> pd.DataFrame:
 def other_sets(summary: dict) -> pd.DataFrame:
     """Tabulate the arms' other metrics of the embedded world, in percent; empty without any."""
     names = [*registry.benchmark("evaluation/gym").metrics, *RESPONSE_ENDS]
-    columns = {name.removeprefix("gym."): scores.by_arm(summary, name) for name in names}
-    table = pd.DataFrame(columns, dtype=object)
-    return table.map(lambda values: scores.show("gym.accuracy", values), na_action="ignore").fillna("")
+    table = pd.DataFrame({name.removeprefix("gym."): scores.by_arm(summary, name) for name in names})
+    texts = table.map(lambda values: scores.show("gym.accuracy", values), na_action="ignore")
+    return texts.astype(object).fillna("")
 
 
 # --- scored rows
