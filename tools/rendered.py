@@ -6,6 +6,8 @@ are several. Beside them lie the report of the run, an index, and the figure of 
 
 import re
 import sys
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
@@ -31,7 +33,7 @@ INDEX = """<h1>{}</h1>
 <thead><tr><th>Page</th><th>Question</th><th>Result</th></tr></thead>
 <tbody>{}</tbody>
 </table></div>
-<figure tabindex="0"><img src="result.png" alt="{}"></figure>
+<figure tabindex="0"><img src="data:image/png;base64,{}" alt="{}"></figure>
 """
 LINE = '<tr><td><a href="{0}.html">{0}</a></td><td>{1}</td><td>{2}</td></tr>\n'
 
@@ -51,7 +53,8 @@ def write(run: Path, to: Path) -> None:
         links = Markup(LINKS).format(f"../../notebooks/{notebook}.ipynb", further)
         texts[name] = texts[name].replace("<main>\n", links, 1).replace(f"{paths.ROOT}/", "")
     figure = _headline(summary)
-    body = _index(summary, stages, figure.alt)
+    figure.savefig(drawn := BytesIO(), dpi=PIXELS_PER_INCH)
+    body = _index(summary, stages, b64encode(drawn.getvalue()).decode(), figure.alt)
     texts["index"] = render.page("notebook.html.j2", title=f"The run {run.name}", body=body)
     if (size := sum(len(text.encode()) for text in texts.values())) > MAX_BYTES:
         raise UserError(f"{paths.short(to)} would have {size:,} bytes, at most {MAX_BYTES:,} fit. {again}")
@@ -60,7 +63,7 @@ def write(run: Path, to: Path) -> None:
         path.unlink()
     for name, text in texts.items():
         page.save(to / f"{name}.html", text)
-    figure.savefig(to / "result.png", dpi=PIXELS_PER_INCH)
+    (to / "result.png").write_bytes(drawn.getvalue())
 
 
 def _chosen(table, arm: str) -> dict[str, Path]:
@@ -80,7 +83,7 @@ def _headline(summary: dict):
     return plots.intervals(values, title, metric.label, scale=metric.scale, decimals=metric.decimals)
 
 
-def _index(summary: dict, stages: dict[str, Path], about: str) -> Markup:
+def _index(summary: dict, stages: dict[str, Path], picture: str, about: str) -> Markup:
     """List the pages, each with the question of its notebook and its result."""
     lines, records = Markup(""), {name: folders.record(folder) for name, folder in stages.items()}
     results = {name: tables.sentence(record) for name, record in records.items()}
@@ -92,7 +95,7 @@ def _index(summary: dict, stages: dict[str, Path], about: str) -> Markup:
         lines += Markup(LINE).format(name, words, result)
     last = max(records.values(), key=lambda record: record["started"])
     title = summary.get("title", summary["run"])
-    parts = (title, last["started"][:10], last["commit"], summary["command"], lines, about)
+    parts = (title, last["started"][:10], last["commit"], summary["command"], lines, picture, about)
     return Markup(INDEX).format(*parts)
 
 
