@@ -62,3 +62,5 @@ def test_a_gain_over_few_shot_is_said_beside_the_ways_without_training_that_do_a
     assert "without training" not in targets.summarise(table(2, zero_shot=0.5, gold=0.9, **gained), run)
     says = targets.summarise(table(2, zero_shot=[0.7, 0.1], majority=[np.nan, 0.6], **gained), run)
     assert says.endswith("In 2, a way without training is as good or better: majority, zero_shot.")
+    says = targets.summarise(table(2, zero_shot=0.7, **gained), run)
+    assert says.endswith("as good or better: zero_shot.")

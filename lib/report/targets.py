@@ -50,13 +50,11 @@ def summarise(table: pd.DataFrame, summary: dict) -> str:
     )
     others = table.reindex(columns=UNTRAINED).astype(float).fillna(-1.0)
     rivals = others.idxmax(axis=1)[others.max(axis=1) >= table["self_guide"]]
-    rival = (
-        f" In {len(rivals)}, a way without training is as good or better: {named(rivals)}."
-        if len(rivals)
-        else ""
-    )
     shown += f" (seeds: {seeds}; {spread})."
-    return f"Over {len(table)} tasks {gain}, on average, by teaching itself. {shown}{rival}"
+    if len(rivals):
+        names = named(rivals.unique())
+        shown += f" In {len(rivals)}, a way without training is as good or better: {names}."
+    return f"Over {len(table)} tasks {gain}, on average, by teaching itself. {shown}"
 
 
 def conclude(table: pd.DataFrame, means: pd.DataFrame, summary: dict) -> str:
