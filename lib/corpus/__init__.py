@@ -26,10 +26,10 @@ def load(source: str, format: str = "auto", bad_rows: str = "refuse") -> Dataset
     bad_rows: refuse the source for a record that cannot become a row, or skip the record.
 
     A null or NaN response is none: the row stays, for an oracle to answer. A response with weight 0, train
-    false or trainable false is none, too. Unknown fields go to `meta`; nulls, thoughts and a column that
-    repeats prompt and response are dropped. Of our own columns `source`, `references`, `oracle_response`,
-    `student_response`, `verdicts`, `oracle_score` and `student_score` are kept where their values fit; the
-    others only in a record that has all of our columns. Raises UserError.
+    false or another such mark (fields.TRAINED) is none, too. Unknown fields go to `meta`; nulls, thoughts and
+    a column that repeats prompt and response are dropped. Of our own columns `source`, `references`,
+    `oracle_response`, `student_response`, `verdicts`, `oracle_score` and `student_score` are kept where their
+    values fit; the others only in a record that has all of our columns. Raises UserError.
     """
     return load_with_account(source, format, bad_rows)[0]
 

@@ -9,7 +9,7 @@ from lib.errors import UserError
 FIRST = 5  # places of bad rows that are listed
 NOTES = {
     "without_response": "Rows without a response",
-    "not_trained": "Responses marked as not to be trained on (weight 0, train or trainable false); they stay "
+    "not_trained": "Responses marked as not to be trained on (weight 0, train false and the like); they stay "
     "in `meta`, and their rows have no response",
     "earlier_responses": "Rows with earlier assistant turns, which are context and never trained",
 }

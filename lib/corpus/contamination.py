@@ -100,15 +100,13 @@ class Index:
 
     def __init__(self, prompts: dict[str, Sequence[Prompt]]):
         self.locations, parts = [], []
+        # by cause: the texts that have a part, and how many parts of a text a row must have
+        self.numbers, self.needed = {}, {}
         for name, listed in prompts.items():
             for position, prompt in enumerate(listed):
                 for text in [prompt] if isinstance(prompt, str) else prompt:
                     self.locations.append((name, position))
                     parts.append(_parts([text]))
-        self.numbers, self.needed = (
-            {},
-            {},
-        )  # by cause: the texts that have a part, and how many a row must have
         for cause, share in SHARES.items():
             numbers = defaultdict(list)
             for number, part in enumerate(parts):

@@ -27,11 +27,8 @@ def read(record: object, format: str = "auto") -> tuple[dict, Fields]:
     recognised = recognise(record)
     format = recognised if format == "auto" or recognised == "rows" else format
     if not format:
-        detail = (
-            f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}; other columns are "
-        )
-        detail += "easily renamed, for example to instruction and output"
-        raise BadRow("unknown format", detail)
+        detail = f": its keys are {named(record) or 'none'}. Known are {', '.join(FORMATS)}"
+        raise BadRow("unknown format", f"{detail}; or rename its columns, say to instruction and output")
     row = {"input": "", "turns": []} | FORMATS[format](fields)
     if not (row.get("instruction") or "").strip():
         raise BadRow(NO_INSTRUCTION)

@@ -42,11 +42,9 @@ def connect(model: Model, connections: int, tries: int) -> openai.AsyncOpenAI:
     """Open the SDK with as many connections as calls run at once; a model's key goes to its own URL alone."""
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     timeout = openai.Timeout(model.timeout_s, connect=min(10, model.timeout_s))
-    headers = {}
-    if (
-        urlsplit(model.url).hostname != "api.openai.com"
-    ):  # no $OPENAI_ORG_ID and $OPENAI_PROJECT_ID for others
-        headers = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+    # $OPENAI_ORG_ID and $OPENAI_PROJECT_ID, which the SDK sends, are for OpenAI alone
+    is_openai = urlsplit(model.url).hostname == "api.openai.com"
+    headers = {} if is_openai else dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), openai.Omit())
     return openai.AsyncOpenAI(
         api_key=model.secret() or "none",
         base_url=model.url,

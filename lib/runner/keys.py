@@ -38,7 +38,7 @@ RESERVED = ("run", "arm", "seed", "round", "params_file")
 # parameters that change speed, cost or caching, but not results
 ONLY_HOW = {"budget_usd", "hardware"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
-BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs, and nobody imports
+BEHIND = {"transformers": {"accelerate"}, "peft": {"bitsandbytes"}}  # what a library runs by itself
 SCORING = ("alpaca_eval", "lm_eval")
 
 
