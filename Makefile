@@ -40,7 +40,7 @@ $(SMOLLM2): | $(ENV)
 rendered: $(ENV) ## the demo as pages in docs/rendered, from outputs/demo
 	$(PY) -m tools.rendered
 
-test: $(ENV) ## about seven minutes on two cores, no network
+test: $(ENV) ## about five minutes on two cores, no network
 	$(PY) -m pytest
 
 test-slow: $(ENV) ## what takes longest
