@@ -38,6 +38,7 @@ def check(study: str, overrides: dict) -> None:
         ({"student": "m@http://a:b/v1"}, "'http://a:b/v1' is no endpoint"),
         ({"reference": "student"}, "reference=student: it is unknown. Choose of oracle, corpus"),
         ({"balanced.selection": "longest"}, "selection=longest: it trains on the corpus's responses"),
+        ({"balanced.selection": "grape"}, "selection=grape: it trains on the corpus's responses"),
         ({"pool_rows": 0}, "pool_rows=0: it is too low. Set it to 1 or above"),
         ({"learning_rate": 0}, "learning_rate=0"),
         ({"hardware": "gpu"}, "hardware=gpu: there is no such profile. Name cpu, fsdp"),

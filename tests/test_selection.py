@@ -39,6 +39,8 @@ def test_chance_draws_as_many_rows_as_mfd_finds_hard_from_all_of_them():
         (rows(1.0, 0.0), "random", "threshold: no row has so high an MFD"),
         (rows(3.0, 3.0, None), "mfd", "does not differ between these rows"),
         (JUDGED, "ifd", "selection=ifd: it needs a student"),
+        (JUDGED, "grape", "selection=grape: it needs a student"),
+        (rows(1.0, 0.0), "grape", "threshold: no row has so high an MFD"),
         (JUDGED, "mdf", "selection=mdf: it is unknown. Choose one of mfd, random, longest"),
     ],
 )
@@ -71,19 +73,22 @@ def test_lion_takes_all_gaps_of_one_and_as_many_easy_rows():
     assert drawn[:2] == [0, 1] and len(drawn) == 4 and set(drawn[2:]) <= {2, 3, 4, 6, 7}
 
 
-def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(folder):
-    rows, backend = with_lengths(3, 8), models.load(folder)
+def mean_loss(backend, start: str, text: str) -> float:
+    """Of the tokens of `text` behind `start`, without batch, padding or labels."""
     tokenizer, model = backend.tokenizer, backend.model
+    before = tokenizer(start, add_special_tokens=False)["input_ids"]
+    ids = torch.tensor([before + tokenizer(text, add_special_tokens=False)["input_ids"]])
+    with torch.inference_mode():
+        chances = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    return -chances[len(before) - 1 :].mean().item()
 
-    def mean_loss(start: str, text: str) -> float:
-        before = tokenizer(start, add_special_tokens=False)["input_ids"]
-        ids = torch.tensor([before + tokenizer(text, add_special_tokens=False)["input_ids"]])
-        with torch.inference_mode():
-            chances = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-        return -chances[len(before) - 1 :].mean().item()
 
-    prompt = "<|bos|><|user|>Say 1<|end|><|assistant|>"
-    expected = mean_loss(prompt, "b" * 8 + "<|end|>") / mean_loss("<|bos|>", "b" * 8 + "<|end|>")
+PROMPT = "<|bos|><|user|>{}<|end|><|assistant|>"
+
+
+def test_ifd_is_the_loss_with_the_instruction_over_the_loss_without(folder):
+    rows, backend, text = with_lengths(3, 8), models.load(folder), "b" * 8 + "<|end|>"
+    expected = mean_loss(backend, PROMPT.format("Say 1"), text) / mean_loss(backend, "<|bos|>", text)
     assert selection.ifd(rows, backend, 64)[1] == pytest.approx(expected, rel=1e-4)
 
 
@@ -104,6 +109,60 @@ def test_both_losses_of_ifd_are_over_the_same_tokens(folder, bos, prompt, respon
 def test_ifd_takes_the_highest_ratios_but_none_above_one(folder, monkeypatch):
     monkeypatch.setattr(selection, "ifd", lambda rows, student, length: [0.5, 1.2, 0.9, 0.7])
     assert chosen(with_lengths(1, 2, 3, 4), "ifd", student=folder) == [2, 3]
+
+
+TEXTS = [  # of the corpus, of the oracle
+    ("Blue, and red.", "b"),
+    ("zzzz", "The sea is wide and the night is long."),
+    ("one two three", None),
+    ("It is 9.", "It is 9."),
+    ("Qx!", "the the the the"),
+]
+
+
+def with_candidates(mfd=None):
+    columns = zip(*TEXTS, strict=True)
+    named = dict(zip(("corpus_response", "oracle_response"), map(list, columns), strict=True))
+    rows = with_lengths(*[1] * len(TEXTS), mfd=mfd)
+    return records.update(rows, **named, response=named["corpus_response"])
+
+
+def likeliest(folder) -> list[tuple[float, int, str, str]]:
+    """The best candidate of each row by a loss of its own computing, best first; the corpus's where equal."""
+    backend, ranked = models.load(folder), []
+    for i, texts in enumerate(TEXTS):
+        named = zip(texts, ("corpus", "oracle"), strict=True)
+        prompt = PROMPT.format(f"Say {i}")
+        options = [(mean_loss(backend, prompt, f"{t}<|end|>"), i, t, a) for t, a in named if t]
+        ranked.append(min(options, key=lambda option: round(option[0], 5)))
+    return sorted(ranked)
+
+
+@pytest.mark.parametrize(
+    "mfd, taken",
+    [
+        ([9.0, 0.0, 9.0, None, 0.0], 2),  # as many as are hard
+        ([None] * 5, 4),  # nobody judged: as many as the pool is to hold
+    ],
+)
+def test_grape_takes_the_response_of_the_smaller_loss_then_the_rows_of_the_smallest(folder, mfd, taken):
+    best = sorted(likeliest(folder)[:taken], key=lambda option: option[1])
+    selected = selection.select(with_candidates(mfd), "grape", student=folder, pool_rows=4)
+    rows = records.iter_rows(selected, "instruction", "response", "response_from")
+    assert [tuple(row.values()) for row in rows] == [
+        (f"Say {i}", text, author) for _, i, text, author in best
+    ]
+
+
+def test_grape_without_an_oracle_ranks_the_corpuss_responses(folder):
+    rows = records.update(with_candidates([None] * 5), oracle_response=[None] * 5)
+    backend = models.load(folder)
+    losses = [
+        mean_loss(backend, PROMPT.format(f"Say {i}"), f"{text}<|end|>") for i, (text, _) in enumerate(TEXTS)
+    ]
+    expected = sorted(sorted(range(5), key=losses.__getitem__)[:3])
+    assert selection.rate(rows, "grape", oracle=None) == {}
+    assert chosen(rows, "grape", student=folder, pool_rows=3) == expected
 
 
 class Rater:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from lib import models, records
 from lib.corpus import duplicates
@@ -19,7 +19,9 @@ from lib.tapir import judge
 Ratings = dict[str, list[float | None]]  # by scale (`judge.SCALES`), one per row
 GAP = 1.0  # Lion's: MFD from which on a row is hard
 GOOD = 4.5  # AlpaGasus's: the rating, of 5, from which on a row is kept
-ON_CORPUS_RESPONSES = ("longest", "ifd", "score", "deita")  # as in their papers; others on the oracle's
+ON_CORPUS_RESPONSES = ("longest", "ifd", "score", "deita", "grape")  # others on the oracle's
+CANDIDATES = {"grape": ("corpus_response", "oracle_response")}  # where a selection also chooses the response
+WITHOUT_JUDGE = ("grape",)  # rows need no verdict, so that a run needs no oracle
 
 
 def by_mfd(rows: Dataset, **signals) -> list[int]:
@@ -43,9 +45,7 @@ def by_ifd(rows: Dataset, student: Path | None = None, max_length: int = 1024, *
 
     A row with an IFD above 1, whose instruction makes its response less likely, is left out.
     """
-    if student is None:
-        raise UserError("selection=ifd: it needs a student. Name the one that is judged with student.")
-    scores = ifd(rows, models.load(student), max_length)
+    scores = ifd(rows, _load(student, "ifd"), max_length)
     return _ranked([None if score > 1 else score for score in scores], "IFD")[: _count_hard(rows)]
 
 
@@ -59,6 +59,40 @@ def ifd(rows: Dataset, student, max_length: int) -> list[float]:
     sides = encoding.with_and_without(student.tokenizer, rows, max_length)  # the same tokens in both losses
     losses = [encoding.response_losses(student, side) for side in sides]
     return [given / alone if alone else float("inf") for given, alone in zip(*losses, strict=True)]
+
+
+def by_fit(
+    rows: Dataset,
+    student: Path | None = None,
+    max_length: int = 1024,
+    pool_rows: int | None = None,
+    **signals,
+) -> list[int]:
+    """Take each row's likeliest response, the likeliest first (GRAPE, arXiv 2502.04194).
+
+    A row stands in `rows` once per candidate response. Likely is a high mean log-probability of a response's
+    tokens given its instruction, for this student. As many rows are taken as MFD finds hard; `pool_rows`, or
+    all, where nobody judged them.
+
+    The paper normalises by length, too, and keeps one response of every instruction. It has responses of many
+    models and asks a base model. Here the candidates are the corpus's response and the oracle's if there is
+    one, and the student is the one after the warm-up. To rank rows as well is ours: selections are compared
+    at an equal number of rows, and a row with one candidate has nothing else to be chosen by.
+    """
+    losses = mean_losses(rows, _load(student, "grape"), max_length)
+    ids, likeliest = rows["id"][:], {}  # the position of each row's response, by its id
+    for i in _ranked([-loss for loss in losses], "the likelihood of a response"):
+        likeliest.setdefault(ids[i], i)
+    return list(likeliest.values())[: _count_hard(rows) if _is_judged(rows) else pool_rows]
+
+
+def mean_losses(rows: Dataset, student, max_length: int) -> list[float]:
+    """Return the mean loss of each response given its instruction, in nats per token, end token included."""
+    from lib.training import encoding
+
+    encoded = encoding.encode(student.tokenizer, rows, max_length)
+    losses, sizes = encoding.response_losses(student, encoded), encoding.response_tokens(encoded)
+    return [loss / size for loss, size in zip(losses, sizes, strict=True)]
 
 
 def by_rating(rows: Dataset, ratings: Ratings, **signals) -> list[int]:
@@ -111,6 +145,7 @@ SELECTIONS: dict[str, tuple[Callable[..., Iterable[int]], tuple[str, ...]]] = {
     "score": (by_rating, ("accuracy",)),
     "lion": (by_gap, ()),
     "deita": (by_evolution, ("complexity", "quality")),
+    "grape": (by_fit, ()),
     "all": (lambda rows, **signals: range(len(rows)), ()),
 }
 
@@ -123,7 +158,10 @@ def find(selection: str) -> tuple[Callable[..., Iterable[int]], tuple[str, ...]]
 
 
 def response_column(selection: str) -> str:
-    """Return the column that a selection looks at and trains on: the corpus's responses, or the oracle's."""
+    """Return the column that a selection looks at and trains on: the corpus's responses, or the oracle's.
+
+    The first of its CANDIDATES where it chooses between several.
+    """
     return "corpus_response" if selection in ON_CORPUS_RESPONSES else "oracle_response"
 
 
@@ -133,7 +171,7 @@ def rate(rows: Dataset, selection: str, oracle, unfit_judge: str = "refuse") -> 
     Raises UserError before anything is asked where no row is hard and, unless `unfit_judge` is warn, where
     more than judge.MAX_UNREAD of the ratings could not be read.
     """
-    _count_hard(rows)
+    _check_hard(rows, selection)
     _, scales = find(selection)
     ratings = {scale: oracle.rate(rows, scale) for scale in scales}
     for scale, values in ratings.items():
@@ -150,20 +188,54 @@ def rate(rows: Dataset, selection: str, oracle, unfit_judge: str = "refuse") -> 
 def select(rows: Dataset, selection: str, seed: int = 0, **signals) -> Dataset:
     """Return the selected rows in their order; `response` is what would be trained on.
 
-    `signals`: for "ifd" `student`, a folder, and `max_length`; for those that take ratings `ratings`, as
-    `rate` returns them. Raises UserError where no row is hard, and where the signal has a single value.
+    `signals`: for "ifd" and "grape" `student`, a folder, and `max_length`; for "grape" also `pool_rows`; for
+    those that take ratings `ratings`, as `rate` returns them. Raises UserError where no row is hard (for
+    "grape": of judged ones), and where the signal has a single value.
     """
     choose, _ = find(selection)
-    _count_hard(rows)
+    _check_hard(rows, selection)
+    if selection in CANDIDATES:
+        rows = _by_candidate(rows, CANDIDATES[selection])
     return records.take_rows(rows, sorted(choose(rows, seed=seed, **signals)))
+
+
+def _by_candidate(rows: Dataset, columns: tuple[str, ...]) -> Dataset:
+    """Copy each row once per column that has a response, with that as its `response`."""
+    copies = []
+    for column in columns:
+        author = column.removesuffix("_response")
+        copies.append(records.update(rows, response=rows[column], response_from=[author] * len(rows)))
+    side_by_side = concatenate_datasets(copies)
+    order = sorted(range(len(side_by_side)), key=lambda i: i % len(rows))
+    texts = side_by_side["response"][:]
+    return records.take_rows(side_by_side, [i for i in order if texts[i]])
+
+
+def _check_hard(rows: Dataset, selection: str) -> None:
+    """Raise UserError where no row is hard; a selection WITHOUT_JUDGE may have rows that nobody judged."""
+    if selection not in WITHOUT_JUDGE or _is_judged(rows):
+        _count_hard(rows)
+
+
+def _is_judged(rows: Dataset) -> bool:
+    return any(value is not None for value in rows["mfd"][:])
 
 
 def _count_hard(rows: Dataset) -> int:
     """Count the rows that MFD finds hard. Raises UserError where there are none."""
-    count = sum(hard is True for hard in rows["hard"][:])
+    ids = zip(rows["id"][:], rows["hard"][:], strict=True)
+    count = len({row_id for row_id, hard in ids if hard})
     if not count:
         raise UserError("threshold: no row has so high an MFD. Lower it.")
     return count
+
+
+def _load(student: Path | None, selection: str):
+    if student is None:
+        raise UserError(
+            f"selection={selection}: it needs a student. Name the one that is judged with student."
+        )
+    return models.load(student)
 
 
 def _ranked(values: Iterable[float | None], signal: str) -> list[int]:
