@@ -1,13 +1,22 @@
-"""Find files: the project's root, and the meaning of a path in a parameter."""
+"""Find files: the project's root, and the meaning of a path or an address in a parameter."""
 
 import glob
+import hashlib
 import os
 import re
+import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from lib.errors import UserError, one_line
 
 ABOVE = Path(__file__).resolve().parents[1]
 ROOT = ABOVE if (ABOVE / "notebooks").is_dir() else Path.cwd()  # an installed lib has no project around it
 FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameters: one word may be a folder
+INSTEAD = "Download the file yourself, and name it."
+# of a file of data; what a server answers otherwise is none
+ADDRESS = re.compile(r"https?://[^\s?#/]+/[^\s?#]*\w\.(jsonl?|parquet|csv|yaml)(\.gz|\.xz)?([?#]\S*)?")
+PASSWORD = re.compile(r"//[^/]*@|[?&][\w-]*(key|token|secret|signature)=", re.IGNORECASE)
 
 
 def recorded_data() -> Path:
@@ -23,9 +32,58 @@ def expand(text: str) -> str:
 
 
 def local(text: str) -> Path:
-    """Resolve a path from the project's root, else from the working directory."""
-    below = ROOT / expand(text)
-    return below if os.path.exists(below) else Path(expand(text))  # a name too long for a file is none
+    """Resolve a path from the project's root, else from the working directory; fetch an address."""
+    text = expand(text)
+    if ADDRESS.fullmatch(text):
+        return fetch(text)
+    below = ROOT / text
+    return below if os.path.exists(below) else Path(text)  # a name too long for a file is none
+
+
+def downloads() -> Path:
+    """Return the folder of the files that parameters name by address."""
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs").resolve() / "downloads"
+
+
+def downloaded(address: str) -> Path:
+    """Return where the file of an address lies once it is fetched, under its own name."""
+    folder = hashlib.sha256(address.encode()).hexdigest()[:12]
+    return downloads() / folder / urlsplit(address).path.rpartition("/")[2]
+
+
+def fetch(address: str) -> Path:
+    """Return the file of https://…/name.json, fetched once; "#sha256=HEX" at the end checks its content.
+
+    Raises UserError for a file that cannot be fetched or differs, and for an address with a password or key.
+    """
+    path = downloaded(address)
+    if PASSWORD.search(address):
+        where = f"the address of {path.name} at {urlsplit(address).hostname}"
+        raise UserError(f"{where} holds a password or key, which a record would keep. {INSTEAD}")
+    if path.exists():
+        return path
+    import fsspec  # with a client for HTTP that little else here needs
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as own:  # another run may fetch the same file
+        partial, (url, _, checksum) = Path(own) / path.name, address.partition("#")
+        try:
+            fsspec.filesystem("http", client_kwargs={"trust_env": True}).get_file(url, str(partial))
+        except FileNotFoundError:
+            raise UserError(f"{url}: the server has no such file (404). Correct the address.") from None
+        except Exception as error:  # each kind of absence has its own class, from two libraries
+            reason = one_line(error, 200)
+            raise UserError(f"{url}: it cannot be fetched ({reason}). {INSTEAD}") from None
+        with open(partial, "rb") as file:
+            digest = "sha256=" + hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            is_page = file.read(100).lstrip()[:1] == b"<"
+        if checksum.lower() not in ("", digest):
+            raise UserError(f"{url}: it has {digest}, not {checksum}. Correct the checksum or the address.")
+        if is_page:
+            raise UserError(f"{url}: this is a web page. Name the address of the raw file.")
+        partial.replace(path)
+    return path
 
 
 def from_shell(name: str, text: str) -> str:

@@ -1,8 +1,12 @@
 """What all tests share: one thread each, the longest files first, a project of its own, a browser."""
 
+import functools
+import http.server
 import os
 import shutil
 import signal
+import threading
+import types
 
 import pytest
 
@@ -61,6 +65,25 @@ def forked_kernels():
         for name, value in QUIET.items():  # some are read at the import, or at the start
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A web server: its `url`, the `folder` whose files it serves, and the paths of its `requests`."""
+    folder, requests = tmp_path / "site", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format, *words):
+            requests.append(self.path)
+
+    served = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield types.SimpleNamespace(
+            url=f"http://127.0.0.1:{server.server_port}", folder=folder, requests=requests
+        )
+        server.shutdown()
 
 
 @pytest.fixture

@@ -375,6 +375,16 @@ def test_the_key_follows_the_content_of_files_that_a_value_names(project, monkey
     assert key(path, {"source": value}) != before
 
 
+def test_the_key_follows_the_content_behind_an_address_wherever_it_is_kept(project, site, monkeypatch):
+    path, values = project.notebook("train", ""), {"source": f"{site.url}/rows.json"}
+    (site.folder / "rows.json").write_text("[]")
+    before = key(path, values)
+    monkeypatch.setenv("OUTPUTS", str(project.root / "elsewhere"))
+    assert key(path, values) == before
+    paths.local(values["source"]).write_text("[1]")
+    assert key(path, values) != before
+
+
 @pytest.mark.parametrize(
     ("changed", "follows"),
     [

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import lib.evaluation
-from lib import files
+from lib import files, paths
 from lib.errors import UserError
 from lib.report import render
 from lib.report.__main__ import main as report
@@ -478,3 +478,13 @@ def test_a_file_behind_p_is_the_one_of_the_shells_folder_and_a_change_of_it_runs
     assert elsewhere.read("demo/main/s0/data@0/rows.txt") == "elsewhere data/rows.txt"
     (elsewhere.root / "elsewhere/data/rows.txt").write_text("changed")
     assert main(words) == 0 and elsewhere.read("demo/main/s0/data@0/rows.txt") == "changed"
+
+
+def test_an_address_is_fetched_for_a_run_and_read_there_and_by_hand(elsewhere, site):
+    (site.folder / "rows.json").write_text("[1]")
+    words = ["../params/demo.yaml", "-p", f"source={site.url}/rows.json"]
+    assert main([*words, "--plan"]) == 0 and main(words) == 0
+    assert elsewhere.read("demo/main/s0/data@0/rows.txt") == "[1]" and len(site.requests) == 1
+    opened = values(source=words[-1].removeprefix("source="))
+    open_stage("data", opened).close()
+    assert paths.local(opened["source"]).read_text() == "[1]" and len(site.requests) == 1

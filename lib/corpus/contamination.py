@@ -47,8 +47,8 @@ def prompts(path: str) -> list[Prompt]:
 
 
 def load(paths: Iterable[str]) -> dict[str, list[Prompt]]:
-    """Read benchmark files, each named by the last two parts of its path."""
-    return {"/".join(Path(path).parts[-2:]): prompts(path) for path in paths}
+    """Read benchmark files, each named by the last two parts of its path or address."""
+    return {"/".join(Path(path.partition("#sha256=")[0]).parts[-2:]): prompts(path) for path in paths}
 
 
 def find(rows: Dataset, prompts: dict[str, Sequence[Prompt]]) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def read(
 
 
 def local_files(source: str) -> list[Path]:
-    """List the files that a path, folder or glob names; none for a hub name."""
+    """List the files that a path, folder, glob or address names; none for a hub name."""
     text, shown = paths.expand(source), one_line(source)
     if not text.strip() or "$" in text:
         raise UserError(f"source={shown}: empty, or a variable in this path is not set. Write the path out.")
@@ -58,6 +58,9 @@ def local_files(source: str) -> list[Path]:
         candidates = [file for file in sorted(path.rglob("*")) if not file.name.startswith(".")]
     elif os.path.isfile(path):
         candidates = [path]
+    elif text.startswith(("http://", "https://")):
+        endings = "ends in no .json, .jsonl or .parquet (plain, .gz or .xz)"
+        raise UserError(f"{shown}: the name of the file {endings}. {paths.INSTEAD}")
     elif glob.has_magic(text):
         candidates = paths.matching(text)
     elif text.startswith((".", "/")) or text.count("/") > 1 or _suffix(path) in READERS:

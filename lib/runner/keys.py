@@ -4,7 +4,7 @@ What counts:
 - the code cells, and the lib modules that they import, directly or through others: the syntax, not comments;
 - the data files beside these modules;
 - the declared parameters but ONLY_HOW; of RESERVED, `seed` and `round` where a cell uses them;
-- the content of files and folders that parameters name, as paths or patterns;
+- the content of files and folders that parameters name, as paths, patterns or addresses;
 - the chat templates that params/models.yaml has for students that parameters name;
 - files in params/prompts and params/tasks whose name stands in a parameter, a cell or one of the modules;
 - the keys of input stages, and the content of other inputs;
@@ -76,7 +76,7 @@ def stage_key(
         "parameters": counted,
         "models": _sent_to(values),
         "served": bool(url) and "learning_rate" not in values,  # not where; and who trains asks none
-        "files": {paths.short(path): folders.digest(path) for path in sorted(files)},
+        "files": {_name(path): folders.digest(path) for path in sorted(files)},
         "inputs": {name: path and input_key(path) for name, path in inputs.items()},
         "versions": versions(name[0] for source in sources for name in source.imports if name),
         "also": also,
@@ -229,6 +229,11 @@ def _named_files(text: str) -> list[Path]:
     if os.path.isfile(path) or ("/" in text and text.strip("./") and os.path.isdir(path)):
         return [path]
     return paths.matching(text) if "/" in text and glob.has_magic(text) else []
+
+
+def _name(path: Path) -> str:
+    """Name a file as the key does: one that was fetched by its address alone, wherever it lies."""
+    return paths.short(str(path).removeprefix(f"{paths.downloads()}/"))
 
 
 def _beside(used: Iterable[Path]) -> set[Path]:

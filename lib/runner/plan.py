@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib import paths
 from lib.errors import UserError, named, one_line
 from lib.runner import folders, params, references
 from lib.runner.keys import RESERVED
@@ -52,7 +53,7 @@ def plan(study: Study, run: str) -> list[Planned]:
     Raises UserError for whatever would fail later because a value, a type or an input is wrong.
     """
     folders.check_plain(run, "run")
-    if run in (folders.STORE, folders.BY_HAND):
+    if run in (folders.STORE, folders.BY_HAND, paths.downloads().name):
         raise UserError(f"--run={run}: outputs/{run} is no run's folder. Choose another name.")
     seeds = list(dict.fromkeys(seed for each in study.seeds.values() for seed in each))
     planned, fixed = [], study.params | {"run": run, "params_file": ""}
