@@ -4,6 +4,7 @@ import contextlib
 import re
 
 import pytest
+from project import fetch_nothing
 
 from lib import paths
 from lib.errors import UserError
@@ -81,19 +82,17 @@ def test_a_wrong_setting_of_self_guide_is_named(overrides, words):
 
 @pytest.fixture
 def recorded(tmp_path, monkeypatch):
-    """The files that our params files name, empty."""
-    for file in (paths.ROOT / "params").glob("*.yaml"):
-        for name in re.findall(r"\$RECORDED_DATA/([^\s,}]+)", file.read_text()):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-    (tmp_path / "a.json").touch()
+    """The files that our params files name, empty, and another one."""
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    fetch_nothing()
+    (tmp_path / "outputs/a.json").touch()
     monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("benchmark", "overrides", "words"),
     [
-        ("alpaca_eval", {"annotator": "exact", "model_outputs": "$RECORDED_DATA/a.json"}, "model_outputs"),
+        ("alpaca_eval", {"annotator": "exact", "model_outputs": "$OUTPUTS/a.json"}, "model_outputs"),
         (
             "alpaca_eval",
             {"annotator": "exact", "benchmark_judge": "exact", "reference_from": ""},
@@ -101,7 +100,7 @@ def recorded(tmp_path, monkeypatch):
         ),
         ("alpaca_eval", {"annotator": "exact"}, "benchmark_judge=gpt-4.1: the embedded world"),
         ("alpaca_eval", {"annotator": "gpt5"}, "annotator='gpt5'"),
-        ("alpaca_eval", {"annotations": "$RECORDED_DATA/a.json"}, "it needs model_outputs"),
+        ("alpaca_eval", {"annotations": "$OUTPUTS/a.json"}, "it needs model_outputs"),
         ("alpaca_eval", {"benchmark_judge": "a-model"}, "benchmark_judge: a-model: it is not in params"),
         ("alpaca_eval", {"lc_features": "nowhere.csv"}, "nowhere.csv"),
         ("mt_bench", {"questions": ""}, "the embedded world does not use it"),
@@ -110,7 +109,7 @@ def recorded(tmp_path, monkeypatch):
         ("mt_bench", {"reference_answers": ""}, "reference_answers is empty"),
         ("mt_bench", {"judge_prompts": ""}, "judge_prompts is empty"),
         ("mt_bench", {"unfit_judge": "stop"}, "unfit_judge=stop"),
-        ("ifeval", {"prompts": "", "responses": "$RECORDED_DATA/a.json"}, "responses="),
+        ("ifeval", {"prompts": "", "responses": "$OUTPUTS/a.json"}, "responses="),
     ],
 )
 def test_a_wrong_setting_of_a_benchmark_is_named(recorded, benchmark, overrides, words):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from project import fetch_nothing
 
 from lib import paths, run
 from lib.models import __main__ as ledgers
@@ -64,13 +65,10 @@ def reader(tmp_path, monkeypatch):
     for name, text in OWN.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    for file in (ROOT / "params").glob("*.yaml"):  # the recorded data that our params files name
-        for name in re.findall(r"\$RECORDED_DATA/([^\s,}]+)", file.read_text()):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
     (tmp_path / "FOLDER").symlink_to(ROOT / "lib/gym/student")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RECORDED_DATA", str(tmp_path))
+    monkeypatch.setenv("OUTPUTS", str(tmp_path / "outputs"))
+    fetch_nothing()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
     return tmp_path
 

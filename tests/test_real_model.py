@@ -231,6 +231,7 @@ def test_mt_bench_counts_the_verdicts_of_a_real_judge(run, student, url, recorde
         student=student,
         questions=lines(tmp_path / "questions.jsonl", [shortest]),
         reference_answers=lines(tmp_path / "references.jsonl", answer),
+        judge_prompts=str(official / "judge_prompts.jsonl"),
         benchmark_judge=f"smollm2@{url}",
         max_new_tokens=24,
         unfit_judge="warn",

@@ -22,6 +22,11 @@ PUBLISHED = json.loads((DATA / "alpaca_eval/published.json").read_text())["model
 REFERENCE = f"{ALPACA}/gpt4_1106_preview/model_outputs.json.gz"
 FEATURES = f"{ALPACA}/lc_reconstructed/df_gamed_reconstructed.csv"
 MT_PUBLISHED = json.loads((DATA / "mt_bench/published.json").read_text())
+MT_FILES = {
+    "questions": f"{MT}/official/question.jsonl",
+    "reference_answers": f"{MT}/official/reference_answer_gpt-4.jsonl",
+    "judge_prompts": f"{MT}/official/judge_prompts.jsonl",
+}
 PARAMS = paths.ROOT / "params"
 
 # AlpacaEval
@@ -168,7 +173,7 @@ def test_a_file_with_three_verdicts_in_four_unread_has_no_headline_score():
 @pytest.mark.slow
 def test_the_mt_bench_command_refuses_what_is_mostly_unread_unless_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("OUTPUTS", str(tmp_path))
-    values = {"judgments": f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz"}
+    values = MT_FILES | {"judgments": f"{MT}/judgments/granite-7b-lab_with_failed_calls.jsonl.xz"}
     with pytest.raises(Exception, match="40 of 160 verdicts read"):
         run_study(PARAMS / "mt_bench.yaml", values, "granite")
     failed = json.loads((tmp_path / "granite/summary.json").read_text())
@@ -188,7 +193,7 @@ def test_two_models_are_compared_question_by_question(tmp_path, monkeypatch):
         f"extends: {PARAMS}/mt_bench.yaml\narms: {{a: {{judgments: {MT}/judgments/{a}.jsonl.xz}}, b: {{judgments: {MT}/judgments/{b}.jsonl.xz}}}}\n"
         "comparisons: [a_vs_b]\n"
     )
-    result = run_study(study, {}, "pair")["comparisons"]["a_vs_b"]["mt_bench.score"]
+    result = run_study(study, MT_FILES, "pair")["comparisons"]["a_vs_b"]["mt_bench.score"]
     assert result["difference"] == pytest.approx(
         MT_PUBLISHED["score"][a] - MT_PUBLISHED["score"][b], abs=1e-9
     )
