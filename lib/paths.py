@@ -12,6 +12,7 @@ from lib.errors import UserError, one_line
 
 ABOVE = Path(__file__).resolve().parents[1]
 ROOT = ABOVE if (ABOVE / "notebooks").is_dir() else Path.cwd()  # an installed lib has no project around it
+RECORDED = "recorded:"  # before the file of a recorded judge
 FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameters: one word may be a folder
 INSTEAD = "Download the file yourself, and name it."
 # of a file of data; what a server answers otherwise is none
@@ -97,14 +98,16 @@ def from_shell(name: str, text: str) -> str:
 
 def _from_shell(name: str, text: str) -> str:
     """Resolve one path, also of name@url; a bare word names a file, or a folder for FOLDERS."""
-    text, at, url = text.partition("@http")
+    before = RECORDED if text.startswith(RECORDED) else ""
+    text, at, url = text.removeprefix(RECORDED).partition("@http")
     there = os.path.exists if "/" in text or name in FOLDERS and text != "gym" else os.path.isfile
     pattern = not there(text) and glob.has_magic(text)
     if os.path.isabs(text) or not (glob.glob(text, recursive=True) if pattern else there(text)):
-        return text + at + url
+        return before + text + at + url
     folder = Path.cwd()
     folder = str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
-    return os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, text)) + at + url
+    path = os.path.normpath(os.path.join(glob.escape(folder) if pattern else folder, text))
+    return before + path + at + url
 
 
 def matching(pattern: str) -> list[Path]:

@@ -54,12 +54,12 @@ def test_each_instruction_is_shown_with_what_its_checker_says():
 
 
 def test_the_exact_judge_has_a_prompt_to_show_but_no_length_controlled_win_rate_and_says_why():
-    prompts = questions.instructions("dev", 1)[:2]
+    prompts = questions.instructions(1)[:2]
     pairs = pd.DataFrame({"instruction": [row["instruction"] for row in prompts]})
     pairs = pairs.assign(output_1="no", output_2="no", generator_1="reference", generator_2="student")
     shown = alpaca.judge_prompt(pairs, "exact")
     assert prompts[0]["instruction"] in shown["user"] and set(shown) == {"system", "user"}
-    lc = alpaca.length_control(questions.prefer(pairs, prompts), "exact", "", seed=0)
+    lc = alpaca.length_control(questions.prefer(pairs, prompts), "exact", "")
     assert "fitted with the annotator" in lc.reason and str(lc) == "none" and lc.low is None
 
 

@@ -9,7 +9,7 @@ from lib.gym import questions, split_of, world
 
 
 def test_all_stand_ins_are_held_out_and_those_that_the_gym_evaluates():
-    prompts = questions.instructions("dev", 2)
+    prompts = questions.instructions(2)
     assert {split_of(row["about"]["family"], row["about"]["payload"]) for row in prompts} == {"dev"}
     evaluated = world.evaluation_set("dev", 2)
     trained = [row["instruction"] for row in evaluated if json.loads(row["meta"])["kind"] == "trained"]
@@ -17,7 +17,7 @@ def test_all_stand_ins_are_held_out_and_those_that_the_gym_evaluates():
 
 
 def test_the_exact_judge_prefers_whoever_alone_is_right():
-    prompts = questions.instructions("dev", 1)[:1]
+    prompts = questions.instructions(1)[:1]
     right, wrong = f"Answer: {prompts[0]['about']['answer']}", "Answer: banana"
     outputs = [(right, wrong), (wrong, right), (right, right), (wrong, "no")]
     pairs = pd.DataFrame(outputs, columns=["output_1", "output_2"])
@@ -26,7 +26,7 @@ def test_the_exact_judge_prefers_whoever_alone_is_right():
 
 
 def test_a_conversation_has_two_instances_of_one_family_and_level():
-    prompts = questions.conversations("dev", 1)
+    prompts = questions.conversations(1)
     assert all(len({(about["family"], about["level"]) for about in row["about"]}) == 1 for row in prompts)
     assert all(row["about"][0]["payload"] != row["about"][1]["payload"] for row in prompts)
     answered = {
@@ -37,7 +37,7 @@ def test_a_conversation_has_two_instances_of_one_family_and_level():
 
 
 def test_ifevals_checkers_accept_right_answers_and_refuse_others():
-    prompts = questions.constrained("dev", 10)
+    prompts = questions.constrained(10)
     right = ifeval.check(prompts, {row["prompt"]: f"Answer: {row['about']['answer']}" for row in prompts})
     long = ifeval.check(prompts, {row["prompt"]: "Answer: a, b, c, d, e, f, g, h, i" for row in prompts})
     assert statistics.means(ifeval.scores(right))["ifeval.prompt_strict"] == 1

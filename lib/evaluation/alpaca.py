@@ -202,7 +202,7 @@ def lc_win_rate(verdicts: pd.DataFrame, features: str) -> float:
             return get_length_controlled_winrate(verdicts, **options)["length_controlled_winrate"]
 
 
-def length_control(verdicts: pd.DataFrame, annotator: str, features: str, seed: int) -> LengthControl:
+def length_control(verdicts: pd.DataFrame, annotator: str, features: str) -> LengthControl:
     """Compute the length-controlled win rate where the conditions for one are met."""
     judged = verdicts[verdicts["output_2"].notna()]
     reason = why_no_lc(verdicts, annotator, ", ".join(sorted(set(judged["judge"]))))
@@ -211,12 +211,12 @@ def length_control(verdicts: pd.DataFrame, annotator: str, features: str, seed: 
     path = lc_features(features)
     whole = len(judged) == len(verdicts)
     by_position = None if whole else lc_win_rate(judged.reset_index(drop=True), path)
-    return LengthControl("", lc_win_rate(judged, path), *_lc_interval(judged, path, seed), by_position)
+    return LengthControl("", lc_win_rate(judged, path), *_lc_interval(judged, path), by_position)
 
 
-def _lc_interval(verdicts: pd.DataFrame, features: str, seed: int) -> tuple[float, float]:
+def _lc_interval(verdicts: pd.DataFrame, features: str) -> tuple[float, float]:
     """Compute its 95 % interval in percent, by a fit to each resample of instructions."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     draws = [rng.integers(len(verdicts), size=len(verdicts)) for _ in range(LC_RESAMPLES)]
     needed = verdicts[["preference", "output_1", "output_2", "generator_1", "generator_2"]]
     jobs = (delayed(lc_win_rate)(needed.iloc[draw], features) for draw in draws)

@@ -62,6 +62,8 @@ EXACT_MATCH = Metric("ni.exact_match", "target task, exact match, %", 100)
 ROUGE_L = Metric("ni.rouge_l", "target task, ROUGE-L, %", 100)
 LOSS_LABEL, BITS = "held-out loss, bits per byte (lower is better)", "bits per byte"
 LOSS = Metric("held_out.bits_per_byte", LOSS_LABEL, decimals=3, unit=BITS, lower_is_better=True)
+SAME_WINNER = Metric("judge.winner_agreement", "judge, same winner as recorded, %", 100)
+KAPPA = Metric("judge.kappa", "judge, κ with recorded winners", decimals=2, unit="")
 
 # fmt: off
 BENCHMARKS = [
@@ -77,6 +79,7 @@ BENCHMARKS = [
     Benchmark("evaluation/natural_instructions", "target task", (EXACT_MATCH, ROUGE_L),
               "exact_match_substring rouge_l_char parsable"),
     Benchmark("evaluation/held_out_loss", "held-out loss", (LOSS,)),
+    Benchmark("evaluation/judge", "judge", (SAME_WINNER, KAPPA), "order_agreement", stand_in=("pairs", [])),
 ]
 # fmt: on
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lib import models
+from lib import models, paths
 from lib.gym.oracle import ExactOracle
 
 
@@ -28,6 +28,19 @@ def choose(stage, labels: Iterable[str], unfit_judge: str = ""):
     )
 
 
+def asked_judge(stage):
+    """Return the judge that is compared with recorded verdicts; None where its own are recorded."""
+    values = stage.parameters
+    if values["judge"].startswith(paths.RECORDED):
+        return None
+    if values["judge"] == "exact":
+        return ExactOracle(seed=1)  # another draw than the recorded verdicts'
+    from lib.oracle import LLMOracle
+
+    backend = _connect(stage, values["judge"])
+    return LLMOracle(backend, judge_scores=values["judge_scores"], report=stage.report_progress)
+
+
 def benchmark_judge(stage):
     """Return the backend of a benchmark's judge; None where it is exact, or its verdicts are recorded."""
     values = stage.parameters
@@ -38,6 +51,6 @@ def benchmark_judge(stage):
 
 def _connect(stage, model: str):
     """Connect to a model for the calls of this stage; the budget is the run's, and 0 is none."""
-    name = f"{stage.name} · {stage.arm} · s{stage.parameters['seed']}"
+    name = f"{stage.name} · {stage.arm} · s{stage.parameters.get('seed', 0)}"
     budget_usd = stage.parameters["budget_usd"] or None
     return models.connect(model, run=stage.run, stage=name, budget_usd=budget_usd)

@@ -1,4 +1,4 @@
-"""Stand-ins for AlpacaEval, MT-Bench and IFEval in the embedded world.
+"""Stand-ins for AlpacaEval, MT-Bench, IFEval and recorded verdicts in the embedded world.
 
 Held-out instances of the taught families, judged exactly where a judge is needed. These scores show that an
 evaluation runs and rank students of this world; they say nothing about the benchmarks.
@@ -7,15 +7,18 @@ evaluation runs and rank students of this world; they say nothing about the benc
 import json
 
 import pandas as pd
+from datasets import Dataset
 
+from lib import records
 from lib.evaluation import alpaca, mt_bench
 from lib.gym import world
 from lib.gym.families import parse_constraints
+from lib.gym.oracle import ExactOracle
 
 
-def instructions(split: str, per_cell: int) -> list[dict]:
+def instructions(per_cell: int) -> list[dict]:
     """Draw prompts: {"instruction", "dataset": the family, "about": the instance}."""
-    rows = world.evaluation_set(split, per_cell, trained_only=True)
+    rows = world.evaluation_set("dev", per_cell, trained_only=True)
     instances = zip(rows["instruction"], map(json.loads, rows["meta"]), strict=True)
     return [{"instruction": text, "dataset": about["family"], "about": about} for text, about in instances]
 
@@ -27,9 +30,17 @@ def prefer(pairs: pd.DataFrame, prompts: list[dict]) -> pd.DataFrame:
     return pairs.assign(preference=alpaca.TIE + (second - first) / 2, judge="exact", raw_completion=None)
 
 
-def conversations(split: str, per_cell: int) -> list[dict]:
+def judged_pairs(per_cell: int) -> Dataset:
+    """Draw pairs of a right response and one that is wrong in half of them, judged exactly but for noise."""
+    rows = world.evaluation_set("dev", per_cell, trained_only=True)
+    second = ExactOracle(oracle_error=0.5).answer(rows)["oracle_response"][:]
+    rows = records.update(ExactOracle().answer(rows), student_response=second)
+    return ExactOracle().score(rows)
+
+
+def conversations(per_cell: int) -> list[dict]:
     """Draw MT-Bench questions: two turns of one family and level, each with "about"."""
-    rows = instructions(split, 2 * per_cell)
+    rows = instructions(2 * per_cell)
     return [
         {
             "question_id": n,
@@ -55,9 +66,9 @@ def rated(questions: list[dict], answers: dict[int, list[str]]) -> pd.DataFrame:
     return mt_bench.rated(pd.DataFrame(rows).assign(judge="exact", rule="last", finish="stop"))
 
 
-def constrained(split: str, per_cell: int) -> list[dict]:
+def constrained(per_cell: int) -> list[dict]:
     """Draw prompts whose constraints IFEval's checkers know."""
-    rows = [row for row in instructions(split, per_cell) if row["dataset"] == "format_constraints"]
+    rows = [row for row in instructions(per_cell) if row["dataset"] == "format_constraints"]
     prompts = []
     for n, row in enumerate(rows):
         rules, words, count, prefix = parse_constraints(row["about"]["payload"])

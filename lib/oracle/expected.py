@@ -1,4 +1,4 @@
-"""Expected scores over a judge's token probabilities (G-Eval, arXiv 2303.16634)."""
+"""Scores from a judge's token probabilities: expected ones (G-Eval, arXiv 2303.16634), or its preference."""
 
 import math
 import re
@@ -8,6 +8,7 @@ from lib.models.types import Completion, SamplingParams
 from lib.tapir.judge import read_scores
 
 SAMPLING = SamplingParams(max_tokens=8, logprobs=20)  # "10 10" is 5 tokens
+ONE_TOKEN = SamplingParams(max_tokens=1, logprobs=20)
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
@@ -17,12 +18,7 @@ def scores(reply: Completion, judge: str) -> tuple[float, float] | None:
     None where its text states no two scores, or states them in another form than its first two numbers,
     whole and with no word before them. Raises UserError where `judge` gives no log-probabilities.
     """
-    tokens = reply.logprobs or []  # {"token", "top_logprobs"} in the order written
-    if not tokens and reply.text:
-        raise UserError(
-            f"judge_scores=expected: {judge} gives no log-probabilities. Set judge_scores=text, or "
-            "serve the judge with them."
-        )
+    tokens = _tokens(reply, judge)
     stated, numbers = read_scores(reply.text), _numbers(tokens)[:2]
     if stated is None or [float(number) for _, number in numbers] != list(stated) or min(stated) < 1:
         return None
@@ -32,6 +28,27 @@ def scores(reply: Completion, judge: str) -> tuple[float, float] | None:
         return None
     both = _score(tokens, start), _score(tokens, second)
     return None if None in both else both
+
+
+def preference(reply: Completion, judge: str) -> tuple[float, float] | None:
+    """Return 1 + 9 x the probabilities, as shown, that a judge asked for one token names response 1, or 2.
+
+    None where neither "1" nor "2" is among the candidates. Raises UserError as `scores` does.
+    """
+    tokens = _tokens(reply, judge)
+    weights = weights_of(tokens[0]["top_logprobs"], {"1": 1.0, "2": 0.0}) if tokens else {}
+    first = expectation(weights, {"1": 1.0, "2": 0.0})
+    return None if first is None else (1 + 9 * first, 1 + 9 * (1 - first))
+
+
+def _tokens(reply: Completion, judge: str) -> list[dict]:
+    """Return {"token", "top_logprobs"} in the order written. Raises UserError where `judge` gives none."""
+    if not reply.logprobs and reply.text:
+        raise UserError(
+            f"judge_scores: {judge} gives no log-probabilities. Set judge_scores=text, or serve the judge "
+            "with them."
+        )
+    return reply.logprobs or []
 
 
 def expectation(weights: dict[str, float], values: dict[str, float]) -> float | None:

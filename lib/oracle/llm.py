@@ -18,7 +18,12 @@ from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # verdicts held at a time: with their log-probabilities they are long
-JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected"}  # by judge_scores
+# by judge_scores: its prompt; how scores are computed from log-probabilities, and what is asked for
+JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected", "preference": "judge_preference"}
+BY_PROBABILITY = {
+    "expected": (expected.scores, expected.SAMPLING),
+    "preference": (expected.preference, expected.ONE_TOKEN),
+}
 # prompts that the tokens of a call are estimated by
 TYPICAL = {"classify": "classify", "expand": "expand", "rate": "rate_accuracy", "refine": "refine_worked"}
 COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
@@ -43,7 +48,7 @@ class LLMOracle:
     dropped: dict[str, dict] = field(default_factory=dict)  # by cause the first new row that was dropped
     failed: Counter = field(default_factory=Counter)
     cut: int = 0
-    judge_scores: str = "text"  # or expected: by the log-probabilities of the score tokens
+    judge_scores: str = "text"  # one of JUDGE_PROMPTS
     unfit_judge: str = ""  # refuse or warn where the first verdicts do not depend on the responses
     warning: str = ""  # about an unfit judge
 
@@ -173,12 +178,12 @@ class LLMOracle:
 
     def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
         """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
-        by_probability, verdicts = self.judge_scores == "expected", []
+        by_probability, verdicts = BY_PROBABILITY.get(self.judge_scores), []
         for part in records.batched(chats, CHUNK) if by_probability else [chats]:
             for reply in self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts)):
                 verdict = {"reply": reply.text, "finish": reply.finish_reason}
                 if by_probability and not reply.failed:
-                    verdict["expected"] = expected.scores(reply, self.judge.name)
+                    verdict["expected"] = by_probability[0](reply, self.judge.name)
                 verdicts.append(None if reply.failed else verdict)
         return verdicts
 
@@ -244,8 +249,8 @@ class LLMOracle:
         return replies
 
     def _params(self, purpose: str, backend: Backend) -> SamplingParams:
-        if purpose == "judge" and self.judge_scores == "expected":
-            return expected.SAMPLING
+        if purpose == "judge" and self.judge_scores in BY_PROBABILITY:
+            return BY_PROBABILITY[self.judge_scores][1]
         is_json = purpose == "judge" and backend.ledger is not None and backend.model.json
         return SamplingParams(
             temperature=1.0 if purpose == "expand" else 0.0,

@@ -24,6 +24,10 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 Whole = Annotated[int, BeforeValidator(_no_bool)]
 Real = Annotated[FiniteFloat, BeforeValidator(_no_bool)]  # YAML reads 2e-5 as a text, which pydantic converts
 TYPES = {
@@ -31,7 +35,7 @@ TYPES = {
     "float": TypeAdapter(Real),
     "bool": TypeAdapter(StrictBool),
     "str": TypeAdapter(StrictStr),
-    "list[str]": TypeAdapter(list[StrictStr]),
+    "list[str]": TypeAdapter(Annotated[list[StrictStr], BeforeValidator(_listed)]),  # one text is a list, too
     "list[int]": TypeAdapter(list[Whole]),
     "list[float]": TypeAdapter(list[Real]),
     "list[dict[str, str]]": TypeAdapter(list[dict[StrictStr, StrictStr]]),

@@ -20,14 +20,14 @@ from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
 
 AT_LEAST_0 = ("input_rounds", "input_temperature", "labelled_rows", "round_rows", "round_tokens", "shots")
-AT_LEAST_0 += ("test_rows", "validated_rows")
+AT_LEAST_0 += ("longest", "rows", "test_rows", "validated_rows")
 AT_LEAST_1 = ("corpus_rows", "input_tokens", "max_new_tokens", "output_samples", "per_cell", "pool_rows")
 LEAST = dict.fromkeys(AT_LEAST_0, 0) | dict.fromkeys(AT_LEAST_1, 1)
 LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
     "skipped": OTHER_PROMPTS,
-    "judge_scores": ("text", "expected"),
+    "judge_scores": ("text", "expected", "preference"),
     "reference": ("oracle", "corpus"),
     "split": ("dev", "test"),
     "unfit_judge": ("refuse", "warn"),
@@ -41,7 +41,7 @@ OWNERS = {  # each raises UserError for a value that it does not take
 }
 BENCHMARK_FILES = ("prompts", "responses", "model_outputs", "annotations")
 BENCHMARK_FILES += ("questions", "reference_answers", "judge_prompts", "answers", "judgments")
-FILES = ("source", "benchmarks", "task", "gold", *BENCHMARK_FILES)
+FILES = ("source", "benchmarks", "task", "gold", "pairs", *BENCHMARK_FILES)
 NEEDS = {"annotations": "model_outputs", "classifier": "labelled_rows"}
 
 
@@ -170,6 +170,16 @@ def _models(notebook: str, values: dict) -> list[str]:
                 "Leave judge empty, or name another oracle."
             )
         return [] if embedded else [name for name in ("oracle", "judge") if values[name]]
+    if "pairs" in values:
+        recorded = values["judge"].startswith(paths.RECORDED)
+        if recorded:
+            _check_file("judge", values["judge"].removeprefix(paths.RECORDED))
+        if (values["judge"] == "exact") == bool(values["pairs"]):
+            raise UserError(
+                f"judge={values['judge']}, pairs={values['pairs']}: the embedded judge is compared in the "
+                "embedded world alone, and no other one there. Set both, or neither."
+            )
+        return [] if recorded or not values["pairs"] else ["judge"]
     if values.get("annotator", "exact") != "exact":
         from lib.evaluation import annotators
 

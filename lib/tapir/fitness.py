@@ -60,7 +60,7 @@ def agreement(
         position_bias=float(advantage.mean()),
         spread=float(advantage.std()),
         length_correlation=float(by_row.corr("spearman").loc["gap", "length"]),
-        hard_overlap={threshold: _overlap(*(both >= threshold)) for threshold in thresholds},
+        hard_overlap={threshold: overlap(*(both >= threshold)) for threshold in thresholds},
     )
 
 
@@ -71,7 +71,7 @@ def _scores(rows: Dataset) -> np.ndarray:
     return np.array(scores, float).reshape(-1, 2, 2)
 
 
-def _overlap(hard: np.ndarray, other: np.ndarray) -> float:
+def overlap(hard: np.ndarray, other: np.ndarray) -> float:
     either = (hard | other).sum()
     return float((hard & other).sum() / either) if either else float("nan")
 
@@ -84,6 +84,15 @@ def averages(rows: Dataset) -> dict[str, tuple[float, float]]:
 
 def check(rows: Dataset, model: str) -> str:
     """Say why the judge `model` is unfit, with the ways out; empty for a fit one."""
+    why = unfit(rows, model)
+    return why and (
+        f"{why} Take another judge (judge), or let a small one score by its probabilities "
+        "(judge_scores=expected); unfit_judge=warn goes on with this one."
+    )
+
+
+def unfit(rows: Dataset, model: str) -> str:
+    """Say why the judge `model` is unfit; empty for a fit one."""
     measured, reasons = agreement(rows), []
     decided, most = measured.first + measured.second, max(measured.first, measured.second)
     if decided >= FEWEST and most >= ONE_PLACE * decided:
@@ -99,8 +108,4 @@ def check(rows: Dataset, model: str) -> str:
         reasons = [f"{counts}, both orders of {measured.pairs} of {len(rows)} pairs"]
     if not reasons:
         return ""
-    return (
-        f"The judge {model} is unfit to choose rows by: {', and '.join(reasons)}. Take another judge "
-        "(judge), or let a small one score by its probabilities (judge_scores=expected); "
-        "unfit_judge=warn goes on with this one."
-    )
+    return f"The judge {model} is unfit to choose rows by: {', and '.join(reasons)}."
