@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 from lib import models, paths
 from lib.errors import UserError
 from lib.models import catalog
-from lib.runner import preflight
+from lib.runner import params, preflight
 from lib.runner.plan import plan
 from lib.runner.study import load
 from lib.tapir import tasks
@@ -24,6 +24,32 @@ def test_a_study_is_planned_whole(file, tmp_path):
     planned = plan(load(file, over), file.stem)
     named = {value for stage in planned for name, value in stage.values.items() if name == "tasks"}
     assert planned and all((paths.ROOT / name).is_file() for name in named if name)
+
+
+def test_no_default_names_a_model_that_is_no_longer_offered(tmp_path):
+    retired = {model.name for model in catalog.listed().values() if model.is_retired}
+    named = [
+        (path.stem, parameter.default)
+        for path in (paths.ROOT / "notebooks").rglob("*.ipynb")
+        for parameter in params.declared(params.read_notebook(path), path).values()
+    ]
+    for file in STUDIES:
+        over = {"released.student_from": str(tmp_path)} if file.stem == "tapir_released" else {}
+        named += [
+            (file.stem, value) for stage in plan(load(file, over), "x") for value in stage.values.values()
+        ]
+    assert "gpt-4" in retired and [(where, value) for where, value in named if value in list(retired)] == []
+
+
+def test_the_recipe_for_a_small_gpu_has_no_value_of_the_embedded_world():
+    planned = plan(load(paths.ROOT / "params/small.yaml"), "x")
+    assert {stage.arm for stage in planned} == {"warm_up", "random", "tapir", "all"}
+    assert "evaluation/gym" not in {stage.notebook for stage in planned}
+    values = [(name, str(value)) for stage in planned for name, value in stage.values.items()]
+    assert [pair for pair in values if "gym" in pair[1] or pair[1] == "exact"] == []
+    assert ("prompts", "google/IFEval") in values and ("adapter_rank", "16") in values
+    budgets = {stage.values["round_tokens"] for stage in planned if "round_tokens" in stage.values}
+    assert budgets == {100_000}
 
 
 @pytest.mark.parametrize("name", ["tapir", "tapir_qwen", "tapir_released"])

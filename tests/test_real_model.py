@@ -1,5 +1,6 @@
 """A real student, oracle and judge: SmolLM2-135M, behind llama.cpp's server where it is asked by URL."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ import llama_server
 import papermill
 import pytest
 from chat_server import ChatServer
-from scripted import Script
+from scripted import Script, unlike
 from tiny import answer
 
 from lib import models, paths
@@ -143,6 +144,35 @@ def test_the_whole_study_ends_or_names_the_share_of_unread_verdicts_and_ends_wit
     assert all("ifeval.prompt_strict" in arm["metrics"] for arm in summary["arms"].values())
     assert set(summary["comparisons"]) == {"tapir_vs_random", "tapir_vs_untrained", "random_vs_untrained"}
     assert summary["arms"]["tapir"]["metrics"]["training.round_1.pool_share_of_rows"] > 0
+
+
+def test_the_recipe_for_a_small_gpu_runs_on_a_cpu_and_its_report_needs_no_embedded_world(
+    run, student, prompts, tmp_path, forked_kernels
+):
+    """params/small.yaml on a dozen rows: the adapter as in the file, a server with written replies as oracle."""
+    text = (PARAMS / "small.yaml").read_text().replace("extends: ", f"extends: {PARAMS}/")
+    (tmp_path / "small.yaml").write_text(text.replace("max_new_tokens: 1280", "max_new_tokens: 24"))
+    number = itertools.count()
+    oracle = Script(
+        answer="One short sentence, and a second one.",
+        classify="Math",
+        expand=lambda text: f"<instruction>Add {unlike(next(number))}.</instruction>",
+        refine="First one step, then the next one, and so to the end.",
+        judge=verdict,
+    )
+    few = FEW | {"source": few_rows(tmp_path), "prompts": prompts, "student": student, "hardware": "cpu"}
+    few |= {"pool_rows": 12, "judged_rows": 4, "round_rows": 4, "round_tokens": 24, "held_out_share": 0.3}
+    few |= {"epochs": 1, "unfit_judge": "warn", "random__rounds": 1, "tapir__rounds": 1}
+    with ChatServer(oracle) as server:
+        summary = run(tmp_path / "small", oracle=f"scripted@{server.url}", **few)
+    assert summary["status"] == "complete" and set(summary["arms"]) == {"warm_up", "random", "tapir"}
+    for arm in summary["arms"].values():
+        assert arm["metrics"]["ifeval.n"] == len(PROMPTS) and arm["metrics"]["held_out.rows"] > 0
+    assert summary["arms"]["tapir"]["metrics"]["pool.rows"] > 0
+    trained = tmp_path / "outputs/small/tapir/s0/tapir/4_training@1"
+    assert folders.record(trained)["parameters"]["adapter_rank"] == 16
+    page = (tmp_path / "outputs/small/report.html").read_text()
+    assert "IFEval" in page and "held-out loss" in page and "evaluation-gym" not in page  # a section of it
 
 
 def test_the_notebooks_run_in_their_order_by_hand(student, gguf, prompts, tmp_path, monkeypatch):

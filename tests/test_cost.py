@@ -1,0 +1,68 @@
+"""What a study will ask its oracle is said before it runs, by the stages' own estimate."""
+
+import json
+
+import pytest
+
+from lib import paths
+from tools import cost
+
+ROWS = [{"instruction": f"Say {i:03}.", "output": "y" * 400} for i in range(40)]
+
+
+@pytest.fixture
+def estimate(tmp_path, capsys, monkeypatch):
+    """The numbers that the command prints for params/small.yaml, by purpose: calls, prompt and completion tokens, USD."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    source = tmp_path / "rows.jsonl"
+    source.write_text("\n".join(map(json.dumps, ROWS)))
+
+    def estimate(**values) -> dict[str, list[float]]:
+        values = {"source": source, "judged_rows": 10, "pool_rows": 100} | values
+        words = [word for name, value in values.items() for word in ("-p", f"{name}={value}")]
+        assert cost.main([str(paths.ROOT / "params/small.yaml"), *words]) == 0
+        lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+        table = {line[0]: line[2:] for line in lines if len(line) == 6 and line[2][0].isdigit()}
+        return {name: [float(cell.replace(",", "")) for cell in row] for name, row in table.items()}
+
+    return estimate
+
+
+def test_calls_are_those_of_judging_and_of_a_pool_of_new_rows(estimate):
+    calls = {purpose: row[0] for purpose, row in estimate().items()}
+    new = 100 - 32  # a row of each task is there: its parent
+    refined = 100 - 2 * 2  # two tasks have no style, and two rows each
+    assert calls == {
+        "answer": 10 + new,
+        "classify": 10 + new,
+        "expand": new,
+        "refine": refined,
+        "judge": 2 * 10 + 2 * refined,
+    }
+
+
+def test_money_follows_the_price_of_the_model_that_is_named(estimate):
+    mini, dear = estimate(pool_rows=5000), estimate(pool_rows=5000, oracle="gpt-4.1")
+    assert {purpose: row[:3] for purpose, row in mini.items()} == {n: row[:3] for n, row in dear.items()}
+    calls, prompt, completion, usd = mini["answer"]
+    assert completion == calls * 100 and usd == pytest.approx(
+        (0.4 * prompt + 1.6 * completion) / 1e6, abs=0.01
+    )
+    assert dear["judge"][3] == pytest.approx(5 * mini["judge"][3], rel=0.02)
+
+
+def test_arms_that_share_a_stage_ask_once_and_others_ask_again(estimate, tmp_path):
+    file = tmp_path / "two.yaml"
+    arms = "{alike: {alpha: 0.2}, other: {judged_rows: 20}}"
+    file.write_text(f"extends: {paths.ROOT}/params/small.yaml\narms: {arms}\ncomparisons: []")
+    planned = cost.plan(cost.load(file, {"source": str(tmp_path / "rows.jsonl"), "pool_rows": 100}), "two")
+    stages = [stage for stage in planned if stage.notebook == cost.JUDGING]
+    assert [stage.arm for stage in stages] == ["tapir", "alike", "other"]
+    assert [stage.arm for stage in cost.distinct(stages)] == ["tapir", "other"]
+    assert cost.calls(stages[-1])["answer"] == 20
+
+
+def test_a_study_of_the_embedded_world_costs_nothing(capsys):
+    assert cost.main([str(paths.ROOT / "params/demo.yaml")]) == 0
+    assert capsys.readouterr().out == "No stage asks an oracle that costs anything.\n"
+    assert cost.main([str(paths.ROOT / "params/nowhere.yaml")]) == 1
