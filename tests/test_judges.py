@@ -123,7 +123,7 @@ def test_a_judge_is_fit_by_what_it_agrees_on_and_not_by_length():
     assert sentences["same"] == "**Fit for choosing rows and for reporting**"
     assert sentences["noise"] == sentences["blind"] == "**Fit for neither choosing rows nor reporting**"
     few = judges.fit_for(measured, measured, {"judge.n": 5, "judge.unread": 0.0})
-    assert few == "**Not known**: only 5 pairs were read by both. Compare more."
+    assert few == "**Not known**: only 5 pairs were read by both."
 
 
 def test_win_rates_are_calibrated_by_the_other_models(loaded):

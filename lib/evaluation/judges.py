@@ -134,7 +134,7 @@ def fit_for(
     the low end of kappa is moderate. The rules are ours.
     """
     if metrics["judge.n"] < FEWEST:
-        return f"**Not known**: only {metrics['judge.n']:,} pairs were read by both. Compare more."
+        return f"**Not known**: only {metrics['judge.n']:,} pairs were read by both. {unfit}".strip()
     correlation, kappa = measured.loc["gap_correlation"], measured.loc["kappa"]
     length, hard = by_length.loc["gap_correlation", "score"], measured.loc[f"hard_overlap_{DELTA}"]
     readable = metrics["judge.unread"] <= judge.MAX_UNREAD and not unfit
