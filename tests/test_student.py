@@ -189,6 +189,28 @@ def test_a_batch_that_exceeds_a_gpus_memory_is_completed_by_halves(student, monk
     assert answer(student, PROMPTS, max_new_tokens=6) == whole
 
 
+def test_slots_answer_as_padded_batches_do_and_leave_nothing_behind(student, monkeypatch):
+    padded = answer(student, PROMPTS, max_new_tokens=6)
+    monkeypatch.setattr(student, "in_slots", True)  # as on a GPU
+    assert answer(student, PROMPTS, max_new_tokens=6, batch_size=3) == padded and student.slots is None
+
+
+def test_slots_that_exceed_a_gpus_memory_are_halved_with_their_batch(student, monkeypatch):
+    padded, decode, tried = answer(student, PROMPTS, max_new_tokens=6), decoding.Slots.decode, []
+    monkeypatch.setattr(student, "in_slots", True)
+    monkeypatch.setattr(student, "most_slots", 4)
+
+    def decode_two(slots, *parts):
+        tried.append((slots.rows, len(parts[0])))
+        if slots.rows > 1:
+            raise torch.OutOfMemoryError
+        return decode(slots, *parts)
+
+    monkeypatch.setattr(decoding.Slots, "decode", decode_two)
+    assert answer(student, PROMPTS, max_new_tokens=6) == padded
+    assert tried == [(4, 5), (2, 2), (1, 1), (1, 1), (1, 3)]
+
+
 def test_a_prompt_without_room_in_the_context_is_not_asked_and_says_so(student):
     long = [{"role": "user", "content": "x" * 1100}]
     replies = answer(
