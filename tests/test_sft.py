@@ -107,6 +107,25 @@ def test_what_saves_memory_or_time_changes_no_weight_by_more_than_rounding(folde
     assert apart(weights(out), weights(tmp_path)) < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"checkpointing": True}])
+def test_compiled_layers_teach_what_others_do(folder, plain, tmp_path, options):
+    out, expected = plain
+    losses = train(folder, tmp_path, **STEPS, packing=True, compile=True, **options)
+    assert [entry["loss"] for entry in losses] == pytest.approx([e["loss"] for e in expected], rel=1e-5)
+    assert apart(weights(out), weights(tmp_path)) < 1e-4
+    assert weights(out).keys() == weights(tmp_path).keys()
+
+
+def test_the_loss_is_that_of_trl_packed_or_padded_whole_or_in_parts(folder, plain, tmp_path, monkeypatch):
+    """TRL computes entropy and accuracy beside it."""
+    monkeypatch.setattr(sft._Trainer, "compute_loss", SFTTrainer.compute_loss)
+    monkeypatch.setattr(sft, "add_fused_lm_head", lambda model: None)
+    assert train(folder, tmp_path / "padded", **STEPS) == plain[1]
+    packed = train(folder, tmp_path / "packed", **STEPS, packing=True, device_rows=2)
+    assert [e["loss"] for e in packed] == pytest.approx([e["loss"] for e in plain[1]], rel=1e-5)
+
+
 def test_an_adapter_is_merged_into_a_student_like_any_other(folder, tmp_path):
     losses = train(folder, tmp_path, epochs=16, adapter_rank=4, learning_rate=2e-2)
     assert losses[-1]["loss"] < 0.6 * losses[0]["loss"]
@@ -137,6 +156,12 @@ WRONG |= {"quantised": True}
 def test_values_that_cannot_work_are_refused_by_name(name, value):
     with pytest.raises(UserError, match=f"^{name}={value}: "):
         TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("other", [{"launch": "accelerate launch"}, {"quantised": True, "adapter_rank": 2}])
+def test_layers_are_compiled_for_one_process_and_whole_weights_alone(other):
+    with pytest.raises(UserError, match="^compile=True: not with several processes, nor 4-bit weights"):
+        TrainingConfig(compile=True, **other)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ def test_rows_lie_side_by_side_and_their_positions_restart():
     assert columns["position_ids"] == [[0, 1, 0, 1, 2], [0, 1, 0, 1, 2]]
 
 
+def test_bins_are_shorter_where_that_takes_no_more_padding():
+    rows = [{"input_ids": [7] * size, "labels": [7] * size} for size in (30, 3, 25, 7)]
+    shapes = {length: tuple(data.packed(rows, length)["labels"].shape) for length in (32, 64, 128, 65)}
+    assert shapes == {32: (3, 32), 64: (3, 32), 128: (3, 32), 65: (1, 65)}
+    assert data.packed(rows[1:2] * 30, 64)["labels"].shape == (6, 16)
+    assert data.packed(rows[1:2] * 21, 64)["labels"].shape == (1, 64)
+
+
 def test_packed_and_alone_a_row_has_the_same_loss(tmp_path):
     loaded = models.load(tiny.make(tmp_path / "tiny"))
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)

@@ -13,7 +13,7 @@ from lib import files, paths
 from lib.errors import UserError, one_line
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
-HARDWARE = ("device_rows", "checkpointing", "packing", "save_steps", "report_to", "launch")
+HARDWARE = ("device_rows", "checkpointing", "packing", "compile", "save_steps", "report_to", "launch")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class TrainingConfig:
     adapter_rank: int = 0  # of a LoRA adapter on all linear layers, merged at the end; 0 to train all weights
     quantised: bool = False  # QLoRA: the weights below the adapter in 4 bits (NF4) during training
     packing: bool = False  # rows of a step side by side without padding: for GPUs
+    compile: bool = False  # fuse the kernels of each layer, after some minutes: for a GPU, and long trainings
     save_steps: int = 0  # steps between checkpoints, from which a restart goes on; 0 for none
     report_to: str = "none"  # tensorboard, trackio, wandb
     launch: str = ""  # trains in other processes, such as "accelerate launch --num_processes 8"
@@ -50,6 +51,8 @@ class TrainingConfig:
         self._require("device_rows", divides, f"it must divide batch_size={self.batch_size}. Change one.")
         trainable = self.adapter_rank or not self.quantised
         self._require("quantised", trainable, "4-bit weights need an adapter. Set adapter_rank, such as 16.")
+        alone = not (self.compile and (self.launch or self.quantised))
+        self._require("compile", alone, "not with several processes, nor 4-bit weights. Set it to false.")
         installed = self.report_to == "none" or self.report_to in REPORTERS and find_spec(self.report_to)
         names = " or ".join(REPORTERS)
         self._require("report_to", installed, f"it is not installed. Run pip install {names}.")

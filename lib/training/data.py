@@ -12,6 +12,7 @@ from lib.errors import UserError
 from lib.training.encoding import IGNORED
 
 POOL = 50  # batches whose rows are sorted together
+ALIGN = 16  # tokens: attention pads masks of other lengths, in every layer
 LEAK = 1e-6  # share of the largest logit: kernels repeat exactly where nothing leaks
 
 
@@ -54,12 +55,23 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
-    """Lay encoded rows side by side in bins of `length` tokens, each in the first bin with room.
+    """Lay encoded rows side by side in bins of equal length, each in the first bin with room.
 
-    Returns input_ids, labels and position_ids, each [bins, length]. No row may be longer than `length`.
-    Positions restart at every row: by them, without an attention mask and with use_cache=False, each row
-    attends to itself alone. TRL's padding_free makes one bin of all rows: quadratic without FlashAttention.
+    Returns input_ids, labels and position_ids, each [bins, length]. `length` is the most: bins of a half, a
+    quarter … of it are taken where they need no more padding, as attention grows with the square. No row may
+    be longer than `length`. Positions restart at every row: by them, without an attention mask and with
+    use_cache=False, each row attends to itself alone. TRL's padding_free makes one bin of all rows:
+    quadratic without FlashAttention.
     """
+    longest, lengths = max(len(row["input_ids"]) for row in rows), [length]
+    while lengths[-1] % (2 * ALIGN) == 0 and lengths[-1] // 2 >= longest:
+        lengths.append(lengths[-1] // 2)
+    tried = [_bins(rows, each) for each in reversed(lengths)]
+    bins = min(tried, key=lambda bins: sum(len(bin["input_ids"]) for bin in bins))
+    return {name: torch.tensor([bin[name] for bin in bins]) for name in bins[0]}
+
+
+def _bins(rows: list[dict], length: int) -> list[dict[str, list[int]]]:
     bins: list[dict[str, list[int]]] = []
     for row in rows:
         size = len(row["input_ids"])
@@ -74,7 +86,7 @@ def packed(rows: list[dict], length: int) -> dict[str, torch.Tensor]:
         bin["input_ids"] += [0] * room
         bin["labels"] += [IGNORED] * room
         bin["position_ids"] += range(room)
-    return {name: torch.tensor([bin[name] for bin in bins]) for name in bins[0]}
+    return bins
 
 
 @torch.inference_mode()

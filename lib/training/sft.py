@@ -14,7 +14,9 @@ from peft import LoraConfig, PeftModel
 from torch.utils.data import Sampler
 from transformers import GenerationConfig, PrinterCallback, set_seed
 from transformers.integrations import is_fsdp_enabled
+from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import SFTConfig, SFTTrainer
+from trl.trainer import add_fused_lm_head
 
 from lib import files, records
 from lib.errors import UserError
@@ -86,7 +88,9 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
     _check_ends(encoded, _set_ends(model, job.tokenizer))
     if config.packing and FIRST:  # others may hold no weights
         data.check_packing(model, encoded)
-    length = max(map(len, encoded["input_ids"]))
+    if config.compile:
+        _compile(model)
+    length = math.ceil(max(map(len, encoded["input_ids"])) / data.ALIGN) * data.ALIGN
     pad_row = Dataset.from_dict(PAD_ROW, features=ENCODED)
     rank = config.adapter_rank
     adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -101,6 +105,7 @@ def _trainer(job: launch.Job, report: Report) -> "_Trainer":
         peft_config=adapter if rank else None,
     )
     trainer.remove_callback(PrinterCallback)  # a stage has one display of its own
+    add_fused_lm_head(trainer.model.get_base_model() if rank else model)  # without entropy and accuracy
     return trainer
 
 
@@ -116,7 +121,27 @@ def _load(job: launch.Job) -> torch.nn.Module:
     return loading.load_model(job.student, not config.adapter_rank, config.quantised, device, empty)
 
 
+def _compile(model: torch.nn.Module) -> None:
+    """Compile each decoder layer on its own: the whole model takes minutes, equal layers share one code."""
+    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is, with a warning
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.compile(dynamic=True)
+
+
 class _Trainer(SFTTrainer):
+    """TRL's trainer without entropy, accuracy and FLOPs of each step: a GPU waits until they are read."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.aux_loss_enabled or return_outputs or num_items_in_batch is None:  # mixtures of experts
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        log_probs = model(**inputs, use_cache=False, fused_lm_head=True).log_probs
+        loss = (-log_probs).sum() / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        return loss * self.accelerator.num_processes  # whose gradients are averaged
+
+    def floating_point_ops(self, inputs: dict) -> int:
+        return 0
+
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         lengths = list(map(len, self.train_dataset["input_ids"]))
         pad_row = len(lengths) - 1 if PROCESSES > 1 else None
