@@ -22,7 +22,7 @@ MOST = [int(i % 5 > 0) for i in range(30)]
 NOTHING = [float("nan")] * 30
 RATED = [i % 9 + 1 for i in range(30)]
 METRICS = {each.notebook: each.headlines[0].name for each in registry.BENCHMARKS}
-GYM, ALPACA, MT, IFEVAL, NI, HELD_OUT = METRICS
+GYM, ALPACA, MT, IFEVAL, NI, HELD_OUT, _ = METRICS
 
 
 def stage(run: Path, arm: str, name: str, values: dict, metrics: dict, marks: list | None = None) -> tuple:
