@@ -70,7 +70,7 @@ def by_fit(
 ) -> list[int]:
     """Take each row's likeliest response, the likeliest first (GRAPE, arXiv 2502.04194).
 
-    A row stands in `rows` once per candidate response. Likely is a high mean log-probability of a response's
+    A row stands in `rows` once per candidate response. Likelihood is the mean log-probability of a response's
     tokens given its instruction, for this student. As many rows are taken as MFD finds hard; `pool_rows`, or
     all, where nobody judged them.
 
@@ -158,10 +158,7 @@ def find(selection: str) -> tuple[Callable[..., Iterable[int]], tuple[str, ...]]
 
 
 def response_column(selection: str) -> str:
-    """Return the column that a selection looks at and trains on: the corpus's responses, or the oracle's.
-
-    The first of its CANDIDATES where it chooses between several.
-    """
+    """Return the column that a selection looks at and trains on: the corpus's responses, or the oracle's."""
     return "corpus_response" if selection in ON_CORPUS_RESPONSES else "oracle_response"
 
 
