@@ -19,10 +19,10 @@ URL = "http://127.0.0.1:9/v1"
 
 @pytest.fixture
 def make(ledger):
-    def make(name="listed", budget_usd=None, ledger_only=False, **entry):
+    def make(name="listed", budget_usd=None, ledger_only=False, judge_scores="text", **entry):
         model = Model(name, URL, price=(1, 10) if name == "listed" else None, **entry)
         backend = ServerBackend(model, ledger, "a run", budget_usd=budget_usd, ledger_only=ledger_only)
-        return LLMOracle(backend, labels=("Math",))
+        return LLMOracle(backend, labels=("Math",), judge_scores=judge_scores)
 
     return make
 
@@ -55,6 +55,17 @@ def test_what_the_ledger_knows_of_such_calls_counts_more_than_a_guess(make):
     assert answers.completion_tokens == 64 * 50 and answers.minutes == pytest.approx(2 / 60)
     (judged,) = estimate.estimate(oracle, ROWS, {}, {"judge": 1})
     assert judged.prompt_tokens == 100 + 2 * 50
+
+
+@pytest.mark.parametrize(("judge_scores", "tokens"), [("text", 150), ("expected", 8), ("preference", 1)])
+def test_a_verdict_by_log_probabilities_is_as_long_as_they_are_asked_for(make, judge_scores, tokens):
+    """Even where the ledger holds longer ones of the same judge, in words."""
+    oracle = make(judge_scores=judge_scores)
+    (judged,) = estimate.estimate(oracle, ROWS, {}, {"judge": 10})
+    assert judged.completion_tokens == 10 * tokens
+    store(oracle.judge, "judge", estimate.ENOUGH, completion_tokens=200)
+    (judged,) = estimate.estimate(oracle, ROWS, {}, {"judge": 10})
+    assert judged.completion_tokens == 10 * (200 if judge_scores == "text" else tokens)
 
 
 def test_limits_a_minute_and_batches_count(make):

@@ -6,10 +6,14 @@ from datasets import Dataset
 
 from lib import records
 from lib.models import catalog
+from lib.oracle import expected
 
 ENOUGH = 20  # calls of a purpose in the ledger, from which on their means replace our guesses
 SECONDS = 5.0  # of a call, where nothing is known
 RESPONSE = 250.0  # tokens, where nothing is known
+VERDICT = 150.0  # the same, of a verdict in words
+# most tokens of a verdict that is read from log-probabilities, by judge_scores
+LONGEST_VERDICT = {"expected": expected.SAMPLING.max_tokens, "preference": expected.ONE_TOKEN.max_tokens}
 JUDGED = ("judge", "rate")  # purposes that are asked of the judge
 SAMPLE = 1000  # rows that lengths are taken from
 HEAD = "| | model | calls | prompt tokens | completion tokens | USD |\n| --- | --- | --: | --: | --: | --: |"
@@ -49,10 +53,11 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     question = _tokens(sum(len(turn["content"]) for turn in records.messages(row)) for row in sample)
     response = _tokens(len(text) for text in sample["corpus_response"] if text) or RESPONSE
     response = _means(oracle.backend, "answer")[0] or response
+    longest = {"judge": LONGEST_VERDICT.get(oracle.judge_scores, float("inf"))}  # of a reply, by purpose
     lengths = {  # tokens of the row in the prompt, and of the reply
         "answer": (question, response),
         "classify": (question, 5),
-        "judge": (question + 2 * response, 150),
+        "judge": (question + 2 * response, min(VERDICT, longest["judge"])),
         "rate": (question + response, 100),
         "expand": (question, question),
         "refine": (question + response, response),
@@ -64,14 +69,17 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
             if backend.ledger is None:  # asked in this process, or at a server without a price
                 continue
             prompt = lengths[purpose][0] + len(prompts.get(purpose, "")) / catalog.CHARACTERS_A_TOKEN
-            estimates.append(ahead(backend, purpose, count, prompt, lengths[purpose][1]))
+            completion, most = lengths[purpose][1], longest.get(purpose, float("inf"))
+            estimates.append(ahead(backend, purpose, count, prompt, completion, most))
     return estimates
 
 
-def ahead(backend, purpose: str, calls: int, prompt: float, completion: float) -> Ahead:
-    """Estimate calls of so many tokens each; the ledger's means count more."""
+def ahead(
+    backend, purpose: str, calls: int, prompt: float, completion: float, longest: float = float("inf")
+) -> Ahead:
+    """Estimate calls of so many tokens each; the ledger's means count more, up to `longest` of a reply."""
     mean, seconds = _means(backend, purpose)
-    completion = mean or completion
+    completion = min(mean or completion, longest)
     share = catalog.BATCH_SHARE if backend.model.batch else 1.0
     usd = backend.model.usd(calls * prompt, calls * completion, share)
     minutes = [calls * (seconds or SECONDS) / 60 / backend.concurrency]
