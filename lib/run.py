@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> int:
     os.environ |= {"ENGINE": given.engine} if given.engine else {}
     os.environ |= {"LEDGER_ONLY": "1"} if given.ledger_only else {}
     try:
-        overrides = dict(map(_pair, given.overrides))
+        overrides = read_overrides(given.overrides)
         if given.clean:
             clean(given.clean == "yes")
         elif given.plan:
@@ -55,11 +55,15 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"-p {text}: write name=value")
-    return name.strip(), paths.from_shell(name.strip(), value)
+def read_overrides(texts: list[str]) -> dict[str, str]:
+    """Read -p's name=value: paths of the shell's folder are resolved. Raises UserError without "="."""
+    overrides = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"-p {text}: write name=value")
+        overrides[name.strip()] = paths.from_shell(name.strip(), value)
+    return overrides
 
 
 def clean(confirmed: bool) -> None:

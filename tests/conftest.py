@@ -44,12 +44,15 @@ def project(tmp_path, monkeypatch):
     from project import Project
 
     from lib import paths
+    from lib.models import catalog
 
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    catalog.listed.cache_clear()  # this project has no params/models.yaml
     monkeypatch.delenv("OUTPUTS", raising=False)
     monkeypatch.delenv("STAGE", raising=False)
     monkeypatch.chdir(tmp_path)
-    return Project(tmp_path)
+    yield Project(tmp_path)
+    catalog.listed.cache_clear()
 
 
 @pytest.fixture(scope="module")

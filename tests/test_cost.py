@@ -62,6 +62,59 @@ def test_arms_that_share_a_stage_ask_once_and_others_ask_again(estimate, tmp_pat
     assert cost.calls(stages[-1])["answer"] == 20
 
 
+def printed(capsys, file: str, *settings: str) -> str:
+    """What the command prints for a params file, also where it refuses a setting."""
+    words = [word for setting in settings for word in ("-p", setting)]
+    cost.main([str(paths.ROOT / "params" / file), *words])
+    out, err = capsys.readouterr()
+    return out + err
+
+
+@pytest.mark.parametrize(("judge_scores", "tokens"), [("text", "1,200"), ("expected", "64")])
+def test_a_judge_is_asked_twice_about_each_recorded_pair(capsys, tmp_path, judge_scores, tokens):
+    pair = {"instruction": "Say it.", "output_1": "This.", "output_2": "That.", "preference": 1.2}
+    names = {"generator_1": "a", "generator_2": "b"}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair | names | {"output_1": str(i)} for i in range(6)]))
+    settings = [
+        f"pairs=[{tmp_path / 'pairs.json'}]",
+        "judge=gpt-4.1",
+        "rows=4",
+        f"judge_scores={judge_scores}",
+    ]
+    (line,) = [line for line in printed(capsys, "judge.yaml", *settings).splitlines() if "gpt-4.1" in line]
+    purpose, model, calls, _, completion_tokens, _ = line.strip("| ").split(" | ")
+    assert [purpose, model, calls, completion_tokens] == ["judge", "gpt-4.1", "8", tokens]
+
+
+def test_what_is_asked_and_not_counted_is_named(capsys):
+    settings = ["student=lib/gym/student", "questions=q", "reference_answers=a", "judge_prompts=p"]
+    text = printed(capsys, "mt_bench.yaml", *settings)
+    assert text == "Not counted: gpt-4.1, which evaluation/mt_bench asks.\n"
+    retired = printed(capsys, "mt_bench.yaml", *settings, "benchmark_judge=gpt-4").splitlines()
+    assert retired == [
+        "Not counted: gpt-4, which evaluation/mt_bench asks.",
+        "",
+        "gpt-4: it is no longer offered since 2026-10-23. A run refuses it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("oracle", "-p oracle: write name=value"),
+        (
+            "judge_scores=expectd",
+            "judge_scores=expectd: it is unknown. Choose of text, expected, preference.",
+        ),
+        ("oracle=gpt-5o", "gpt-5o: it is not in params/models.yaml"),
+        ("pool_rows=0", "pool_rows=0: it is too low. Set it to 1 or above."),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_corpus_is_read(capsys, monkeypatch, setting, sentence):
+    monkeypatch.setattr(cost, "judged_rows", None)
+    assert printed(capsys, "small.yaml", setting).startswith(sentence)
+
+
 def test_a_study_of_the_embedded_world_costs_nothing(capsys):
     assert cost.main([str(paths.ROOT / "params/demo.yaml")]) == 0
     assert capsys.readouterr().out == "No stage asks an oracle that costs anything.\n"

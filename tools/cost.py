@@ -1,8 +1,9 @@
 """Estimate what a study asks its oracle before it runs: python -m tools.cost params/small.yaml -p oracle=NAME
 
-Nobody is asked and no key is needed. The estimate is that of the stages, with the lengths of the corpus's
-rows. A pool counts as if every row of it were new, because only the run finds out how many rows are hard. New
-rows that are dropped are generated again and come on top.
+Nobody is asked and no key is needed. The estimate is that of the stages, with the lengths of the rows. A pool
+counts as if every row of it were new, because only the run finds out how many rows are hard. New rows that
+are dropped are generated again and come on top. Judges of benchmarks are named, not counted: what they read,
+only the run generates.
 """
 
 import argparse
@@ -15,15 +16,20 @@ from datasets import Dataset
 
 from lib import corpus, records
 from lib.errors import UserError, for_user
+from lib.evaluation import recordings, registry
 from lib.models import catalog
 from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
 from lib.oracle import LLMOracle, estimate
+from lib.run import read_overrides
+from lib.runner import preflight
 from lib.runner.plan import Planned, plan
 from lib.runner.study import load
 from lib.tapir import selection, tasks
 
-JUDGING, REFINING = "tapir/2_oracle_judging", "tapir/3_refinement"
+JUDGING, REFINING, COMPARING = "tapir/2_oracle_judging", "tapir/3_refinement", "evaluation/judge"
+COUNTED = (JUDGING, REFINING, COMPARING)
+MODELS = ("oracle", "judge", "benchmark_judge")  # parameters that name models
 ASKED = ("oracle", "judge", "judge_scores", "tasks")  # parameters that an estimate depends on
 
 
@@ -34,29 +40,43 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="[arm.]name=value")
     given = parser.parse_args(words)
     try:
-        overrides = dict(text.split("=", 1) for text in given.overrides)
-        print(describe(plan(load(given.params, overrides), given.params.stem)))
-    except (UserError, ValueError) as error:
+        study = load(given.params, read_overrides(given.overrides))
+        print(describe(plan(study, given.params.stem)))
+    except (UserError, OSError) as error:
         print(for_user(error), file=sys.stderr)
         return 1
     return 0
 
 
 def describe(planned: list[Planned]) -> str:
-    """Return the estimate of all stages that ask an oracle, as markdown."""
-    stages = distinct([stage for stage in planned if stage.notebook in (JUDGING, REFINING)])
-    counts_of: dict[tuple, Counter] = {}
-    for stage in stages:
-        if stage.values["oracle"] != "exact":
-            names = tuple(stage.values[name] for name in ASKED)
-            counts_of.setdefault(names, Counter()).update(calls(stage))
-    if not counts_of:
-        return "No stage asks an oracle that costs anything."
-    rows = judged_rows(stages[0])
-    judges = {stage.values["benchmark_judge"] for stage in planned if stage.values.get("benchmark_judge")}
-    texts = [_estimated(names, rows, count) for names, count in counts_of.items()]
-    texts += [f"Not counted: {judge}, which judges benchmarks." for judge in sorted(judges - {"exact"})]
-    return "\n\n".join(texts)
+    """Return the estimate of all stages that ask an oracle or a judge, as markdown.
+
+    Raises UserError for settings that these stages would refuse, before anything is read.
+    """
+    asked = sorted({(name, stage.notebook) for stage in planned for name in _models(stage)})
+    models = {name: catalog.find(name) for name, _ in asked}
+    counted = distinct([stage for stage in planned if stage.notebook in COUNTED and _models(stage)])
+    same_models: dict[tuple, list[Planned]] = {}
+    for stage in counted:
+        preflight.check_settings(stage.notebook, stage.values)
+        same_models.setdefault(tuple(stage.values.get(name, "") for name in ASKED), []).append(stage)
+    texts = [_estimated(stages) for stages in same_models.values()]
+    texts += [f"Not counted: {name}, which {book} asks." for name, book in asked if book not in COUNTED]
+    texts += [
+        f"{model.name}: it is no longer offered since {model.retires}. A run refuses it."
+        for model in models.values()
+        if model.is_retired
+    ]
+    return "\n\n".join(filter(None, texts)) or "No stage asks an oracle that costs anything."
+
+
+def _models(stage: Planned) -> list[str]:
+    """Name the models that a stage asks, students aside."""
+    if registry.is_own(stage.notebook):
+        named = [stage.values.get(name) for name in MODELS]
+    else:
+        named = [stage.values[name] for name in preflight.asked_models(stage.notebook, stage.values)]
+    return [name for name in named if name not in (None, "", "exact")]
 
 
 def distinct(stages: list[Planned]) -> list[Planned]:
@@ -70,7 +90,10 @@ def _identity(stage: Planned) -> str:
 
 
 def judged_rows(stage: Planned) -> Dataset:
-    """Load the rows that a stage, or the one before it, judges: the first of the corpus."""
+    """Load the rows that a stage, or the one before it, judges: of the corpus, or recorded pairs."""
+    if stage.notebook == COMPARING:
+        pairs = recordings.load(stage.values["pairs"])
+        return recordings.choose(pairs, stage.values["rows"], stage.values["longest"])
     source, _ = stage.inputs["rows_from"]
     if source.notebook == JUDGING:
         return judged_rows(source)
@@ -82,6 +105,8 @@ def judged_rows(stage: Planned) -> Dataset:
 def calls(stage: Planned) -> Counter:
     """Count the calls of a stage by purpose."""
     values, rows = stage.values, judged_rows(stage)
+    if stage.notebook == COMPARING:
+        return Counter(judge=2 * len(rows))
     if stage.notebook == JUDGING:
         return Counter(estimate.judging_calls(rows, values["labelled_rows"]))
     taxonomy = tasks.load_taxonomy(values["tasks"])
@@ -94,14 +119,16 @@ def calls(stage: Planned) -> Counter:
     return Counter(ahead) + Counter(rate=len(rows) * len(selection.find(values["selection"])[1]))
 
 
-def _estimated(names: tuple, rows: Dataset, counts: Counter) -> str:
-    oracle, judge, judge_scores, taxonomy = names
+def _estimated(stages: list[Planned]) -> str:
+    """Estimate stages that ask the same models; the rows of the first one have the lengths of all."""
+    values, counts = stages[0].values, sum(map(calls, stages), Counter())
+    names = _models(stages[0])
+    labels = tuple(tasks.load_taxonomy(values["tasks"])) if "tasks" in values else ()
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(Path(folder) / "empty.sqlite")
-        first, second = (ServerBackend(catalog.find(name), ledger) for name in (oracle, judge or oracle))
-        labels = tuple(tasks.load_taxonomy(taxonomy))
-        the_oracle = LLMOracle(first, second if judge else None, labels, judge_scores=judge_scores)
-        text = the_oracle.estimate(rows, **counts)
+        backends = [ServerBackend(catalog.find(name), ledger) for name in names]
+        oracle = LLMOracle(backends[0], backends[-1], labels, judge_scores=values["judge_scores"])
+        text = oracle.estimate(judged_rows(stages[0]), **counts)
         ledger.close()
     return text
 

@@ -49,6 +49,17 @@ def check(notebook: str, values: dict) -> None:
     """Raise UserError naming a parameter of the suite's notebooks that cannot work."""
     if registry.is_own(notebook):
         return
+    check_settings(notebook, values)
+    for name in asked_models(notebook, values):  # a key, a price: better known before anything is trained
+        try:
+            catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        check_ledger(models.ledger_path(), models.ledger_only())
+
+
+def check_settings(notebook: str, values: dict) -> None:
+    """Raise UserError as `check` does, but for models that are asked: no key is needed."""
     for name, value in values.items():
         _check_value(name, value)
         if NEEDS.get(name) in values and value and not values[NEEDS[name]]:
@@ -75,12 +86,6 @@ def check(notebook: str, values: dict) -> None:
         _check_target(values)
     if benchmark := registry.benchmark(notebook):
         _check_benchmark(benchmark, values)
-    for name in _models(notebook, values):  # a key, a price: better known before anything is trained
-        try:
-            catalog.find_offered(values[name], values["budget_usd"], models.ledger_only())
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from None
-        check_ledger(models.ledger_path(), models.ledger_only())
 
 
 def problems(stages: list[dict]) -> list[str]:
@@ -160,8 +165,11 @@ def _check_benchmark(benchmark: registry.Benchmark, values: dict) -> None:
 # --- models that cost money
 
 
-def _models(notebook: str, values: dict) -> list[str]:
-    """List the parameters that name the models which a notebook asks."""
+def asked_models(notebook: str, values: dict) -> list[str]:
+    """List the parameters that name the models which a notebook of the suite asks, students aside.
+
+    Raises UserError for those that do not fit one another.
+    """
     if "oracle" in values:
         embedded = [name for name in ("oracle", "judge") if values[name] == "exact"]
         if embedded and values["judge"] != values["oracle"] and values["judge"]:
