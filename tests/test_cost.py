@@ -119,3 +119,8 @@ def test_a_study_of_the_embedded_world_costs_nothing(capsys):
     assert cost.main([str(paths.ROOT / "params/demo.yaml")]) == 0
     assert capsys.readouterr().out == "No stage asks an oracle that costs anything.\n"
     assert cost.main([str(paths.ROOT / "params/nowhere.yaml")]) == 1
+
+
+def test_a_study_of_the_embedded_world_with_a_real_oracle_is_estimated_without_the_hub(capsys):
+    text = printed(capsys, "demo.yaml", "oracle=gpt-4.1-mini", "corpus_rows=300", "judged_rows=40")
+    assert "| answer | gpt-4.1-mini |" in text

@@ -17,6 +17,7 @@ from datasets import Dataset
 from lib import corpus, records
 from lib.errors import UserError, for_user
 from lib.evaluation import recordings, registry
+from lib.gym import world
 from lib.models import catalog
 from lib.models.ledger import Ledger
 from lib.models.server import ServerBackend
@@ -98,7 +99,10 @@ def judged_rows(stage: Planned) -> Dataset:
     if source.notebook == JUDGING:
         return judged_rows(source)
     values = source.values
-    rows = corpus.load(values["source"], values["format"], values["bad_rows"])
+    if values["source"] == "gym":
+        rows = world.corpus(values["corpus_rows"], values["seed"])
+    else:
+        rows = corpus.load(values["source"], values["format"], values["bad_rows"])
     return rows.select(range(min(stage.values.get("judged_rows") or len(rows), len(rows))))
 
 
