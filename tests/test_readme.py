@@ -164,12 +164,13 @@ def test_the_page_of_parameters_is_that_of_the_cells():
     assert parameters.PAGE.read_text() == parameters.page(), "Do make docs."
 
 
-def test_params_files_that_are_shown_are_right(tmp_path, capsys, monkeypatch):
-    """The YAML of a reader's own, beside ours, which it extends."""
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
+def test_params_files_that_are_shown_are_right(reader, tmp_path, capsys, monkeypatch):
+    """The YAML of a reader's own, beside ours, which it extends; one whose oracle is exact needs no key."""
+    shutil.rmtree(tmp_path / "params")
     shutil.copytree(ROOT / "params", tmp_path / "params")
     for n, block in enumerate(blocks("yaml", "README.md", "docs/recipes.md")):
         path = tmp_path / f"params/mine_{n}.yaml"
         path.write_text(block.replace("reviews.jsonl", str(tmp_path / "reviews.jsonl")))
         (tmp_path / "reviews.jsonl").write_text('{"input": "Splendid.", "output": "positive"}\n')
+        monkeypatch.setenv("OPENAI_API_KEY", "" if "oracle: exact" in block else "sk-of-mine")
         assert run.main([str(path), "--plan"]) == 0, capsys.readouterr().err
