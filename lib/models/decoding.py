@@ -184,7 +184,7 @@ class Slots:
                     finally:
                         torch.cuda.set_sync_debug_mode("default")
                 torch.cuda.synchronize()
-                with torch.cuda.graph(graph):
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                     self._step()
         except torch.OutOfMemoryError:
             raise
