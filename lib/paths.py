@@ -17,7 +17,7 @@ FOLDERS = ("source", "student", "gold", "classifier", "benchmarks")  # parameter
 INSTEAD = "Download the file yourself, and name it."
 # of a file of data; what a server answers otherwise is none
 ADDRESS = re.compile(r"https?://[^\s?#/]+/[^\s?#]*\w\.(jsonl?|parquet|csv|yaml)(\.gz|\.xz)?([?#]\S*)?")
-PASSWORD = re.compile(r"//[^/]*@|[?&][\w-]*(key|token|secret|signature)=", re.IGNORECASE)
+PASSWORD = re.compile(r"//[^/]*@|[?&][\w-]*(key|token|secret|sig|signature|password)=", re.IGNORECASE)
 
 
 def recorded_data() -> Path:

@@ -25,7 +25,7 @@ VERDICT = {
     "attempt": Value("int32"),
     "reply": Value("string"),
     "finish": Value("string"),
-    "expected": List(Value("float64")),  # both scores by log-probabilities, in the order shown; else null
+    "expected": List(Value("float64")),  # by log-probabilities, as shown, [] for none; else null
 }
 
 FEATURES = Features(

@@ -36,16 +36,9 @@ QUESTION = {"question_id": 1, "text": "How so?", "category": "generic"}
 SHOWN = "[Question]\nHow so?\n\n[The Start of Assistant's Answer]\nby {}\n[The End of Assistant's Answer]"
 
 
-def judgment(model, score, turn=1):
-    shown = SHOWN.format(model)
-    return {
-        "question_id": 1,
-        "turn": turn,
-        "model": model,
-        "user_prompt": shown,
-        "score": score,
-        "judgment": "x",
-    }
+def judgment(model, score, turn=1, judge="gpt-4"):
+    record = {"question_id": 1, "turn": turn, "model": model, "user_prompt": SHOWN.format(model)}
+    return record | {"score": score, "judgment": "x", "judge": [judge, "single-v1"]}
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def loaded(tmp_path):
         for n, records_of_file in enumerate(contents):
             lines = "\n".join(json.dumps(record) for record in records_of_file)
             (tmp_path / f"{n}.jsonl").write_text(lines)
-        return recordings.load([str(tmp_path / f"{n}.jsonl") for n in range(len(contents))])
+        return recordings.load([str(tmp_path / f"{n}.jsonl") for n in range(len(contents))])[0]
 
     return write
 
@@ -72,7 +65,7 @@ def test_a_recorded_verdict_of_each_kind_is_a_pair_with_a_gap(loaded, files, tex
     pairs = loaded(*files)
     row = pairs[0]
     assert len(pairs) == 1 and (row["instruction"], row["oracle_response"], row["student_response"]) == texts
-    assert judges.gaps(pairs, judges.recorded_orders(pairs)) == pytest.approx([gap])
+    assert judges.gaps(pairs) == pytest.approx([gap])
 
 
 @pytest.mark.parametrize(
@@ -80,9 +73,15 @@ def test_a_recorded_verdict_of_each_kind_is_a_pair_with_a_gap(loaded, files, tex
     [
         ([[{"a": 1}]], "0.jsonl, line 1 is no recorded verdict"),
         ([[CHERRY | {"Answer2": 5}]], "line 1: `Answer2` must be str, not 5"),
-        ([[REVIEW], ANSWERS[:1], [QUESTION]], "answer b is in no file"),
+        ([[REVIEW], ANSWERS[:1], [QUESTION]], "answer b is in no file. A review needs"),
         ([[REVIEW], ANSWERS], "question 1 is in no file"),
-        ([[judgment("x", 8)]], "there is no pair"),
+        ([[judgment("x", 8)]], "there is no pair. .*those of two models"),
+        (
+            [[judgment("x", 8)], [judgment("y", 5, judge="other")]],
+            "verdicts of gpt-4, other",
+        ),
+        ([[ALPACA | {"annotator": "a"}, ALPACA | {"annotator": "b"}]], "verdicts of a, b. Name files of one"),
+        ([[CHERRY | {"text": " "}]], "line 1: row without instruction"),
     ],
 )
 def test_files_that_hold_no_pairs_are_named(loaded, files, error):
@@ -90,24 +89,45 @@ def test_files_that_hold_no_pairs_are_named(loaded, files, error):
         loaded(*files)
 
 
+def test_repeats_are_counted_and_pairs_of_one_order_stand_beside_those_of_two(tmp_path):
+    lines = [
+        CHERRY,
+        CHERRY | {"review": "1 9"},
+        ALPACA,
+        judgment("x", 8),
+        judgment("x", 3),
+        judgment("y", -1),
+    ]
+    (tmp_path / "all.jsonl").write_text(
+        "\n".join(json.dumps(line | {"annotator": "gpt-4"}) for line in lines)
+    )
+    pairs, repeats = recordings.load([str(tmp_path)])
+    assert (len(pairs), repeats) == (5, 2)  # x's two answers are the same text, and no pair
+    assert judges.gaps(pairs) == pytest.approx([7.5, -0.0 + 0, 4.5, np.nan, np.nan], nan_ok=True)
+    assert judges.orders(pairs).tolist() == [[True, True]] * 2 + [[True, False]] * 3
+    assert np.isnan(judges.gaps(pairs, both=True)).tolist() == [False, False, True, True, True]
+    first, second = recordings.align(pairs, pairs)
+    assert first["verdicts"][:] == second["verdicts"][:] == pairs["verdicts"][:]  # each repeat is its own
+
+
 def test_verdicts_that_were_not_read_leave_a_gap_unknown(loaded):
     unread = [CHERRY | {"review": "I like both."}, ALPACA | {"preference": None}, CHERRY | {"text": "Add 2."}]
     pairs = loaded(unread[:1] + unread[2:], unread[1:2])
-    gaps = judges.gaps(pairs, judges.recorded_orders(pairs.select([0, 1])))
+    gaps = judges.gaps(pairs)
     assert np.isnan(gaps).tolist() == [True, False, True]
-    table = judges.agreement(gaps, judges.gaps(pairs, ["oracle_first"]))
+    table = judges.agreement(gaps, judges.by_order(pairs)[:, 0])
     assert table.loc["winner_agreement", "score"] == 1
 
 
 def test_as_many_pairs_are_drawn_as_are_short_enough(loaded):
     pairs = loaded([CHERRY | {"text": "x" * n} for n in (10, 20, 300)])
-    assert [len(recordings.choose(pairs, most, longest)) for most, longest in ((0, 0), (2, 0), (9, 100))] == [
+    assert [len(recordings.draw(pairs, most, longest)) for most, longest in ((0, 0), (2, 0), (9, 100))] == [
         3,
         2,
         2,
     ]
     with pytest.raises(UserError, match="longest=5: the shortest pair has 12 characters"):
-        recordings.choose(pairs, 0, 5)
+        recordings.draw(pairs, 0, 5)
 
 
 def test_a_judge_is_fit_by_what_it_agrees_on_and_not_by_length():
@@ -117,12 +137,12 @@ def test_a_judge_is_fit_by_what_it_agrees_on_and_not_by_length():
     for name, gaps in {"same": recorded, "noise": rng.permutation(recorded), "blind": 0 * recorded}.items():
         measured = judges.agreement(gaps, recorded)
         metrics = {"judge.n": 200, "judge.unread": 0.0}
-        sentences[name] = judges.fit_for(measured, judges.agreement(length, recorded), metrics).partition(
-            ":"
-        )[0]
+        sentences[name] = judges.describe_fitness(
+            measured, judges.agreement(length, recorded), metrics
+        ).partition(":")[0]
     assert sentences["same"] == "**Fit for choosing rows and for reporting**"
     assert sentences["noise"] == sentences["blind"] == "**Fit for neither choosing rows nor reporting**"
-    few = judges.fit_for(measured, measured, {"judge.n": 5, "judge.unread": 0.0})
+    few = judges.describe_fitness(measured, measured, {"judge.n": 5, "judge.unread": 0.0})
     assert few == "**Not known**: only 5 pairs were read by both."
 
 
@@ -134,7 +154,7 @@ def test_win_rates_are_calibrated_by_the_other_models(loaded):
             lines.append(ALPACA | {"instruction": f"{model} {n}", "generator_2": model})
             lines[-1] |= {"preference": 1.0 if n < losses else 2.0}
     pairs = loaded(lines)
-    recorded = judges.gaps(pairs, judges.recorded_orders(pairs))
+    recorded = judges.gaps(pairs)
     twice = np.where(np.arange(40) % 10 < np.repeat([8, 6, 4, 2], 10), 9.0, -9.0)
     rates = judges.win_rates(pairs, twice, recorded)
     assert rates["recorded"].tolist() == pytest.approx([10, 20, 30, 40])
@@ -152,9 +172,7 @@ def test_one_token_says_whom_a_judge_prefers(ledger):
             if body["messages"][0]["content"].index("right") < body["messages"][0]["content"].index("wrong")
             else 0.3
         )
-        candidates = [
-            {"token": token, "logprob": log(p)} for token, p in ((" 1", first / 2), ("2", (1 - first) / 2))
-        ]
+        candidates = [{"token": token, "logprob": log(p)} for token, p in ((" 1", first), ("2", 1 - first))]
         content = [{"token": "2", "top_logprobs": candidates}]
         choice = {
             "index": 0,
@@ -177,9 +195,13 @@ def test_one_token_says_whom_a_judge_prefers(ledger):
     [
         ("exact", ["tests/none.json"], "pairs: .*none.json does not exist"),
         ("exact", ["params/tasks"], "pairs: .*no .json"),
-        ("gpt-4", [], "judge=gpt-4, pairs=.*: the embedded judge"),
-        ("recorded:none.json", ["CHERRY"], "judge: none.json does not exist"),
-        ("exact", ["CHERRY"], "judge=exact, pairs=.*: the embedded judge"),
+        ("gpt-4", [], "judge=gpt-4: pairs is empty. Name"),
+        ("recorded:none.json", ["CHERRY"], "none.json does not exist"),
+        ("recorded:", ["CHERRY"], "judge=recorded:: there is no such file"),
+        ("recorded:nofile", ["CHERRY"], "judge=recorded:nofile: there is no such file"),
+        ("record:rows.json", ["CHERRY"], "to name a recording, write recorded:FILE"),
+        ("pyproject.toml", ["CHERRY"], "to name a recording, write recorded:FILE"),
+        ("exact", ["CHERRY"], "judge=exact: it judges the embedded world alone"),
         ("gpt-4", ["CHERRY"], "judge: .*gpt-4"),  # retired
     ],
 )
@@ -187,7 +209,9 @@ def test_settings_that_cannot_work_are_refused_before_the_run(judge, pairs, erro
     (tmp_path / "cherry.json").write_text(json.dumps(CHERRY))
     pairs = [str(tmp_path / "cherry.json") if name == "CHERRY" else name for name in pairs]
     with pytest.raises(UserError, match=error):
-        preflight.check("evaluation/judge", {"judge": judge, "pairs": pairs, "budget_usd": 0.0})
+        preflight.check(
+            "evaluation/judge", {"judge": judge, "pairs": pairs, "budget_usd": 0.0, "judge_scores": "text"}
+        )
 
 
 @RECORDED

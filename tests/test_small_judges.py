@@ -83,5 +83,5 @@ def test_a_judge_with_few_pairs_or_without_the_check_is_not_refused(ask):
 
 
 def test_a_judge_without_log_probabilities_is_named(ask):
-    with pytest.raises(UserError, match="judge_scores: m gives no log-probabilities. Set"):
+    with pytest.raises(UserError, match="judge_scores: m gives no log-probabilities of other tokens"):
         ask(lambda body: "8 7", judge_scores="expected")

@@ -5,7 +5,7 @@ is the gap's sign, 0 a tie. Verdicts that were recorded in one order only have t
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,24 @@ from lib.tapir import fitness, judge
 
 RESAMPLES = 1000
 WINNERS = (-1, 0, 1)  # the second response, none, the first
-CHOOSING = 1 / 3  # overlap of the hard pairs at DELTA from which on half of those of one are the other's, too
 DELTA = 2  # TAPIR's threshold
-REPORTING = 0.4  # kappa from which on agreement is called moderate (Landis and Koch, 1977)
-FEWEST = 20  # pairs that a verdict on a judge needs
-FEWEST_MODELS = 3  # that a line through win rates is fitted and tested on
+MIN_OVERLAP = (
+    1 / 3
+)  # of the hard pairs at DELTA; of two sets of one size, half of each is in the other [ours]
+MIN_KAPPA = 0.4  # from which on agreement is called moderate (Landis and Koch, 1977)
+MIN_PAIRS = 20  # that a statement about a judge needs [ours]
+MIN_MODELS = 3  # that a line through win rates is fitted to [ours]
 
 
-def gaps(rows: Dataset, orders: Sequence[str] = judge.ORDERS) -> np.ndarray:
-    """Return each pair's gap, of shape (rows,); NaN unless all `orders` were read."""
-    positions = [judge.ORDERS.index(order) for order in orders]
-    return by_order(rows)[:, positions].mean(axis=1)
+def gaps(rows: Dataset, both: bool = False) -> np.ndarray:
+    """Return each pair's gap, of shape (rows,); NaN unless all its orders were read.
+
+    These are the orders of its verdicts, or with `both` two: a call that failed leaves none.
+    """
+    values, shown = by_order(rows), orders(rows) | both
+    unread = (shown & np.isnan(values)).any(axis=1) | ~shown.any(axis=1)
+    sums = np.where(shown, values, 0).sum(axis=1)
+    return np.where(unread, np.nan, sums / np.maximum(shown.sum(axis=1), 1))
 
 
 def by_order(rows: Dataset) -> np.ndarray:
@@ -38,12 +45,10 @@ def by_order(rows: Dataset) -> np.ndarray:
     return np.array(gaps, float).reshape(-1, 2)
 
 
-def recorded_orders(rows: Dataset) -> tuple[str, ...]:
-    """Return the orders in which any verdict was recorded."""
-    recorded = {
-        verdict["order"] for row in records.iter_rows(rows, "verdicts") for verdict in row["verdicts"]
-    }
-    return tuple(order for order in judge.ORDERS if order in recorded)
+def orders(rows: Dataset) -> np.ndarray:
+    """Say which of judge.ORDERS have a verdict, read or not; of shape (rows, 2)."""
+    shown = ({verdict["order"] for verdict in row["verdicts"]} for row in records.iter_rows(rows, "verdicts"))
+    return np.array([[order in each for order in judge.ORDERS] for each in shown], bool).reshape(-1, 2)
 
 
 def longer(rows: Dataset) -> np.ndarray:
@@ -94,12 +99,19 @@ def agreement(judged: np.ndarray, recorded: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index", columns=["score", "low", "high"])
 
 
-def metrics(
-    measured: pd.DataFrame, rows: Dataset, recorded: np.ndarray, orders: Sequence[str] = judge.ORDERS
-) -> dict[str, float]:
-    """Return the metrics of a judge whose verdicts in these `orders` are in `rows`, by name."""
-    own, cut, own_gaps = fitness.agreement(rows), judge.tally(rows)["cut"], gaps(rows, orders)
-    read, decided = ~np.isnan(by_order(rows)), own.first + own.second
+def of_two_orders(correlation: float) -> float:
+    """Return how two means over both orders would correlate, by how one order does with the other.
+
+    Spearman-Brown: a judge as good as the recorded one, but for noise, cannot be expected to do better.
+    """
+    return 2 * correlation / (1 + correlation)
+
+
+def metrics(measured: pd.DataFrame, rows: Dataset, recorded: np.ndarray, both: bool) -> dict[str, float]:
+    """Return the metrics of a judge whose verdicts are in `rows`, by name; `both` as in `gaps`."""
+    own, cut, own_gaps = fitness.agreement(rows), judge.tally(rows)["cut"], gaps(rows, both)
+    shown, read = (orders(rows) | both).sum(), (~np.isnan(by_order(rows))).sum()
+    decided = own.first + own.second
     values = {f"judge.{name}": score for name, score in measured["score"].items()}
     for end in ("low", "high"):
         values |= {f"judge.{name}_{end}": value for name, value in measured[end].items()}
@@ -107,8 +119,8 @@ def metrics(
         "judge.order_agreement": own.order_agreement,
         "judge.first_place_share": own.first / decided if decided else float("nan"),
         "judge.length_correlation": own.length_correlation,
-        "judge.unread": 1 - read.sum() / (len(rows) * len(orders)),
-        "judge.truncated": cut / (len(rows) * len(orders)),
+        "judge.unread": float(1 - read / max(shown, 1)),
+        "judge.truncated": float(cut / max(shown, 1)),
         "judge.n": int((~np.isnan(own_gaps) & ~np.isnan(recorded)).sum()),
     }
 
@@ -124,34 +136,37 @@ def scores(rows: Dataset, judged: np.ndarray, recorded: np.ndarray) -> pd.DataFr
     return table.melt("id", var_name="metric", value_name="score").assign(stratum="", weight=1.0)
 
 
-def fit_for(
+def describe_fitness(
     measured: pd.DataFrame, by_length: pd.DataFrame, metrics: dict[str, float], unfit: str = ""
 ) -> str:
     """Say in words what a judge is fit for; `unfit` is the sentence of `fitness.unfit`.
 
     It may choose rows where its gaps follow the recorded ones more closely than the lengths of the responses
-    do, by the low end of its interval, and its hard pairs are CHOOSING the recorded ones. It may report where
-    the low end of kappa is moderate. The rules are ours.
+    do, by the low end of its interval, and its hard pairs overlap the recorded ones by MIN_OVERLAP. It may
+    report where the low end of kappa is MIN_KAPPA. The rules are ours.
     """
-    if metrics["judge.n"] < FEWEST:
+    if metrics["judge.n"] < MIN_PAIRS:
         return f"**Not known**: only {metrics['judge.n']:,} pairs were read by both. {unfit}".strip()
     correlation, kappa = measured.loc["gap_correlation"], measured.loc["kappa"]
     length, hard = by_length.loc["gap_correlation", "score"], measured.loc[f"hard_overlap_{DELTA}"]
     readable = metrics["judge.unread"] <= judge.MAX_UNREAD and not unfit
+    is_better = correlation["low"] > max(np.nan_to_num(length), 0)
     uses = {
-        "choosing rows": readable and correlation["low"] > max(length, 0) and hard["score"] >= CHOOSING,
-        "reporting": readable and kappa["low"] >= REPORTING,
+        "choosing rows": readable and is_better and hard["score"] >= MIN_OVERLAP,
+        "reporting": readable and kappa["low"] >= MIN_KAPPA,
     }
     fit = [use for use, holds in uses.items() if holds]
     head = f"**Fit for {' and for '.join(fit) or 'neither choosing rows nor reporting'}**"
     return (
         f"{head}: its gaps correlate with the recorded ones by {_interval(correlation)}, the lengths of the "
-        f"responses do by {length:.2f}; the hard pairs at δ = {DELTA} overlap {_interval(hard)}; κ of the "
+        f"responses do by {length:.2f}; the hard pairs at δ = {DELTA} overlap by {_interval(hard)}; κ of the "
         f"winners is {_interval(kappa)}. {unfit}"
     ).strip()
 
 
 def _interval(line: pd.Series) -> str:
+    if np.isnan(line["score"]):
+        return "an undefined amount"
     return f"{line['score']:.2f} [{line['low']:.2f}, {line['high']:.2f}]"
 
 
@@ -161,7 +176,7 @@ def win_rates(pairs: Dataset, judged: np.ndarray, recorded: np.ndarray) -> pd.Da
     A win counts 1, a tie half, over the pairs that both judges read; a recorded one counts as its share, so
     that over all pairs it is the published win rate. The calibrated one is that of a line from judged to
     recorded rates, fitted to all other models, and `error` its distance from the recorded rate; null for
-    fewer than FEWEST_MODELS others. Empty without pairs of AlpacaEval.
+    fewer than MIN_MODELS others. Empty without pairs of AlpacaEval.
     """
     table = pd.DataFrame({"gap": judged, "recorded": recorded, "source": pairs["source"][:]})
     table["meta"] = pairs["meta"][:]
@@ -173,7 +188,7 @@ def win_rates(pairs: Dataset, judged: np.ndarray, recorded: np.ndarray) -> pd.Da
     rates = grouped[["recorded", "judged"]].mean().assign(pairs=grouped.size(), calibrated=np.nan)
     for model in rates.index:
         others = rates.drop(index=model)
-        if len(others) >= FEWEST_MODELS and others["judged"].nunique() > 1:
+        if len(others) >= MIN_MODELS and others["judged"].nunique() > 1:
             line = np.polyfit(others["judged"], others["recorded"], 1)
             rates.loc[model, "calibrated"] = np.clip(np.polyval(line, rates.loc[model, "judged"]), 0, 100)
     rates["error"] = (rates["calibrated"] - rates["recorded"]).abs()

@@ -9,6 +9,7 @@ from lib.tapir.judge import read_scores
 
 SAMPLING = SamplingParams(max_tokens=8, logprobs=20)  # "10 10" is 5 tokens
 ONE_TOKEN = SamplingParams(max_tokens=1, logprobs=20)
+MOST = 0.5  # probability of both numbers together, from which on one token is a preference [ours]
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
 
@@ -31,22 +32,23 @@ def scores(reply: Completion, judge: str) -> tuple[float, float] | None:
 
 
 def preference(reply: Completion, judge: str) -> tuple[float, float] | None:
-    """Return 1 + 9 x the probabilities, as shown, that a judge asked for one token names response 1, or 2.
+    """Return the scores, as shown, of a judge asked for one token, 1 or 2.
 
-    None where neither "1" nor "2" is among the candidates. Raises UserError as `scores` does.
+    The first is 1 + 9 x p(1) / (p(1) + p(2)). None where both together are less probable than MOST: the judge
+    was about to write something else. Raises UserError as `scores` does.
     """
     tokens = _tokens(reply, judge)
-    weights = weights_of(tokens[0]["top_logprobs"], {"1": 1.0, "2": 0.0}) if tokens else {}
+    weights = weights_of(tokens[0].get("top_logprobs"), {"1": 1.0, "2": 0.0}) if tokens else {}
     first = expectation(weights, {"1": 1.0, "2": 0.0})
-    return None if first is None else (1 + 9 * first, 1 + 9 * (1 - first))
+    return None if sum(weights.values()) < MOST else (1 + 9 * first, 1 + 9 * (1 - first))
 
 
 def _tokens(reply: Completion, judge: str) -> list[dict]:
     """Return {"token", "top_logprobs"} in the order written. Raises UserError where `judge` gives none."""
-    if not reply.logprobs and reply.text:
+    if reply.text and not any(token.get("top_logprobs") for token in reply.logprobs or ()):
         raise UserError(
-            f"judge_scores: {judge} gives no log-probabilities. Set judge_scores=text, or serve the judge "
-            "with them."
+            f"judge_scores: {judge} gives no log-probabilities of other tokens (top_logprobs). Set "
+            "judge_scores=text, or ask a server that gives them."
         )
     return reply.logprobs or []
 
@@ -65,7 +67,7 @@ def weights_of(candidates: list[dict] | None, values: dict[str, float]) -> dict[
     weights: dict[str, float] = {}
     for candidate in candidates or ():
         token = _bare(candidate["token"])
-        if token in values:
+        if token in values and candidate["logprob"] is not None:
             weights[token] = weights.get(token, 0.0) + math.exp(candidate["logprob"])
     return weights
 
@@ -96,10 +98,10 @@ def _score(tokens: list[dict], start: int) -> float | None:
     Where 10 is two tokens, "1" may begin it: the token after a written "1" says how much of its probability
     means 10. A "1" that was not written means either, and is left out.
     """
-    weights = weights_of(tokens[start]["top_logprobs"], SCORES)
+    weights = weights_of(tokens[start].get("top_logprobs"), SCORES)
     if "1" in weights and "10" not in weights:
         written = weights.pop("1")
         if _bare(tokens[start]["token"])[:1] == "1" and start + 1 < len(tokens):
-            ten = weights_of(tokens[start + 1]["top_logprobs"], {"0": 0.0}).get("0", 0.0)
+            ten = weights_of(tokens[start + 1].get("top_logprobs"), {"0": 0.0}).get("0", 0.0)
             weights |= {"1": written * (1 - ten), "10": written * ten}
     return expectation(weights, SCORES)

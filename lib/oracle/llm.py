@@ -183,7 +183,7 @@ class LLMOracle:
             for reply in self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts)):
                 verdict = {"reply": reply.text, "finish": reply.finish_reason}
                 if by_probability and not reply.failed:
-                    verdict["expected"] = by_probability[0](reply, self.judge.name)
+                    verdict["expected"] = by_probability[0](reply, self.judge.name) or []
                 verdicts.append(None if reply.failed else verdict)
         return verdicts
 

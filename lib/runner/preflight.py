@@ -4,6 +4,7 @@ A parameter means the same in every notebook of the suite, so its rule stands he
 an owner is constructed: a TrainingConfig, a taxonomy, a selection.
 """
 
+import os
 from functools import cache, partial
 from pathlib import Path
 
@@ -179,15 +180,7 @@ def asked_models(notebook: str, values: dict) -> list[str]:
             )
         return [] if embedded else [name for name in ("oracle", "judge") if values[name]]
     if "pairs" in values:
-        recorded = values["judge"].startswith(paths.RECORDED)
-        if recorded:
-            _check_file("judge", values["judge"].removeprefix(paths.RECORDED))
-        if (values["judge"] == "exact") == bool(values["pairs"]):
-            raise UserError(
-                f"judge={values['judge']}, pairs={values['pairs']}: the embedded judge is compared in the "
-                "embedded world alone, and no other one there. Set both, or neither."
-            )
-        return [] if recorded or not values["pairs"] else ["judge"]
+        return _compared_judge(values)
     if values.get("annotator", "exact") != "exact":
         from lib.evaluation import annotators
 
@@ -200,6 +193,27 @@ def asked_models(notebook: str, values: dict) -> list[str]:
     if values["benchmark_judge"] == "exact":
         raise UserError("benchmark_judge=exact: it judges the embedded world alone. Name another model.")
     return ["benchmark_judge"]
+
+
+def _compared_judge(values: dict) -> list[str]:
+    """Check the judge of evaluation/judge; list it where it is asked."""
+    judge, pairs = values["judge"], values["pairs"]
+    if not pairs and judge != "exact":
+        raise UserError(f"judge={judge}: pairs is empty. Name files of recorded verdicts: -p pairs=FILE.")
+    if pairs and judge == "exact":
+        raise UserError(
+            "judge=exact: it judges the embedded world alone. Name another judge, or leave pairs empty."
+        )
+    if not judge.startswith(paths.RECORDED):
+        if judge.startswith("record") or os.path.isfile(paths.local(judge)):
+            raise UserError(f"judge={judge}: to name a recording, write recorded:FILE.")
+        return ["judge"] if pairs else []
+    file = judge.removeprefix(paths.RECORDED)
+    if not file or not sources.local_files(file):
+        raise UserError(f"judge={judge}: there is no such file. Write recorded:FILE, a path or an address.")
+    if values["judge_scores"] != "text":
+        raise UserError(f"judge_scores={values['judge_scores']}: a recorded judge has its scores. Remove it.")
+    return []
 
 
 @cache

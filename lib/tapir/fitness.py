@@ -86,8 +86,8 @@ def check(rows: Dataset, model: str) -> str:
     """Say why the judge `model` is unfit, with the ways out; empty for a fit one."""
     why = unfit(rows, model)
     return why and (
-        f"{why} Take another judge (judge), or let a small one score by its probabilities "
-        "(judge_scores=expected); unfit_judge=warn goes on with this one."
+        f"{why} Take another judge (judge), or try the probabilities of a small one "
+        "(judge_scores=expected); params/judge.yaml measures either. unfit_judge=warn goes on with this one."
     )
 
 

@@ -195,7 +195,8 @@ def latest(verdicts: Iterable[dict]) -> dict[str, tuple[float, float]]:
     """Return (oracle, student) scores by order, from the latest readable attempt."""
     by_order = {}
     for verdict in sorted(verdicts, key=lambda verdict: verdict["attempt"] or 0):
-        scores = verdict.get("expected") or read_scores(verdict["reply"] or "")
+        by_probability = verdict.get("expected")  # an empty list where these gave none
+        scores = read_scores(verdict["reply"] or "") if by_probability is None else by_probability
         if scores:
             by_order[verdict["order"]] = tuple(scores if verdict["order"] == ORDERS[0] else scores[::-1])
     return by_order
