@@ -403,9 +403,9 @@ def test_the_key_follows_the_prompts_and_taxonomies_that_are_named(project, chan
     for name in ("prompts", "tasks"):
         (project.root / "params" / name).mkdir()
     file = project.root / "params" / changed
-    file.write_text("Think.")
+    file.write_text("{}")
     before = key(path, values)
-    file.write_text("Think twice.")
+    file.write_text("{}  # twice")
     assert (key(path, values) != before) == follows
 
 
