@@ -93,8 +93,8 @@ def _identity(stage: Planned) -> str:
 def judged_rows(stage: Planned) -> Dataset:
     """Load the rows that a stage, or the one before it, judges: of the corpus, or recorded pairs."""
     if stage.notebook == COMPARING:
-        pairs = recordings.load(stage.values["pairs"])
-        return recordings.choose(pairs, stage.values["rows"], stage.values["longest"])
+        pairs, _ = recordings.load(stage.values["pairs"])
+        return recordings.draw(pairs, stage.values["rows"], stage.values["longest"])
     source, _ = stage.inputs["rows_from"]
     if source.notebook == JUDGING:
         return judged_rows(source)
