@@ -108,6 +108,21 @@ def test_a_row_without_a_response_or_without_room_for_one_is_refused_by_id(token
 # Measuring
 
 
+def test_losses_are_measured_in_batches_whose_logits_fit_in_memory(folder, monkeypatch):
+    loaded = models.load(folder)
+    encoded = encoding.encode(loaded.tokenizer, ROWS, 64)
+    whole, lengths = encoding.response_losses(loaded, encoded), sorted(map(len, encoded["input_ids"]))
+    shapes = []
+    loaded.model.register_forward_pre_hook(
+        lambda model, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    monkeypatch.setattr(encoding, "MOST_LOGITS", 2 * lengths[-1] * len(loaded.tokenizer))
+    assert encoding.response_losses(loaded, encoded) == pytest.approx(whole, rel=1e-5)
+    assert shapes == [(2, lengths[1]), (1, lengths[2])]
+    monkeypatch.setattr(encoding, "MOST_LOGITS", 1)  # a row that is too large alone is measured all the same
+    assert encoding.response_losses(loaded, encoded) == pytest.approx(whole, rel=1e-5)
+
+
 def test_the_loss_of_a_row_does_not_depend_on_its_batch(folder):
     loaded = models.load(folder)
     encoded = encoding.encode(loaded.tokenizer, ROWS, 64)

@@ -17,6 +17,7 @@ from lib.models.local import LocalBackend
 from lib.models.types import Report
 
 IGNORED = -100  # label of a token without loss
+MOST_LOGITS = 2**28  # of a batch whose losses are measured: 3 GB with their float32 copies
 ENCODED = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 
 
@@ -111,11 +112,14 @@ def response_losses(
     batch_size: int = 32,
     report: Report = lambda done, total: None,
 ) -> list[float]:
-    """Return the summed loss of each row's response, in nats."""
+    """Return the summed loss of each row's response, in nats.
+
+    A batch has `batch_size` rows, or fewer where its logits would be more than MOST_LOGITS.
+    """
     lengths = list(map(len, encoded["input_ids"]))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     losses, device, done = [0.0] * len(order), student.model.device, 0
-    for batch in records.batched(order, batch_size):
+    for batch in _batches(order, batch_size, lengths, len(student.tokenizer)):
         part = encoded[batch]
         ids, labels = (
             pad_sequence(list(map(torch.tensor, part[name])), True, fill).to(device)
@@ -128,6 +132,12 @@ def response_losses(
         done += len(batch)
         report(done, len(order))
     return losses
+
+
+def _batches(order: list[int], size: int, lengths: list[int], vocabulary: int) -> Iterator[list[int]]:
+    for batch in records.batched(order, size):
+        fitting = MOST_LOGITS // (lengths[batch[-1]] * vocabulary)  # the last one is the longest
+        yield from records.batched(batch, max(1, fitting))
 
 
 def bits_per_byte(student: LocalBackend, rows: Dataset, max_length: int, report: Report) -> tuple[float, int]:
