@@ -48,10 +48,12 @@ def train(
     to stop.
     """
     job = launch.Job(str(student), tokenizer, encoded, folder, config, seed)
+    gc.freeze()  # accelerate collects twice, and all that was there before takes long to search
     try:
         return launch.train(job, report) if config.launch else _train(job, report)
     finally:
         gc.collect()  # a trainer and its parts refer to each other
+        gc.unfreeze()
         torch.cuda.empty_cache()
 
 
