@@ -48,6 +48,7 @@ def train(
     to stop.
     """
     job = launch.Job(str(student), tokenizer, encoded, folder, config, seed)
+    gc.collect()  # what an interrupted training has left
     gc.freeze()  # accelerate collects twice, and all that was there before takes long to search
     try:
         return launch.train(job, report) if config.launch else _train(job, report)
