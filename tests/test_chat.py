@@ -339,9 +339,11 @@ def test_what_another_process_of_the_run_spends_meanwhile_counts_for_the_budget(
         return echo(body)
 
     with ChatServer(reply) as server:
-        with pytest.raises(UserError, match="USD 9[4-7]"):
+        with pytest.raises(
+            UserError, match="USD 9[0-7]"
+        ):  # 90 of the other, and its own that are stored by then
             endpoint(server, ledger, price=DOLLAR, concurrency=2, budget_usd=90).chat(asking(100))
-        assert len(server.bodies) <= 7
+        assert 5 <= len(server.bodies) <= 7
     other.close()
 
 
