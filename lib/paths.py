@@ -41,9 +41,19 @@ def local(text: str) -> Path:
     return below if os.path.exists(below) else Path(text)  # a name too long for a file is none
 
 
+def recorded_file(judge: str) -> str:
+    """Return the file, folder or pattern of a judge that is recorded:FILE; empty for another judge."""
+    return judge.removeprefix(RECORDED) if judge.startswith(RECORDED) else ""
+
+
+def outputs() -> Path:
+    """Return the folder of all runs: $OUTPUTS, or outputs/ in the project."""
+    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs").resolve()
+
+
 def downloads() -> Path:
     """Return the folder of the files that parameters name by address."""
-    return Path(os.environ.get("OUTPUTS") or ROOT / "outputs").resolve() / "downloads"
+    return outputs() / "downloads"
 
 
 def downloaded(address: str) -> Path:

@@ -18,6 +18,7 @@ from lib.models.server import ServerBackend
 from lib.oracle.llm import LLMOracle
 from lib.run import run_study
 from lib.runner import preflight
+from lib.tapir import fitness
 
 DATA = paths.recorded_data()
 RECORDED = pytest.mark.skipif(not DATA.is_dir(), reason=f"recorded data is absent ({DATA})")
@@ -115,7 +116,7 @@ def test_verdicts_that_were_not_read_leave_a_gap_unknown(loaded):
     pairs = loaded(unread[:1] + unread[2:], unread[1:2])
     gaps = judges.gaps(pairs)
     assert np.isnan(gaps).tolist() == [True, False, True]
-    table = judges.agreement(gaps, judges.by_order(pairs)[:, 0])
+    table = judges.agreement(gaps, fitness.gaps_by_order(pairs)[:, 0])
     assert table.loc["winner_agreement", "score"] == 1
 
 

@@ -1,15 +1,16 @@
 """Estimate what a study asks its oracle before it runs: python -m tools.cost params/small.yaml -p oracle=NAME
 
-Nobody is asked and no key is needed. The estimate is that of the stages, with the lengths of the rows. A pool
-counts as if every row of it were new, because only the run finds out how many rows are hard. New rows that
-are dropped are generated again and come on top. Judges of benchmarks are named, not counted: what they read,
-only the run generates.
+No model is asked and no key is needed. The estimate is that of the stages, with the lengths of the rows. A
+pool counts as if every row of it were new, because only the run finds out how many rows are hard. New rows
+that are dropped are generated again and come on top. Judges of benchmarks are named, not counted: what they
+read, only the run generates.
 """
 
 import argparse
 import sys
 import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from datasets import Dataset
@@ -94,7 +95,7 @@ def judged_rows(stage: Planned) -> Dataset:
     """Load the rows that a stage, or the one before it, judges: of the corpus, or recorded pairs."""
     if stage.notebook == COMPARING:
         pairs, _ = recordings.load(stage.values["pairs"])
-        return recordings.draw(pairs, stage.values["rows"], stage.values["longest"])
+        return pairs.select(recordings.draw(pairs, stage.values["rows"], stage.values["longest"]))
     source, _ = stage.inputs["rows_from"]
     if source.notebook == JUDGING:
         return judged_rows(source)
@@ -102,8 +103,13 @@ def judged_rows(stage: Planned) -> Dataset:
     if values["source"] == "gym":
         rows = world.corpus(values["corpus_rows"], values["seed"])
     else:
-        rows = corpus.load(values["source"], values["format"], values["bad_rows"])
+        rows = _loaded(values["source"], values["format"], values["bad_rows"])
     return rows.select(range(min(stage.values.get("judged_rows") or len(rows), len(rows))))
+
+
+@cache  # several stages are about one corpus
+def _loaded(source: str, format: str, bad_rows: str) -> Dataset:
+    return corpus.load(source, format, bad_rows)
 
 
 def calls(stage: Planned) -> Counter:

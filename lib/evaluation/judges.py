@@ -19,9 +19,7 @@ from lib.tapir import fitness, judge
 RESAMPLES = 1000
 WINNERS = (-1, 0, 1)  # the second response, none, the first
 DELTA = 2  # TAPIR's threshold
-MIN_OVERLAP = (
-    1 / 3
-)  # of the hard pairs at DELTA; of two sets of one size, half of each is in the other [ours]
+MIN_OVERLAP = 1 / 3  # of the hard pairs at DELTA: half of each of two sets of one size [ours]
 MIN_KAPPA = 0.4  # from which on agreement is called moderate (Landis and Koch, 1977)
 MIN_PAIRS = 20  # that a statement about a judge needs [ours]
 MIN_MODELS = 3  # that a line through win rates is fitted to [ours]
@@ -32,29 +30,16 @@ def gaps(rows: Dataset, both: bool = False) -> np.ndarray:
 
     These are the orders of its verdicts, or with `both` two: a call that failed leaves none.
     """
-    values, shown = by_order(rows), orders(rows) | both
+    values, shown = fitness.gaps_by_order(rows), orders(rows) | both
     unread = (shown & np.isnan(values)).any(axis=1) | ~shown.any(axis=1)
     sums = np.where(shown, values, 0).sum(axis=1)
     return np.where(unread, np.nan, sums / np.maximum(shown.sum(axis=1), 1))
-
-
-def by_order(rows: Dataset) -> np.ndarray:
-    """Return the gap in each of judge.ORDERS, of shape (rows, 2); NaN where it was not read."""
-    latest = (judge.latest(row["verdicts"]) for row in records.iter_rows(rows, "verdicts"))
-    gaps = [[np.subtract(*each.get(order, (np.nan, 0))) for order in judge.ORDERS] for each in latest]
-    return np.array(gaps, float).reshape(-1, 2)
 
 
 def orders(rows: Dataset) -> np.ndarray:
     """Say which of judge.ORDERS have a verdict, read or not; of shape (rows, 2)."""
     shown = ({verdict["order"] for verdict in row["verdicts"]} for row in records.iter_rows(rows, "verdicts"))
     return np.array([[order in each for order in judge.ORDERS] for each in shown], bool).reshape(-1, 2)
-
-
-def longer(rows: Dataset) -> np.ndarray:
-    """Return how many characters longer each first response is: what a judge of lengths alone would say."""
-    responses = records.iter_rows(rows, "oracle_response", "student_response")
-    return np.array([len(row["oracle_response"]) - len(row["student_response"]) for row in responses], float)
 
 
 def _winner_agreement(a: np.ndarray, b: np.ndarray) -> float:
@@ -109,8 +94,8 @@ def of_two_orders(correlation: float) -> float:
 
 def metrics(measured: pd.DataFrame, rows: Dataset, recorded: np.ndarray, both: bool) -> dict[str, float]:
     """Return the metrics of a judge whose verdicts are in `rows`, by name; `both` as in `gaps`."""
-    own, cut, own_gaps = fitness.agreement(rows), judge.tally(rows)["cut"], gaps(rows, both)
-    shown, read = (orders(rows) | both).sum(), (~np.isnan(by_order(rows))).sum()
+    own, tally, own_gaps = fitness.agreement(rows), judge.tally(rows), gaps(rows, both)
+    shown = max((orders(rows) | both).sum(), 1)
     decided = own.first + own.second
     values = {f"judge.{name}": score for name, score in measured["score"].items()}
     for end in ("low", "high"):
@@ -119,15 +104,15 @@ def metrics(measured: pd.DataFrame, rows: Dataset, recorded: np.ndarray, both: b
         "judge.order_agreement": own.order_agreement,
         "judge.first_place_share": own.first / decided if decided else float("nan"),
         "judge.length_correlation": own.length_correlation,
-        "judge.unread": float(1 - read / max(shown, 1)),
-        "judge.truncated": float(cut / max(shown, 1)),
+        "judge.unread": float(1 - tally["read"] / shown),
+        "judge.truncated": float(tally["cut"] / shown),
         "judge.n": int((~np.isnan(own_gaps) & ~np.isnan(recorded)).sum()),
     }
 
 
 def scores(rows: Dataset, judged: np.ndarray, recorded: np.ndarray) -> pd.DataFrame:
     """Tabulate what holds of single pairs, as other benchmarks' scores: 1 or 0, null where it is unknown."""
-    both_read, signs = ~np.isnan(judged) & ~np.isnan(recorded), np.sign(by_order(rows))
+    both_read, signs = ~np.isnan(judged) & ~np.isnan(recorded), np.sign(fitness.gaps_by_order(rows))
     columns = {
         "judge.winner_agreement": np.where(both_read, np.sign(judged) == np.sign(recorded), np.nan),
         "judge.order_agreement": np.where(np.isnan(signs).any(1), np.nan, signs[:, 0] == signs[:, 1]),

@@ -98,20 +98,16 @@ def _texts(pairs: Dataset) -> list[tuple[str, int]]:
     return numbered
 
 
-def file_of(judge: str) -> str:
-    """Return the file, folder or pattern of a judge that is recorded:FILE; empty for another judge."""
-    return judge.removeprefix(paths.RECORDED) if judge.startswith(paths.RECORDED) else ""
-
-
 def name_of(judge: str) -> str:
     """Return the name of a judge to show: of a recorded one that of its file."""
-    return f"recorded {file_of(judge).partition('#')[0].rpartition('/')[2]}" if file_of(judge) else judge
+    file = paths.recorded_file(judge)
+    return f"recorded {file.partition('#')[0].rpartition('/')[2]}" if file else judge
 
 
-def draw(pairs: Dataset, count: int, max_characters: int) -> Dataset:
-    """Draw `count` pairs with at most so many characters, question and both responses; 0 for no limit.
+def draw(pairs: Dataset, count: int, max_characters: int) -> list[int]:
+    """Draw the positions of `count` pairs, question and both responses of at most so many characters.
 
-    Raises UserError where no pair is so short.
+    0 for no limit. Raises UserError where no pair is so short.
     """
     columns = ("instruction", "input", *RESPONSES)
     lengths = [sum(map(len, row.values())) for row in records.iter_rows(pairs, *columns)]
@@ -120,8 +116,7 @@ def draw(pairs: Dataset, count: int, max_characters: int) -> Dataset:
         raise UserError(
             f"longest={max_characters}: the shortest pair has {min(lengths):,} characters. Raise it."
         )
-    drawn = Random("pairs 0").sample(fitting, min(count or len(fitting), len(fitting)))
-    return records.take_rows(pairs, sorted(drawn))
+    return sorted(Random("pairs 0").sample(fitting, min(count or len(fitting), len(fitting))))
 
 
 def align(pairs: Dataset, judged: Dataset) -> tuple[Dataset, Dataset]:
@@ -133,11 +128,16 @@ def align(pairs: Dataset, judged: Dataset) -> tuple[Dataset, Dataset]:
     return records.take_rows(pairs, [*shared]), records.take_rows(judged, [*shared.values()])
 
 
-def _pair(instruction: str, first: str, second: str, source: str, models: list, verdict: dict) -> dict:
+def _pair(instruction: str, first: str, second: str, source: str, models: list, verdicts: list) -> dict:
     """Build a row; corpus_response is a response of usual length, for estimates."""
     row = {"instruction": instruction, "oracle_response": first, "student_response": second}
     row |= {"corpus_response": first, "source": source, "meta": json.dumps({"models": models})}
-    return row | {"verdicts": [{"order": ORDERS[0], "attempt": 1, "finish": "stop"} | verdict]}
+    return row | {"verdicts": verdicts}
+
+
+def _verdict(reply: str, scores: list | None = None) -> list[dict]:
+    """Return the one verdict of a pair; `scores` are those of a reply that is not read, [] for none."""
+    return [{"order": ORDERS[0], "attempt": 1, "reply": reply, "finish": "stop", "expected": scores}]
 
 
 def _cherry_llm(record: dict, where: str) -> dict:
@@ -145,8 +145,8 @@ def _cherry_llm(record: dict, where: str) -> dict:
         row, _ = formats.read(record, "cherry_llm:first")
     except BadRow as error:
         raise UserError(f"{where}: {error}. Correct or remove the record.") from None
-    pair = _pair(row["instruction"], row["oracle_response"], row["student_response"], "cherry_llm", [], {})
-    return pair | {"input": row["input"], "verdicts": row["verdicts"]}
+    texts = (row[name] for name in ("instruction", *RESPONSES))
+    return _pair(*texts, "cherry_llm", [], row["verdicts"]) | {"input": row["input"]}
 
 
 def _alpaca_eval(record: dict) -> dict:
@@ -154,10 +154,9 @@ def _alpaca_eval(record: dict) -> dict:
     value = record["preference"]
     second = value - 1 if isinstance(value, int | float) and 1 <= value <= 2 else None
     scores = [] if second is None else [10 - 9 * second, 1 + 9 * second]
-    verdict = {"reply": f"preference: {value}", "expected": scores}
     models = [record.get(name) or "unnamed" for name in ("generator_1", "generator_2")]
     outputs = (record["instruction"], record["output_1"], record["output_2"])
-    return _pair(*outputs, "alpaca_eval", models, verdict)
+    return _pair(*outputs, "alpaca_eval", models, _verdict(f"preference: {value}", scores))
 
 
 def _vicuna_blog(reviews: list, answers: list, questions: list, parameter: str) -> list[dict]:
@@ -176,24 +175,23 @@ def _vicuna_blog(reviews: list, answers: list, questions: list, parameter: str) 
         first, second = (by_id[name] for name in names)
         models = [first.get("model_id"), second.get("model_id")]
         texts = (question_texts[number], first["text"], second["text"])
-        rows.append(_pair(*texts, "vicuna_blog", models, {"reply": review["text"]}))
+        rows.append(_pair(*texts, "vicuna_blog", models, _verdict(review["text"])))
     return rows
 
 
 def _mt_bench(judgments: list[dict]) -> list[dict]:
-    by_question: dict[object, list[dict]] = {}
+    by_question: dict[object, list[tuple[dict, re.Match]]] = {}
     for judgment in judgments:
-        if judgment["turn"] == 1 and JUDGED_ANSWER.search(judgment["user_prompt"]):
-            by_question.setdefault(judgment["question_id"], []).append(judgment)
+        if judgment["turn"] == 1 and (texts := JUDGED_ANSWER.search(judgment["user_prompt"])):
+            by_question.setdefault(judgment["question_id"], []).append((judgment, texts))
     rows = []
     for same_question in by_question.values():
-        for both in combinations(same_question, 2):
-            models, scores = ([judgment[name] for judgment in both] for name in ("model", "score"))
-            if models[0] == models[1]:
+        for (a, texts), (b, texts_b) in combinations(same_question, 2):
+            if a["model"] == b["model"]:
                 continue
-            texts = [JUDGED_ANSWER.search(judgment["user_prompt"]) for judgment in both]
+            scores = [a["score"], b["score"]]
             read = all(isinstance(score, int | float) and score >= 0 for score in scores)  # -1 is unread
-            reply = "\n\n".join(str(judgment.get("judgment", "")) for judgment in both)
-            verdict = {"reply": reply, "expected": scores if read else []}
-            rows.append(_pair(texts[0][1], texts[0][2], texts[1][2], "mt_bench", models, verdict))
+            reply = "\n\n".join(str(judgment.get("judgment", "")) for judgment in (a, b))
+            verdict, models = _verdict(reply, scores if read else []), [a["model"], b["model"]]
+            rows.append(_pair(texts[1], texts[2], texts_b[2], "mt_bench", models, verdict))
     return rows

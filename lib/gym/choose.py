@@ -31,7 +31,7 @@ def choose(stage, labels: Iterable[str], unfit_judge: str = ""):
 def asked_judge(stage):
     """Return the judge that is compared with recorded verdicts; None where its own are recorded."""
     values = stage.parameters
-    if values["judge"].startswith(paths.RECORDED):
+    if paths.recorded_file(values["judge"]):
         return None
     if values["judge"] == "exact":
         return ExactOracle(seed=1)  # another draw than the recorded verdicts'

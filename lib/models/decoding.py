@@ -104,10 +104,8 @@ class Slots:
 
     @torch.inference_mode()
     def __init__(self, model: torch.nn.Module, rows: int, length: int):
-        read, first = (
-            DynamicCache(config=model.config),
-            torch.ones(1, 1, dtype=torch.long, device=model.device),
-        )
+        read = DynamicCache(config=model.config)
+        first = torch.ones(1, 1, dtype=torch.long, device=model.device)
         logits = _forward(model, first, first, read)
         self.wish, self.length = rows, length
         size = length * sum(part.nbytes for layer in read.layers for part in (layer.keys, layer.values))

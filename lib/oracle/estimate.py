@@ -12,8 +12,6 @@ ENOUGH = 20  # calls of a purpose in the ledger, from which on their means repla
 SECONDS = 5.0  # of a call, where nothing is known
 RESPONSE = 250.0  # tokens, where nothing is known
 VERDICT = 150.0  # the same, of a verdict in words
-# most tokens of a verdict that is read from log-probabilities, by judge_scores
-LONGEST_VERDICT = {"expected": expected.SAMPLING.max_tokens, "preference": expected.ONE_TOKEN.max_tokens}
 JUDGED = ("judge", "rate")  # purposes that are asked of the judge
 SAMPLE = 1000  # rows that lengths are taken from
 HEAD = "| | model | calls | prompt tokens | completion tokens | USD |\n| --- | --- | --: | --: | --: | --: |"
@@ -53,11 +51,12 @@ def estimate(oracle, rows: Dataset, prompts: dict[str, str], calls: dict[str, in
     question = _tokens(sum(len(turn["content"]) for turn in records.messages(row)) for row in sample)
     response = _tokens(len(text) for text in sample["corpus_response"] if text) or RESPONSE
     response = _means(oracle.backend, "answer")[0] or response
-    longest = {"judge": LONGEST_VERDICT.get(oracle.judge_scores, float("inf"))}  # of a reply, by purpose
+    _, sampling = expected.BY_PROBABILITY.get(oracle.judge_scores, (None, None))
+    longest = {"judge": sampling.max_tokens} if sampling else {}  # tokens of a reply, by purpose
     lengths = {  # tokens of the row in the prompt, and of the reply
         "answer": (question, response),
         "classify": (question, 5),
-        "judge": (question + 2 * response, min(VERDICT, longest["judge"])),
+        "judge": (question + 2 * response, VERDICT),
         "rate": (question + response, 100),
         "expand": (question, question),
         "refine": (question + response, response),

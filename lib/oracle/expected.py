@@ -9,6 +9,7 @@ from lib.tapir.judge import read_scores
 
 SAMPLING = SamplingParams(max_tokens=8, logprobs=20)  # "10 10" is 5 tokens
 ONE_TOKEN = SamplingParams(max_tokens=1, logprobs=20)
+SIDES = {"1": 1.0, "2": 0.0}  # a preference's tokens: by how much they prefer response 1
 MOST = 0.5  # probability of both numbers together, from which on one token is a preference [ours]
 SCORES = {str(n): float(n) for n in range(1, 11)}
 
@@ -38,8 +39,8 @@ def preference(reply: Completion, judge: str) -> tuple[float, float] | None:
     was about to write something else. Raises UserError as `scores` does.
     """
     tokens = _tokens(reply, judge)
-    weights = weights_of(tokens[0].get("top_logprobs"), {"1": 1.0, "2": 0.0}) if tokens else {}
-    first = expectation(weights, {"1": 1.0, "2": 0.0})
+    weights = weights_of(tokens[0].get("top_logprobs"), SIDES) if tokens else {}
+    first = expectation(weights, SIDES)
     return None if sum(weights.values()) < MOST else (1 + 9 * first, 1 + 9 * (1 - first))
 
 
@@ -105,3 +106,7 @@ def _score(tokens: list[dict], start: int) -> float | None:
             ten = weights_of(tokens[start + 1].get("top_logprobs"), {"0": 0.0}).get("0", 0.0)
             weights |= {"1": written * (1 - ten), "10": written * ten}
     return expectation(weights, SCORES)
+
+
+# by judge_scores: how scores are computed from a reply, and how it is asked for
+BY_PROBABILITY = {"expected": (scores, SAMPLING), "preference": (preference, ONE_TOKEN)}

@@ -18,12 +18,8 @@ from lib.tapir import fitness, judge
 
 ATTEMPTS = 2  # a reply that cannot be read is requested once more
 CHUNK = 2000  # verdicts held at a time: with their log-probabilities they are long
-# by judge_scores: its prompt; how scores are computed from log-probabilities, and what is asked for
+# by judge_scores
 JUDGE_PROMPTS = {"text": "judge", "expected": "judge_expected", "preference": "judge_preference"}
-BY_PROBABILITY = {
-    "expected": (expected.scores, expected.SAMPLING),
-    "preference": (expected.preference, expected.ONE_TOKEN),
-}
 # prompts that the tokens of a call are estimated by
 TYPICAL = {"classify": "classify", "expand": "expand", "rate": "rate_accuracy", "refine": "refine_worked"}
 COLUMNS = ("task", "response", "oracle_response", *records.PROMPT_COLUMNS)  # that prompts are filled with
@@ -178,7 +174,7 @@ class LLMOracle:
 
     def _verdicts(self, chats: Iterable, total: int, attempt: int, at_once: bool) -> list[dict | None]:
         """Ask for verdicts, in words or with log-probabilities; None for a failed call."""
-        by_probability, verdicts = BY_PROBABILITY.get(self.judge_scores), []
+        by_probability, verdicts = expected.BY_PROBABILITY.get(self.judge_scores), []
         for part in records.batched(chats, CHUNK) if by_probability else [chats]:
             for reply in self._ask("judge", part, total, repeat(attempt), at_once, len(verdicts)):
                 verdict = {"reply": reply.text, "finish": reply.finish_reason}
@@ -249,8 +245,8 @@ class LLMOracle:
         return replies
 
     def _params(self, purpose: str, backend: Backend) -> SamplingParams:
-        if purpose == "judge" and self.judge_scores in BY_PROBABILITY:
-            return BY_PROBABILITY[self.judge_scores][1]
+        if purpose == "judge" and self.judge_scores in expected.BY_PROBABILITY:
+            return expected.BY_PROBABILITY[self.judge_scores][1]
         is_json = purpose == "judge" and backend.ledger is not None and backend.model.json
         return SamplingParams(
             temperature=1.0 if purpose == "expand" else 0.0,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lib import files, paths
 from lib.errors import UserError
+from lib.paths import outputs
 
 PLAIN = re.compile(r"\w[\w.,+=~-]{0,99}")
 STORE, BY_HAND = "store", "interactive"  # folders of outputs that are no run
@@ -31,11 +32,6 @@ STAGE_PAGE = "notebook.html"  # beside a report that cannot hold all notebooks: 
 OWN_FILES = (*PASSING, "stage.json", "metrics.json", "notebook.ipynb", STAGE_PAGE)
 CARD = "README.md"  # says what a folder holds, and decides nothing
 _hashes: dict[tuple[str, int, int], str] = {}  # path, size and time of a file -> its hash
-
-
-def outputs() -> Path:
-    """Return the folder of all runs: $OUTPUTS, or outputs/ in the project."""
-    return Path(os.environ.get("OUTPUTS") or paths.ROOT / "outputs").resolve()
 
 
 def notebook_path(name: str) -> Path:

@@ -225,7 +225,7 @@ def _texts(value: object) -> Iterator[str]:
 
 def _named_files(text: str) -> list[Path]:
     """Return what a parameter names: a path or the files of a pattern. A bare word is no folder."""
-    text = text.removeprefix(paths.RECORDED)
+    text = paths.recorded_file(text) or text
     path = paths.local(text)
     if os.path.isfile(path) or ("/" in text and text.strip("./") and os.path.isdir(path)):
         return [path]

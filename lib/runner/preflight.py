@@ -16,6 +16,7 @@ from lib.gym import EMBEDDED
 from lib.models import catalog, loading
 from lib.models.ledger import Ledger
 from lib.models.types import check_samples
+from lib.oracle import expected
 from lib.self_guide.pairs import OTHER_PROMPTS, TRAINING_BASELINES
 from lib.tapir import curriculum, selection, tasks
 from lib.training.config import TrainingConfig
@@ -28,7 +29,7 @@ LEAST |= {"max_length": 2}
 CHOICES = {
     "baselines": TRAINING_BASELINES,
     "skipped": OTHER_PROMPTS,
-    "judge_scores": ("text", "expected", "preference"),
+    "judge_scores": ("text", *expected.BY_PROBABILITY),
     "reference": ("oracle", "corpus"),
     "split": ("dev", "test"),
     "unfit_judge": ("refuse", "warn"),
@@ -80,7 +81,7 @@ def check_settings(notebook: str, values: dict) -> None:
     by_oracle = values.get("refine") or values.get("expand")
     if by_oracle and values.get("selection") in selection.ON_CORPUS_RESPONSES:
         raise UserError(
-            f"selection={values['selection']}: it trains on the corpus's responses, which nobody refines "
+            f"selection={values['selection']}: it trains on the corpus's responses, which are not refined "
             "and expanded rows lack. Set refine and expand to false."
         )
     if "instruction" in values:
@@ -204,11 +205,11 @@ def _compared_judge(values: dict) -> list[str]:
         raise UserError(
             "judge=exact: it judges the embedded world alone. Name another judge, or leave pairs empty."
         )
-    if not judge.startswith(paths.RECORDED):
+    if not judge.startswith(paths.RECORDED):  # with or without a file behind it
         if judge.startswith("record") or os.path.isfile(paths.local(judge)):
             raise UserError(f"judge={judge}: to name a recording, write recorded:FILE.")
         return ["judge"] if pairs else []
-    file = judge.removeprefix(paths.RECORDED)
+    file = paths.recorded_file(judge)
     if not file or not sources.local_files(file):
         raise UserError(f"judge={judge}: there is no such file. Write recorded:FILE, a path or an address.")
     if values["judge_scores"] != "text":

@@ -44,14 +44,11 @@ def agreement(
     rows: Dataset, reference: str = "oracle_response", thresholds: Iterable[float] = THRESHOLDS
 ) -> Agreement:
     """Compare the gaps, `reference`'s score - student's, of both orders."""
-    oracle, student = np.moveaxis(_scores(rows), 2, 0)
-    gaps = oracle - student
+    gaps = gaps_by_order(rows)
     oracle_first, student_first = both = gaps[~np.isnan(gaps).any(axis=1)].T
     shown_first = np.concatenate([oracle_first, -student_first])
     advantage = pd.Series(oracle_first - student_first) / 2
-    responses = records.iter_rows(rows, reference, "student_response")
-    lengths = [len(row[reference] or "") - len(row["student_response"] or "") for row in responses]
-    by_row = pd.DataFrame({"gap": gaps.mean(axis=1), "length": lengths})
+    by_row = pd.DataFrame({"gap": gaps.mean(axis=1), "length": length_gaps(rows, reference)})
     return Agreement(
         pairs=len(advantage),
         same=int((np.sign(oracle_first) == np.sign(student_first)).sum()),
@@ -62,6 +59,18 @@ def agreement(
         length_correlation=float(by_row.corr("spearman").loc["gap", "length"]),
         hard_overlap={threshold: overlap(*(both >= threshold)) for threshold in thresholds},
     )
+
+
+def gaps_by_order(rows: Dataset) -> np.ndarray:
+    """Return oracle - student in score, of shape (rows, orders), NaN where unread."""
+    oracle, student = np.moveaxis(_scores(rows), 2, 0)
+    return oracle - student
+
+
+def length_gaps(rows: Dataset, reference: str = "oracle_response") -> np.ndarray:
+    """Return how many characters longer `reference` is than the student's response, of shape (rows,)."""
+    responses = records.iter_rows(rows, reference, "student_response")
+    return np.array([len(row[reference] or "") - len(row["student_response"] or "") for row in responses])
 
 
 def _scores(rows: Dataset) -> np.ndarray:
