@@ -80,6 +80,11 @@ class Stage:
         return self._plan["arm"]
 
     @property
+    def seed(self) -> int:
+        """The seed of the run that made it, whether the notebook uses one or not."""
+        return self._plan.get("seed", 0)
+
+    @property
     def engine(self) -> str:
         """What generates the student's responses in this run (`lib.models.choose`)."""
         return self._plan.get("engine", "local")

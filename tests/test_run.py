@@ -337,6 +337,19 @@ def test_cleaning_removes_what_no_run_links_to_and_nothing_in_use(project, capsy
     assert main(["--clean=yes"]) == 0 and not part.exists()
 
 
+def test_a_stage_knows_its_seed_though_its_notebook_has_none(project):
+    project.notebook(
+        "data",
+        "seed: int = 0  # of rows",
+        "_ = (stage.folder / 'rows.txt').write_text(str(seed))",
+        reserved="",
+    )
+    parameters = 'rows_from: str = "data/rows.txt"  # the corpus'
+    project.notebook("exam", parameters, 'stage.write_metrics({"exam.seed": stage.seed})', reserved="")
+    seeds = run_study(project.params("stages: [data, exam]\nseeds: [0, 1]"))["arms"]["main"]["seeds"]
+    assert {seed: each["metrics"]["exam.seed"] for seed, each in seeds.items()} == {"0": 0, "1": 1}
+
+
 def test_two_runs_at_once_run_an_equal_stage_once(project):
     project.notebook("slow", "", SLOW)
     path = project.params("stages: [slow]")

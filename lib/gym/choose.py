@@ -51,6 +51,6 @@ def benchmark_judge(stage):
 
 def _connect(stage, model: str):
     """Connect to a model for the calls of this stage; the budget is the run's, and 0 is none."""
-    name = f"{stage.name} · {stage.arm} · s{stage.parameters.get('seed', 0)}"
+    name = f"{stage.name} · {stage.arm} · s{stage.seed}"
     budget_usd = stage.parameters["budget_usd"] or None
     return models.connect(model, run=stage.run, stage=name, budget_usd=budget_usd)

@@ -109,7 +109,7 @@ def prepare(notebook: str, values: dict) -> Opened:
     new = keys.new_plan(f"{notebook}@{round}", key, parameters, inputs, f"{run}/{arm}")
     new |= {"input_keys": {name: path and keys.input_key(path) for name, path in inputs.items()}}
     file = parameters.get("params_file", "")
-    new |= {"engine": load(paths.local(file)).engine if file else models.engine()}
+    new |= {"engine": load(paths.local(file)).engine if file else models.engine(), "seed": seed}
     notes += [f"A later stage cannot work. {text}" for text in preflight.problems(later)]
     notes += older + _outdated(inputs.values())
     notes += [f"Code and defaults are those that were saved at {_clock(path.stat().st_mtime)}."]

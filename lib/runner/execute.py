@@ -85,7 +85,7 @@ class Job:
             (part / name).unlink(missing_ok=True)
         threads = self.environment.get("OMP_NUM_THREADS")
         plan = keys.new_plan(stage.name, self.key, stage.values, self.inputs, self.run, threads)
-        plan |= {"engine": self.engine}
+        plan |= {"engine": self.engine, "seed": stage.seed}
         files.write_json(part / "plan.json", plan | {"later": self.later})
         notebook = folders.notebook_path(stage.notebook)
         run_notebook(notebook, part, self.values, self.kernels, self.environment)
