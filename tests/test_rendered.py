@@ -40,3 +40,15 @@ def test_each_page_leads_to_the_next_and_the_index_to_all_if_the_run_is_complete
     with pytest.raises(UserError, match=r"outputs/demo: the run is not complete. Do make demo."):
         rendered.write(run, to)
     assert (to / "result.png").read_bytes() == picture
+
+
+def test_no_page_names_a_folder_of_the_machine_wherever_outputs_are(project, monkeypatch, tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("outputs")
+    monkeypatch.setenv("OUTPUTS", str(outputs))
+    project.notebook("exam", LEVEL, SCORE, prose=PROSE)
+    project.notebook("report", "", "1", prose="# Side by side\n\n**Which arm is better?**")
+    run_study(project.params(STUDY.replace("[exam]", "[exam, report: {once: true}]")))
+    rendered.write(outputs / "demo", project.root / "docs/rendered")
+    pages = [path.read_text() for path in (project.root / "docs/rendered").glob("*.html")]
+    assert any("outputs/store/exam/" in page for page in pages)
+    assert not any(str(folder) in page for page in pages for folder in (outputs, project.root))

@@ -51,7 +51,8 @@ def write(run: Path, to: Path) -> None:
         notebook = tables.notebook_of(folders.record(stages[name])) if name in stages else name
         further = Markup(NEXT).format(following) if following else ""
         links = Markup(LINKS).format(f"../../notebooks/{notebook}.ipynb", further)
-        texts[name] = texts[name].replace("<main>\n", links, 1).replace(f"{paths.ROOT}/", "")
+        texts[name] = texts[name].replace("<main>\n", links, 1)
+        texts[name] = texts[name].replace(f"{folders.outputs()}/", "outputs/").replace(f"{paths.ROOT}/", "")
     figure = _headline(summary)
     figure.savefig(drawn := BytesIO(), dpi=PIXELS_PER_INCH)
     body = _index(summary, stages, b64encode(drawn.getvalue()).decode(), figure.alt)
