@@ -142,7 +142,7 @@ def likeliest(folder) -> list[tuple[float, int, str, str]]:
     "mfd, taken",
     [
         ([9.0, 0.0, 9.0, None, 0.0], 2),  # as many as are hard
-        ([None] * 5, 4),  # nobody judged: as many as the pool is to hold
+        ([None] * 5, 4),  # not judged: as many as the pool is to hold
     ],
 )
 def test_grape_takes_the_response_of_the_smaller_loss_then_the_rows_of_the_smallest(folder, mfd, taken):

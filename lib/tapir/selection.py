@@ -72,7 +72,7 @@ def by_fit(
 
     A row stands in `rows` once per candidate response. Likelihood is the mean log-probability of a response's
     tokens given its instruction, for this student. As many rows are taken as MFD finds hard; `pool_rows`, or
-    all, where nobody judged them.
+    all, where they are not judged.
 
     The paper normalises by length, too, and keeps one response of every instruction. It has responses of many
     models and asks a base model. Here the candidates are the corpus's response and the oracle's if there is
@@ -209,7 +209,7 @@ def _by_candidate(rows: Dataset, columns: tuple[str, ...]) -> Dataset:
 
 
 def _check_hard(rows: Dataset, selection: str) -> None:
-    """Raise UserError where no row is hard; a selection WITHOUT_JUDGE may have rows that nobody judged."""
+    """Raise UserError where no row is hard; a selection WITHOUT_JUDGE may have rows that are not judged."""
     if selection not in WITHOUT_JUDGE or _is_judged(rows):
         _count_hard(rows)
 
